@@ -1,0 +1,51 @@
+"""Group-equivariant convolutions and attention for images, in JAX.
+
+Pure functions stand at the top level; Flax NNX modules (`nn`), networks (`models`) and published weights (`interop`)
+are loaded when they are first used.
+"""
+
+import importlib
+
+from attgconv_jax.attention import ChannelWeights, channel_attention, co_attention, spatial_attention
+from attgconv_jax.attentive import input_attention, input_co_attention
+from attgconv_jax.convolution import group_conv, max_pool, mean_pool, project_max, project_mean
+from attgconv_jax.equivariance import act, equivariance_error
+from attgconv_jax.filters import filter_bank
+from attgconv_jax.groups import Group, cyclic, dihedral, trivial
+from attgconv_jax.kernels import maximum
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ChannelWeights",
+    "Group",
+    "act",
+    "channel_attention",
+    "co_attention",
+    "cyclic",
+    "dihedral",
+    "equivariance_error",
+    "filter_bank",
+    "group_conv",
+    "input_attention",
+    "input_co_attention",
+    "max_pool",
+    "maximum",
+    "mean_pool",
+    "project_max",
+    "project_mean",
+    "spatial_attention",
+    "trivial",
+]
+
+_LAZY = ("interop", "models", "nn", "plotting")
+
+
+def __getattr__(name):
+    if name in _LAZY:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted([*__all__, *_LAZY])

@@ -1,0 +1,220 @@
+"""Group convolution, pooling, and projection over the group, on feature maps `[..., x, y, h, c]`."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from attgconv_jax import kernels
+from attgconv_jax.filters import Interpolation, filter_bank
+from attgconv_jax.geometry import Padding, require_symmetric_grid, windows_of
+from attgconv_jax.groups import Group
+from attgconv_jax.kernels.taps import Window, take_tap
+
+
+def group_conv(
+    f: Float[Array, "*batch x y h_in c_in"],
+    w: Float[Array, "k k h_in c_in c_out"],
+    group: Group,
+    *,
+    stride: int = 1,
+    padding: Padding = "VALID",
+    dilation: int = 1,
+    haar: bool = False,
+    exact: bool = True,
+    interpolation: Interpolation = "bilinear",
+    disc_mask: bool = False,
+    implementation: str | None = None,
+) -> Float[Array, "*batch x_out y_out h c_out"]:
+    """Group convolution (as a cross-correlation); on an image (`h_in == 1`) the lifting convolution.
+
+        y[x, g, o] = weight * sum over u, h', c of  f[x + u, h', c] (L_g w)[u, h', c, o]
+
+    `weight` is the Haar weight of one group element, `group.haar_weight`, if `haar` is set and `f` is no image;
+    else 1.
+
+    >>> import jax, jax.numpy as jnp
+    >>> from attgconv_jax import cyclic, group_conv
+    >>> image, p4 = jnp.ones([8, 28, 28, 1, 3]), cyclic(4)
+    >>> lifted = group_conv(image, jnp.ones([5, 5, 1, 3, 10]), p4)
+    >>> lifted.shape
+    (8, 24, 24, 4, 10)
+    >>> group_conv(lifted, jnp.ones([3, 3, 4, 10, 16]), p4, padding="SAME").shape
+    (8, 24, 24, 4, 16)
+
+    Args:
+      f: feature map, or image.
+      w: filter, of the dtype of `f`.
+      group: acts on the filter.
+      stride: in pixels.
+      padding: with zeros: pixels on every side, "SAME" or "VALID".
+      dilation: of the filter, in pixels.
+      haar: whether the sum over a feature map carries the Haar weight, as in the published networks.
+      exact: whether to refuse a sampling grid that the group does not map to itself.
+      interpolation: of filters turned by other than right angles; see `filter_bank`.
+      disc_mask: whether filters are zero outside a disc; see `filter_bank`.
+      implementation: of the convolution; see `attgconv_jax.kernels.conv`.
+
+    Returns:
+      Feature map on `group`.
+
+    Raises:
+      ValueError: shapes or dtypes do not fit, or the grid is not symmetric and `exact` is set.
+
+    Source: Cohen and Welling 2016; Romero et al. 2020, section 2.
+    """
+    check_feature_map(f, group)
+    bank = filter_bank(w, group, interpolation=interpolation, disc_mask=disc_mask)
+    k, _, h_in, c_in, h, c_out = bank.shape
+    if f.shape[-2:] != (h_in, c_in):
+        raise ValueError(
+            f"f has {f.shape[-2]} group elements and {f.shape[-1]} channels (shape {f.shape}), but w takes {h_in} and "
+            f"{c_in} (shape {w.shape})"
+        )
+    if f.dtype != w.dtype:
+        raise ValueError(f"f and w must have one dtype, got {f.dtype} and {w.dtype}; cast one of them")
+    *batch, x, y, _, _ = f.shape
+    windows = windows_of(k, stride, padding, dilation, (x, y))
+    if exact:
+        require_symmetric_grid(windows, group, (x, y), padding)
+    if haar and h_in > 1:
+        bank = bank * group.haar_weight
+    flat = kernels.conv(
+        f.reshape(-1, x, y, h_in * c_in), bank.reshape(k, k, h_in * c_in, h * c_out), windows, implementation
+    )
+    return flat.reshape(*batch, *flat.shape[1:3], h, c_out)
+
+
+def max_pool(
+    f: Float[Array, "*batch x y h c"],
+    group: Group,
+    *,
+    window: int = 2,
+    stride: int | None = None,
+    padding: int = 0,
+    exact: bool = True,
+) -> Float[Array, "*batch x_out y_out h c"]:
+    """Spatial maximum: `y[x, h, c] = max over u of f[x stride + u, h, c]`; padding counts as minus infinity.
+
+    Args:
+      f: feature map.
+      group: must map the grid of windows to itself.
+      window: size, in pixels.
+      stride: between windows, in pixels; None: the window's size.
+      padding: pixels on every side.
+      exact: whether to refuse a grid that the group does not map to itself.
+
+    Returns:
+      The pooled feature map.
+
+    Raises:
+      ValueError: shapes do not fit, or the grid is not symmetric and `exact` is set.
+
+    Source: Cohen and Welling 2016, section 6.3.
+    """
+    return kernels.maximum(_windows(f, group, window, stride, padding, exact, -jnp.inf), axis=-3)
+
+
+def mean_pool(
+    f: Float[Array, "*batch x y h c"],
+    group: Group,
+    *,
+    window: int = 2,
+    stride: int | None = None,
+    padding: int = 0,
+    exact: bool = True,
+) -> Float[Array, "*batch x_out y_out h c"]:
+    """Spatial mean: `y[x, h, c] = mean over u of f[x stride + u, h, c]`; padding counts as zeros.
+
+    Args:
+      f: feature map.
+      group: must map the grid of windows to itself.
+      window: size, in pixels.
+      stride: between windows, in pixels; None: the window's size.
+      padding: pixels on every side.
+      exact: whether to refuse a grid that the group does not map to itself.
+
+    Returns:
+      The pooled feature map.
+
+    Raises:
+      ValueError: shapes do not fit, or the grid is not symmetric and `exact` is set.
+
+    Source: Cohen and Welling 2016, section 6.3.
+    """
+    return jnp.mean(_windows(f, group, window, stride, padding, exact, 0), axis=-3)
+
+
+def project_max(f: Float[Array, "*batch x y h c"]) -> Float[Array, "*batch x y 1 c"]:
+    """Projection to an image: `y[x, c] = max over h of f[x, h, c]`. The group axis stays, with length 1.
+
+    Args:
+      f: feature map.
+
+    Returns:
+      An image, which turns as the input turns.
+
+    Raises:
+      ValueError: `f` has fewer than four axes.
+
+    Source: Cohen and Welling 2016, section 6.3 (coset pooling over the whole group).
+    """
+    check_feature_map(f)
+    return jnp.expand_dims(kernels.maximum(f, axis=-2), -2)
+
+
+def project_mean(f: Float[Array, "*batch x y h c"]) -> Float[Array, "*batch x y 1 c"]:
+    """Projection to an image: `y[x, c] = mean over h of f[x, h, c]`. The group axis stays, with length 1.
+
+    Args:
+      f: feature map.
+
+    Returns:
+      An image, which turns as the input turns.
+
+    Raises:
+      ValueError: `f` has fewer than four axes.
+
+    Source: Cohen and Welling 2016, section 6.3.
+    """
+    check_feature_map(f)
+    return jnp.mean(f, axis=-2, keepdims=True)
+
+
+def check_feature_map(f: Array, group: Group | None = None) -> None:
+    """Raises a `ValueError` unless `f` is `[..., x, y, h, c]` and its group axis is 1 or the order of `group`."""
+    if f.ndim < 4:
+        raise ValueError(
+            f"f must be a feature map [..., x, y, h, c], got shape {f.shape}; an image has a group axis of length 1"
+        )
+    if 0 in f.shape[-4:]:
+        raise ValueError(f"f has an empty axis: {f.shape}; every size and channel count must be at least 1")
+    if group is not None and f.shape[-2] not in (1, group.order):
+        raise ValueError(
+            f"f has {f.shape[-2]} group elements (shape {f.shape}, axes [..., x, y, h, c]), but {group} has "
+            f"{group.order}; an image has 1"
+        )
+
+
+def _windows(f, group, size, stride, padding, exact, fill):
+    """Every window's pixels on an axis of their own: `[..., x_out, y_out, size^2, h, c]`."""
+    check_feature_map(f, group)
+    *batch, x, y, h, c = f.shape
+    windows = windows_of(size, size if stride is None else stride, padding, 1, (x, y))
+    if padding >= size:
+        raise ValueError(f"padding must be smaller than the window, got {padding} for a window of {size}")
+    if exact:
+        require_symmetric_grid(windows, group, (x, y), padding)
+    flat = f.reshape(-1, x, y, h, c)
+    if padding:
+        widths = [(0, 0), (padding, padding), (padding, padding), (0, 0), (0, 0)]
+        flat = jnp.pad(flat, widths, constant_values=fill)
+    rows, columns = windows
+    counts = rows.outputs(x), columns.outputs(y)
+    if windows == (Window(size, size),) * 2 and counts == (x / size, y / size):
+        tiles = flat.reshape(-1, counts[0], size, counts[1], size, h, c).swapaxes(2, 3)
+        return tiles.reshape(*batch, *counts, size * size, h, c)
+    taps = [
+        take_tap(take_tap(flat, rows, a, 1, counts[0]), columns, b, 2, counts[1])
+        for a in range(size)
+        for b in range(size)
+    ]
+    return jnp.stack(taps, axis=3).reshape(*batch, *counts, size * size, h, c)

@@ -1,0 +1,125 @@
+"""The group's action on whole images and feature maps, and how far a function is from commuting with it."""
+
+from collections.abc import Callable
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from attgconv_jax.groups import Group
+
+Kind = Literal["feature_map", "image", "invariant"]
+
+
+def act(f: Float[Array, "*shape"], group: Group, element: int, kind: Kind) -> Float[Array, "*transformed"]:
+    """Transforms what lives on the plane, or on the group, by one group element.
+
+        feature map  (L_g f)[x, h, c] = f[g^-1 x, g^-1 h, c]
+        image        (L_g f)[x, 1, c] = f[g^-1 x, 1, c]
+        invariant    (L_g f) = f
+
+    Right angles permute pixels, and turn the axes of an image that is not square. Other angles are interpolated
+    (bilinear, zero outside the image), which only square images can be.
+
+    Args:
+      f: `[..., x, y, h, c]`, or anything if invariant.
+      group: that acts.
+      element: `g`, its index in the group.
+      kind: "feature_map", "image" or "invariant".
+
+    Returns:
+      The transformed `f`.
+
+    Raises:
+      ValueError: unknown kind or element, or `f` does not have the axes of its kind.
+
+    Source: Romero et al. 2020, section 2.
+    """
+    if not 0 <= element < group.order:
+        raise ValueError(f"{group} has elements 0 to {group.order - 1}, got {element}")
+    _check_kind(f, group, kind)
+    if kind == "invariant":
+        return f
+    moved = _move(f, group, element)
+    return moved[..., group.action[element], :] if kind == "feature_map" else moved
+
+
+def equivariance_error(
+    function: Callable, x: Float[Array, "*batch x y h c"], group: Group, output: Kind = "feature_map"
+) -> float:
+    """The worst error of `function(L_g x) = L_g function(x)`, relative to the largest output.
+
+        max over g of |function(L_g x) - L_g function(x)| / max |function(x)|
+
+    >>> import jax
+    >>> from attgconv_jax import dihedral, equivariance_error, group_conv
+    >>> p4m, (key, key_w) = dihedral(4), jax.random.split(jax.random.key(0))
+    >>> image, w = jax.random.normal(key, [2, 9, 9, 1, 3]), jax.random.normal(key_w, [3, 3, 1, 3, 5])
+    >>> equivariance_error(lambda f: group_conv(f, w, p4m), image, p4m) < 1e-5
+    True
+
+    Args:
+      function: any function or module of one argument; a module in evaluation mode.
+      x: its argument: a feature map on `group`, or an image (`h == 1`).
+      group: that acts.
+      output: what the function returns: a "feature_map" on the group, an "image" (one group element), or something
+        "invariant".
+
+    Returns:
+      The error; zero for an exactly equivariant function, about 1 for one that is not equivariant at all.
+
+    Raises:
+      ValueError: `x` or the output do not have the axes of their kind.
+
+    Source: our own.
+    """
+    kind = "image" if x.shape[-2] == 1 else "feature_map"
+    _check_kind(x, group, kind, "x")
+    expected = function(x)
+    _check_kind(expected, group, output, "the function's output")
+    errors = []
+    for element in range(group.order):
+        transformed = function(act(x, group, element, kind))
+        wanted = act(expected, group, element, output)
+        if transformed.shape != wanted.shape:
+            raise ValueError(
+                f"the function maps a transformed input to shape {transformed.shape}, but its transformed output has "
+                f"shape {wanted.shape}: it does not treat the axes x and y alike"
+            )
+        errors.append(float(jnp.max(jnp.abs(transformed - wanted))))
+    worst, largest = float(np.max(errors)), float(jnp.max(jnp.abs(expected)))
+    return worst / largest if largest or not worst else np.inf
+
+
+def _check_kind(f, group, kind, name="f"):
+    lengths = {"feature_map": group.order, "image": 1, "invariant": None}
+    if kind not in lengths:
+        raise ValueError(f'the kind must be "feature_map", "image" or "invariant", got {kind!r}')
+    if kind != "invariant" and (f.ndim < 4 or f.shape[-2] != lengths[kind]):
+        raise ValueError(
+            f"{name} must be {kind.replace('_', ' ')} [..., x, y, h, c] with h = {lengths[kind]} for {group}, got shape "
+            f"{f.shape}"
+        )
+
+
+def _move(f, group, element):
+    """`f[g^-1 x]` on the spatial axes."""
+    reflection, rotation = divmod(element, group.rotations)
+    if group.preserves_grid[element]:
+        turned = jnp.rot90(f, 4 * rotation // group.rotations, axes=(-4, -3))
+        return jnp.flip(turned, axis=-4) if reflection else turned
+    *batch, x, y, h, c = f.shape
+    if x != y:
+        raise ValueError(f"{group} turns by other than right angles, which needs a square image, got {x}x{y} pixels")
+    offset = np.arange(x) - (x - 1) / 2
+    grid = np.stack(np.meshgrid(offset, offset, indexing="ij"))
+    source = np.einsum("ji,jxy->ixy", group.matrices[element], grid) + (x - 1) / 2
+
+    def sample(plane):
+        return jax.scipy.ndimage.map_coordinates(plane, list(source), order=1)
+
+    planes = jnp.moveaxis(f.reshape(-1, x, y, h * c), -1, 1).reshape(-1, x, y)
+    moved = jax.vmap(sample)(planes).reshape(-1, h * c, x, y)
+    return jnp.moveaxis(moved, 1, -1).reshape(f.shape)

@@ -1,0 +1,144 @@
+"""Finite groups of rotations and reflections of the plane, as static NumPy tables."""
+
+import dataclasses
+import functools
+import math
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """`n` rotations by `2 pi / n`, with or without the reflection of axis `x`.
+
+    Make one with `trivial`, `cyclic` or `dihedral`. A group is frozen and hashable: pass it to `jax.jit` as a
+    static argument. Element `m * n + r` is `M^m R_n^r`: rotate counter-clockwise first, then flip axis `x`, so
+
+        M^a R^r . M^b R^s = M^(a+b) R^((-1)^b r + s)
+
+    Every table below follows from this product.
+
+    Attributes:
+      rotations: `n`, the number of rotations.
+      reflections: whether the group holds `M`.
+    """
+
+    rotations: int
+    reflections: bool = False
+
+    def __post_init__(self):
+        """Refuses what is no group."""
+        if isinstance(self.rotations, bool) or not isinstance(self.rotations, int) or self.rotations < 1:
+            raise ValueError(f"rotations must be an integer of at least 1, got {self.rotations!r}")
+        if not isinstance(self.reflections, bool):
+            raise ValueError(f"reflections must be True or False, got {self.reflections!r}")
+
+    def __repr__(self) -> str:
+        """The call that makes this group."""
+        if self.order == 1:
+            return "trivial()"
+        return f"{'dihedral' if self.reflections else 'cyclic'}({self.rotations})"
+
+    @property
+    def order(self) -> int:
+        """`|H|`, the number of elements."""
+        return self.rotations * (2 if self.reflections else 1)
+
+    @property
+    def haar_weight(self) -> float:
+        """The measure one element stands for: `2 pi / n`, and twice that with reflections.
+
+        p4: `2 pi / 4`; p4m: `2 (2 pi / 4)`. The published networks multiply their group convolutions by it.
+        """
+        return 2 * math.pi / self.rotations * (2 if self.reflections else 1)
+
+    @functools.cached_property
+    def product(self) -> np.ndarray:
+        """`product[g, h]` is the index of `g h`; integers `[order, order]`."""
+        reflection, rotation = np.divmod(np.arange(self.order), self.rotations)
+        turned = np.where(reflection == 1, -1, 1)[None, :] * rotation[:, None] + rotation[None, :]
+        flipped = (reflection[:, None] + reflection[None, :]) % 2
+        return _frozen(flipped * self.rotations + turned % self.rotations)
+
+    @functools.cached_property
+    def inverse(self) -> np.ndarray:
+        """`inverse[g]` is the index of `g^-1`; integers `[order]`."""
+        return _frozen(np.argmin(self.product, axis=1))
+
+    @functools.cached_property
+    def action(self) -> np.ndarray:
+        """`action[g, h]` is the index of `g^-1 h`; integers `[order, order]`.
+
+        Row `g` gathers a group axis: `(L_g f)(h) = f(g^-1 h)` is `f[action[g]]`.
+        """
+        return _frozen(self.product[self.inverse])
+
+    @functools.cached_property
+    def matrices(self) -> np.ndarray:
+        """`matrices[g]` acts on `(x, y)`, `x` down the rows; float64 `[order, 2, 2]`, exact for right angles."""
+        quarter_turns = 4 * np.arange(self.rotations) / self.rotations
+        right = quarter_turns % 1 == 0
+        angle = quarter_turns * np.pi / 2
+        cos = np.where(right, np.round(np.cos(angle)), np.cos(angle))
+        sin = np.where(right, np.round(np.sin(angle)), np.sin(angle))
+        rotations = np.stack([np.stack([cos, -sin], -1), np.stack([sin, cos], -1)], -2)
+        flip_x = np.diag([-1.0, 1.0])
+        return _frozen(np.concatenate([rotations, flip_x @ rotations]) if self.reflections else rotations)
+
+    @functools.cached_property
+    def preserves_grid(self) -> np.ndarray:
+        """`preserves_grid[g]`: whether `g` maps a square grid to itself; booleans `[order]`."""
+        return _frozen(np.all(self.matrices == np.round(self.matrices), axis=(1, 2)))
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether every element maps a square grid to itself, so that nothing is interpolated."""
+        return bool(self.preserves_grid.all())
+
+    @property
+    def reversed_axes(self) -> tuple[bool, bool]:
+        """Whether some element does not keep the direction of axis `x`, and of axis `y`.
+
+        Along such an axis a sampling grid must be symmetric, or the group cannot map it to itself.
+        """
+        return self.order > 1, self.rotations > 1
+
+
+def trivial() -> Group:
+    """The group of the identity alone; a group convolution on it is an ordinary convolution."""
+    return Group(1)
+
+
+def cyclic(n: int) -> Group:
+    """The rotations by multiples of `2 pi / n`; `cyclic(4)` on the pixel grid is p4.
+
+    Args:
+      n: number of rotations, at least 1.
+
+    Returns:
+      The group, of order `n`.
+
+    Raises:
+      ValueError: `n` is not an integer of at least 1.
+    """
+    return Group(n)
+
+
+def dihedral(n: int) -> Group:
+    """The rotations by multiples of `2 pi / n` and the reflections; `dihedral(4)` on the pixel grid is p4m.
+
+    Args:
+      n: number of rotations, at least 1.
+
+    Returns:
+      The group, of order `2 n`.
+
+    Raises:
+      ValueError: `n` is not an integer of at least 1.
+    """
+    return Group(n, reflections=True)
+
+
+def _frozen(table: np.ndarray) -> np.ndarray:
+    table.setflags(write=False)
+    return table

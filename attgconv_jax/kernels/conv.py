@@ -1,0 +1,239 @@
+"""Dense convolution: `lax.conv_general_dilated`, and on CPU a product of patches and filter a few images at a time.
+
+XLA:CPU's own convolution reaches a fraction of the speed of its matrix product, and its gradients are slower still.
+`rows` therefore makes the convolution out of matrix products. Patches are gathered along `y` only,
+
+    Q[x, y, b c] = f[x, y + b, c]                      `l` times the input, not `k l` times
+    Z[x, y, a o] = sum over b, c of  Q[x, y, b c] w[a, b, c, o]
+    out[x, y, o] = sum over a of  Z[x + a, y, a o]
+
+so both operands of the product are wide even where the convolution has one or four output channels. Where a filter
+hangs over most of the image, or moves in strides along `x`, most rows of `Z` would be thrown away: there patches are
+gathered along `x` too and multiplied once. The gradients are the transposed products of the same patches.
+
+| quantity | held for | elements an image |
+|---|---|---|
+| patches `Q`, products `Z` and their gradients | one chunk of images | `x y (l c_in + k c_out)` |
+| anything else | not stored | |
+"""
+
+import functools
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+from attgconv_jax.kernels.chunks import scan_chunks
+from attgconv_jax.kernels.taps import Window, add_tap, add_taps, pad, take_tap, take_taps
+
+Implementation = Literal["rows", "xla"]
+
+# Patches and products of one chunk should stay in a CPU's last-level cache; measured best between 4 and 10 MB.
+_CHUNK_BYTES = 6_000_000
+
+
+def conv(
+    f: Float[Array, "batch x y c_in"],
+    w: Float[Array, "k l c_in c_out"],
+    windows: tuple[Window, Window],
+    implementation: Implementation | None = None,
+) -> Float[Array, "batch x_out y_out c_out"]:
+    """Cross-correlates images with a filter.
+
+        out[x, y, o] = sum over a, b, c of  f[x s_x + a d_x - p_x, y s_y + b d_y - p_y, c] w[a, b, c, o]
+
+    Differentiable in reverse mode, to any order. bfloat16 accumulates in float32.
+
+    Args:
+      f: images.
+      w: filter, of the same dtype.
+      windows: sizes, strides `s`, paddings `p` and dilations `d` along `x` and `y`.
+      implementation: "rows" (matrix products, for CPUs), "xla" (`lax.conv_general_dilated`), or None: "rows" where
+        the computation is lowered for a CPU, "xla" elsewhere.
+
+    Returns:
+      The convolved images.
+
+    Raises:
+      ValueError: unknown implementation.
+
+    Source: our own.
+    """
+    if implementation not in (None, *_IMPLEMENTATIONS):
+        raise ValueError(f'implementation must be None, "rows" or "xla", got {implementation!r}')
+    return _conv(f, w, windows, implementation)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _conv(f, w, windows, implementation):
+    return _dispatch("forward", implementation, windows)(f, w)
+
+
+def _conv_forward(f, w, windows, implementation):
+    # Images are data: where nothing asks for their gradient (the first layer of a network), none is computed.
+    return _conv(f.value, w.value, windows, implementation), (f.value, w.value, f.perturbed)
+
+
+def _conv_backward(windows, implementation, residuals, d_out):
+    f, w, f_perturbed = residuals
+    if type(d_out) is jax.custom_derivatives.SymbolicZero:
+        return jnp.zeros_like(f), jnp.zeros_like(w)
+    if f_perturbed:
+        return _dispatch("backward", implementation, windows)(f, w, d_out)
+    return jnp.zeros_like(f), _dispatch("backward_filter", implementation, windows)(f, w, d_out)
+
+
+_conv.defvjp(_conv_forward, _conv_backward, symbolic_zeros=True)
+
+
+def _dispatch(step, implementation, windows):
+    """The named step of the implementation; of the one for the platform at hand when none is named."""
+    steps = {name: functools.partial(table[step], windows=windows) for name, table in _IMPLEMENTATIONS.items()}
+    if implementation is not None:
+        return steps[implementation]
+    return functools.partial(lax.platform_dependent, cpu=steps["rows"], default=steps["xla"])
+
+
+def _xla_forward(f, w, windows):
+    out = lax.conv_general_dilated(
+        f,
+        w,
+        window_strides=[window.stride for window in windows],
+        padding=[(window.low, window.high) for window in windows],
+        rhs_dilation=[window.dilation for window in windows],
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        # bfloat16 convolutions transpose only when their output type is their input type.
+        preferred_element_type=None if f.dtype == jnp.bfloat16 else f.dtype,
+    )
+    return out.astype(f.dtype)
+
+
+def _xla_backward(f, w, d_out, windows):
+    return jax.vjp(functools.partial(_xla_forward, windows=windows), f, w)[1](d_out)
+
+
+def _xla_backward_filter(f, w, d_out, windows):
+    return jax.vjp(lambda w: _xla_forward(f, w, windows), w)[1](d_out)[0]
+
+
+def _rows_forward(f, w, windows):
+    product = _Product(f.shape, w.shape, windows)
+    matrix = product.matrix(w)
+
+    def step(carry, f):
+        return carry, product.gather(_matmul(product.patches(f), matrix)).astype(w.dtype)
+
+    return scan_chunks(step, (), f, product.chunk)[1]
+
+
+def _rows_backward(f, w, d_out, windows):
+    product = _Product(f.shape, w.shape, windows)
+    matrix = product.matrix(w)
+
+    def step(d_matrix, chunk):
+        f, d_out = chunk
+        d_products = product.spread(d_out)
+        d_matrix += _matmul_rows(product.patches(f), d_products)
+        return d_matrix, product.unpatch(_matmul(d_products, matrix.T)).astype(w.dtype)
+
+    d_matrix, d_f = scan_chunks(step, _zero_sum(matrix), (f, d_out), product.chunk)
+    return d_f, product.filter(d_matrix).astype(w.dtype)
+
+
+def _rows_backward_filter(f, w, d_out, windows):
+    product = _Product(f.shape, w.shape, windows)
+
+    def step(d_matrix, chunk):
+        f, d_out = chunk
+        return d_matrix + _matmul_rows(product.patches(f), product.spread(d_out)), ()
+
+    d_matrix, _ = scan_chunks(step, _zero_sum(product.matrix(w)), (f, d_out), product.chunk)
+    return product.filter(d_matrix).astype(w.dtype)
+
+
+_IMPLEMENTATIONS = {
+    "rows": {"forward": _rows_forward, "backward": _rows_backward, "backward_filter": _rows_backward_filter},
+    "xla": {"forward": _xla_forward, "backward": _xla_backward, "backward_filter": _xla_backward_filter},
+}
+
+
+class _Product:
+    """The convolution as `gather(patches(f) @ matrix(w))`, with the adjoint of each part.
+
+    `split` says whether the filter's rows stay apart until after the product, where `gather` adds them, or are
+    gathered into the patches before it.
+    """
+
+    def __init__(self, f_shape, w_shape, windows):
+        self.windows = self.rows, self.columns = windows
+        self.batch, length_x, length_y, self.c_in = f_shape
+        self.x, self.y = self.rows.outputs(length_x), self.columns.outputs(length_y)
+        self.padded_x = length_x + self.rows.low + self.rows.high
+        self.padded_y = length_y + self.columns.low + self.columns.high
+        self.k, self.l, _, self.c_out = w_shape
+        self.split = self.rows.stride == 1 and self.padded_x <= 1.5 * self.x
+
+    @property
+    def chunk(self) -> int:
+        """Images a chunk: as many as stay in the cache, and all of them for a 1x1 filter, which gathers nothing."""
+        if self.k == self.l == 1:
+            return self.batch
+        if self.split:
+            elements = self.padded_x * self.y * (self.l * self.c_in + self.k * self.c_out)
+        else:
+            elements = self.x * self.y * (self.k * self.l * self.c_in + self.c_out)
+        return max(1, _CHUNK_BYTES // (4 * elements))
+
+    def matrix(self, w):
+        """`[l c_in, k c_out]` when split, else `[k l c_in, c_out]`."""
+        if self.split:
+            return w.transpose(1, 2, 0, 3).reshape(self.l * self.c_in, self.k * self.c_out)
+        return w.reshape(self.k * self.l * self.c_in, self.c_out)
+
+    def filter(self, matrix):
+        """The adjoint (and inverse) of `matrix`."""
+        if self.split:
+            return matrix.reshape(self.l, self.c_in, self.k, self.c_out).transpose(2, 0, 1, 3)
+        return matrix.reshape(self.k, self.l, self.c_in, self.c_out)
+
+    def patches(self, f):
+        patches = take_taps(pad(f, self.windows), self.columns, 2, self.y)
+        return patches if self.split else take_taps(patches, self.rows, 1, self.x)
+
+    def unpatch(self, d_patches):
+        """The adjoint of `patches`."""
+        if not self.split:
+            d_patches = add_taps(d_patches, self.rows, 1, self.padded_x)
+        return pad(add_taps(d_patches, self.columns, 2, self.padded_y), self.windows, sign=-1)
+
+    def gather(self, products):
+        if not self.split:
+            return products
+        taps = enumerate(jnp.split(products, self.k, -1))
+        return sum(take_tap(tap, self.rows, a, 1, self.x) for a, tap in taps)
+
+    def spread(self, d_out):
+        """The adjoint of `gather`."""
+        if not self.split:
+            return d_out
+        return jnp.concatenate([add_tap(d_out, self.rows, a, 1, self.padded_x) for a in range(self.k)], -1)
+
+
+def _matmul(rows, matrix):
+    return jnp.matmul(rows, matrix, preferred_element_type=_sum_dtype(rows))
+
+
+def _matmul_rows(left, right):
+    """`left^T right`, the sum over all rows of both."""
+    left, right = left.reshape(-1, left.shape[-1]), right.reshape(-1, right.shape[-1])
+    return jnp.matmul(left.T, right, preferred_element_type=_sum_dtype(left))
+
+
+def _zero_sum(x):
+    return jnp.zeros(x.shape, _sum_dtype(x))
+
+
+def _sum_dtype(x):
+    return jnp.promote_types(x.dtype, jnp.float32)

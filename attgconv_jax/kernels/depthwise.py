@@ -1,0 +1,164 @@
+"""Depthwise convolution: XLA's grouped convolution, and on CPU one fused sum of shifted slices.
+
+| quantity | held for | elements an image |
+|---|---|---|
+| padded images and gradients | one chunk of images | `x y c` |
+| anything else | not stored | |
+"""
+
+import functools
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+from attgconv_jax.kernels.chunks import scan_chunks
+from attgconv_jax.kernels.taps import Window, pad, take_tap
+
+Implementation = Literal["shifts", "xla"]
+
+# Padded images of one chunk should stay in a CPU's cache.
+_CHUNK_BYTES = 6_000_000
+
+
+def depthwise_conv(
+    f: Float[Array, "batch x y c"],
+    w: Float[Array, "k l c"],
+    windows: tuple[Window, Window],
+    implementation: Implementation | None = None,
+) -> Float[Array, "batch x_out y_out c"]:
+    """Cross-correlates every channel with a filter of its own.
+
+        out[x, y, c] = sum over a, b of  f[x s_x + a d_x - p_x, y s_y + b d_y - p_y, c] w[a, b, c]
+
+    Differentiable in reverse mode, to any order. bfloat16 accumulates in float32.
+
+    Args:
+      f: images.
+      w: filters, of the same dtype.
+      windows: sizes, strides `s`, paddings `p` and dilations `d` along `x` and `y`.
+      implementation: "shifts" (one elementwise expression, for CPUs), "xla" (`lax.conv_general_dilated`), or None:
+        "shifts" where the computation is lowered for a CPU, "xla" elsewhere.
+
+    Returns:
+      The convolved images.
+
+    Raises:
+      ValueError: unknown implementation.
+
+    Source: our own.
+    """
+    if implementation not in (None, "shifts", "xla"):
+        raise ValueError(f'implementation must be None, "shifts" or "xla", got {implementation!r}')
+    return _depthwise(f, w, windows, implementation)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _depthwise(f, w, windows, implementation):
+    shifts = functools.partial(_shifts_forward, windows=windows)
+    xla = functools.partial(_xla_forward, windows=windows)
+    return _dispatch(implementation, shifts, xla)(f, w)
+
+
+def _forward(f, w, windows, implementation):
+    return _depthwise(f, w, windows, implementation), (f, w)
+
+
+def _backward(windows, implementation, residuals, d_out):
+    shifts = functools.partial(_shifts_backward, windows=windows)
+    xla = functools.partial(_xla_backward, windows=windows)
+    return _dispatch(implementation, shifts, xla)(*residuals, d_out)
+
+
+_depthwise.defvjp(_forward, _backward)
+
+
+def _dispatch(implementation, shifts, xla):
+    if implementation is None:
+        return functools.partial(lax.platform_dependent, cpu=shifts, default=xla)
+    return shifts if implementation == "shifts" else xla
+
+
+def _xla_forward(f, w, windows):
+    return lax.conv_general_dilated(
+        f,
+        w[:, :, None, :],
+        window_strides=[window.stride for window in windows],
+        padding=[(window.low, window.high) for window in windows],
+        rhs_dilation=[window.dilation for window in windows],
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=f.shape[-1],
+    )
+
+
+def _xla_backward(f, w, d_out, windows):
+    return jax.vjp(functools.partial(_xla_forward, windows=windows), f, w)[1](d_out)
+
+
+def _shifts_forward(f, w, windows):
+    counts = [window.outputs(length) for window, length in zip(windows, f.shape[1:3], strict=True)]
+
+    def step(carry, f):
+        return carry, _sum_of_shifts(pad(f, windows), w, windows, counts)
+
+    return scan_chunks(step, (), f, _chunk(f))[1]
+
+
+def _shifts_backward(f, w, d_out, windows):
+    return _shifts_backward_images(f, w, d_out, windows), _shifts_backward_filter(f, w, d_out, windows)
+
+
+def _shifts_backward_images(f, w, d_out, windows):
+    """Correlates the gradient, spread by the strides, with the filter turned by half a turn."""
+    spread, turned = [(0, 0, 0)], []
+    for window, length, count in zip(windows, f.shape[1:3], d_out.shape[1:3], strict=True):
+        low = window.dilation * (window.size - 1) - window.low
+        high = length + window.low - (count - 1) * window.stride - 1
+        spread.append((low, high, window.stride - 1))
+        turned.append(Window(window.size, dilation=window.dilation))
+    spread.append((0, 0, 0))
+
+    def step(carry, d_out):
+        padded = lax.pad(d_out, jnp.zeros((), d_out.dtype), spread)
+        return carry, _sum_of_shifts(padded, w[::-1, ::-1], turned, f.shape[1:3])
+
+    return scan_chunks(step, (), d_out, _chunk(f))[1]
+
+
+def _shifts_backward_filter(f, w, d_out, windows):
+    """An inner product a tap and channel, one image at a time: more of them leave the cache between the taps."""
+    dtype = _sum_dtype(w)
+
+    def step(d_w, chunk):
+        f, d_out = chunk
+        shifts = _shifts(pad(f, windows), windows, d_out.shape[1:3])
+        products = [jnp.sum(shift * d_out, axis=(0, 1, 2), dtype=dtype) for shift in shifts]
+        return d_w + jnp.stack(products).reshape(w.shape), ()
+
+    return scan_chunks(step, jnp.zeros(w.shape, dtype), (f, d_out), chunk=1)[0].astype(w.dtype)
+
+
+def _sum_of_shifts(padded, w, windows, counts):
+    dtype = _sum_dtype(w)
+    weights = w.reshape(-1, w.shape[-1]).astype(dtype)
+    shifts = _shifts(padded, windows, counts)
+    return sum(shift.astype(dtype) * weight for shift, weight in zip(shifts, weights, strict=True)).astype(w.dtype)
+
+
+def _shifts(padded, windows, counts):
+    """The padded images as every tap sees them, in the order of the filter's taps."""
+    rows, columns = windows
+    for a in range(rows.size):
+        row = take_tap(padded, rows, a, 1, counts[0])
+        for b in range(columns.size):
+            yield take_tap(row, columns, b, 2, counts[1])
+
+
+def _chunk(f):
+    return max(1, _CHUNK_BYTES // (4 * f[0].size))
+
+
+def _sum_dtype(x):
+    return jnp.promote_types(x.dtype, jnp.float32)

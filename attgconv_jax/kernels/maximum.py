@@ -1,0 +1,92 @@
+"""The one differentiable maximum of the library."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+# How many slices one comparison tree holds; XLA:CPU's reduction over a long axis is several times slower.
+_FOLD = 16
+
+
+def maximum(x: Float[Array, "..."], axis: int) -> Float[Array, "..."]:
+    """`max over axis of x`, with a gradient that goes to the stored arg-max.
+
+    JAX's own gradient compares the operand with the maximum. Under `jit` the operand may be computed twice with
+    different rounding, no element then equals the maximum, and the gradient is lost without a warning. An index
+    cannot be lost: every maximum that is differentiated goes through this function.
+
+    Of several equal elements the first takes the whole gradient. NaN wins over every number. Differentiable in
+    reverse mode, to any order.
+
+    Args:
+      x: any shape with at least one element along `axis`.
+      axis: reduced.
+
+    Returns:
+      The maximum, without `axis`.
+
+    Raises:
+      ValueError: `x` has no such axis, or nothing along it.
+
+    Source: our own.
+    """
+    if not -x.ndim <= axis < x.ndim:
+        raise ValueError(f"axis must be in [{-x.ndim}, {x.ndim}) for shape {x.shape}, got {axis}")
+    if x.shape[axis] == 0:
+        raise ValueError(f"axis {axis} of shape {x.shape} is empty and has no maximum")
+    return _maximum(x, axis % x.ndim, x.shape[axis])
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _maximum(x, axis, length):
+    return _maximum_and_index(x, axis)[0]
+
+
+def _forward(x, axis, length):
+    return _maximum_and_index(x, axis)
+
+
+def _backward(axis, length, index, d_best):
+    positions = lax.broadcasted_iota(jnp.int32, [1] * axis + [length] + [1] * (index.ndim - axis), axis)
+    return (jnp.where(positions == jnp.expand_dims(index, axis), jnp.expand_dims(d_best, axis), 0),)
+
+
+_maximum.defvjp(_forward, _backward)
+
+
+def _maximum_and_index(x, axis):
+    length = x.shape[axis]
+    fold = max(d for d in range(1, _FOLD + 1) if length % d == 0)
+    if axis == x.ndim - 1 or fold == 1:
+        return _reduce(x, axis)
+    rest = length // fold
+    tiles = x.reshape(*x.shape[:axis], fold, rest, *x.shape[axis + 1 :])
+    best, tile = _fold([lax.index_in_dim(tiles, i, axis, keepdims=False) for i in range(fold)])
+    index = tile * rest + lax.broadcasted_iota(jnp.int32, best.shape, axis)
+    return _reduce(best, axis, index)
+
+
+def _fold(slices):
+    """Maximum and index of the slices of an axis, elementwise."""
+    best, index = slices[0], jnp.zeros(slices[0].shape, jnp.int32)
+    for i, candidate in enumerate(slices[1:], 1):
+        best, index = _larger((best, index), (candidate, jnp.int32(i)))
+    return best, index
+
+
+def _reduce(x, axis, index=None):
+    """Maximum along an axis and the index that comes with it."""
+    if index is None:
+        index = lax.broadcasted_iota(jnp.int32, x.shape, axis)
+    lowest = jnp.array(-jnp.inf, x.dtype)
+    return lax.reduce((x, index), (lowest, jnp.int32(jnp.iinfo(jnp.int32).max)), _larger, (axis,))
+
+
+def _larger(left, right):
+    """The pair with the larger value; the smaller index among equals; NaN above all."""
+    (a, i), (b, j) = left, right
+    take = (b > a) | ((b != b) & (a == a)) | ((j < i) & ((a == b) | ((a != a) & (b != b))))
+    return jnp.where(take, b, a), jnp.where(take, j, i)

@@ -1,0 +1,78 @@
+"""Attention and group convolution in one Flax NNX module."""
+
+import functools
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from attgconv_jax.groups import Group
+from attgconv_jax.nn.attention import CoAttention, InputAttention
+from attgconv_jax.nn.convolution import GroupConv
+
+AttentionName = Literal["input", "input_channel", "input_spatial", "co"]
+
+ATTENTIONS = {
+    "input": InputAttention,
+    "input_channel": functools.partial(InputAttention, spatial=False),
+    "input_spatial": functools.partial(InputAttention, channel=False),
+    "co": CoAttention,
+}
+
+
+class AttentiveGroupConv(nnx.Module):
+    """Attention on the input of a group convolution, `group_conv((1 - alpha) f, w)`.
+
+    >>> import jax.numpy as jnp
+    >>> from flax import nnx
+    >>> from attgconv_jax import dihedral
+    >>> from attgconv_jax.nn import AttentiveGroupConv
+    >>> layer = AttentiveGroupConv(8, 16, 3, dihedral(4), attention="input", padding=1, rngs=nnx.Rngs(0))
+    >>> layer(jnp.ones([2, 9, 9, 8, 8])).shape
+    (2, 9, 9, 8, 16)
+
+    Args:
+      in_features: input channels.
+      out_features: output channels, per group element.
+      kernel_size: of the convolution's square filter, in pixels.
+      group: acts on all weights.
+      attention: "input" (channel and spatial), "input_channel", "input_spatial" or "co".
+      attention_options: further arguments of the attention's module (`InputAttention` or `CoAttention`).
+      lifting: whether the input is an image (one group element) instead of a feature map.
+      haar: whether all group convolutions carry the Haar weight, the attention's included.
+      dtype: to compute in; None: the common type of input and parameters.
+      param_dtype: of the parameters.
+      rngs: source of the parameters' randomness.
+      **options: further arguments of the convolution; see `GroupConv`.
+
+    Raises:
+      ValueError: unknown attention, or a size is out of range.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        kernel_size: int,
+        group: Group,
+        *,
+        attention: AttentionName = "input",
+        attention_options: Mapping[str, Any] | None = None,
+        lifting: bool = False,
+        haar: bool = False,
+        dtype=None,
+        param_dtype=jnp.float32,
+        rngs: nnx.Rngs,
+        **options,
+    ):
+        if attention not in ATTENTIONS:
+            raise ValueError(f"attention must be one of {', '.join(ATTENTIONS)}, got {attention!r}")
+        shared = dict(lifting=lifting, haar=haar, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
+        self.attention = ATTENTIONS[attention](in_features, group, **shared, **(attention_options or {}))
+        self.conv = GroupConv(in_features, out_features, kernel_size, group, **shared, **options)
+
+    def __call__(self, f: Float[Array, "*batch x y h_in c_in"]) -> Float[Array, "*batch x_out y_out h c_out"]:
+        """Attends, then convolves."""
+        return self.conv(self.attention(f))

@@ -1,0 +1,65 @@
+"""Initialisers, by name: a good default and those of the papers."""
+
+from collections.abc import Callable
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+Initializer = Callable
+FilterInitializer = Literal["he_normal", "paper_uniform", "paper_normal"] | Initializer
+
+
+def he_normal(key, shape, dtype=jnp.float32):
+    """Normal with variance `2 / (k^2 h c_in)`, for filters `[k, k, h, c_in, c_out]` before a relu.
+
+    Every response then has the variance of its input, whatever the order of the group.
+
+    Source: He et al. 2015, with the group axis in the fan.
+    """
+    return jax.random.normal(key, shape, dtype) * np.sqrt(2 / np.prod(shape[:4])).astype(dtype)
+
+
+def paper_uniform(key, shape, dtype=jnp.float32):
+    """Uniform in `+-1 / sqrt(k^2 c_in)`, for filters `[k, k, h, c_in, c_out]`; the group axis is not counted.
+
+    Source: the code of Romero et al. 2020.
+    """
+    k, l, _, c_in, _ = shape
+    bound = 1 / np.sqrt(k * l * c_in)
+    return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+
+def paper_normal(key, shape, dtype=jnp.float32):
+    """Normal with variance `1 / (k^2 c_in)`, for filters `[k, k, 1, c_in, c_out]` of ordinary networks.
+
+    Source: the code of Romero et al. 2020 (its Z2 networks).
+    """
+    k, l, _, c_in, _ = shape
+    return jax.random.normal(key, shape, dtype) * np.sqrt(1 / (k * l * c_in)).astype(dtype)
+
+
+def channel_uniform(key, shape, dtype=jnp.float32):
+    """Uniform in `+-1 / sqrt(c h)`, for weights `[c_out, c, h]` of channel attention.
+
+    Source: the code of Romero et al. 2020 (PyTorch's `kaiming_uniform_` with `a = sqrt(5)`).
+    """
+    bound = 1 / np.sqrt(np.prod(shape[1:]))
+    return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+
+INITIALIZERS = {"he_normal": he_normal, "paper_uniform": paper_uniform, "paper_normal": paper_normal}
+
+
+def filter_initializer(name: FilterInitializer) -> Initializer:
+    """The initialiser of filters with this name; a function `(key, shape, dtype)` is passed through.
+
+    Raises:
+      ValueError: no initialiser has this name.
+    """
+    if callable(name):
+        return name
+    if name not in INITIALIZERS:
+        raise ValueError(f"initialiser must be one of {', '.join(INITIALIZERS)} or a function, got {name!r}")
+    return INITIALIZERS[name]
