@@ -63,13 +63,19 @@ def require_symmetric_grid(windows: tuple[Window, Window], group: Group, shape: 
     Source: DESIGN, "Exactness"; Romero et al. 2020 keep to such grids without saying so.
     """
     axes = zip("xy", group.reversed_axes, windows, shape, strict=True)
-    bad = [(axis, window, length) for axis, is_reversed, window, length in axes if is_reversed and not _is_symmetric(window, length)]
+    bad = [
+        (axis, window, length)
+        for axis, is_reversed, window, length in axes
+        if is_reversed and not _is_symmetric(window, length)
+    ]
     if not bad:
         return
     axis, window, length = bad[0]
     size, stride, _, _, dilation = window
     near = range(max(1, length - 2 * stride), length + 2 * stride + 1)
-    good = [n for n in near if (w := _window(size, stride, padding, dilation, n)).outputs(n) > 0 and _is_symmetric(w, n)]
+    good = [
+        n for n in near if (w := _window(size, stride, padding, dilation, n)).outputs(n) > 0 and _is_symmetric(w, n)
+    ]
     good = sorted(sorted(good, key=lambda n: abs(n - length))[:2])
     advice = (
         f"Sizes that work: {', '.join(map(str, good))}"

@@ -56,7 +56,7 @@ class RotMNISTNet(nnx.Module):
     >>> from attgconv_jax import cyclic
     >>> from attgconv_jax.models import RotMNISTNet
     >>> network = RotMNISTNet(cyclic(4), attention="input", rngs=nnx.Rngs(0))
-    >>> network(jnp.ones([8, 28, 28, 1, 1])).shape
+    >>> network(jnp.ones([8, 28, 28, 1, 1], jnp.float32)).shape
     (8, 10)
 
     Args:
@@ -114,14 +114,20 @@ class RotMNISTNet(nnx.Module):
         convolutions = [convolution(LAYERS[0], in_features, features, lifting=True)]
         convolutions += [convolution(layer, features, features, lifting=False) for layer in LAYERS[1:]]
         self.convolutions = nnx.List([*convolutions, convolution(CLASSIFIER, features, classes, lifting=False)])
-        self.norms = nnx.List(
-            [
-                nnx.BatchNorm(features, momentum=0.9, epsilon=2e-5, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
-                for _ in LAYERS
-            ]
-        )
+        self.norms = nnx.List([_batch_norm(features, dtype, param_dtype, rngs) for _ in LAYERS])
         self.dropouts = nnx.List([Dropout(dropout_rate if layer.dropout else 0.0, rngs=rngs) for layer in LAYERS])
         self.group = group
+        self.settings = nnx.static(
+            {
+                "group": {"rotations": group.rotations, "reflections": group.reflections},
+                "attention": attention,
+                "features": features,
+                "in_features": in_features,
+                "classes": classes,
+                "dropout_rate": dropout_rate,
+                "haar": haar,
+            }
+        )
 
     def __call__(self, image: Float[Array, "*batch x y 1 c"]) -> Float[Array, "*batch classes"]:
         """Logits of images of 28x28 pixels.
@@ -145,3 +151,11 @@ class RotMNISTNet(nnx.Module):
                 f = max_pool(f, self.group)
             f = dropout(f)
         return project_max(classifier(f))[..., 0, 0, 0, :]
+
+
+def _batch_norm(features, dtype, param_dtype, rngs):
+    norm = nnx.BatchNorm(features, momentum=0.9, epsilon=2e-5, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
+    # Flax keeps running statistics in float32 whatever the parameters are: too little for float64.
+    for statistic in (norm.mean, norm.var):
+        statistic.set_value(statistic[...].astype(jnp.promote_types(param_dtype, jnp.float32)))
+    return norm

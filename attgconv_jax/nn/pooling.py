@@ -69,6 +69,4 @@ class SpatialPool(nnx.Module):
 
     def __call__(self, f: Float[Array, "*batch x y h c"]) -> Float[Array, "*batch x_out y_out h c"]:
         """Pools a feature map."""
-        return self.pool(
-            f, self.group, window=self.window, stride=self.stride, padding=self.padding, exact=self.exact
-        )
+        return self.pool(f, self.group, window=self.window, stride=self.stride, padding=self.padding, exact=self.exact)

@@ -1,0 +1,62 @@
+"""Files that hold a state dict: `.npz`, and `.pth` where PyTorch is installed."""
+
+import importlib.util
+import pathlib
+import pickle
+import zipfile
+from collections.abc import Mapping
+
+import numpy as np
+
+
+def read_state(path: str | pathlib.Path) -> dict[str, np.ndarray]:
+    """Reads a state dict without running anything that is in the file.
+
+    Args:
+      path: of an `.npz` of arrays by name, or of a `.pth` or `.pt` that `torch.save` made of a state dict. Names in
+        an `.npz` may stand under `state/`; other names are then left aside.
+
+    Returns:
+      Arrays by name.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      ImportError: a `.pth` file, and PyTorch is not installed.
+      ValueError: the file is not a plain state dict.
+
+    Source: our own.
+    """
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    readers = {".npz": _read_npz, ".pth": _read_pth, ".pt": _read_pth}
+    if path.suffix not in readers:
+        raise ValueError(f"{path.name} must be an .npz, .pth or .pt file")
+    return readers[path.suffix](path)
+
+
+def _read_npz(path):
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path.name} is not an .npz of plain arrays: {error}") from error
+    under_state = {name.removeprefix("state/"): value for name, value in arrays.items() if name.startswith("state/")}
+    return under_state or arrays
+
+
+def _read_pth(path):
+    if importlib.util.find_spec("torch") is None:
+        raise ImportError(f"reading {path.name} needs PyTorch: install it, or convert the file to .npz where it is")
+    import torch  # noqa: PLC0415 (an optional dependency)
+
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, AttributeError, TypeError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ValueError(f"{path.name} is not a plain state dict saved by torch.save: {reason}") from error
+    if not isinstance(state, Mapping) or not all(
+        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in state.items()
+    ):
+        raise ValueError(f"{path.name} is not a plain state dict: it must map names to tensors, nothing else")
+    return {name: value.numpy() for name, value in state.items()}

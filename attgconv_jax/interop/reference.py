@@ -1,0 +1,124 @@
+"""State dicts of the reference implementation of the attentive paper, loaded into our networks."""
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import ArrayLike
+
+from attgconv_jax.groups import cyclic, trivial
+from attgconv_jax.models import RotMNISTNet
+
+# The reference's names, and the arguments of `RotMNISTNet` that describe the same network.
+REFERENCE_NETWORKS = {
+    "z2cnn": (trivial(), None),
+    "p4cnn": (cyclic(4), None),
+    "f_att_p4cnn": (cyclic(4), "input"),
+    "RomHog_att_p4cnn": (cyclic(4), "co"),
+}
+
+
+def load_reference(state: Mapping[str, ArrayLike], network: str) -> RotMNISTNet:
+    """Makes the network of a state dict of the reference implementation.
+
+    Args:
+      state: arrays by the reference's names, all of one floating type; counters (`num_batches_tracked`) are ignored.
+      network: the reference's own name: one of `REFERENCE_NETWORKS`.
+
+    Returns:
+      The network in evaluation mode; maps `[batch, x, y, 1, c]` to logits, in the dtype of the arrays.
+
+    Raises:
+      ValueError: unknown network, no plain state dict, or one of another network: every missing, extra and misshapen
+        name is listed. float64 arrays without `jax_enable_x64`.
+
+    Source: the code of Romero et al. 2020.
+    """
+    if network not in REFERENCE_NETWORKS:
+        raise ValueError(f"network must be one of {', '.join(REFERENCE_NETWORKS)}, got {network!r}")
+    arrays = _plain_arrays(state)
+    group, attention = REFERENCE_NETWORKS[network]
+    ours = RotMNISTNet(group, attention, rngs=nnx.Rngs(0))
+    slots = _slots(ours)
+    _check_names(arrays, slots, network)
+    dtype = _common_dtype(arrays)
+    for name, (variable, to_ours, _) in slots.items():
+        variable.set_value(jnp.asarray(to_ours(arrays[name]), dtype))
+    ours.eval()
+    return ours
+
+
+def _plain_arrays(state):
+    if not isinstance(state, Mapping):
+        raise ValueError(f"state must map names to arrays, got {type(state).__name__}")
+    arrays = {}
+    for name, value in state.items():
+        array = np.asarray(value)
+        if not isinstance(name, str) or array.dtype == object:
+            raise ValueError(f"state must map names to arrays, got {type(value).__name__} under {name!r}")
+        if not name.endswith("num_batches_tracked"):
+            arrays[name] = array
+    return arrays
+
+
+def _common_dtype(arrays):
+    dtypes = {str(array.dtype) for array in arrays.values()}
+    dtype = jnp.dtype(dtypes.pop()) if len(dtypes) == 1 else None
+    if dtype is None or not jnp.issubdtype(dtype, jnp.floating):
+        found = ", ".join(sorted({str(array.dtype) for array in arrays.values()}))
+        raise ValueError(f"state must hold arrays of one floating type, got {found}")
+    if dtype == jnp.float64 and not jax.config.jax_enable_x64:
+        raise ValueError('state is float64: call jax.config.update("jax_enable_x64", True), or cast it to float32')
+    return dtype
+
+
+def _check_names(arrays, slots, network):
+    problems = []
+    for label, names in (("missing", slots.keys() - arrays.keys()), ("extra", arrays.keys() - slots.keys())):
+        if names:
+            problems.append(f"{label}: {', '.join(sorted(names))}")
+    wrong = [
+        f"{name} is {arrays[name].shape} instead of {theirs}"
+        for name, (_, _, theirs) in slots.items()
+        if name in arrays and arrays[name].shape != theirs
+    ]
+    if wrong:
+        problems.append(f"misshapen: {', '.join(wrong)}")
+    if problems:
+        raise ValueError(f"state is not one of {network}; " + "; ".join(problems))
+
+
+def _slots(network):
+    """`name -> (our variable, theirs to ours, shape of theirs)` for every array of the reference."""
+    slots = {}
+    for i, convolution in enumerate(network.convolutions, 1):
+        attention = getattr(convolution, "attention", None)
+        filter_of = getattr(convolution, "conv", convolution)
+        slots[f"c{i}.weight"] = _filter_slot(filter_of.w)
+        if attention is None:
+            continue
+        spatial = attention.w if hasattr(attention, "w") else attention.spatial
+        slots[f"c{i}.spatial_attention.weight"] = _filter_slot(spatial)
+        if hasattr(attention, "w1"):
+            slots[f"c{i}.channel_attention.weight_fc1"] = _channel_slot(attention.w1)
+            slots[f"c{i}.channel_attention.weight_fc2"] = _channel_slot(attention.w2)
+    for i, norm in enumerate(network.norms, 1):
+        variables = {"weight": norm.scale, "bias": norm.bias, "running_mean": norm.mean, "running_var": norm.var}
+        slots |= {f"bn{i}.{name}": (v, lambda array: array, v.shape) for name, v in variables.items()}
+    return slots
+
+
+def _filter_slot(variable):
+    """Theirs is `[c_out, c_in, (h,) k, k]`, without `h` on images; ours `[k, k, h, c_in, c_out]`."""
+    k, _, h, c_in, c_out = variable.shape
+    theirs = (c_out, c_in, k, k) if h == 1 else (c_out, c_in, h, k, k)
+    return variable, lambda array: array.reshape(c_out, c_in, h, k, k).transpose(3, 4, 2, 1, 0), theirs
+
+
+def _channel_slot(variable):
+    """Theirs is `[c_out, c_in, (h)]`, without `h` on images; ours `[c_out, c_in, h]`."""
+    c_out, c_in, h = variable.shape
+    theirs = (c_out, c_in) if h == 1 else (c_out, c_in, h)
+    return variable, lambda array: array.reshape(c_out, c_in, h), theirs
