@@ -99,8 +99,8 @@ def _check_kind(f, group, kind, name="f"):
         raise ValueError(f'the kind must be "feature_map", "image" or "invariant", got {kind!r}')
     if kind != "invariant" and (f.ndim < 4 or f.shape[-2] != lengths[kind]):
         raise ValueError(
-            f"{name} must be {kind.replace('_', ' ')} [..., x, y, h, c] with h = {lengths[kind]} for {group}, got shape "
-            f"{f.shape}"
+            f"{name} must be {kind.replace('_', ' ')} [..., x, y, h, c] with h = {lengths[kind]} for {group}, got "
+            f"shape {f.shape}"
         )
 
 
@@ -110,7 +110,7 @@ def _move(f, group, element):
     if group.preserves_grid[element]:
         turned = jnp.rot90(f, 4 * rotation // group.rotations, axes=(-4, -3))
         return jnp.flip(turned, axis=-4) if reflection else turned
-    *batch, x, y, h, c = f.shape
+    x, y, h, c = f.shape[-4:]
     if x != y:
         raise ValueError(f"{group} turns by other than right angles, which needs a square image, got {x}x{y} pixels")
     offset = np.arange(x) - (x - 1) / 2

@@ -60,7 +60,7 @@ def require_symmetric_grid(windows: tuple[Window, Window], group: Group, shape: 
     Raises:
       ValueError: the grid is not symmetric; the message names sizes that are.
 
-    Source: DESIGN, "Exactness"; Romero et al. 2020 keep to such grids without saying so.
+    Source: our own.
     """
     axes = zip("xy", group.reversed_axes, windows, shape, strict=True)
     bad = [

@@ -88,5 +88,6 @@ def _reduce(x, axis, index=None):
 def _larger(left, right):
     """The pair with the larger value; the smaller index among equals; NaN above all."""
     (a, i), (b, j) = left, right
-    take = (b > a) | ((b != b) & (a == a)) | ((j < i) & ((a == b) | ((a != a) & (b != b))))
+    nan_a, nan_b = jnp.isnan(a), jnp.isnan(b)
+    take = (b > a) | (nan_b & ~nan_a) | ((j < i) & ((a == b) | (nan_a & nan_b)))
     return jnp.where(take, b, a), jnp.where(take, j, i)
