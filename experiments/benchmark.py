@@ -1,0 +1,128 @@
+"""Times the rot-MNIST networks on the device at hand: `python -m experiments.benchmark`.
+
+For every network: time to compile the training step (with an empty cache), time of a training step (dropout and Adam
+included), of the forward pass in evaluation mode, of making all filter banks and their gradients, and peak memory as
+XLA plans it. Medians; saved as JSON. Let nothing else run beside it.
+"""
+
+import dataclasses
+import json
+import pathlib
+import statistics
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+from flax import nnx
+
+from attgconv_jax import filter_bank
+from experiments.config import ModelConfig, OptimizerConfig
+from experiments.runtime import describe_device, exit_on_error
+from experiments.training import Trainer, make_network, make_optimizer
+
+NETWORKS = {
+    "Z2": ModelConfig("z2", "none", 0.3),
+    "p4": ModelConfig("p4", "none", 0.3),
+    "alpha_F-p4": ModelConfig("p4", "input", 0.3),
+    "alpha_F-p4, channel only": ModelConfig("p4", "input_channel", 0.3),
+    "alpha_F-p4, spatial only": ModelConfig("p4", "input_spatial", 0.3),
+    "co-attentive p4": ModelConfig("p4", "co", 0.3),
+    "p4m": ModelConfig("p4m", "none", 0.3),
+    "alpha_F-p4m": ModelConfig("p4m", "input", 0.3),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """Times the rot-MNIST networks on the device at hand."""
+
+    networks: tuple[str, ...] = tuple(NETWORKS)
+    """Which networks."""
+
+    batch_size: int = 128
+    """Images a step."""
+
+    steps: int = 10
+    """Training steps a compiled call."""
+
+    repeats: int = 7
+    """Calls timed; the median counts."""
+
+    out: pathlib.Path | None = None
+    """File for the figures. Default: experiments/results/benchmark-PLATFORM.json."""
+
+
+def main(arguments: Arguments) -> None:
+    """Times the networks, prints a table and saves the figures."""
+    unknown = set(arguments.networks) - NETWORKS.keys()
+    if unknown:
+        raise ValueError(f"networks must be among {', '.join(NETWORKS)}, got {', '.join(sorted(unknown))}")
+    device = describe_device()
+    out = arguments.out or pathlib.Path(f"experiments/results/benchmark-{device['platform']}.json")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    jax.config.update("jax_enable_compilation_cache", False)
+    results = {"date": time.strftime("%Y-%m-%d"), **device, "batch_size": arguments.batch_size, "networks": {}}
+    print("| network | parameters | compile (s) | step (ms) | forward (ms) | filter banks (ms) | peak memory (MB) |")
+    print("|---|---|---|---|---|---|---|")
+    for name in arguments.networks:
+        figures = measure(NETWORKS[name], arguments.batch_size, arguments.steps, arguments.repeats)
+        results["networks"][name] = figures
+        out.write_text(json.dumps(results, indent=2) + "\n")
+        print(
+            f"| {name} | {figures['parameters']:,} | {figures['compile_s']:.1f} | {figures['step_ms']:.1f} | "
+            f"{figures['forward_ms']:.1f} | {figures['filter_banks_ms']:.2f} | {figures['peak_memory_mb']:.0f} |",
+            flush=True,
+        )
+
+
+def measure(config: ModelConfig, batch_size: int, steps: int, repeats: int) -> dict[str, float]:
+    """Figures of one network: counts, seconds, milliseconds (medians) and megabytes."""
+    network = make_network(config, classes=10, seed=0)
+    trainer = Trainer(network, make_optimizer(OptimizerConfig(), steps * repeats), batch_size)
+    state = trainer.init(seed=0)
+    generator = np.random.default_rng(0)
+    images = jnp.asarray(generator.normal(size=(steps * batch_size, 28, 28, 1, 1)), jnp.float32)
+    labels = jnp.asarray(generator.integers(0, 10, steps * batch_size), jnp.int32)
+
+    started = time.perf_counter()
+    epoch = Trainer.epoch.lower(trainer, state, images, labels).compile()
+    compile_s = time.perf_counter() - started
+    memory = epoch.memory_analysis()
+
+    step_times = []
+    for _ in range(repeats + 1):
+        started = time.perf_counter()
+        state, _ = jax.block_until_ready(epoch(state, images, labels))
+        step_times.append((time.perf_counter() - started) / steps)
+
+    evaluated = trainer.network(state)
+    graph, variables = nnx.split(evaluated)
+    forward = jax.jit(lambda variables, images: nnx.merge(graph, variables, copy=True)(images))
+    convolutions = [getattr(convolution, "conv", convolution) for convolution in evaluated.convolutions]
+    filters = [convolution.w[...] for convolution in convolutions]
+    banks = jax.jit(jax.grad(lambda filters: sum(jnp.sum(filter_bank(w, evaluated.group) ** 2) for w in filters)))
+    return {
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
+        "compile_s": compile_s,
+        "step_ms": 1e3 * statistics.median(step_times[1:]),
+        "forward_ms": 1e3 * _median_time(forward, variables, images[:batch_size], repeats=3 * repeats),
+        "filter_banks_ms": 1e3 * _median_time(banks, filters, repeats=3 * repeats),
+        "peak_memory_mb": (memory.temp_size_in_bytes + memory.argument_size_in_bytes + memory.output_size_in_bytes)
+        / 1e6,
+    }
+
+
+def _median_time(function, *arguments, repeats):
+    jax.block_until_ready(function(*arguments))
+    times = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        jax.block_until_ready(function(*arguments))
+        times.append(time.perf_counter() - started)
+    return statistics.median(times)
+
+
+if __name__ == "__main__":
+    exit_on_error(lambda: main(tyro.cli(Arguments, prog="python -m experiments.benchmark", description=__doc__)))

@@ -1,0 +1,72 @@
+"""Images and labels in three splits, checked before they reach a compiled step."""
+
+import dataclasses
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """Images `[image, x, y, 1, c]` (float32) and their labels `[image]` (int32)."""
+
+    images: np.ndarray
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.labels)
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """A training, a validation and a test split.
+
+    Raises:
+      ValueError: an image is not finite, a label is no class, or shapes do not fit; the message names the split.
+    """
+
+    name: str
+    classes: int
+    train: Split
+    validation: Split
+    test: Split
+
+    def __post_init__(self):
+        for name, split in self.splits().items():
+            _check(f"{self.name}, {name} split", split, self.classes)
+
+    def splits(self) -> dict[str, Split]:
+        """The splits by name."""
+        return {"train": self.train, "validation": self.validation, "test": self.test}
+
+    def standardised(self) -> "Dataset":
+        """Subtracts the training images' mean and divides by their deviation, one number each."""
+        mean, deviation = self.train.images.mean(), self.train.images.std()
+        if deviation == 0:
+            raise ValueError(f"{self.name}: all training pixels are equal to {mean}; there is nothing to learn from")
+        splits = {
+            name: dataclasses.replace(split, images=((split.images - mean) / deviation).astype(np.float32))
+            for name, split in self.splits().items()
+        }
+        return dataclasses.replace(self, **splits)
+
+
+def _check(name, split, classes):
+    images, labels = split.images, split.labels
+    if images.ndim != 5 or images.shape[3] != 1 or not np.issubdtype(images.dtype, np.floating):
+        raise ValueError(
+            f"{name}: images must be floating [image, x, y, 1, c], got {images.dtype} of shape {images.shape}"
+        )
+    if labels.shape != images.shape[:1] or not np.issubdtype(labels.dtype, np.integer) or len(labels) == 0:
+        raise ValueError(
+            f"{name}: labels must be integers, one an image and at least one, got {labels.dtype} of shape "
+            f"{labels.shape} for {len(images)} images"
+        )
+    bad = np.flatnonzero(~np.isfinite(images).all(axis=(1, 2, 3, 4)))
+    if len(bad):
+        raise ValueError(
+            f"{name}: image {bad[0]} holds NaN or infinity ({len(bad)} such images); pixels must be finite"
+        )
+    bad = np.flatnonzero((labels < 0) | (labels >= classes))
+    if len(bad):
+        raise ValueError(f"{name}: label {labels[bad[0]]} of image {bad[0]} must be in 0 to {classes - 1}")

@@ -1,0 +1,51 @@
+"""The embedded data set: real handwriting, which needs no network and no TensorFlow."""
+
+import numpy as np
+from scipy import ndimage
+from sklearn.datasets import load_digits
+
+from experiments.data.dataset import Dataset, Split
+
+SIZE = 28
+DIGIT_SIZE = 20
+SPLITS = {"train": 1000, "validation": 297, "test": 500}
+
+
+def rotated_digits(seed: int = 0) -> Dataset:
+    """scikit-learn's handwritten digits, enlarged and rotated by angles uniform over the full circle.
+
+    1,797 digits of 8x8 pixels (UCI, Alpaydin and Kaynak 1998). Each is turned once about its centre and enlarged to
+    20x20 pixels in the middle of 28x28, as MNIST's digits are, in one resampling with cubic splines. Its writers are
+    not known to us: a writer may stand in more than one split.
+
+    Args:
+      seed: decides the split (1,000 train, 297 validation, 500 test, disjoint) and the angles.
+
+    Returns:
+      The data set, pixels in [0, 1], not standardised.
+    """
+    digits = load_digits()
+    generator = np.random.default_rng(seed)
+    order = generator.permutation(len(digits.images))
+    angles = generator.uniform(0, 2 * np.pi, len(order))
+    images = np.stack([_place(digits.images[i] / 16, angle) for i, angle in zip(order, angles, strict=True)])
+    images = images[:, :, :, None, None].astype(np.float32)
+    labels = digits.target[order].astype(np.int32)
+    splits, start = {}, 0
+    for name, length in SPLITS.items():
+        splits[name] = Split(images[start : start + length], labels[start : start + length])
+        start += length
+    return Dataset(name=f"rotated digits (seed {seed})", classes=10, **splits)
+
+
+def _place(digit, angle):
+    """The digit turned counter-clockwise by `angle` radians and enlarged, on a grid of 28x28 pixels."""
+    cos, sin = np.cos(angle), np.sin(angle)
+    turn_back = np.array([[cos, sin], [-sin, cos]])
+    scale = len(digit) / DIGIT_SIZE
+    centre = (len(digit) - 1) / 2
+    offset = centre - scale * turn_back @ np.full(2, (SIZE - 1) / 2)
+    placed = ndimage.affine_transform(
+        digit, scale * turn_back, offset, output_shape=(SIZE, SIZE), order=3, mode="grid-constant"
+    )
+    return np.clip(placed, 0, 1)

@@ -1,0 +1,94 @@
+"""The embedded data set, and what is refused before it reaches a compiled step."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from experiments.data import Dataset, Split, rotated_digits
+from scipy import ndimage
+from sklearn.datasets import load_digits
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return rotated_digits(seed=0)
+
+
+def _split(images=4, **changes):
+    generator = np.random.default_rng(0)
+    fields = {
+        "images": generator.uniform(size=(images, 28, 28, 1, 1)).astype(np.float32),
+        "labels": np.arange(images, dtype=np.int32),
+    }
+    return Split(**(fields | changes))
+
+
+def test_digits_have_fixed_disjoint_splits(digits):
+    splits = digits.splits().values()
+    assert [len(split) for split in splits] == [1000, 297, 500]
+    flat = np.concatenate([split.images.reshape(len(split), -1) for split in splits])
+    assert len(np.unique(flat, axis=0)) == 1797
+    labels = np.concatenate([split.labels for split in splits])
+    assert sorted(labels) == sorted(load_digits().target)
+
+
+def test_digits_are_the_same_for_the_same_seed_and_differ_for_another(digits):
+    again, other = rotated_digits(seed=0), rotated_digits(seed=1)
+    np.testing.assert_array_equal(digits.test.images, again.test.images)
+    np.testing.assert_array_equal(digits.test.labels, again.test.labels)
+    assert not np.array_equal(digits.test.labels, other.test.labels)
+
+
+def test_digits_keep_what_was_written():
+    """Some angle turns each digit back into scikit-learn's: correlation beyond 0.97, and for its own label."""
+    raw, placed = load_digits(), rotated_digits(seed=0).train
+    order = np.random.default_rng(0).permutation(len(raw.images))
+    for i in range(5):
+        large = ndimage.zoom(raw.images[order[i]], 2.5, order=1, grid_mode=True, mode="grid-constant")
+        best = 0
+        for angle in range(0, 360, 5):
+            back = ndimage.rotate(placed.images[i, :, :, 0, 0], angle, reshape=False, order=1)[4:24, 4:24]
+            best = max(best, np.corrcoef(back.ravel(), large.ravel())[0, 1])
+        assert best > 0.95
+        assert placed.labels[i] == raw.target[order[i]]
+
+
+def test_standardised_uses_the_training_split_alone(digits):
+    standardised = digits.standardised()
+    assert standardised.train.images.mean() == pytest.approx(0, abs=1e-5)
+    assert standardised.train.images.std() == pytest.approx(1, abs=1e-5)
+    scale = digits.train.images.std()
+    np.testing.assert_allclose(
+        standardised.test.images, (digits.test.images - digits.train.images.mean()) / scale, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"labels": np.array([0, 1, 2, 10], np.int32)}, "validation split: label 10 of image 3 must be in 0 to 9"),
+        ({"labels": np.array([0, -1, 2, 3], np.int32)}, "label -1 of image 1 must be in 0 to 9"),
+        ({"labels": np.array([0.0, 1, 2, 3])}, "labels must be integers"),
+        ({"labels": np.arange(3)}, "labels must be integers, one an image"),
+        ({"images": np.zeros((4, 28, 28, 1))}, r"images must be floating \[image, x, y, 1, c\]"),
+        ({"images": np.zeros((4, 28, 28, 1, 1), np.uint8)}, "images must be floating"),
+    ],
+)
+def test_bad_splits_are_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        Dataset("set", 10, _split(), _split(**change), _split())
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_images_that_are_not_finite_are_refused(value):
+    split = _split()
+    split.images[2, 5, 5] = value
+    with pytest.raises(ValueError, match="train split: image 2 holds NaN or infinity"):
+        Dataset("set", 10, split, _split(), _split())
+
+
+def test_constant_training_images_cannot_be_standardised():
+    split = _split(images=2)
+    blank = dataclasses.replace(split, images=np.ones_like(split.images))
+    with pytest.raises(ValueError, match="all training pixels are equal"):
+        Dataset("set", 10, blank, _split(), _split()).standardised()
