@@ -124,5 +124,10 @@ def _median_time(function, *arguments, repeats):
     return statistics.median(times)
 
 
+def cli(arguments: list[str] | None = None) -> None:
+    """The command line; what the user got wrong is one line on stderr and exit code 2."""
+    exit_on_error(lambda: main(tyro.cli(Arguments, args=arguments, prog="python -m experiments.benchmark")))
+
+
 if __name__ == "__main__":
-    exit_on_error(lambda: main(tyro.cli(Arguments, prog="python -m experiments.benchmark", description=__doc__)))
+    cli()

@@ -84,5 +84,10 @@ def _config(arguments, name, seed):
     return Config(data=arguments.data, model=model, optimizer=arguments.optimizer, seed=seed)
 
 
+def cli(arguments: list[str] | None = None) -> None:
+    """The command line; what the user got wrong is one line on stderr and exit code 2."""
+    exit_on_error(lambda: main(tyro.cli(Arguments, args=arguments, prog="python -m experiments.compare")))
+
+
 if __name__ == "__main__":
-    exit_on_error(lambda: main(tyro.cli(Arguments, prog="python -m experiments.compare", description=__doc__)))
+    cli()

@@ -13,6 +13,7 @@ import time
 from typing import Annotated
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import tqdm
 import tyro
@@ -74,7 +75,7 @@ def train(config: Config, dataset: Dataset, *, progress: bool = True) -> tuple[R
         "error_percent": {name: 100 * error_rate(network, split) for name, split in dataset.splits().items()},
         "equivariance_error": equivariance_error(
             lambda images: predict(network, images),
-            dataset.test.images[:250],
+            jnp.asarray(dataset.test.images[:250]),
             parse_group(config.model.group),
             output="invariant",
         ),
@@ -101,7 +102,7 @@ def main(arguments: Arguments) -> None:
     print(f"equivariance error of the logits over {config.model.group}: {report['equivariance_error']:.1e}")
     print(f"trained in {report['training_seconds']:.0f} s, evaluated in {report['evaluation_seconds']:.0f} s")
     if config.model.attention != "none":
-        figure = plotting.attention_figure(network, dataset.test.images[:3], parse_group("p4"))
+        figure = plotting.attention_figure(network, jnp.asarray(dataset.test.images[:3]), parse_group("p4"))
         figure.savefig(workdir / "attention.png", dpi=120)
         print(f"attention maps under all rotations: {workdir / 'attention.png'}")
 
@@ -117,5 +118,10 @@ def _new_workdir(workdir: pathlib.Path | None, config: Config) -> pathlib.Path:
     return workdir
 
 
+def cli(arguments: list[str] | None = None) -> None:
+    """The command line; what the user got wrong is one line on stderr and exit code 2."""
+    exit_on_error(lambda: main(tyro.cli(Arguments, args=arguments, prog="python -m experiments.train")))
+
+
 if __name__ == "__main__":
-    exit_on_error(lambda: main(tyro.cli(Arguments, prog="python -m experiments.train", description=__doc__)))
+    cli()

@@ -4,9 +4,10 @@ import dataclasses
 
 import numpy as np
 import pytest
-from experiments.data import Dataset, Split, rotated_digits
 from scipy import ndimage
 from sklearn.datasets import load_digits
+
+from experiments.data import Dataset, Split, rotated_digits
 
 
 @pytest.fixture(scope="module")
@@ -14,11 +15,11 @@ def digits():
     return rotated_digits(seed=0)
 
 
-def _split(images=4, **changes):
+def _split(**changes):
     generator = np.random.default_rng(0)
     fields = {
-        "images": generator.uniform(size=(images, 28, 28, 1, 1)).astype(np.float32),
-        "labels": np.arange(images, dtype=np.int32),
+        "images": generator.uniform(size=(4, 28, 28, 1, 1)).astype(np.float32),
+        "labels": np.arange(4, dtype=np.int32),
     }
     return Split(**(fields | changes))
 
@@ -88,7 +89,7 @@ def test_images_that_are_not_finite_are_refused(value):
 
 
 def test_constant_training_images_cannot_be_standardised():
-    split = _split(images=2)
+    split = _split()
     blank = dataclasses.replace(split, images=np.ones_like(split.images))
     with pytest.raises(ValueError, match="all training pixels are equal"):
         Dataset("set", 10, blank, _split(), _split()).standardised()

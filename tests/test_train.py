@@ -10,14 +10,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
+from attgconv_jax import cyclic, dihedral, trivial
+from attgconv_jax.models import load_network
 from experiments import benchmark, compare
+from experiments import train as train_module
 from experiments.config import Config, ModelConfig, OptimizerConfig, parse_group
 from experiments.data import Dataset, Split, rotated_digits
 from experiments.train import Arguments, main, train
 from experiments.training import Trainer, error_rate, make_network, make_optimizer, predict
-
-from attgconv_jax import cyclic, dihedral, trivial
-from attgconv_jax.models import load_network
 
 ROOT = pathlib.Path(__file__).parents[1]
 SHORT = OptimizerConfig(epochs=2, batch_size=32)
@@ -29,11 +30,6 @@ def few_digits():
     digits = rotated_digits(seed=0).standardised()
     splits = {name: Split(split.images[:100], split.labels[:100]) for name, split in digits.splits().items()}
     return Dataset("few digits", 10, **splits)
-
-
-def _run(*arguments):
-    command = [sys.executable, "-m", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
 def _trainer(dropout_rate=0.1, attention="none", batch_size=32, steps=6):
@@ -139,21 +135,30 @@ def test_other_names_of_groups_are_refused(name):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("module", "arguments", "message"),
     [
-        (["experiments.train", "--model.group", "p5"], "the group must be z2, p4, p4m"),
-        (["experiments.train", "--model.attention", "channel"], "input_channel"),
-        (["experiments.train", "--optimizer.epochs", "0"], "optimizer.epochs must be at least 1"),
-        (["experiments.train", "--model.dropout-rate", "1.5"], r"model.dropout_rate must be in [0, 1)"),
-        (["experiments.compare", "--networks", "p4"], "GROUP:ATTENTION"),
-        (["experiments.benchmark", "--networks", "p5"], "networks must be among Z2, p4"),
+        (train_module, ["--model.group", "p5"], "the group must be z2, p4, p4m"),
+        (train_module, ["--model.attention", "channel"], "input_channel"),
+        (train_module, ["--optimizer.epochs", "0"], "optimizer.epochs must be at least 1"),
+        (train_module, ["--model.dropout-rate", "1.5"], "model.dropout_rate must be in [0, 1)"),
+        (compare, ["--networks", "p4"], "GROUP:ATTENTION"),
+        (benchmark, ["--networks", "p5"], "networks must be among Z2, p4"),
     ],
 )
-def test_bad_arguments_exit_with_code_2_and_say_what_is_right(arguments, message):
-    result = _run(*arguments)
+def test_bad_arguments_exit_with_code_2_and_say_what_is_right(module, arguments, message, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        module.cli(arguments)
+    assert exit_.value.code == 2
+    printed = capsys.readouterr()
+    assert message in " ".join((printed.out + printed.err).replace("│", " ").split())
+
+
+def test_a_command_ends_with_one_line_and_code_2(tmp_path):
+    (tmp_path / "report.json").touch()
+    command = [sys.executable, "-m", "experiments.train", "--workdir", str(tmp_path)]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode == 2
-    assert message in " ".join((result.stdout + result.stderr).split())
-    assert "Traceback" not in result.stderr
+    assert result.stderr.startswith("error: --workdir") and result.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("name", ["report.json", "network"])
