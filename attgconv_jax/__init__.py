@@ -7,7 +7,7 @@ are loaded when they are first used.
 import importlib
 
 from attgconv_jax.attention import ChannelWeights, channel_attention, co_attention, spatial_attention
-from attgconv_jax.attentive import input_attention, input_co_attention
+from attgconv_jax.attentive import input_attention, input_attention_map, input_co_attention
 from attgconv_jax.convolution import group_conv, max_pool, mean_pool, project_max, project_mean
 from attgconv_jax.equivariance import act, equivariance_error
 from attgconv_jax.filters import filter_bank
@@ -28,6 +28,7 @@ __all__ = [
     "filter_bank",
     "group_conv",
     "input_attention",
+    "input_attention_map",
     "input_co_attention",
     "max_pool",
     "maximum",

@@ -50,15 +50,56 @@ def input_attention(
     """
     if channel is None and spatial is None:
         return f
-    attended = f
-    if channel is not None:
-        attended = channel_attention(f, channel, group) * attended
-    if spatial is not None:
-        alpha = spatial_attention(
-            attended, spatial, group, dilation=dilation, haar=haar, interpolation=interpolation, disc_mask=disc_mask
-        )
-        attended = alpha * attended
-    return f - attended
+    alpha = input_attention_map(
+        f, channel, spatial, group, dilation=dilation, haar=haar, interpolation=interpolation, disc_mask=disc_mask
+    )
+    return f - alpha * f
+
+
+def input_attention_map(
+    f: Float[Array, "*batch x y h c"],
+    channel: ChannelWeights | None,
+    spatial: Float[Array, "k k h 2 1"] | None,
+    group: Group,
+    *,
+    dilation: int = 1,
+    haar: bool = False,
+    interpolation: Interpolation = "bilinear",
+    disc_mask: bool = False,
+) -> Float[Array, "*batch #x #y h #c"]:
+    """What `input_attention` suppresses: `alpha_X alpha_C`, with `alpha_X` computed from `alpha_C f`.
+
+    Args:
+      f: feature map; an image has `h == 1`.
+      channel: weights of `alpha_C`; None leaves that factor out.
+      spatial: filter of `alpha_X`; None leaves that factor out.
+      group: acts on the weights; its order is `h` unless `f` is an image.
+      dilation: of the spatial attention filter, in pixels.
+      haar: whether the spatial attention's group convolution carries the Haar weight.
+      interpolation: of the spatial filter turned by other than right angles; see `filter_bank`.
+      disc_mask: whether the spatial filter is zero outside a disc; see `filter_bank`.
+
+    Returns:
+      The attention map, in (0, 1), broadcastable to `f`.
+
+    Raises:
+      ValueError: both factors are left out, or the weights' group axis does not fit `f` or `group`.
+
+    Source: Romero et al. 2020, sections 3.2 and 3.3.
+    """
+    if channel is None and spatial is None:
+        raise ValueError("an attention map needs channel weights or a spatial filter, got neither")
+    if channel is None:
+        alpha_c, attended = 1, f
+    else:
+        alpha_c = channel_attention(f, channel, group)
+        attended = alpha_c * f
+    if spatial is None:
+        return alpha_c
+    alpha_x = spatial_attention(
+        attended, spatial, group, dilation=dilation, haar=haar, interpolation=interpolation, disc_mask=disc_mask
+    )
+    return alpha_x * alpha_c
 
 
 def input_co_attention(

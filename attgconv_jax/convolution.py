@@ -199,6 +199,8 @@ def _windows(f, group, size, stride, padding, exact, fill):
     check_feature_map(f, group)
     *batch, x, y, h, c = f.shape
     windows = windows_of(size, size if stride is None else stride, padding, 1, (x, y))
+    if isinstance(padding, str):
+        raise ValueError(f"padding must be a number of pixels, got {padding!r}")
     if padding >= size:
         raise ValueError(f"padding must be smaller than the window, got {padding} for a window of {size}")
     if exact:

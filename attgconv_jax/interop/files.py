@@ -4,6 +4,7 @@ import importlib.util
 import pathlib
 import pickle
 import zipfile
+import zlib
 from collections.abc import Mapping
 
 import numpy as np
@@ -36,11 +37,18 @@ def read_state(path: str | pathlib.Path) -> dict[str, np.ndarray]:
 
 
 def _read_npz(path):
+    refusal = f"{path.name} is not an .npz of plain arrays"
+    if not zipfile.is_zipfile(path):
+        raise ValueError(f"{refusal}: it is no zip archive, or not all of one")
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # Opened here, because NumPy does not close a file that it cannot read.
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path.name} is not an .npz of plain arrays: {error}") from error
+    except _UNREADABLE as error:
+        raise ValueError(f"{refusal}: {_reason(error)}") from error
+    strange = [name for name, value in arrays.items() if not isinstance(value, np.ndarray)]
+    if strange:
+        raise ValueError(f"{refusal}: no arrays are {', '.join(strange)}")
     under_state = {name.removeprefix("state/"): value for name, value in arrays.items() if name.startswith("state/")}
     return under_state or arrays
 
@@ -52,11 +60,35 @@ def _read_pth(path):
 
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, AttributeError, TypeError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ValueError(f"{path.name} is not a plain state dict saved by torch.save: {reason}") from error
+    except _UNREADABLE as error:
+        raise ValueError(f"{path.name} is not a plain state dict saved by torch.save: {_reason(error)}") from error
     if not isinstance(state, Mapping) or not all(
         isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in state.items()
     ):
         raise ValueError(f"{path.name} is not a plain state dict: it must map names to tensors, nothing else")
-    return {name: value.numpy() for name, value in state.items()}
+    try:
+        return {name: value.detach().numpy() for name, value in state.items()}
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"{path.name} holds tensors that NumPy cannot: {_reason(error)}") from error
+
+
+# What the zip, NumPy and PyTorch readers raise on files that are damaged, or made by something else.
+_UNREADABLE = (
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    ImportError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    pickle.UnpicklingError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+
+def _reason(error):
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

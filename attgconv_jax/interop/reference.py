@@ -10,6 +10,7 @@ from jaxtyping import ArrayLike
 
 from attgconv_jax.groups import cyclic, trivial
 from attgconv_jax.models import RotMNISTNet
+from attgconv_jax.models.skeleton import skeleton
 
 # The reference's names, and the arguments of `RotMNISTNet` that describe the same network.
 REFERENCE_NETWORKS = {
@@ -40,7 +41,7 @@ def load_reference(state: Mapping[str, ArrayLike], network: str) -> RotMNISTNet:
         raise ValueError(f"network must be one of {', '.join(REFERENCE_NETWORKS)}, got {network!r}")
     arrays = _plain_arrays(state)
     group, attention = REFERENCE_NETWORKS[network]
-    ours = RotMNISTNet(group, attention, rngs=nnx.Rngs(0))
+    ours = nnx.merge(*skeleton(lambda: RotMNISTNet(group, attention, rngs=nnx.Rngs(0))))
     slots = _slots(ours)
     _check_names(arrays, slots, network)
     dtype = _common_dtype(arrays)

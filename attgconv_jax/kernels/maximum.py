@@ -37,19 +37,22 @@ def maximum(x: Float[Array, "..."], axis: int) -> Float[Array, "..."]:
         raise ValueError(f"axis must be in [{-x.ndim}, {x.ndim}) for shape {x.shape}, got {axis}")
     if x.shape[axis] == 0:
         raise ValueError(f"axis {axis} of shape {x.shape} is empty and has no maximum")
-    return _maximum(x, axis % x.ndim, x.shape[axis])
+    return _maximum(x, axis % x.ndim, x.shape[axis])[0]
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
 def _maximum(x, axis, length):
-    return _maximum_and_index(x, axis)[0]
-
-
-def _forward(x, axis, length):
     return _maximum_and_index(x, axis)
 
 
-def _backward(axis, length, index, d_best):
+def _forward(x, axis, length):
+    # Through `_maximum`, so that a gradient of the gradient finds this rule again.
+    best, index = _maximum(x, axis, length)
+    return (best, index), index
+
+
+def _backward(axis, length, index, d_outputs):
+    d_best, _ = d_outputs
     positions = lax.broadcasted_iota(jnp.int32, [1] * axis + [length] + [1] * (index.ndim - axis), axis)
     return (jnp.where(positions == jnp.expand_dims(index, axis), jnp.expand_dims(d_best, axis), 0),)
 

@@ -1,5 +1,6 @@
 """The networks of the papers."""
 
+from attgconv_jax.models.checkpoint import load_network, save_network
 from attgconv_jax.models.rot_mnist import RotMNISTNet
 
-__all__ = ["RotMNISTNet"]
+__all__ = ["RotMNISTNet", "load_network", "save_network"]

@@ -1,6 +1,6 @@
 """The rot-MNIST network: one description for every group and every attention."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -117,17 +117,22 @@ class RotMNISTNet(nnx.Module):
         self.norms = nnx.List([_batch_norm(features, dtype, param_dtype, rngs) for _ in LAYERS])
         self.dropouts = nnx.List([Dropout(dropout_rate if layer.dropout else 0.0, rngs=rngs) for layer in LAYERS])
         self.group = group
-        self.settings = nnx.static(
-            {
-                "group": {"rotations": group.rotations, "reflections": group.reflections},
-                "attention": attention,
-                "features": features,
-                "in_features": in_features,
-                "classes": classes,
-                "dropout_rate": dropout_rate,
-                "haar": haar,
-            }
+        # Pairs and no dict: a graph definition that holds a dict cannot be hashed, nor be a static argument.
+        self._settings = (
+            ("attention", attention),
+            ("features", features),
+            ("in_features", in_features),
+            ("classes", classes),
+            ("dropout_rate", dropout_rate),
+            ("haar", haar),
+            ("dtype", None if dtype is None else jnp.dtype(dtype).name),
         )
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What this network was made with, as JSON can hold it; the rest shows in its parameters."""
+        group = {"rotations": self.group.rotations, "reflections": self.group.reflections}
+        return {"group": group, **dict(self._settings)}
 
     def __call__(self, image: Float[Array, "*batch x y 1 c"]) -> Float[Array, "*batch classes"]:
         """Logits of images of 28x28 pixels.
@@ -141,16 +146,43 @@ class RotMNISTNet(nnx.Module):
         Raises:
           ValueError: the image has another size.
         """
-        if image.ndim < 4 or image.shape[-4:-1] != (SIZE, SIZE, 1):
-            raise ValueError(f"image must be [..., {SIZE}, {SIZE}, 1, c], got shape {image.shape}")
+        _check_image(image)
         f = image
-        *convolutions, classifier = self.convolutions
-        for layer, convolution, norm, dropout in zip(LAYERS, convolutions, self.norms, self.dropouts, strict=True):
-            f = jax.nn.relu(norm(convolution(f)))
-            if layer.pool:
-                f = max_pool(f, self.group)
-            f = dropout(f)
-        return project_max(classifier(f))[..., 0, 0, 0, :]
+        for i in range(len(LAYERS)):
+            f = self._block(i, f)
+        return project_max(self.convolutions[-1](f))[..., 0, 0, 0, :]
+
+    def attention_maps(self, image: Float[Array, "*batch x y 1 c"]) -> list[Float[Array, "*batch _x _y _h _c"]]:
+        """What the attention of each of the seven layers suppresses.
+
+        Args:
+          image: standardised.
+
+        Returns:
+          A map a layer, in (0, 1), on the group: the first on the image, the others on feature maps.
+
+        Raises:
+          ValueError: the network has no attention, or the image has another size.
+        """
+        if self.settings["attention"] is None:
+            raise ValueError("the network has no attention; make it with attention=...")
+        _check_image(image)
+        maps, f = [], image
+        for i in range(len(LAYERS)):
+            maps.append(self.convolutions[i].attention.attention_map(f))
+            f = self._block(i, f)
+        return [*maps, self.convolutions[-1].attention.attention_map(f)]
+
+    def _block(self, i, f):
+        f = jax.nn.relu(self.norms[i](self.convolutions[i](f)))
+        if LAYERS[i].pool:
+            f = max_pool(f, self.group)
+        return self.dropouts[i](f)
+
+
+def _check_image(image):
+    if image.ndim < 4 or image.shape[-4:-1] != (SIZE, SIZE, 1):
+        raise ValueError(f"image must be [..., {SIZE}, {SIZE}, 1, c], got shape {image.shape}")
 
 
 def _batch_norm(features, dtype, param_dtype, rngs):

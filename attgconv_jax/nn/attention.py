@@ -5,8 +5,8 @@ from flax import nnx
 from flax.nnx.nn.dtypes import promote_dtype
 from jaxtyping import Array, Float
 
-from attgconv_jax.attention import ChannelWeights
-from attgconv_jax.attentive import input_attention, input_co_attention
+from attgconv_jax.attention import ChannelWeights, co_attention
+from attgconv_jax.attentive import input_attention, input_attention_map, input_co_attention
 from attgconv_jax.filters import Interpolation
 from attgconv_jax.groups import Group
 from attgconv_jax.nn.checks import positive
@@ -79,9 +79,16 @@ class InputAttention(nnx.Module):
 
     def __call__(self, f: Float[Array, "*batch x y h c"]) -> Float[Array, "*batch x y h c"]:
         """Attends; see `attgconv_jax.input_attention`."""
+        return self._apply(input_attention, f)
+
+    def attention_map(self, f: Float[Array, "*batch x y h c"]) -> Float[Array, "*batch #x #y h #c"]:
+        """What is suppressed; see `attgconv_jax.input_attention_map`."""
+        return self._apply(input_attention_map, f)
+
+    def _apply(self, function, f):
         weights = [None if w is None else w[...] for w in (self.w1, self.w2, self.spatial)]
         f, w1, w2, spatial = promote_dtype((f, *weights), dtype=self.dtype)
-        return input_attention(
+        return function(
             f,
             None if w1 is None else ChannelWeights(w1, w2),
             spatial,
@@ -130,6 +137,13 @@ class CoAttention(nnx.Module):
         self.dtype = dtype
 
     def __call__(self, f: Float[Array, "*batch x y h c"]) -> Float[Array, "*batch x y h c"]:
-        """Attends; see `attgconv_jax.attentive.input_co_attention`."""
+        """Attends; see `attgconv_jax.input_co_attention`."""
+        return self._apply(input_co_attention, f)
+
+    def attention_map(self, f: Float[Array, "*batch x y h c"]) -> Float[Array, "*batch x y h 1"]:
+        """What is suppressed; see `attgconv_jax.co_attention`."""
+        return self._apply(co_attention, f)
+
+    def _apply(self, function, f):
         f, w = promote_dtype((f, self.w[...]), dtype=self.dtype)
-        return input_co_attention(f, w, self.group, haar=self.haar)
+        return function(f, w, self.group, haar=self.haar)

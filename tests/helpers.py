@@ -1,0 +1,107 @@
+"""What several test files need: random arrays, errors, refusals, jaxprs, and the reference's axes in ours."""
+
+import collections
+import contextlib
+import re
+
+import jax
+import jax.extend
+import jax.numpy as jnp
+import jaxtyping
+import numpy as np
+import pytest
+
+from attgconv_jax import ChannelWeights, cyclic, dihedral, trivial
+
+EXACT_GROUPS = [trivial(), cyclic(2), cyclic(4), dihedral(1), dihedral(2), dihedral(4)]
+INTERPOLATED_GROUPS = [cyclic(8), dihedral(3)]
+
+
+def random(*shape, seed=0):
+    """Standard normal numbers in float64, the same for the same shape and seed."""
+    return jnp.asarray(np.random.default_rng([seed, *shape]).standard_normal(shape))
+
+
+def channel_weights(c, h, hidden=2, seed=0):
+    return ChannelWeights(random(hidden, c, h, seed=seed + 100), random(c, hidden, h, seed=seed + 200))
+
+
+def relative_error(actual, expected):
+    """The largest difference in units of the largest expected number."""
+    actual, expected = np.asarray(actual, np.float64), np.asarray(expected, np.float64)
+    assert actual.shape == expected.shape
+    return np.max(np.abs(actual - expected)) / max(np.max(np.abs(expected)), np.finfo(np.float64).tiny)
+
+
+def assert_close(actual, expected, tolerance=1e-12):
+    error = relative_error(actual, expected)
+    assert error <= tolerance, f"relative error {error}"
+
+
+@contextlib.contextmanager
+def refused(*parts):
+    """Asserts a `ValueError` whose message holds every part.
+
+    The annotations' own run-time checks are off inside: users do not have them, and they would come first.
+    """
+    jaxtyping.config.update("jaxtyping_disable", True)
+    try:
+        with pytest.raises(ValueError) as caught:
+            yield caught
+    finally:
+        jaxtyping.config.update("jaxtyping_disable", False)
+    for part in parts:
+        assert re.search(re.escape(part), str(caught.value)), f"{part!r} is not in: {caught.value}"
+
+
+def primitives(function, *args):
+    """How often each primitive stands in the function's jaxpr, inner jaxprs included."""
+    counts = collections.Counter()
+
+    def visit(jaxpr):
+        for equation in jaxpr.eqns:
+            counts[equation.primitive.name] += 1
+            for inner in jax.extend.core.jaxprs_in_params(equation.params):
+                visit(inner)
+
+    visit(jax.make_jaxpr(function)(*args).jaxpr)
+    return counts
+
+
+def maps_to_ours(array):
+    """`[b, c, (h,) x, y] -> [b, x, y, h, c]`."""
+    array = array if array.ndim == 5 else array[:, :, None]
+    return array.transpose(0, 3, 4, 2, 1)
+
+
+def maps_to_reference(array, image=False):
+    """`[b, x, y, h, c] -> [b, c, h, x, y]`, an image without `h`."""
+    array = array.transpose(0, 4, 3, 1, 2)
+    return array[:, :, 0] if image else array
+
+
+def filter_to_ours(array):
+    """`[o, c, (h,) k, k] -> [k, k, h, c, o]`."""
+    array = array if array.ndim == 5 else array[:, :, None]
+    return array.transpose(3, 4, 2, 1, 0)
+
+
+def channel_to_ours(w1, w2):
+    """`[c_out, c_in, (h)] -> [c_out, c_in, h]`."""
+    return ChannelWeights(*(w if w.ndim == 3 else w[:, :, None] for w in (w1, w2)))
+
+
+def check_reference_layer(data, layer, compiled=jax.jit):
+    """Asserts that `layer(input, weights)`, all in the reference's axes, has its output and all its gradients."""
+
+    def run(image, weights, cotangent):
+        out, pullback = jax.vjp(layer, image, weights)
+        return out, *pullback(cotangent)
+
+    arrays = jax.tree.map(jnp.asarray, (data["input"], data.under("state"), data["cotangent"]))
+    out, d_input, d_weights = compiled(run)(*arrays)
+    assert_close(out, data["output64"], 1e-10)
+    actual, expected = {"input": d_input, **d_weights}, data.under("grad64")
+    assert actual.keys() == expected.keys()
+    for name, gradient in expected.items():
+        assert_close(actual[name], gradient, 1e-10)

@@ -1,0 +1,80 @@
+"""rot-MNIST networks with random numbers in every array, and their arrays by the reference's names."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from attgconv_jax.models import RotMNISTNet
+from attgconv_jax.models.skeleton import ARRAYS, skeleton
+
+
+def with_random_arrays(build, seed=0):
+    """The module that `build` makes, in evaluation mode, with all parameters and running statistics random.
+
+    Drawn in NumPy: the initialisers would be compiled anew for every shape.
+    """
+    generator = np.random.default_rng(seed)
+    graphdef, arrays, rest = skeleton(build)
+
+    def draw(path, leaf):
+        name = path[-1].key
+        if name in ("scale", "var"):
+            values = generator.uniform(0.5, 2, leaf.shape)
+        elif name == "bias":
+            # Positive, so that no layer dies and every logit depends on the image.
+            values = generator.uniform(0, 1, leaf.shape)
+        else:
+            scale = {1: 0.3, 3: leaf.shape[-1] ** -0.5, 5: np.prod(leaf.shape[:4]) ** -0.5}[leaf.ndim]
+            values = scale * generator.standard_normal(leaf.shape)
+        return jnp.asarray(values, leaf.dtype)
+
+    nnx.replace_by_pure_dict(arrays, jax.tree_util.tree_map_with_path(draw, nnx.to_pure_dict(arrays)))
+    module = nnx.merge(graphdef, arrays, rest)
+    module.eval()
+    return module
+
+
+def random_network(group, attention=None, *, param_dtype=jnp.float64, seed=0, **settings):
+    """A network with random arrays, in evaluation mode."""
+
+    def build():
+        return RotMNISTNet(group, attention, param_dtype=param_dtype, rngs=nnx.Rngs(0), **settings)
+
+    return with_random_arrays(build, seed)
+
+
+def by_reference_name(network):
+    """A network's arrays by the reference's names and in its axes, written down without the library's table."""
+    arrays = {}
+    for i, layer in enumerate(network.convolutions, 1):
+        attention = getattr(layer, "attention", None)
+        arrays[f"c{i}.weight"] = _filter(layer.w if attention is None else layer.conv.w)
+        spatial = getattr(attention, "spatial", getattr(attention, "w", None))
+        if spatial is not None:
+            arrays[f"c{i}.spatial_attention.weight"] = _filter(spatial)
+        if getattr(attention, "w1", None) is not None:
+            for theirs, ours in (("weight_fc1", attention.w1), ("weight_fc2", attention.w2)):
+                array = np.asarray(ours[...])
+                arrays[f"c{i}.channel_attention.{theirs}"] = array[..., 0] if array.shape[-1] == 1 else array
+    for i, norm in enumerate(network.norms, 1):
+        for theirs, ours in (("weight", norm.scale), ("bias", norm.bias), ("running_mean", norm.mean)):
+            arrays[f"bn{i}.{theirs}"] = np.asarray(ours[...])
+        arrays[f"bn{i}.running_var"] = np.asarray(norm.var[...])
+    return arrays
+
+
+def _filter(variable):
+    array = np.einsum("klhio->oihkl", np.asarray(variable[...]))
+    return array[:, :, 0] if array.shape[2] == 1 else array
+
+
+def leaves(network):
+    """Every parameter and running statistic by its path, as NumPy arrays."""
+    paths, _ = jax.tree_util.tree_flatten_with_path(nnx.to_pure_dict(nnx.state(network, ARRAYS)))
+    return {".".join(str(key.key) for key in path): np.asarray(leaf) for path, leaf in paths}
+
+
+@nnx.jit
+def logits(network, image):
+    return network(image)

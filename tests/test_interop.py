@@ -1,0 +1,283 @@
+"""State dicts of the reference implementation: reading files, loading networks, refusing what fits neither."""
+
+import collections
+import importlib.machinery
+import io
+import pickle
+import sys
+import types
+import zipfile
+
+import jax
+import jax.numpy as jnp
+import networks
+import numpy as np
+import pytest
+from helpers import assert_close, random, refused, relative_error
+
+from attgconv_jax.interop import REFERENCE_NETWORKS, load_reference, read_state
+
+every_network = pytest.mark.parametrize("name", REFERENCE_NETWORKS)
+
+
+def reference_state(name, dtype=np.float64):
+    """A network with random arrays, and those arrays as the reference would save them."""
+    network = networks.random_network(*REFERENCE_NETWORKS[name], param_dtype=dtype)
+    state = networks.by_reference_name(network)
+    return network, {**state, "bn1.num_batches_tracked": np.array(3)}
+
+
+def error_of(call, kind=ValueError):
+    with pytest.raises(kind) as caught:
+        call()
+    message = str(caught.value)
+    assert len(message.splitlines()) == 1, message
+    return message
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@every_network
+def test_a_state_dict_becomes_the_network_it_was_taken_from(name, dtype):
+    network, state = reference_state(name, dtype)
+    loaded = load_reference(state, name)
+    arrays, expected = networks.leaves(loaded), networks.leaves(network)
+    assert arrays.keys() == expected.keys()
+    for key, array in arrays.items():
+        assert array.dtype == dtype
+        assert np.array_equal(array, expected[key]), key
+    image = random(2, 28, 28, 1, 1).astype(dtype)
+    logits = networks.logits(loaded, image)
+    assert logits.dtype == dtype
+    assert np.array_equal(logits, networks.logits(network, image))
+
+
+def test_a_loaded_network_is_in_evaluation_mode_and_can_be_trained():
+    _, state = reference_state("p4cnn", np.float32)
+    network, image = load_reference(state, "p4cnn"), random(2, 28, 28, 1, 1).astype(np.float32)
+    assert np.array_equal(networks.logits(network, image), networks.logits(network, image))
+    network.train()
+    assert not np.allclose(networks.logits(network, image), networks.logits(network, image))
+
+
+@pytest.mark.parametrize("name", ["z2cnn", "p4cnn", "f_att_p4cnn"])
+def test_a_file_of_the_reference_gives_its_logits(reference, name, tmp_path):
+    file = reference(f"models/{name}")
+    np.savez(tmp_path / "weights.npz", **{f"state/{key}": value for key, value in file.under("state").items()}, x=1)
+    network = load_reference(read_state(tmp_path / "weights.npz"), name)
+    image = jnp.asarray(file["input"].transpose(0, 2, 3, 1)[:, :, :, None])
+    assert_close(networks.logits(network, image), file["logits64"], 1e-9)
+
+
+def test_jax_arrays_and_lists_are_arrays_too():
+    network, state = reference_state("z2cnn", np.float32)
+    state = {name: jnp.asarray(value) for name, value in state.items()}
+    loaded = load_reference(collections.OrderedDict(state), "z2cnn")
+    assert_close(loaded.convolutions[2].w[...], network.convolutions[2].w[...], 0)
+
+
+def test_everything_that_does_not_fit_is_said_at_once():
+    _, state = reference_state("p4cnn", np.float32)
+    del state["c3.weight"], state["bn2.bias"]
+    state |= {"c1.bias": np.zeros(10, np.float32), "c2.weight": state["c2.weight"][:, :, :, :2]}
+    message = error_of(lambda: load_reference(state, "p4cnn"))
+    assert "state is not one of p4cnn" in message
+    assert "missing: bn2.bias, c3.weight;" in message
+    assert "extra: c1.bias;" in message
+    assert "misshapen: c2.weight is (10, 10, 4, 2, 3) instead of (10, 10, 4, 3, 3)" in message
+
+
+@pytest.mark.parametrize(("theirs", "asked"), [("p4cnn", "f_att_p4cnn"), ("f_att_p4cnn", "p4cnn"), ("z2cnn", "p4cnn")])
+def test_the_weights_of_another_network_are_refused(theirs, asked):
+    _, state = reference_state(theirs, np.float32)
+    assert f"state is not one of {asked}; " in error_of(lambda: load_reference(state, asked))
+
+
+def test_an_unknown_network_is_refused():
+    message = error_of(lambda: load_reference({}, "att_p4cnn"))
+    assert message == "network must be one of z2cnn, p4cnn, f_att_p4cnn, RomHog_att_p4cnn, got 'att_p4cnn'"
+
+
+def test_what_maps_no_names_to_arrays_is_refused():
+    with refused("state must map names to arrays, got list"):
+        load_reference([("c1.weight", np.zeros(3))], "p4cnn")
+    with refused("got dict under 'c1.weight'"):
+        load_reference({"c1.weight": {"nested": 1}}, "p4cnn")
+    with refused("got ndarray under 'c1.weight'"):
+        load_reference({"c1.weight": np.array([None])}, "p4cnn")
+    with refused("got ndarray under 3"):
+        load_reference({3: np.zeros(3)}, "p4cnn")
+
+
+def test_arrays_of_several_types_or_no_floating_type_are_refused():
+    _, state = reference_state("p4cnn", np.float32)
+    mixed = state | {"c1.weight": state["c1.weight"].astype(np.float64)}
+    assert error_of(lambda: load_reference(mixed, "p4cnn")).endswith("of one floating type, got float32, float64")
+    integers = {name: np.zeros(value.shape, np.int32) for name, value in state.items()}
+    assert error_of(lambda: load_reference(integers, "p4cnn")).endswith("of one floating type, got int32")
+
+
+def test_float64_without_x64_is_refused_by_naming_the_switch():
+    _, state = reference_state("z2cnn")
+    with jax.enable_x64(False):
+        message = error_of(lambda: load_reference(state, "z2cnn"))
+        halved = {name: np.asarray(value, np.float32) for name, value in state.items()}
+        assert load_reference(halved, "z2cnn").convolutions[0].w.dtype == np.float32
+    assert 'jax.config.update("jax_enable_x64", True)' in message
+    assert "float32" in message
+
+
+@pytest.mark.parametrize("prefix", ["", "state/"])
+def test_an_npz_is_read_by_name(tmp_path, prefix):
+    arrays = {"c1.weight": random(2, 3), "bn1.num_batches_tracked": np.array(1)}
+    others = {"input": np.zeros(3)} if prefix else {}
+    np.savez(tmp_path / "weights.npz", **{prefix + name: value for name, value in arrays.items()}, **others)
+    for path in (tmp_path / "weights.npz", str(tmp_path / "weights.npz")):
+        state = read_state(path)
+        assert state.keys() == arrays.keys()
+        assert all(np.array_equal(state[name], value) for name, value in arrays.items())
+
+
+class Bomb:
+    def __reduce__(self):
+        return sys.exit, ("a pickle was executed",)
+
+
+def npz(**members):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, content in members.items():
+            file.writestr(f"{name}.npy", content)
+    return buffer.getvalue()
+
+
+def npy(array, **options):
+    buffer = io.BytesIO()
+    np.save(buffer, array, **options)
+    return buffer.getvalue()
+
+
+def damaged(content):
+    """Bytes in the middle of the compressed data are wrong."""
+    middle = len(content) // 3
+    return content[:middle] + bytes(16) + content[middle + 16 :]
+
+
+VALUES = np.random.default_rng(0).integers(0, 9, 1000)
+
+NO_STATE_DICTS = {
+    "objects": npz(weight=npy(np.array([Bomb()], object), allow_pickle=True)),
+    "pickle": pickle.dumps({"weight": Bomb()}),
+    "text": b"these are no weights",
+    "empty": b"",
+    "array": npy(VALUES),
+    "truncated": npz(weight=npy(VALUES))[:400],
+    "damaged": damaged(npz(weight=npy(VALUES))),
+    "no_array": npz(weight=b"text"),
+    "more_than_memory": npz(weight=npy(VALUES).replace(b"(1000,), }" + b" " * 12, b"(1000000000000000,), }")),
+}
+
+
+@pytest.mark.parametrize("case", NO_STATE_DICTS)
+def test_an_npz_of_anything_but_arrays_is_refused_in_one_line(tmp_path, case):
+    path = tmp_path / "weights.npz"
+    path.write_bytes(NO_STATE_DICTS[case])
+    assert error_of(lambda: read_state(path)).startswith("weights.npz is not an .npz of plain arrays: ")
+
+
+def test_no_file_and_other_kinds_of_files_are_refused(tmp_path):
+    assert error_of(lambda: read_state(tmp_path / "no.npz"), FileNotFoundError) == f"there is no file {tmp_path}/no.npz"
+    assert error_of(lambda: read_state(tmp_path), FileNotFoundError) == f"there is no file {tmp_path}"
+    (tmp_path / "weights.h5").write_bytes(b"")
+    assert error_of(lambda: read_state(tmp_path / "weights.h5")) == "weights.h5 must be an .npz, .pth or .pt file"
+
+
+class Tensor:
+    """As much of a PyTorch tensor as is read."""
+
+    def __init__(self, array, requires_grad=False):
+        self.array, self.requires_grad = array, requires_grad
+
+    def detach(self):
+        return Tensor(self.array)
+
+    def numpy(self):
+        if self.requires_grad:
+            raise RuntimeError("Can't call numpy() on Tensor that requires grad.")
+        if self.array is None:
+            raise TypeError("Got unsupported ScalarType BFloat16")
+        return self.array
+
+
+@pytest.fixture
+def torch(monkeypatch):
+    """A PyTorch whose `load` gives, or raises, what the test says; `calls` are its options."""
+    stub = types.ModuleType("torch")
+    stub.__spec__ = importlib.machinery.ModuleSpec("torch", None)
+    stub.Tensor, stub.calls = Tensor, []
+
+    def load(path, **options):
+        stub.calls.append(options)
+        if isinstance(stub.result, Exception):
+            raise stub.result
+        return stub.result
+
+    stub.load = load
+    monkeypatch.setitem(sys.modules, "torch", stub)
+    return stub
+
+
+@pytest.fixture
+def pth(tmp_path):
+    path = tmp_path / "weights.pth"
+    path.write_bytes(b"what PyTorch reads")
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".pt"])
+def test_pytorch_reads_weights_only(torch, pth, suffix):
+    path = pth.rename(pth.with_suffix(suffix))
+    weight = np.zeros([3, 4])
+    torch.result = collections.OrderedDict(weight=Tensor(weight), parameter=Tensor(weight, requires_grad=True))
+    state = read_state(path)
+    assert torch.calls == [{"map_location": "cpu", "weights_only": True}]
+    assert list(state) == ["weight", "parameter"]
+    assert all(value is weight for value in state.values())
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        pickle.UnpicklingError("Weights only load failed.\nMore lines of advice"),
+        RuntimeError("PytorchStreamReader failed"),
+        EOFError(),
+        [Tensor(np.zeros(3))],
+        {"state_dict": {"weight": Tensor(np.zeros(3))}, "epoch": 3},
+        {3: Tensor(np.zeros(3))},
+        {"weight": np.zeros(3)},
+    ],
+    ids=["unsafe", "garbled", "empty", "list", "checkpoint", "number", "array"],
+)
+def test_what_pytorch_does_not_read_as_a_state_dict_is_refused(torch, pth, result):
+    torch.result = result
+    assert error_of(lambda: read_state(pth)).startswith("weights.pth is not a plain state dict")
+
+
+def test_tensors_that_numpy_cannot_hold_are_refused(torch, pth):
+    torch.result = {"weight": Tensor(None)}
+    assert error_of(lambda: read_state(pth)) == (
+        "weights.pth holds tensors that NumPy cannot: Got unsupported ScalarType BFloat16"
+    )
+
+
+def test_without_pytorch_the_way_out_is_named(monkeypatch, pth):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    message = error_of(lambda: read_state(pth), ImportError)
+    assert message == "reading weights.pth needs PyTorch: install it, or convert the file to .npz where it is"
+
+
+def test_a_network_goes_through_a_file_and_back(tmp_path):
+    network, state = reference_state("RomHog_att_p4cnn", np.float32)
+    np.savez(tmp_path / "weights.npz", **state)
+    loaded = load_reference(read_state(tmp_path / "weights.npz"), "RomHog_att_p4cnn")
+    for key, array in networks.leaves(loaded).items():
+        assert relative_error(array, networks.leaves(network)[key]) == 0

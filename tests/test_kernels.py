@@ -1,0 +1,263 @@
+"""Dense and depthwise convolution: every implementation against loops, with all gradients, and the scan over chunks."""
+
+import importlib
+from unittest import mock
+
+import hypothesis
+import hypothesis.strategies as st
+import jax
+import jax.numpy as jnp
+import numpy as np
+import oracles
+import pytest
+from helpers import assert_close, primitives, random, refused
+from jax import lax
+
+from attgconv_jax.kernels import conv, depthwise_conv
+from attgconv_jax.kernels.chunks import scan_chunks
+from attgconv_jax.kernels.taps import Window
+
+KINDS = {
+    "dense": (conv, oracles.dense_conv, importlib.import_module("attgconv_jax.kernels.conv")),
+    "depthwise": (depthwise_conv, oracles.depthwise_conv, importlib.import_module("attgconv_jax.kernels.depthwise")),
+}
+IMPLEMENTATIONS = [
+    *[("dense", name) for name in ("rows", "xla", None)],
+    *[("depthwise", name) for name in ("shifts", "xla", None)],
+]
+every_implementation = pytest.mark.parametrize(("kind", "implementation"), IMPLEMENTATIONS)
+every_kind = pytest.mark.parametrize("kind", KINDS)
+
+
+@st.composite
+def windows(draw):
+    """A window and a length that it fits, padded otherwise at the start than at the end."""
+    size, dilation = draw(st.integers(1, 4)), draw(st.integers(1, 2))
+    window = Window(size, draw(st.integers(1, 3)), draw(st.integers(0, 3)), draw(st.integers(0, 3)), dilation)
+    shortest = max(1, dilation * (size - 1) + 1 - window.low - window.high)
+    return window, draw(st.integers(shortest, shortest + 4))
+
+
+@st.composite
+def cases(draw):
+    (rows, x), (columns, y) = draw(windows()), draw(windows())
+    batch, c_in, c_out = draw(st.integers(1, 5)), draw(st.integers(1, 2)), draw(st.integers(1, 3))
+    return (batch, x, y, c_in), c_out, (rows, columns)
+
+
+# Bytes a chunk: one image, a few images, all of them.
+chunk_bytes = st.sampled_from([1, 500, 2_000, 6_000_000])
+
+
+def arrays_of(kind, f_shape, c_out, windows):
+    sizes = [window.size for window in windows]
+    f = random(*f_shape)
+    w = random(*sizes, f_shape[-1], c_out, seed=1) if kind == "dense" else random(*sizes, f_shape[-1], seed=1)
+    outputs = [window.outputs(length) for window, length in zip(windows, f_shape[1:3], strict=True)]
+    return f, w, random(f_shape[0], *outputs, c_out if kind == "dense" else f_shape[-1], seed=2)
+
+
+def value_and_gradients(function, windows, implementation):
+    """`f, w, d_out -> out, d_f, d_w`."""
+
+    def run(f, w, d_out):
+        out, pullback = jax.vjp(lambda f, w: function(f, w, windows, implementation), f, w)
+        return out, *pullback(d_out)
+
+    return run
+
+
+def check_against_loops(kind, implementation, case, compiled):
+    function, oracle, _ = KINDS[kind]
+    windows = case[2]
+    f, w, d_out = arrays_of(kind, *case)
+    geometry = [window.stride for window in windows], [w_[2:4] for w_ in windows], [w_.dilation for w_ in windows]
+    expected = oracle(np.asarray(f), np.asarray(w), *geometry)
+    if implementation == "xla" and all(window.stride > 1 for window in windows):
+        # XLA:CPU can abort the process while it compiles this gradient (algebraic_simplifier.cc, jaxlib 0.10.2).
+        assert_close(jax.jit(lambda f, w: function(f, w, windows, implementation))(f, w), expected)
+        return
+    run = value_and_gradients(function, windows, implementation)
+    out, d_f, d_w = (jax.jit(run) if compiled else run)(f, w, d_out)
+    assert_close(out, expected)
+    gradients = oracles.conv_gradients(oracle, *map(np.asarray, (f, w, d_out)), *geometry)
+    assert_close(d_f, gradients[0])
+    assert_close(d_w, gradients[1])
+
+
+@pytest.mark.parametrize(("kind", "implementation"), [case for case in IMPLEMENTATIONS if case[1] is not None])
+@hypothesis.settings(max_examples=20)
+@hypothesis.given(case=cases(), limit=chunk_bytes)
+def test_convolution_and_gradients_are_the_loops(kind, implementation, case, limit):
+    with mock.patch.object(KINDS[kind][2], "_CHUNK_BYTES", limit):
+        check_against_loops(kind, implementation, case, compiled=True)
+
+
+@every_implementation
+def test_convolution_and_gradients_are_the_loops_eagerly(kind, implementation):
+    windows = (Window(2, 1, 1, 0, 2), Window(3, 2, 0, 1))
+    with mock.patch.object(KINDS[kind][2], "_CHUNK_BYTES", 1_000):
+        check_against_loops(kind, implementation, ((5, 4, 6, 2), 3, windows), compiled=False)
+
+
+@pytest.mark.parametrize(("kind", "implementation"), [("dense", "rows"), ("depthwise", "shifts")])
+def test_products_are_what_runs_on_a_cpu(kind, implementation):
+    windows = (Window(3, 1, 1, 1), Window(2, 2, 1, 0))
+    arrays = arrays_of(kind, (4, 6, 7, 2), 3, windows)
+    cpu = jax.devices("cpu")[0]
+    for function in (jax.jit, lambda run: run):
+        default, named = (
+            function(value_and_gradients(KINDS[kind][0], windows, name))(*jax.device_put(arrays, cpu))
+            for name in (None, implementation)
+        )
+        for actual, expected in zip(default, named, strict=True):
+            np.testing.assert_array_equal(actual, expected)
+
+
+@pytest.mark.parametrize("batch", [1, 5, 7])
+@pytest.mark.parametrize(
+    ("windows", "shape"),
+    [((Window(3),) * 2, (12, 9)), ((Window(3, 2, 1, 1),) * 2, (7, 7)), ((Window(5, 1, 2, 1),) * 2, (6, 5))],
+    ids=["split", "strided", "wide"],
+)
+@every_kind
+def test_batch_that_does_not_divide_into_chunks_changes_nothing(kind, windows, shape, batch):
+    function, _, module = KINDS[kind]
+    arrays = arrays_of(kind, (batch, *shape, 2), 2, windows)
+    with mock.patch.object(module, "_CHUNK_BYTES", 12_000):
+        chunked = jax.jit(value_and_gradients(function, windows, None))(*arrays)
+    whole = jax.jit(value_and_gradients(function, windows, "xla"))(*arrays)
+    for actual, expected in zip(chunked, whole, strict=True):
+        assert_close(actual, expected)
+
+
+@pytest.mark.parametrize("implementation", ["rows", "xla", None])
+def test_float32_is_close_to_float64(implementation):
+    windows = (Window(3, 1, 1, 1),) * 2
+    f, w, _ = arrays_of("dense", (3, 9, 8, 4), 5, windows)
+    out = conv(f.astype(jnp.float32), w.astype(jnp.float32), windows, implementation)
+    assert out.dtype == jnp.float32
+    assert_close(out, conv(f, w, windows, implementation), 1e-5)
+
+
+@every_implementation
+def test_bfloat16_is_close_to_float32(kind, implementation):
+    windows = (Window(3, 1, 1, 1),) * 2
+    arrays = [a.astype(jnp.bfloat16) for a in arrays_of(kind, (4, 8, 8, 4), 6, windows)]
+
+    run = jax.jit(value_and_gradients(KINDS[kind][0], windows, implementation))
+    half = run(*arrays)
+    single = run(*[a.astype(jnp.float32) for a in arrays])
+    for actual, expected in zip(half, single, strict=True):
+        assert actual.dtype == jnp.bfloat16
+        assert_close(actual, expected, 0.01)
+
+
+@pytest.mark.parametrize(("kind", "implementation"), [(kind, name) for kind, name in IMPLEMENTATIONS if name != "xla"])
+def test_bfloat16_sums_are_kept_in_float32(kind, implementation):
+    # In bfloat16 adding one to 256 changes nothing: a sum kept in it would stop there.
+    windows = (Window(3),) * 2
+    w = jnp.ones([3, 3, 1] + [1] * (kind == "dense"), jnp.bfloat16).at[0, 0].set(256)
+    f = jnp.ones([8, 9, 9, 1], jnp.bfloat16)
+    d_out = jnp.ones([8, 7, 7, 1], jnp.bfloat16)
+    out, d_f, d_w = jax.jit(value_and_gradients(KINDS[kind][0], windows, implementation))(f, w, d_out)
+    assert np.all(out == 264)
+    assert float(d_f[0, 4, 4, 0]) == 264
+    assert np.all(d_w == 392)
+
+
+@pytest.mark.parametrize("batched", [(0, None), (None, 0), (0, 0)], ids=["images", "filters", "both"])
+@every_implementation
+def test_vmap_is_the_loop(kind, implementation, batched):
+    windows = (Window(3, 2, 1, 0), Window(2, 1, 0, 2))
+    function = KINDS[kind][0]
+    f, w, d_out = arrays_of(kind, (2, 6, 5, 2), 3, windows)
+    many = [f if axis is None else jnp.stack([f, 2 * f, f[::-1]]) for f, axis in zip((f, w), batched, strict=True)]
+
+    run = value_and_gradients(function, windows, implementation)
+    mapped = jax.jit(jax.vmap(run, in_axes=(*batched, None)))(*many, d_out)
+    one = jax.jit(run)
+    for i in range(3):
+        alone = one(*[a if axis is None else a[i] for a, axis in zip(many, batched, strict=True)], d_out)
+        for actual, expected in zip(mapped, alone, strict=True):
+            assert_close(actual[i], expected)
+
+
+@every_implementation
+def test_gradient_of_a_gradient_is_that_of_the_plain_convolution(kind, implementation):
+    windows = (Window(3, 1, 1, 0), Window(2, 2, 1, 1, 2))
+    f, w, _ = arrays_of(kind, (3, 5, 6, 2), 2, windows)
+
+    def plain(f, w):
+        return lax.conv_general_dilated(
+            f,
+            w if kind == "dense" else w[:, :, None],
+            [window.stride for window in windows],
+            [window[2:4] for window in windows],
+            rhs_dilation=[window.dilation for window in windows],
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            feature_group_count=1 if kind == "dense" else 2,
+        )
+
+    def second(function):
+        gradients = jax.grad(lambda f, w: jnp.sum(jnp.sin(function(f, w))), argnums=(0, 1))
+        squares = jax.grad(lambda f, w: sum(jnp.sum(g**2) for g in gradients(f, w)), argnums=(0, 1))
+        return jax.jit(squares)(f, w)
+
+    with mock.patch.object(KINDS[kind][2], "_CHUNK_BYTES", 1_000):
+        ours = second(lambda f, w: KINDS[kind][0](f, w, windows, implementation))
+    for actual, expected in zip(ours, second(plain), strict=True):
+        assert_close(actual, expected)
+
+
+def test_gradient_of_the_images_is_computed_only_where_it_is_asked_for():
+    windows = (Window(3),) * 2
+    f, w, _ = arrays_of("dense", (2, 9, 9, 2), 2, windows)
+
+    def loss(f, w):
+        return jnp.sum(conv(f, w, windows, "rows") ** 2)
+
+    assert primitives(loss, f, w)["dot_general"] == 1
+    assert primitives(jax.grad(loss, argnums=1), f, w)["dot_general"] == 2
+    assert primitives(jax.grad(loss, argnums=(0, 1)), f, w)["dot_general"] == 3
+
+
+@every_kind
+def test_gradient_past_an_unused_convolution_is_zero(kind):
+    windows = (Window(2),) * 2
+    function = KINDS[kind][0]
+    f, w, _ = arrays_of(kind, (2, 4, 4, 2), 2, windows)
+
+    def loss(f, w):
+        return jnp.sum(lax.stop_gradient(function(f, w, windows))) + jnp.sum(f) + 2 * jnp.sum(w)
+
+    d_f, d_w = jax.grad(loss, argnums=(0, 1))(f, w)
+    assert np.all(d_f == 1)
+    assert np.all(d_w == 2)
+
+
+@every_kind
+def test_unknown_implementation_is_refused_with_the_known_ones(kind):
+    windows = (Window(2),) * 2
+    f, w, _ = arrays_of(kind, (1, 4, 4, 1), 1, windows)
+    own = {"dense": '"rows"', "depthwise": '"shifts"'}[kind]
+    with refused("implementation must be None", own, '"xla"', "'cudnn'"):
+        KINDS[kind][0](f, w, windows, "cudnn")
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 3, 4, 8])
+@pytest.mark.parametrize("batch", [1, 2, 3, 5, 7, 12, 13])
+def test_scan_over_chunks_sees_every_image_once(batch, chunk):
+    sizes = []
+
+    def step(total, images):
+        x, y = images
+        sizes.append(len(x))
+        return total + jnp.sum(x * y), {"double": 2 * x, "product": x * y}
+
+    x, y = random(batch, 3), random(batch, 3, seed=1)
+    total, outputs = scan_chunks(step, jnp.zeros(()), (x, y), chunk)
+    assert max(sizes) <= chunk
+    np.testing.assert_allclose(total, jnp.sum(x * y), rtol=1e-12)
+    np.testing.assert_array_equal(outputs["double"], 2 * x)
+    np.testing.assert_array_equal(outputs["product"], x * y)

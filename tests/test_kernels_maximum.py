@@ -1,0 +1,127 @@
+"""The one differentiable maximum: values, ties, NaN, gradients, and that nobody in the library takes another."""
+
+import ast
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from helpers import random, refused
+
+import attgconv_jax
+from attgconv_jax import maximum
+
+COMPILED = {"jitted": jax.jit, "eager": lambda function: function}
+jitted_and_eager = pytest.mark.parametrize("compiled", COMPILED.values(), ids=COMPILED)
+
+# Lengths that are folded into 2 to 16 tiles, into none (primes), and a length of one.
+LENGTHS = [1, 2, 3, 7, 16, 17, 18, 23, 32, 34, 48, 49]
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+@pytest.mark.parametrize("axis", [0, 1, 2, -1, -2, -3])
+def test_value_and_gradient_are_those_of_the_first_largest(axis, length):
+    shape = [3, 4, 2]
+    shape[axis] = length
+    # Few different numbers: nearly every maximum is attained more than once.
+    x = jnp.round(random(*shape))
+    out, pullback = jax.jit(lambda x: jax.vjp(lambda x: maximum(x, axis), x))(x)
+    np.testing.assert_array_equal(out, np.max(x, axis))
+    d_out = random(*out.shape, seed=1)
+    one_hot = np.arange(length) == np.expand_dims(np.argmax(x, axis), -1)
+    expected = np.moveaxis(one_hot * np.expand_dims(np.asarray(d_out), -1), -1, axis)
+    np.testing.assert_array_equal(pullback(d_out)[0], expected)
+
+
+@jitted_and_eager
+def test_gradient_is_one_hot_at_the_arg_max(compiled):
+    x = random(5, 6, 7)
+    gradient = compiled(jax.grad(lambda x: jnp.sum(maximum(x, 1))))(x)
+    np.testing.assert_array_equal(gradient, np.asarray(x) == np.max(x, axis=1, keepdims=True))
+    assert np.all(np.sum(gradient, axis=1) == 1)
+
+
+@jitted_and_eager
+@pytest.mark.parametrize("length", [2, 16, 17, 40])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_first_of_all_equal_elements_takes_the_gradient(axis, length, compiled):
+    x = jnp.zeros([length, 3] if axis == 0 else [3, length])
+    gradient = compiled(jax.grad(lambda x: jnp.sum(maximum(x, axis))))(x)
+    expected = np.zeros(x.shape)
+    expected[(0, slice(None)) if axis == 0 else (slice(None), 0)] = 1
+    np.testing.assert_array_equal(gradient, expected)
+
+
+@pytest.mark.parametrize("length", [3, 17, 32])
+@pytest.mark.parametrize("at", [0, 1, -1])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_nan_wins_over_every_number_and_takes_the_gradient(axis, at, length):
+    x = jnp.moveaxis(random(length, 2).at[1, 0].set(jnp.inf).at[at, 0].set(jnp.nan), 0, axis)
+    out, pullback = jax.vjp(lambda x: maximum(x, axis), x)
+    np.testing.assert_array_equal(out, np.max(x, axis=axis))
+    assert np.isnan(out[0])
+    gradient = np.moveaxis(pullback(jnp.ones(2))[0], axis, 0)
+    np.testing.assert_array_equal(np.flatnonzero(gradient[:, 0]), [at % length])
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_maximum_of_infinities_is_found(axis):
+    x = jnp.full([20, 20], -jnp.inf)
+    out, pullback = jax.vjp(lambda x: maximum(x, axis), x)
+    assert np.all(out == -np.inf)
+    assert np.sum(pullback(jnp.ones(20))[0]) == 20
+
+
+def test_mapped_gradient_is_the_loop():
+    x = random(4, 6, 5)
+    gradient = jax.grad(lambda x: jnp.sum(maximum(x, 0) ** 2))
+    mapped = jax.jit(jax.vmap(gradient, in_axes=1, out_axes=1))(x)
+    np.testing.assert_array_equal(mapped, np.stack([gradient(x[:, i]) for i in range(6)], axis=1))
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32", "float64"])
+def test_type_is_kept(dtype):
+    x = random(4, 18, 3).astype(dtype)
+    out, pullback = jax.vjp(lambda x: maximum(x, 1), x)
+    gradient = pullback(jnp.ones_like(out))[0]
+    assert out.dtype == gradient.dtype == dtype
+    np.testing.assert_array_equal(out, x.max(axis=1))
+    assert np.all(gradient.astype(np.float32).sum(axis=1) == 1)
+
+
+def test_gradient_of_a_gradient_goes_the_same_way():
+    x = random(5, 4)
+
+    def squares(x):
+        return jnp.sum(jax.grad(lambda x: jnp.sum(maximum(x, 0) ** 3))(x) ** 2)
+
+    largest = np.asarray(x) == np.max(x, axis=0)
+    np.testing.assert_allclose(jax.jit(jax.grad(squares))(x), largest * 36 * np.asarray(x) ** 3, rtol=1e-12)
+
+
+@pytest.mark.parametrize("axis", [3, -4])
+def test_missing_axis_is_refused_with_those_that_exist(axis):
+    with refused("axis must be in [-3, 3)", "(2, 3, 4)", f"got {axis}"):
+        maximum(random(2, 3, 4), axis)
+
+
+def test_empty_axis_is_refused():
+    with refused("axis -2", "(2, 0, 4)", "is empty"):
+        maximum(jnp.zeros([2, 0, 4]), -2)
+
+
+def test_library_takes_no_other_maximum_that_could_be_differentiated():
+    names = {"max", "amax", "nanmax", "reduce_max", "max_pool", "reduce_window", "cummax"}
+    root = pathlib.Path(attgconv_jax.__file__).parent
+    found = {
+        path.relative_to(root).as_posix()
+        for path in root.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in names
+        # NumPy's maxima are static.
+        if not (isinstance(node.func.value, ast.Name) and node.func.value.id == "np")
+    }
+    assert "equivariance.py" in found
+    # Errors and pictures are never differentiated.
+    assert found <= {"equivariance.py", "plotting.py"}

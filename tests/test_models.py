@@ -1,0 +1,251 @@
+"""The rot-MNIST network: its size, its invariance, and the reference's numbers to the last digits."""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import networks
+import numpy as np
+import pytest
+from flax import nnx
+from helpers import assert_close, random, refused, relative_error
+
+from attgconv_jax import act, cyclic, dihedral, equivariance_error, trivial
+from attgconv_jax.interop import REFERENCE_NETWORKS, load_reference
+from attgconv_jax.models import RotMNISTNet
+from attgconv_jax.models.skeleton import ARRAYS
+from attgconv_jax.nn import ATTENTIONS
+
+EVERY_ATTENTION = [None, *ATTENTIONS]
+EXACT_GROUPS = [trivial(), cyclic(2), cyclic(4), dihedral(1), dihedral(2), dihedral(4)]
+REFERENCE_FILES = ["z2cnn", "p4cnn", "f_att_p4cnn"]
+
+
+def quickly(function):
+    """Compiles in half the time, for comparisons of a function with itself."""
+    return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0})
+
+
+def invariance_error(function, image, group):
+    """The error, once it is known that the logits depend on the image at all."""
+    outputs = function(image)
+    assert relative_error(outputs[0], outputs[1]) > 1e-3
+    return equivariance_error(function, image, group, output="invariant")
+
+
+def count(network):
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(nnx.state(network, nnx.Param)))
+
+
+@pytest.mark.parametrize(
+    ("group", "attention", "expected"),
+    [
+        (trivial(), None, 21_620),
+        (cyclic(4), None, 24_610),
+        (cyclic(4), "input", 29_462),
+        (cyclic(4), "co", 24_851),
+        (dihedral(4), None, 49_010),
+        (dihedral(4), "input", 58_614),
+    ],
+    ids=str,
+)
+def test_parameter_counts_are_the_published_ones(group, attention, expected):
+    assert count(nnx.eval_shape(lambda: RotMNISTNet(group, attention, rngs=nnx.Rngs(0)))) == expected
+
+
+def test_the_number_of_features_channels_and_classes_can_be_chosen():
+    network = networks.random_network(cyclic(2), features=3, in_features=2, classes=4)
+    assert network.convolutions[0].w.shape == (3, 3, 1, 2, 3)
+    assert networks.logits(network, random(5, 28, 28, 1, 2)).shape == (5, 4)
+
+
+def test_batch_axes_may_be_several_or_none():
+    network = networks.random_network(cyclic(2), features=2)
+    images = random(2, 3, 28, 28, 1, 1)
+    together = networks.logits(network, images)
+    assert together.shape == (2, 3, 10)
+    assert_close(networks.logits(network, images[1, 2]), together[1, 2])
+
+
+@pytest.mark.parametrize("attention", EVERY_ATTENTION)
+@pytest.mark.parametrize("group", EXACT_GROUPS, ids=str)
+def test_logits_are_invariant(group, attention):
+    function = quickly(networks.random_network(group, attention))
+    assert invariance_error(function, random(2, 28, 28, 1, 1), group) < 1e-10
+
+
+@pytest.mark.parametrize("attention", EVERY_ATTENTION)
+@pytest.mark.parametrize("group", [cyclic(4), dihedral(4)], ids=str)
+def test_logits_are_invariant_in_float32(group, attention):
+    function = quickly(networks.random_network(group, attention, param_dtype=jnp.float32))
+    image = random(2, 28, 28, 1, 1).astype(jnp.float32)
+    assert function(image).dtype == jnp.float32
+    assert invariance_error(function, image, group) < 1e-5
+
+
+def test_logits_are_not_invariant_under_a_larger_group():
+    function = quickly(networks.random_network(cyclic(4), "input"))
+    assert invariance_error(function, random(2, 28, 28, 1, 1), dihedral(4)) > 1e-3
+
+
+@pytest.mark.parametrize("attention", [None, "input"])
+@pytest.mark.parametrize("group", [cyclic(8), dihedral(8)], ids=str)
+def test_interpolated_groups_run_and_keep_right_angles_exact(group, attention):
+    function = quickly(networks.random_network(group, attention, features=4))
+    x, y = np.meshgrid(*[np.linspace(-1, 1, 28)] * 2, indexing="ij")
+    blobs = [np.exp(-8 * ((x - 0.2) ** 2 + (y + 0.1) ** 2)), np.exp(-16 * ((x + 0.3) ** 2 + y**2))]
+    images = jnp.asarray(blobs)[..., None, None]
+    expected = function(images)
+    for element in np.flatnonzero(group.preserves_grid):
+        assert relative_error(function(act(images, group, int(element), "image")), expected) < 1e-10
+    assert 1e-10 < invariance_error(function, images, group) < 0.2
+
+
+@pytest.mark.parametrize("shape", [(2, 32, 32, 1, 1), (2, 28, 27, 1, 1), (2, 28, 28, 4, 1), (28, 28, 1)])
+def test_an_image_of_another_size_is_refused(shape):
+    network = networks.random_network(trivial(), features=2)
+    with refused("[..., 28, 28, 1, c]", str(shape)):
+        network(jnp.ones(shape))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            dict(attention="response"),
+            "attention must be one of input, input_channel, input_spatial, co, got 'response'",
+        ),
+        (dict(features=0), "features must be an integer of at least 1, got 0"),
+        (dict(in_features=-1), "in_features must be an integer of at least 1, got -1"),
+        (dict(classes=0), "classes must be an integer of at least 1, got 0"),
+        (dict(dropout_rate=1), "rate must be in [0, 1), got 1"),
+        (dict(kernel_init="normal"), "initialiser must be one of he_normal, paper_uniform, paper_normal"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_bad_settings_are_refused_and_the_right_ones_named(settings, message):
+    with refused(message):
+        nnx.eval_shape(lambda: RotMNISTNet(cyclic(4), **settings, rngs=nnx.Rngs(0)))
+
+
+def test_attention_maps_are_those_of_the_seven_layers():
+    network = networks.random_network(cyclic(4), "input", features=2)
+    image = random(3, 28, 28, 1, 1)
+    first = network.convolutions[0].attention
+    maps, attended = quickly(lambda image: (network.attention_maps(image), first(image)))(image)
+    assert [alpha.shape[1:4] for alpha in maps] == [(28, 28, 1), *[(n, n, 4) for n in (26, 12, 10, 8, 6, 4)]]
+    assert all(bool(jnp.all((alpha > 0) & (alpha < 1))) for alpha in maps)
+    assert_close(image - maps[0] * image, attended)
+    with refused("no attention"):
+        networks.random_network(trivial(), features=2).attention_maps(image)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def train_step(graphdef, parameters, rest, image, labels):
+    """Loss in training mode, with logits and running statistics afterwards, and its gradients by the parameters."""
+
+    def loss(parameters):
+        network = nnx.merge(graphdef, parameters, rest, copy=True)
+        outputs = network(image)
+        likelihood = jnp.take_along_axis(jax.nn.log_softmax(outputs), labels[:, None], axis=1)
+        return -jnp.mean(likelihood), (outputs, nnx.state(network, nnx.BatchStat))
+
+    return jax.value_and_grad(loss, has_aux=True)(parameters)
+
+
+def test_training_mode_moves_the_running_statistics_a_tenth_of_the_way():
+    network = networks.random_network(cyclic(4), features=2)
+    image = random(4, 28, 28, 1, 1)
+    before = networks.leaves(network)
+    responses = np.asarray(jax.jit(network.convolutions[0])(image))
+    network.train()
+    networks.logits(network, image)
+    after = networks.leaves(network)
+    for name, value in before.items():
+        assert np.array_equal(after[name], value) != name.endswith((".mean", ".var")), name
+    for name, statistic in (("norms.0.mean", np.mean), ("norms.0.var", np.var)):
+        assert_close(after[name], 0.9 * before[name] + 0.1 * statistic(responses, axis=(0, 1, 2, 3)))
+
+
+def test_dropout_acts_in_training_mode_only():
+    network = networks.random_network(trivial(), features=2)
+    image = random(2, 28, 28, 1, 1)
+    assert np.array_equal(networks.logits(network, image), networks.logits(network, image))
+    network.train()
+    assert not np.allclose(networks.logits(network, image), networks.logits(network, image))
+
+
+def test_bfloat16_computes_close_to_float32_and_keeps_float32_arrays():
+    settings = dict(param_dtype=jnp.float32, features=4)
+    image = random(4, 28, 28, 1, 1).astype(jnp.float32)
+    exact = networks.random_network(cyclic(4), "input", **settings)
+    network = networks.random_network(cyclic(4), "input", dtype=jnp.bfloat16, **settings)
+    rounded = quickly(network)(image)
+    assert rounded.dtype == jnp.bfloat16
+    assert relative_error(rounded.astype(jnp.float32), quickly(exact)(image)) < 0.05
+    network.train()
+
+    def arrays_after_training_step(network):
+        network(image)
+        return nnx.state(network, ARRAYS)
+
+    after = nnx.eval_shape(arrays_after_training_step, network)
+    assert {leaf.dtype for leaf in jax.tree.leaves(after)} == {np.dtype(np.float32)}
+
+
+@pytest.fixture
+def load(reference):
+    """A reference network with dropout off, its image in our axes, and the file's other arrays."""
+
+    def load(name):
+        file = reference(f"models/{name}")
+        network = load_reference(file.under("state"), name)
+        for dropout in network.dropouts:
+            dropout.rate = 0.0
+        return network, jnp.asarray(file["input"].transpose(0, 2, 3, 1)[:, :, :, None]), file
+
+    return load
+
+
+@pytest.mark.parametrize("name", REFERENCE_FILES)
+def test_evaluation_matches_the_reference(load, name):
+    network, image, file = load(name)
+    assert_close(networks.logits(network, image), file["logits64"], 1e-9)
+    for i, norm in enumerate(network.norms, 1):
+        norm.mean.set_value(jnp.asarray(file[f"bnafter64/bn{i}.running_mean"]))
+        norm.var.set_value(jnp.asarray(file[f"bnafter64/bn{i}.running_var"]))
+    assert_close(networks.logits(network, image), file["eval_after_bn64/logits"], 1e-9)
+
+
+@pytest.mark.parametrize("jit", [True, False], ids=["jit", "eager"])
+@pytest.mark.parametrize("name", REFERENCE_FILES)
+def test_a_training_step_matches_the_reference(load, name, jit):
+    network, image, file = load(name)
+    old = networks.by_reference_name(network)
+    network.train()
+    graphdef, parameters, rest = nnx.split(network, nnx.Param, ...)
+    step = train_step if jit else train_step.__wrapped__
+    (loss, (outputs, statistics)), gradients = step(graphdef, parameters, rest, image, jnp.asarray(file["labels"]))
+    assert_close(outputs, file["train64/logits"], 1e-9)
+    assert_close(loss, file["train64/loss"], 1e-9)
+
+    expected = file.under("grad64")
+    nnx.update(network, statistics)
+    ours = networks.by_reference_name(nnx.merge(graphdef, gradients, nnx.state(network, nnx.Not(nnx.Param))))
+    assert expected.keys() == {key for key in ours if "running" not in key}
+    for key, gradient in expected.items():
+        assert relative_error(ours[key], gradient) < 1e-9, key
+
+    elements = REFERENCE_NETWORKS[name][0].order
+    unbiased = {}
+    for i, size in enumerate((26, 24, 10, 8, 6, 4), 1):
+        # PyTorch's running variance is the unbiased one, Flax's the biased one.
+        n = image.shape[0] * size**2 * elements
+        kept = 0.9 * old[f"bn{i}.running_var"]
+        unbiased[f"bn{i}.running_var"] = kept + (ours[f"bn{i}.running_var"] - kept) * n / (n - 1)
+        unbiased[f"bn{i}.running_mean"] = ours[f"bn{i}.running_mean"]
+    for key, statistic in file.under("bnafter64").items():
+        if "num_batches" not in key:
+            assert_close(unbiased.pop(key), statistic, 1e-9)
+    assert not unbiased

@@ -1,0 +1,62 @@
+"""What the NNX modules refuse, and that they say what would work."""
+
+import pytest
+from flax import nnx
+from helpers import random, refused
+
+from attgconv_jax import cyclic
+from attgconv_jax.nn import AttentiveGroupConv, CoAttention, GroupConv, GroupPool, InputAttention, SpatialPool
+
+P4 = cyclic(4)
+
+ERRORS = {
+    "no input channels": (lambda: GroupConv(0, 3, 3, P4, rngs=nnx.Rngs(0)), "in_features must be an integer of at l"),
+    "no output channels": (lambda: GroupConv(3, 0, 3, P4, rngs=nnx.Rngs(0)), "out_features must be an integer of at "),
+    "no pixels": (
+        lambda: GroupConv(3, 3, 0, P4, rngs=nnx.Rngs(0)),
+        "kernel_size must be an integer of at least 1, got 0",
+    ),
+    "half a channel": (lambda: GroupConv(2.5, 3, 3, P4, rngs=nnx.Rngs(0)), "in_features must be an integer"),
+    "True channels": (lambda: GroupConv(3, True, 3, P4, rngs=nnx.Rngs(0)), "out_features must be an integer"),
+    "unknown initialiser": (
+        lambda: GroupConv(3, 3, 3, P4, kernel_init="orthogonal", rngs=nnx.Rngs(0)),
+        "must be one of he_normal, paper_uniform, paper_normal or a function, got 'orthogonal'",
+    ),
+    "attention on no channels": (lambda: InputAttention(0, P4, rngs=nnx.Rngs(0)), "features must be an integer"),
+    "no hidden channels": (
+        lambda: InputAttention(3, P4, hidden_features=0, rngs=nnx.Rngs(0)),
+        "hidden_features must be an integer of at least 1, got 0",
+    ),
+    "no dilation": (lambda: InputAttention(3, P4, dilation=0, rngs=nnx.Rngs(0)), "dilation must be an integer"),
+    "even attention filter": (lambda: InputAttention(3, P4, kernel_size=4, rngs=nnx.Rngs(0)), "must be odd"),
+    "no attention": (
+        lambda: InputAttention(3, P4, channel=False, spatial=False, rngs=nnx.Rngs(0)),
+        "needs channel=True or spatial=True",
+    ),
+    "co-attention on no channels": (lambda: CoAttention(0, P4, rngs=nnx.Rngs(0)), "features must be an integer"),
+    "unknown attention": (
+        lambda: AttentiveGroupConv(3, 3, 3, P4, attention="self", rngs=nnx.Rngs(0)),
+        "attention must be one of input, input_channel, input_spatial, co, got 'self'",
+    ),
+    "attentive without channels": (
+        lambda: AttentiveGroupConv(3, 0, 3, P4, rngs=nnx.Rngs(0)),
+        "out_features must be an integer of at least 1",
+    ),
+    "unknown projection": (lambda: GroupPool("sum"), 'reduction must be "max" or "mean", got \'sum\''),
+    "unknown pooling": (lambda: SpatialPool(P4, "median"), 'reduction must be "max" or "mean", got \'median\''),
+    "an input of other channels": (
+        lambda: GroupConv(3, 3, 3, P4, rngs=nnx.Rngs(0))(random(1, 7, 7, 4, 2).astype("float32")),
+        "f has 4 group elements and 2 channels",
+    ),
+    "an image to a layer on feature maps": (
+        lambda: GroupConv(3, 3, 3, P4, rngs=nnx.Rngs(0))(random(1, 7, 7, 1, 3).astype("float32")),
+        "f has 1 group elements and 3 channels",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", ERRORS)
+def test_what_cannot_work_is_refused_by_saying_what_would(case):
+    make, message = ERRORS[case]
+    with refused(message):
+        make()
