@@ -75,7 +75,7 @@ def equivariance_error(
 
     Source: our own.
     """
-    kind = "image" if x.shape[-2] == 1 else "feature_map"
+    kind = "image" if x.shape[-2:-1] == (1,) else "feature_map"
     _check_kind(x, group, kind, "x")
     expected = function(x)
     _check_kind(expected, group, output, "the function's output")
@@ -90,7 +90,9 @@ def equivariance_error(
             )
         errors.append(float(jnp.max(jnp.abs(transformed - wanted))))
     worst, largest = float(np.max(errors)), float(jnp.max(jnp.abs(expected)))
-    return worst / largest if largest or not worst else np.inf
+    if largest == 0:
+        return 0.0 if worst == 0 else np.inf
+    return worst / largest
 
 
 def _check_kind(f, group, kind, name="f"):

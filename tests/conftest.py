@@ -46,3 +46,10 @@ def reference():
         return Reference(REFERENCE / f"{name}.npz")
 
     return load
+
+
+@pytest.fixture(autouse=True, scope="module")
+def release_compiled_programs():
+    """Forgets what one file compiled: a worker would else keep gigabytes that no other file asks for."""
+    yield
+    jax.clear_caches()

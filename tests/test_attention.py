@@ -57,7 +57,7 @@ def test_channel_attention_is_the_formula(group, lifting):
 
 
 @on_images_and_feature_maps
-@pytest.mark.parametrize(("k", "dilation", "haar"), [(3, 1, False), (1, 1, True), (3, 2, True)])
+@pytest.mark.parametrize(("k", "dilation", "haar"), [(3, 1, False), (3, 2, True)])
 @every_group
 def test_spatial_attention_is_the_formula(group, k, dilation, haar, lifting):
     f = feature_map(group, lifting)
@@ -69,16 +69,19 @@ def test_spatial_attention_is_the_formula(group, k, dilation, haar, lifting):
 
 
 @on_images_and_feature_maps
-@pytest.mark.parametrize("haar", [False, True])
 @every_group
-def test_co_attention_is_the_formula(group, haar, lifting):
+def test_co_attention_is_the_formula(group, lifting):
     f = feature_map(group, lifting, shape=(3, 4))
     w = random(1, 1, f.shape[-2], 3, 1, seed=1)
-    alpha = compiled(co_attention, group=group, haar=haar)(f, w)
-    expected = oracles.co_attention(np.asarray(f), np.asarray(w), group, haar)
-    assert_close(alpha, expected)
-    suppressed = compiled(input_co_attention, group=group, haar=haar)(f, w)
-    assert_close(suppressed, (1 - expected) * np.asarray(f))
+
+    @jax.jit
+    def attend(f, w):
+        return [(co_attention(f, w, group, haar=h), input_co_attention(f, w, group, haar=h)) for h in (False, True)]
+
+    for haar, (alpha, suppressed) in zip((False, True), attend(f, w), strict=True):
+        expected = oracles.co_attention(np.asarray(f), np.asarray(w), group, haar)
+        assert_close(alpha, expected)
+        assert_close(suppressed, (1 - expected) * np.asarray(f))
 
 
 @on_images_and_feature_maps
@@ -143,9 +146,8 @@ def attentive_stack(parameters, f, group):
     return project_max(max_pool(f, group))
 
 
-@pytest.mark.parametrize("group", [cyclic(4), dihedral(4)], ids=str)
-def test_compiled_gradient_of_an_attentive_stack_is_the_eager_one_and_that_of_finite_differences(group):
-    c, h = 2, group.order
+def test_compiled_gradient_of_an_attentive_stack_is_the_eager_one_and_that_of_finite_differences():
+    group, c, h = cyclic(4), 2, 4
     parameters = [
         {
             "w": 0.2 * random(3, 3, h, c, c, seed=seed),

@@ -41,7 +41,7 @@ def attend(f, attention, group, dilation=1):
     return input_attention(f, channel, spatial, group, dilation=dilation)
 
 
-@hypothesis.settings(max_examples=60)
+@hypothesis.settings(max_examples=40)
 @hypothesis.given(
     group=st.sampled_from(EXACT_GROUPS),
     lifting=st.booleans(),
@@ -71,12 +71,12 @@ def test_attentive_convolution_commutes_with_the_group_exactly_where_it_is_accep
         assert equivariance_error(jax.jit(functools.partial(layer, exact=True)), f, group) < 1e-10
     else:
         with refused("does not map the sampling grid to itself"):
-            layer(f, exact=True)
+            jax.eval_shape(functools.partial(layer, exact=True), f)
         assert equivariance_error(jax.jit(functools.partial(layer, exact=False)), f, group) > 1e-3
 
 
 @pytest.mark.parametrize("pool", [max_pool, mean_pool])
-@hypothesis.settings(max_examples=25)
+@hypothesis.settings(max_examples=12)
 @hypothesis.given(
     group=st.sampled_from(EXACT_GROUPS),
     shape=st.tuples(st.integers(1, 8), st.integers(1, 8)),
@@ -104,21 +104,29 @@ def test_pooling_commutes_with_the_group_exactly_where_it_is_accepted(pool, grou
     assert equivariance_error(jax.jit(functools.partial(apply, exact=False)), f, group) > 1e-3
 
 
+def network(image, attention, group):
+    lift, w = random(3, 3, 1, 2, 3, seed=1), random(3, 3, group.order, 3, 4, seed=2)
+    f = jax.nn.relu(group_conv(attend(image, attention, group), lift, group, padding=1))
+    f = group_conv(attend(f, attention, group), w, group, stride=2, padding=1, haar=True)
+    return max_pool(f, group, window=3, stride=1)
+
+
 @pytest.mark.parametrize("attention", ATTENTIONS)
 @every_exact_group
-def test_network_with_projection_turns_with_its_image(group, attention):
-    lift, w = random(3, 3, 1, 2, 3, seed=1), random(3, 3, group.order, 3, 4, seed=2)
+def test_network_commutes_with_the_group(group, attention):
+    layers = jax.jit(functools.partial(network, attention=attention, group=group))
+    assert equivariance_error(layers, random(2, 7, 7, 1, 2), group) < 1e-10
 
-    def network(image):
-        f = jax.nn.relu(group_conv(attend(image, attention, group), lift, group, padding=1))
-        f = group_conv(attend(f, attention, group), w, group, stride=2, padding=1, haar=True)
-        return max_pool(f, group, window=3, stride=1)
 
+@pytest.mark.parametrize("group", [cyclic(4), dihedral(4)], ids=str)
+def test_projections_give_images_that_turn_and_means_that_do_not(group):
     image = random(2, 9, 7, 1, 2)
-    assert equivariance_error(jax.jit(network), image, group) < 1e-10
-    assert equivariance_error(jax.jit(lambda f: project_max(network(f))), image, group, "image") < 1e-10
-    mean = jax.jit(lambda f: jnp.mean(project_mean(network(f)), axis=(1, 2, 3)))
-    assert equivariance_error(mean, image, group, "invariant") < 1e-10
+    outputs = {
+        "image": lambda f: project_max(network(f, "channel+spatial", group)),
+        "invariant": lambda f: jnp.mean(project_mean(network(f, "co", group)), axis=(1, 2, 3)),
+    }
+    for kind, function in outputs.items():
+        assert equivariance_error(jax.jit(function), image, group, kind) < 1e-10
 
 
 @every_exact_group
@@ -139,7 +147,7 @@ def test_acting_twice_is_acting_with_the_product(group, kind):
             np.testing.assert_array_equal(twice, act(f, group, group.product[g, h].item(), kind))
 
 
-def blobs(size, matrix, width=2.5):
+def blobs(size, matrix, width=3.0):
     """Gaussians at fixed places of the plane, seen after the plane has been moved by `matrix`."""
     offset = np.arange(size) - (size - 1) / 2
     plane = np.stack(np.meshgrid(offset, offset, indexing="ij"), -1)
@@ -152,8 +160,8 @@ def blobs(size, matrix, width=2.5):
 def test_interpolated_action_is_close_to_the_rotation_of_the_plane(group):
     image = blobs(25, np.eye(2))
     for g, matrix in enumerate(oracles.elements(group)):
-        # Bilinear interpolation of this width misses less than h^2 max|f''| / 4, about 2 %.
-        assert_close(act(image, group, g, "image"), blobs(25, matrix), 0.03)
+        # Bilinear interpolation misses at most (|f_xx| + |f_yy|) / 8, here 2 / (8 width^2).
+        assert_close(act(image, group, g, "image"), blobs(25, matrix), 1 / 36)
 
 
 def test_interpolated_action_is_exact_for_right_angles_and_permutes_the_group():
@@ -175,16 +183,16 @@ def smooth_filter(k, h, c_in, c_out, seed):
     return bump * slope * random(1, 1, h, c_in, c_out, seed=seed + 1)
 
 
-# Measured on a smooth image with smooth filters: interpolated groups are inexact, and by how much is known.
+# Measured on a smooth image with smooth filters: 1.1, 0.7, 3.5, 1.7, 1.2 and 0.9 %. Interpolated groups are inexact.
 @pytest.mark.parametrize(
     ("group", "interpolation", "bound"),
     [
-        (cyclic(8), "bilinear", 0.08),
-        (cyclic(8), "cubic", 0.08),
-        (cyclic(16), "bilinear", 0.08),
-        (cyclic(16), "cubic", 0.08),
-        (dihedral(8), "bilinear", 0.08),
-        (dihedral(8), "cubic", 0.08),
+        (cyclic(8), "bilinear", 0.014),
+        (cyclic(8), "cubic", 0.009),
+        (cyclic(16), "bilinear", 0.042),
+        (cyclic(16), "cubic", 0.02),
+        (dihedral(8), "bilinear", 0.015),
+        (dihedral(8), "cubic", 0.012),
     ],
 )
 def test_error_of_an_interpolated_group_is_bounded_and_not_zero(group, interpolation, bound):
@@ -194,9 +202,7 @@ def test_error_of_an_interpolated_group_is_bounded_and_not_zero(group, interpola
     def layers(f):
         return group_conv(group_conv(f, lift, group, **settings), w, group, **settings)
 
-    error = equivariance_error(jax.jit(layers), blobs(25, np.eye(2)), group)
-    print(error)
-    assert 1e-6 < error < bound
+    assert 1e-6 < equivariance_error(jax.jit(layers), blobs(29, np.eye(2)), group) < bound
 
 
 def test_right_angles_of_an_interpolated_group_are_exact():
@@ -235,10 +241,9 @@ def test_error_is_not_hidden_by_zero_or_nan():
 
 
 def test_error_of_a_module_is_measured():
-    group = dihedral(4)
-    layer = nn.AttentiveGroupConv(2, 3, 3, group, padding=1, param_dtype=jnp.float64, rngs=nnx.Rngs(0))
-    layer.eval()
-    assert equivariance_error(layer, random(2, 5, 7, 8, 2), group) < 1e-10
+    layer = nn.GroupConv(2, 3, 3, cyclic(2), padding=1, param_dtype=jnp.float64, rngs=nnx.Rngs(0))
+    assert equivariance_error(layer, random(2, 5, 5, 2, 2), cyclic(2)) < 1e-10
+    assert equivariance_error(layer, random(2, 5, 5, 2, 2), dihedral(1)) > 0.1
 
 
 def test_interpolated_action_on_an_image_that_is_not_square_is_refused():
@@ -276,7 +281,7 @@ def test_array_of_another_kind_is_refused_by_the_action(shape, kind, parts):
         (lambda f: f, (1, 5, 5, 3, 2), "feature_map", ("x must be feature map", "h = 4", "(1, 5, 5, 3, 2)")),
         (lambda f: f, (5, 4, 2), "feature_map", ("x must be feature map", "(5, 4, 2)")),
         (lambda f: f, (4,), "feature_map", ("x must be feature map", "(4,)")),
-        (lambda f: f[:, :3], (1, 4, 6, 4, 2), "feature_map", ("does not treat the axes x and y alike", "(1, 3, 4, 4, 2)")),
+        (lambda f: f[:, :3], (1, 4, 6, 4, 2), "feature_map", ("not treat the axes x and y alike", "(1, 3, 4, 4, 2)")),
     ],
 )  # fmt: skip
 def test_what_cannot_be_compared_is_refused(function, shape, output, parts):

@@ -28,7 +28,7 @@ def reference_state(name, dtype=np.float64):
 
 
 def error_of(call, kind=ValueError):
-    with pytest.raises(kind) as caught:
+    with refused() if kind is ValueError else pytest.raises(kind) as caught:
         call()
     message = str(caught.value)
     assert len(message.splitlines()) == 1, message
@@ -247,25 +247,32 @@ def test_pytorch_reads_weights_only(torch, pth, suffix):
 @pytest.mark.parametrize(
     "result",
     [
-        pickle.UnpicklingError("Weights only load failed.\nMore lines of advice"),
-        RuntimeError("PytorchStreamReader failed"),
+        RuntimeError("PytorchStreamReader failed.\nMore lines"),
         EOFError(),
+        KeyError(101),
+        AssertionError("storage key not found"),
         [Tensor(np.zeros(3))],
         {"state_dict": {"weight": Tensor(np.zeros(3))}, "epoch": 3},
         {3: Tensor(np.zeros(3))},
         {"weight": np.zeros(3)},
     ],
-    ids=["unsafe", "garbled", "empty", "list", "checkpoint", "number", "array"],
+    ids=["garbled", "empty", "text", "damaged", "list", "checkpoint", "number", "array"],
 )
 def test_what_pytorch_does_not_read_as_a_state_dict_is_refused(torch, pth, result):
     torch.result = result
     assert error_of(lambda: read_state(pth)).startswith("weights.pth is not a plain state dict")
 
 
+def test_a_pickle_of_more_than_tensors_is_refused_without_pytorchs_advice_to_load_it_anyway(torch, pth):
+    torch.result = pickle.UnpicklingError("Re-running `torch.load` with `weights_only` set to `False` will succeed")
+    message = error_of(lambda: read_state(pth))
+    assert message.endswith("it is damaged, or holds more than tensors; save a state_dict() alone")
+
+
 def test_tensors_that_numpy_cannot_hold_are_refused(torch, pth):
     torch.result = {"weight": Tensor(None)}
     assert error_of(lambda: read_state(pth)) == (
-        "weights.pth holds tensors that NumPy cannot: Got unsupported ScalarType BFloat16"
+        "weights.pth holds tensors that NumPy cannot: TypeError: Got unsupported ScalarType BFloat16"
     )
 
 

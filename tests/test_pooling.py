@@ -57,7 +57,7 @@ def test_windows_tile_unless_a_stride_is_given(pool):
 def test_any_number_of_batch_axes_is_kept(pool, window, batch):
     function, oracle = POOLS[pool]
     f = random(*batch, 6, 4, 4, 2)
-    out = function(f, cyclic(4), window=window, stride=2, exact=False)
+    out = jax.jit(functools.partial(function, group=cyclic(4), window=window, stride=2, exact=False))(f)
     flat = oracle(np.asarray(f).reshape(-1, 6, 4, 4, 2), window, 2, 0)
     assert_close(out, flat.reshape(*batch, *flat.shape[1:]))
 
@@ -110,10 +110,10 @@ def test_gradient_of_a_projection_sums_to_the_cotangent(projection):
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
-@pytest.mark.parametrize("function", [*POOLS, *PROJECTIONS], ids=["max", "mean", "over h max", "over h mean"])
+@pytest.mark.parametrize("function", POOLS)
 def test_type_is_kept(function, dtype):
     f = random(2, 4, 4, 4, 2).astype(dtype)
-    for apply in (lambda f: POOLS[function][0](f, cyclic(4)), PROJECTIONS[function][0]):
+    for apply in (jax.jit(lambda f: POOLS[function][0](f, cyclic(4))), jax.jit(PROJECTIONS[function][0])):
         assert apply(f).dtype == dtype
         assert_close(apply(f), apply(f.astype(jnp.float64)), 0.01)
 

@@ -130,9 +130,9 @@ def _described(path, description):
 
     def build():
         group = Group(**settings["group"])
-        options = {name: value for name, value in settings.items() if name != "group"}
-        network = _NETWORKS[description["network"]]
-        return network(group, **options, param_dtype=jnp.dtype(description["param_dtype"]), rngs=nnx.Rngs(0))
+        dtype = None if settings["dtype"] is None else jnp.dtype(settings["dtype"])
+        options = settings | {"group": group, "dtype": dtype, "param_dtype": jnp.dtype(description["param_dtype"])}
+        return _NETWORKS[description["network"]](**options, rngs=nnx.Rngs(0))
 
     try:
         return skeleton(build)

@@ -1,0 +1,121 @@
+"""The command line of `attgconv_jax.interop`: a file in, a checkpoint out, or one line that says why not."""
+
+import os
+import pathlib
+import pickle
+import subprocess
+import sys
+
+import jax
+import networks
+import numpy as np
+import pytest
+from helpers import random
+
+from attgconv_jax.interop import REFERENCE_NETWORKS, load_reference
+from attgconv_jax.interop.__main__ import main
+from attgconv_jax.models import load_network
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+def write_state(path, name, dtype=np.float32):
+    network = networks.random_network(*REFERENCE_NETWORKS[name], param_dtype=dtype)
+    state = networks.by_reference_name(network)
+    np.savez(path, **state)
+    return state
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_checkpoint_gives_the_logits_of_the_state_dict(tmp_path, capsys, dtype):
+    state = write_state(tmp_path / "weights.npz", "z2cnn", dtype)
+    out = tmp_path / "checkpoints" / "z2"
+    assert main([str(tmp_path / "weights.npz"), "z2cnn", str(out)]) == 0
+    printed = capsys.readouterr()
+    assert printed.out == f"{out}: z2cnn, 21,620 parameters, {np.dtype(dtype)}\n"
+    assert not printed.err
+    network, image = load_network(out), random(2, 28, 28, 1, 1).astype(dtype)
+    logits = networks.logits(network, image)
+    assert logits.dtype == dtype
+    assert np.array_equal(logits, networks.logits(load_reference(state, "z2cnn"), image))
+
+
+def test_the_command_enables_x64_for_itself_alone(tmp_path, capsys):
+    write_state(tmp_path / "weights.npz", "z2cnn", np.float64)
+    with jax.enable_x64(False):
+        assert main([str(tmp_path / "weights.npz"), "z2cnn", str(tmp_path / "out")]) == 0
+        assert not jax.config.jax_enable_x64
+    assert "float64" in capsys.readouterr().out
+    assert load_network(tmp_path / "out").convolutions[0].w.dtype == np.float64
+
+
+def test_the_help_says_that_x64_is_enabled(capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["--help"])
+    assert caught.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert text.startswith("usage: python -m attgconv_jax.interop [-h] FILE NETWORK OUT")
+    assert "enables x64" in text
+    assert all(name in text for name in REFERENCE_NETWORKS)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("files")
+    write_state(folder / "p4.npz", "p4cnn")
+    np.savez(folder / "objects.npz", weight=np.array([None]))
+    (folder / "pickle.npz").write_bytes(pickle.dumps({"weight": 1}))
+    (folder / "text.npz").write_text("no weights")
+    (folder / "weights.bin").write_text("no weights")
+    (folder / "taken").mkdir()
+    return folder
+
+
+BAD = {
+    "missing file": ("no.npz p4cnn out", "there is no file"),
+    "objects": ("objects.npz p4cnn out", "Object arrays cannot be loaded"),
+    "pickle": ("pickle.npz p4cnn out", "pickle.npz is not an .npz of plain arrays"),
+    "text": ("text.npz p4cnn out", "text.npz is not an .npz of plain arrays"),
+    "other suffix": ("weights.bin p4cnn out", "weights.bin must be an .npz, .pth or .pt file"),
+    "folder": ("taken p4cnn out", "there is no file"),
+    "unknown network": ("p4.npz att_p4cnn out", "network must be one of z2cnn, p4cnn, f_att_p4cnn, RomHog_att_p4cnn"),
+    "other network": ("p4.npz f_att_p4cnn out", "state is not one of f_att_p4cnn; missing: c1.channel_attention"),
+    "existing": ("p4.npz p4cnn taken", "exists: choose another path, or remove it first"),
+    "under a file": ("p4.npz p4cnn text.npz/out", "text.npz"),
+    "no arguments": (
+        "",
+        "the following arguments are required: FILE, NETWORK, OUT; see python -m attgconv_jax.interop",
+    ),
+    "unknown option": ("p4.npz p4cnn out --fast", "unrecognized arguments: --fast; see"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_line_and_status_2(files, capsys, monkeypatch, case):
+    arguments, message = BAD[case]
+    monkeypatch.chdir(files)
+    before = sorted(os.listdir())
+    try:
+        status = main(arguments.split())
+    except SystemExit as end:
+        status = end.code
+    printed = capsys.readouterr()
+    assert status == 2
+    assert not printed.out
+    assert printed.err.startswith("error: ")
+    assert printed.err.count("\n") == 1
+    assert printed.err.endswith("\n")
+    assert message in printed.err
+    assert sorted(os.listdir()) == before
+
+
+def test_the_module_runs_as_a_command(tmp_path):
+    write_state(tmp_path / "weights.npz", "z2cnn")
+    command = [sys.executable, "-m", "attgconv_jax.interop", "weights.npz", "z2cnn", "out"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stdout, run.stderr) == (0, "out: z2cnn, 21,620 parameters, float32\n", "")
+    command[3] = "no.npz"
+    run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stdout, run.stderr) == (2, "", "error: there is no file no.npz\n")
+    assert load_network(tmp_path / "out").convolutions[0].w.dtype == np.float32
