@@ -34,11 +34,15 @@ def is_symmetric(length, size, stride, padding, dilation):
     return low == high and (length + 2 * low - dilation * (size - 1) - 1) % stride == 0
 
 
+def is_reversed(group, axis):
+    return any(not np.allclose(matrix[:, axis], np.eye(2)[axis]) for matrix in oracles.elements(group))
+
+
 def is_accepted(group, shape, size, stride, padding, dilation):
     return all(
         is_symmetric(length, size, stride, padding, dilation)
-        for length, is_reversed in zip(shape, group.reversed_axes, strict=True)
-        if is_reversed
+        for axis, length in enumerate(shape)
+        if is_reversed(group, axis)
     )
 
 
