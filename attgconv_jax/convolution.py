@@ -153,7 +153,7 @@ def project_max(f: Float[Array, "*batch x y h c"]) -> Float[Array, "*batch x y 1
       An image, which turns as the input turns.
 
     Raises:
-      ValueError: `f` has fewer than four axes.
+      ValueError: `f` is not floating, has fewer than four axes, or an empty one.
 
     Source: Cohen and Welling 2016, section 6.3 (coset pooling over the whole group).
     """
@@ -171,7 +171,7 @@ def project_mean(f: Float[Array, "*batch x y h c"]) -> Float[Array, "*batch x y 
       An image, which turns as the input turns.
 
     Raises:
-      ValueError: `f` has fewer than four axes.
+      ValueError: `f` is not floating, has fewer than four axes, or an empty one.
 
     Source: Cohen and Welling 2016, section 6.3.
     """
@@ -180,11 +180,13 @@ def project_mean(f: Float[Array, "*batch x y h c"]) -> Float[Array, "*batch x y 
 
 
 def check_feature_map(f: Array, group: Group | None = None) -> None:
-    """Raises a `ValueError` unless `f` is `[..., x, y, h, c]` and its group axis is 1 or the order of `group`."""
+    """Raises a `ValueError` unless `f` is floating `[..., x, y, h, c]`, with a group axis of 1 or `group`'s order."""
     if f.ndim < 4:
         raise ValueError(
             f"f must be a feature map [..., x, y, h, c], got shape {f.shape}; an image has a group axis of length 1"
         )
+    if not jnp.issubdtype(f.dtype, jnp.floating):
+        raise ValueError(f"f must be floating, got {f.dtype}; cast it")
     if 0 in f.shape[-4:]:
         raise ValueError(f"f has an empty axis: {f.shape}; every size and channel count must be at least 1")
     if group is not None and f.shape[-2] not in (1, group.order):
@@ -198,9 +200,9 @@ def _windows(f, group, size, stride, padding, exact, fill):
     """Every window's pixels on an axis of their own: `[..., x_out, y_out, size^2, h, c]`."""
     check_feature_map(f, group)
     *batch, x, y, h, c = f.shape
-    windows = windows_of(size, size if stride is None else stride, padding, 1, (x, y))
     if isinstance(padding, str):
-        raise ValueError(f"padding must be a number of pixels, got {padding!r}")
+        raise ValueError(f"padding of a pooling must be a number of pixels, got {padding!r}")
+    windows = windows_of(size, size if stride is None else stride, padding, 1, (x, y))
     if padding >= size:
         raise ValueError(f"padding must be smaller than the window, got {padding} for a window of {size}")
     if exact:

@@ -71,7 +71,7 @@ def equivariance_error(
       The error; zero for an exactly equivariant function, about 1 for one that is not equivariant at all.
 
     Raises:
-      ValueError: `x` or the output do not have the axes of their kind.
+      ValueError: `x` or the output are no floating array, or do not have the axes of their kind.
 
     Source: our own.
     """
@@ -99,6 +99,10 @@ def _check_kind(f, group, kind, name="f"):
     lengths = {"feature_map": group.order, "image": 1, "invariant": None}
     if kind not in lengths:
         raise ValueError(f'the kind must be "feature_map", "image" or "invariant", got {kind!r}')
+    if not isinstance(f, jax.Array | np.ndarray):
+        raise ValueError(f"{name} must be one array, got {type(f).__name__}")
+    if not jnp.issubdtype(f.dtype, jnp.floating) or f.size == 0:
+        raise ValueError(f"{name} must be floating and not empty, got {f.dtype} of shape {f.shape}")
     if kind != "invariant" and (f.ndim < 4 or f.shape[-2] != lengths[kind]):
         raise ValueError(
             f"{name} must be {kind.replace('_', ' ')} [..., x, y, h, c] with h = {lengths[kind]} for {group}, got "

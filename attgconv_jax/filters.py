@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from attgconv_jax.groups import Group
+from attgconv_jax.groups import Group, frozen
 
 Interpolation = Literal["bilinear", "cubic"]
 
@@ -38,12 +38,13 @@ def filter_bank(
       The filter bank. Reshaped to `[k, k, h_in c_in, h c_out]` it is XLA's `HWIO`.
 
     Raises:
-      ValueError: `w` has another rank, is not square, has an empty axis, or its group axis does not fit `group`;
-        unknown interpolation.
+      ValueError: `w` has another rank, is not square, not floating, has an empty axis, or its group axis does not fit
+        `group`; unknown interpolation.
 
     Source: Cohen and Welling 2016 (right angles); the bank of Romero et al. 2020, section 2.
     """
     check_filter(w, group)
+    check_interpolation(interpolation)
     k, _, h_in, c_in, c_out = w.shape
     if disc_mask:
         w = w * disc(k).astype(w.dtype)[:, :, None, None, None]
@@ -60,6 +61,8 @@ def check_filter(w: Array, group: Group, name: str = "w") -> None:
     """Raises a `ValueError` unless `w` is a filter `[k, k, h_in, c_in, c_out]` that `group` acts on."""
     if w.ndim != 5:
         raise ValueError(f"{name} must be a filter [k, k, h_in, c_in, c_out], got shape {w.shape}")
+    if not jnp.issubdtype(w.dtype, jnp.floating):
+        raise ValueError(f"{name} must be floating, got {w.dtype}; cast it")
     if w.shape[0] != w.shape[1]:
         raise ValueError(f"{name} must be square, got a {w.shape[0]}x{w.shape[1]} filter")
     if 0 in w.shape:
@@ -69,6 +72,12 @@ def check_filter(w: Array, group: Group, name: str = "w") -> None:
             f"{name} has {w.shape[2]} input group elements, but {group} needs 1 (on images) or {group.order} "
             "(on feature maps)"
         )
+
+
+def check_interpolation(interpolation: str) -> None:
+    """Raises a `ValueError` unless there is an interpolation of this name."""
+    if interpolation not in _KERNELS:
+        raise ValueError(f'interpolation must be "bilinear" or "cubic", got {interpolation!r}')
 
 
 @functools.lru_cache(maxsize=256)
@@ -81,7 +90,7 @@ def grid_permutation(group: Group, size: int) -> np.ndarray:
     if not group.is_exact:
         raise ValueError(f"{group} does not map a square grid to itself; use resampling_operator")
     source = np.rint(_source_coordinates(group, size) + (size - 1) / 2).astype(np.int64)
-    return source[..., 0] * size + source[..., 1]
+    return frozen(source[..., 0] * size + source[..., 1])
 
 
 @functools.lru_cache(maxsize=256)
@@ -103,14 +112,13 @@ def resampling_operator(group: Group, size: int, interpolation: Interpolation = 
     Raises:
       ValueError: unknown interpolation.
     """
-    kernels = {"bilinear": _hat, "cubic": _keys}
-    if interpolation not in kernels:
-        raise ValueError(f'interpolation must be "bilinear" or "cubic", got {interpolation!r}')
+    check_interpolation(interpolation)
     source = _source_coordinates(group, size) + (size - 1) / 2
     # Right angles must give an exact permutation: take away the rounding of the coordinates' arithmetic.
     source = np.where(np.abs(source - np.rint(source)) < 1e-9, np.rint(source), source)
-    weights = kernels[interpolation](source[..., None] - np.arange(size))
-    return np.einsum("gux,guy->guxy", weights[:, :, 0], weights[:, :, 1]).reshape(group.order, size**2, size**2)
+    weights = _KERNELS[interpolation](source[..., None] - np.arange(size))
+    operator = np.einsum("gux,guy->guxy", weights[:, :, 0], weights[:, :, 1])
+    return frozen(operator.reshape(group.order, size**2, size**2))
 
 
 @functools.lru_cache(maxsize=256)
@@ -118,7 +126,7 @@ def disc(size: int) -> np.ndarray:
     """One within `(size - 1) / 2` pixels of the centre of a `size x size` grid, else zero; float64 `[size, size]`."""
     offset = np.arange(size) - (size - 1) / 2
     radius = max((size - 1) / 2, np.sqrt(0.5))
-    return (np.hypot(offset[:, None], offset[None, :]) <= radius + 1e-9).astype(np.float64)
+    return frozen((np.hypot(offset[:, None], offset[None, :]) <= radius + 1e-9).astype(np.float64))
 
 
 def _source_coordinates(group: Group, size: int) -> np.ndarray:
@@ -149,3 +157,6 @@ def _keys(t: np.ndarray) -> np.ndarray:
     inner = (1.5 * t - 2.5) * t**2 + 1
     outer = ((-0.5 * t + 2.5) * t - 4) * t + 2
     return np.where(t <= 1, inner, np.where(t < 2, outer, 0))
+
+
+_KERNELS = {"bilinear": _hat, "cubic": _keys}

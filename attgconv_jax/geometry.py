@@ -27,12 +27,7 @@ def windows_of(
     Raises:
       ValueError: a setting is out of range, or the window is larger than the padded image.
     """
-    for name, value in (("window", size), ("stride", stride), ("dilation", dilation)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
-    is_width = isinstance(padding, int) and not isinstance(padding, bool) and padding >= 0
-    if not is_width and padding not in ("SAME", "VALID"):
-        raise ValueError(f'padding must be a non-negative integer, "SAME" or "VALID", got {padding!r}')
+    check_settings(size, stride, padding, dilation)
     windows = tuple(_window(size, stride, padding, dilation, length) for length in shape)
     for window, length in zip(windows, shape, strict=True):
         if window.outputs(length) < 1:
@@ -42,6 +37,16 @@ def windows_of(
                 "along each axis"
             )
     return windows
+
+
+def check_settings(size: int, stride: int, padding: Padding, dilation: int) -> None:
+    """Raises a `ValueError` unless these are settings of a window; see `windows_of`."""
+    for name, value in (("window", size), ("stride", stride), ("dilation", dilation)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name} must be a Python integer of at least 1, got {value!r}")
+    is_width = isinstance(padding, int) and not isinstance(padding, bool) and padding >= 0
+    if not is_width and not (isinstance(padding, str) and padding in ("SAME", "VALID")):
+        raise ValueError(f'padding must be a non-negative Python integer, "SAME" or "VALID", got {padding!r}')
 
 
 def require_symmetric_grid(windows: tuple[Window, Window], group: Group, shape: tuple[int, int], padding: Padding):

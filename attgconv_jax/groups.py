@@ -29,7 +29,7 @@ class Group:
     def __post_init__(self):
         """Refuses what is no group."""
         if isinstance(self.rotations, bool) or not isinstance(self.rotations, int) or self.rotations < 1:
-            raise ValueError(f"rotations must be an integer of at least 1, got {self.rotations!r}")
+            raise ValueError(f"rotations must be a Python integer of at least 1, got {self.rotations!r}")
         if not isinstance(self.reflections, bool):
             raise ValueError(f"reflections must be True or False, got {self.reflections!r}")
 
@@ -58,12 +58,12 @@ class Group:
         reflection, rotation = np.divmod(np.arange(self.order), self.rotations)
         turned = np.where(reflection == 1, -1, 1)[None, :] * rotation[:, None] + rotation[None, :]
         flipped = (reflection[:, None] + reflection[None, :]) % 2
-        return _frozen(flipped * self.rotations + turned % self.rotations)
+        return frozen(flipped * self.rotations + turned % self.rotations)
 
     @functools.cached_property
     def inverse(self) -> np.ndarray:
         """`inverse[g]` is the index of `g^-1`; integers `[order]`."""
-        return _frozen(np.argmin(self.product, axis=1))
+        return frozen(np.argmin(self.product, axis=1))
 
     @functools.cached_property
     def action(self) -> np.ndarray:
@@ -71,7 +71,7 @@ class Group:
 
         Row `g` gathers a group axis: `(L_g f)(h) = f(g^-1 h)` is `f[action[g]]`.
         """
-        return _frozen(self.product[self.inverse])
+        return frozen(self.product[self.inverse])
 
     @functools.cached_property
     def matrices(self) -> np.ndarray:
@@ -83,12 +83,12 @@ class Group:
         sin = np.where(right, np.round(np.sin(angle)), np.sin(angle))
         rotations = np.stack([np.stack([cos, -sin], -1), np.stack([sin, cos], -1)], -2)
         flip_x = np.diag([-1.0, 1.0])
-        return _frozen(np.concatenate([rotations, flip_x @ rotations]) if self.reflections else rotations)
+        return frozen(np.concatenate([rotations, flip_x @ rotations]) if self.reflections else rotations)
 
     @functools.cached_property
     def preserves_grid(self) -> np.ndarray:
         """`preserves_grid[g]`: whether `g` maps a square grid to itself; booleans `[order]`."""
-        return _frozen(np.all(self.matrices == np.round(self.matrices), axis=(1, 2)))
+        return frozen(np.all(self.matrices == np.round(self.matrices), axis=(1, 2)))
 
     @property
     def is_exact(self) -> bool:
@@ -139,6 +139,7 @@ def dihedral(n: int) -> Group:
     return Group(n, reflections=True)
 
 
-def _frozen(table: np.ndarray) -> np.ndarray:
+def frozen(table: np.ndarray) -> np.ndarray:
+    """The table, made read-only: tables are shared by all who ask for them."""
     table.setflags(write=False)
     return table

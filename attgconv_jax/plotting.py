@@ -38,11 +38,12 @@ def attention_figure(
       ValueError: the network has no attention, or no such layer.
     """
     pyplot = _pyplot()
+    layers = len(network.convolutions)
+    if not 0 <= layer < layers:
+        raise ValueError(f"layer must be 0 to {layers - 1}, got {layer}")
     elements = list(range(group.order)) if elements is None else elements
     transformed = jnp.stack([act(images, group, element, "image") for element in elements])
     maps = nnx.jit(lambda network, images: network.attention_maps(images))(network, transformed)
-    if not 0 <= layer < len(maps):
-        raise ValueError(f"layer must be 0 to {len(maps) - 1}, got {layer}")
     shown = np.asarray(jnp.mean(maps[layer], axis=(-2, -1)))
     rows, columns = 2 * len(images), len(elements)
     figure, axes = pyplot.subplots(
@@ -60,7 +61,7 @@ def attention_figure(
         axes[0, j].set_title(_name(group, element))
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[])
-    figure.suptitle(f"Attention of layer {layer + 1} turns with the input")
+    figure.suptitle(f"Attention of layer {layer + 1} under the group's elements")
     return figure
 
 

@@ -15,20 +15,19 @@ import time
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
 from flax import nnx
 
 from attgconv_jax import filter_bank
 from experiments.config import ModelConfig, OptimizerConfig
-from experiments.runtime import describe_device, exit_on_error
+from experiments.runtime import describe_device, new_file, run
 from experiments.training import Trainer, make_network, make_optimizer
 
 NETWORKS = {
     "Z2": ModelConfig("z2", "none", 0.3),
     "p4": ModelConfig("p4", "none", 0.3),
     "alpha_F-p4": ModelConfig("p4", "input", 0.3),
-    "alpha_F-p4, channel only": ModelConfig("p4", "input_channel", 0.3),
-    "alpha_F-p4, spatial only": ModelConfig("p4", "input_spatial", 0.3),
+    "alpha_F-p4 (channel only)": ModelConfig("p4", "input_channel", 0.3),
+    "alpha_F-p4 (spatial only)": ModelConfig("p4", "input_spatial", 0.3),
     "co-attentive p4": ModelConfig("p4", "co", 0.3),
     "p4m": ModelConfig("p4m", "none", 0.3),
     "alpha_F-p4m": ModelConfig("p4m", "input", 0.3),
@@ -57,12 +56,14 @@ class Arguments:
 
 def main(arguments: Arguments) -> None:
     """Times the networks, prints a table and saves the figures."""
+    for name in ("batch_size", "steps", "repeats"):
+        if getattr(arguments, name) < 1:
+            raise ValueError(f"{name} must be at least 1, got {getattr(arguments, name)}")
     unknown = set(arguments.networks) - NETWORKS.keys()
     if unknown:
         raise ValueError(f"networks must be among {', '.join(NETWORKS)}, got {', '.join(sorted(unknown))}")
     device = describe_device()
-    out = arguments.out or pathlib.Path(f"experiments/results/benchmark-{device['platform']}.json")
-    out.parent.mkdir(parents=True, exist_ok=True)
+    out = new_file(arguments.out or pathlib.Path(f"experiments/results/benchmark-{device['platform']}.json"))
     results = {"date": time.strftime("%Y-%m-%d"), **device, "batch_size": arguments.batch_size, "networks": {}}
     columns = (
         "network",
@@ -143,7 +144,7 @@ def _median_time(function, *arguments, repeats):
 
 def cli(arguments: list[str] | None = None) -> None:
     """The command line; what the user got wrong is one line on stderr and exit code 2."""
-    exit_on_error(lambda: main(tyro.cli(Arguments, args=arguments, prog="python -m experiments.benchmark")))
+    run(main, Arguments, arguments, prog="python -m experiments.benchmark")
 
 
 if __name__ == "__main__":

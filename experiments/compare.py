@@ -14,11 +14,9 @@ import pathlib
 import statistics
 import time
 
-import tyro
-
 from experiments.config import Config, DataConfig, ModelConfig, OptimizerConfig
 from experiments.data import rotated_digits
-from experiments.runtime import describe_device, exit_on_error, use_compilation_cache
+from experiments.runtime import describe_device, new_file, run, use_compilation_cache
 from experiments.train import train
 
 
@@ -44,7 +42,7 @@ class Arguments:
 def main(arguments: Arguments) -> None:
     """Trains all networks and writes the figures after every run."""
     configs = [_config(arguments, name, seed) for name in arguments.networks for seed in arguments.seeds]
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    new_file(arguments.out)
     use_compilation_cache()
     dataset = rotated_digits(arguments.data.seed).standardised()
     results = {"date": time.strftime("%Y-%m-%d"), "data": dataset.name, **describe_device(), "runs": []}
@@ -58,9 +56,9 @@ def main(arguments: Arguments) -> None:
 def table(results: dict) -> str:
     """The figures as a Markdown table: a row a network."""
     rows = {}
-    for run in results["runs"]:
-        model = run["config"]["model"]
-        rows.setdefault((model["group"], model["attention"]), []).append(run)
+    for report in results["runs"]:
+        model = report["config"]["model"]
+        rows.setdefault((model["group"], model["attention"]), []).append(report)
     lines = [
         "| group | attention | test error, mean ± deviation (%) | validation error (%) | equivariance error | seeds |",
         "|---|---|---|---|---|---|",
@@ -86,7 +84,7 @@ def _config(arguments, name, seed):
 
 def cli(arguments: list[str] | None = None) -> None:
     """The command line; what the user got wrong is one line on stderr and exit code 2."""
-    exit_on_error(lambda: main(tyro.cli(Arguments, args=arguments, prog="python -m experiments.compare")))
+    run(main, Arguments, arguments, prog="python -m experiments.compare")
 
 
 if __name__ == "__main__":

@@ -25,12 +25,20 @@ def parse_group(name: str) -> Group:
     return make(int(match[2]))
 
 
+def _check_seed(name, seed):
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"{name} must be in 0 to 2^32 - 1, got {seed}")
+
+
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
     """The embedded data set: real handwritten digits, rotated at random."""
 
     seed: int = 0
     """Decides the split and the angle of every digit."""
+
+    def __post_init__(self):
+        _check_seed("data.seed", self.seed)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,3 +97,6 @@ class Config:
     optimizer: OptimizerConfig = OptimizerConfig()
     seed: int = 0
     """Decides initialisation, shuffling and dropout."""
+
+    def __post_init__(self):
+        _check_seed("seed", self.seed)

@@ -13,7 +13,6 @@ import time
 
 import jax
 import jax.numpy as jnp
-import tyro
 from flax import nnx
 
 from attgconv_jax import Group, equivariance_error
@@ -21,7 +20,7 @@ from attgconv_jax.models import RotMNISTNet
 from attgconv_jax.nn import GroupConv
 from experiments.config import parse_group
 from experiments.data import rotated_digits
-from experiments.runtime import describe_device, exit_on_error, use_compilation_cache
+from experiments.runtime import describe_device, new_file, run, use_compilation_cache
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,8 +39,10 @@ class Arguments:
 
 def main(arguments: Arguments) -> None:
     """Measures, prints a table and saves the figures."""
+    if arguments.images < 1:
+        raise ValueError(f"images must be at least 1, got {arguments.images}")
     groups = [parse_group(name) for name in arguments.groups]
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    new_file(arguments.out)
     use_compilation_cache()
     images = jnp.asarray(rotated_digits(0).test.images[: arguments.images])
     rows = []
@@ -81,7 +82,7 @@ def network_error(group: Group, images: jax.Array) -> float:
 
 def cli(arguments: list[str] | None = None) -> None:
     """The command line; what the user got wrong is one line on stderr and exit code 2."""
-    exit_on_error(lambda: main(tyro.cli(Arguments, args=arguments, prog="python -m experiments.interpolation")))
+    run(main, Arguments, arguments, prog="python -m experiments.interpolation")
 
 
 if __name__ == "__main__":

@@ -1,13 +1,18 @@
 """The process around a run: compilation cache, device, versions, and how errors reach a person."""
 
+import contextlib
 import importlib.metadata
+import io
 import os
 import pathlib
 import platform
+import re
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import jax
+import tyro
 
 
 def use_compilation_cache() -> None:
@@ -30,10 +35,46 @@ def describe_device() -> dict[str, str]:
     }
 
 
-def exit_on_error(main: Callable[[], None]) -> None:
-    """Runs a command; what the user got wrong is one line on stderr and exit code 2."""
+def run(main: Callable[[Any], None], arguments: type, command: list[str] | None, prog: str) -> None:
+    """Parses a command line and runs it; what the user got wrong is one line on stderr and exit code 2.
+
+    Args:
+      main: takes the parsed arguments.
+      arguments: the dataclass to parse.
+      command: the words of the command line; None: those of this process.
+      prog: the command's name.
+    """
+    said = io.StringIO()
     try:
-        main()
+        with contextlib.redirect_stderr(said):
+            parsed = tyro.cli(arguments, args=command, prog=prog)
+    except SystemExit as stop:
+        if stop.code:
+            # tyro draws a box around what it says.
+            words = re.sub(r"[^\x20-\x7e]|-{3,}", " ", said.getvalue()).split()
+            print(f"error: {' '.join(words)}", file=sys.stderr)
+        raise
+    except (ValueError, OverflowError) as error:
+        _fail(error)
+    try:
+        main(parsed)
     except (ValueError, OSError, FloatingPointError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(2)
+        _fail(error)
+
+
+def new_file(path: pathlib.Path) -> pathlib.Path:
+    """The path, with its folder made; refuses a folder before any work is done.
+
+    Raises:
+      ValueError: there is a folder of this name.
+      OSError: the folder around it cannot be made.
+    """
+    if path.is_dir():
+        raise ValueError(f"--out must be a file, but {path} is a folder")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _fail(error):
+    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    sys.exit(2)

@@ -22,7 +22,7 @@ from attgconv_jax import equivariance_error, plotting
 from attgconv_jax.models import RotMNISTNet, save_network
 from experiments.config import Config, parse_group
 from experiments.data import Dataset, rotated_digits
-from experiments.runtime import describe_device, exit_on_error, use_compilation_cache
+from experiments.runtime import describe_device, run, use_compilation_cache
 from experiments.training import Trainer, error_rate, make_network, make_optimizer, predict
 
 
@@ -74,7 +74,7 @@ def train(config: Config, dataset: Dataset, *, progress: bool = True) -> tuple[R
     report = {
         "error_percent": {name: 100 * error_rate(network, split) for name, split in dataset.splits().items()},
         "equivariance_error": equivariance_error(
-            lambda images: predict(network, images),
+            lambda images: jnp.asarray(predict(network, images)),
             jnp.asarray(dataset.test.images[:250]),
             parse_group(config.model.group),
             output="invariant",
@@ -120,7 +120,7 @@ def _new_workdir(workdir: pathlib.Path | None, config: Config) -> pathlib.Path:
 
 def cli(arguments: list[str] | None = None) -> None:
     """The command line; what the user got wrong is one line on stderr and exit code 2."""
-    exit_on_error(lambda: main(tyro.cli(Arguments, args=arguments, prog="python -m experiments.train")))
+    run(main, Arguments, arguments, prog="python -m experiments.train")
 
 
 if __name__ == "__main__":

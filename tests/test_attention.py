@@ -24,6 +24,7 @@ from attgconv_jax import (
     dihedral,
     group_conv,
     input_attention,
+    input_attention_map,
     input_co_attention,
     max_pool,
     project_max,
@@ -95,6 +96,22 @@ def test_input_attention_is_the_formula(group, factors, lifting):
     plain = jax.tree.map(np.asarray, (channel, spatial))
     expected = oracles.input_attention(np.asarray(f), *plain, group, dilation=2, haar=True, kernel=kernel_of(group))
     assert_close(out, expected)
+
+
+@pytest.mark.parametrize("factors", [("channel", "spatial"), ("channel",), ("spatial",)], ids="+".join)
+def test_attention_map_is_what_input_attention_suppresses(factors):
+    f = feature_map(cyclic(4), False)
+    channel = channel_weights(3, 4) if "channel" in factors else None
+    spatial = random(3, 3, 4, 2, 1, seed=1) if "spatial" in factors else None
+    alpha = input_attention_map(f, channel, spatial, cyclic(4))
+    assert alpha.shape == (2, *((5, 5) if "spatial" in factors else (1, 1)), 4, 3 if "channel" in factors else 1)
+    assert np.all((alpha > 0) & (alpha < 1))
+    assert_close((1 - alpha) * f, input_attention(f, channel, spatial, cyclic(4)))
+
+
+def test_attention_map_of_no_weights_is_refused():
+    with refused("channel weights or a spatial filter"):
+        input_attention_map(feature_map(cyclic(4), False), None, None, cyclic(4))
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "cubic"])

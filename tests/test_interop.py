@@ -110,10 +110,27 @@ def test_what_maps_no_names_to_arrays_is_refused():
 
 def test_arrays_of_several_types_or_no_floating_type_are_refused():
     _, state = reference_state("p4cnn", np.float32)
+    allowed = "state must hold arrays of one type of bfloat16, float16, float32, float64, got "
     mixed = state | {"c1.weight": state["c1.weight"].astype(np.float64)}
-    assert error_of(lambda: load_reference(mixed, "p4cnn")).endswith("of one floating type, got float32, float64")
-    integers = {name: np.zeros(value.shape, np.int32) for name, value in state.items()}
-    assert error_of(lambda: load_reference(integers, "p4cnn")).endswith("of one floating type, got int32")
+    assert error_of(lambda: load_reference(mixed, "p4cnn")) == allowed + "float32, float64"
+    for dtype in ("int32", "complex64"):
+        others = {name: np.zeros(value.shape, dtype) for name, value in state.items()}
+        assert error_of(lambda: load_reference(others, "p4cnn")) == allowed + dtype  # noqa: B023 (called at once)
+
+
+def test_numbers_that_are_not_finite_are_refused_by_name():
+    _, state = reference_state("p4cnn", np.float32)
+    state["c1.weight"][0, 0, 0, 0], state["bn3.running_var"][2] = np.nan, np.inf
+    message = error_of(lambda: load_reference(state, "p4cnn"))
+    assert "NaN or infinity in " in message
+    assert {"c1.weight", "bn3.running_var"} == set(message.split(" in ")[1].split(", "))
+
+
+def test_the_order_of_bytes_does_not_matter():
+    network, state = reference_state("z2cnn", np.float32)
+    state = {name: value.astype(value.dtype.newbyteorder(">")) for name, value in state.items()}
+    loaded = networks.leaves(load_reference(state, "z2cnn"))
+    assert all(np.array_equal(loaded[name], value) for name, value in networks.leaves(network).items())
 
 
 def test_float64_without_x64_is_refused_by_naming_the_switch():

@@ -1,6 +1,5 @@
 """Dense and depthwise convolution: every implementation against loops, with all gradients, and the scan over chunks."""
 
-import importlib
 from unittest import mock
 
 import hypothesis
@@ -13,13 +12,13 @@ import pytest
 from helpers import assert_close, primitives, random, refused
 from jax import lax
 
-from attgconv_jax.kernels import conv, depthwise_conv
+from attgconv_jax.kernels import chunks, conv, depthwise_conv
 from attgconv_jax.kernels.chunks import scan_chunks
 from attgconv_jax.kernels.taps import Window
 
 KINDS = {
-    "dense": (conv, oracles.dense_conv, importlib.import_module("attgconv_jax.kernels.conv")),
-    "depthwise": (depthwise_conv, oracles.depthwise_conv, importlib.import_module("attgconv_jax.kernels.depthwise")),
+    "dense": (conv, oracles.dense_conv),
+    "depthwise": (depthwise_conv, oracles.depthwise_conv),
 }
 IMPLEMENTATIONS = [
     *[("dense", name) for name in ("rows", "xla", None)],
@@ -68,7 +67,7 @@ def value_and_gradients(function, windows, implementation):
 
 
 def check_against_loops(kind, implementation, case, compiled):
-    function, oracle, _ = KINDS[kind]
+    function, oracle = KINDS[kind]
     windows = case[2]
     f, w, d_out = arrays_of(kind, *case)
     geometry = [window.stride for window in windows], [w_[2:4] for w_ in windows], [w_.dilation for w_ in windows]
@@ -89,14 +88,14 @@ def check_against_loops(kind, implementation, case, compiled):
 @hypothesis.settings(max_examples=20)
 @hypothesis.given(case=cases(), limit=chunk_bytes)
 def test_convolution_and_gradients_are_the_loops(kind, implementation, case, limit):
-    with mock.patch.object(KINDS[kind][2], "_CHUNK_BYTES", limit):
+    with mock.patch.object(chunks, "CHUNK_BYTES", limit):
         check_against_loops(kind, implementation, case, compiled=True)
 
 
 @every_implementation
 def test_convolution_and_gradients_are_the_loops_eagerly(kind, implementation):
     windows = (Window(2, 1, 1, 0, 2), Window(3, 2, 0, 1))
-    with mock.patch.object(KINDS[kind][2], "_CHUNK_BYTES", 1_000):
+    with mock.patch.object(chunks, "CHUNK_BYTES", 1_000):
         check_against_loops(kind, implementation, ((5, 4, 6, 2), 3, windows), compiled=False)
 
 
@@ -122,9 +121,9 @@ def test_products_are_what_runs_on_a_cpu(kind, implementation):
 )
 @every_kind
 def test_batch_that_does_not_divide_into_chunks_changes_nothing(kind, windows, shape, batch):
-    function, _, module = KINDS[kind]
+    function, _ = KINDS[kind]
     arrays = arrays_of(kind, (batch, *shape, 2), 2, windows)
-    with mock.patch.object(module, "_CHUNK_BYTES", 12_000):
+    with mock.patch.object(chunks, "CHUNK_BYTES", 12_000):
         chunked = jax.jit(value_and_gradients(function, windows, None))(*arrays)
     whole = jax.jit(value_and_gradients(function, windows, "xla"))(*arrays)
     for actual, expected in zip(chunked, whole, strict=True):
@@ -153,17 +152,23 @@ def test_bfloat16_is_close_to_float32(kind, implementation):
         assert_close(actual, expected, 0.01)
 
 
-@pytest.mark.parametrize(("kind", "implementation"), [(kind, name) for kind, name in IMPLEMENTATIONS if name != "xla"])
-def test_bfloat16_sums_are_kept_in_float32(kind, implementation):
-    # In bfloat16 adding one to 256 changes nothing: a sum kept in it would stop there.
+@pytest.mark.parametrize("along", ["rows", "columns"])
+@pytest.mark.parametrize(("kind", "implementation"), [case for case in IMPLEMENTATIONS if case[1] != "xla"])
+def test_bfloat16_sums_are_kept_in_float32(kind, implementation, along):
+    # In bfloat16 adding one to 256 changes nothing: a sum kept in it would stop there. Eagerly, because a compiler
+    # may keep what it fuses in float32 anyway.
     windows = (Window(3),) * 2
-    w = jnp.ones([3, 3, 1] + [1] * (kind == "dense"), jnp.bfloat16).at[0, 0].set(256)
-    f = jnp.ones([8, 9, 9, 1], jnp.bfloat16)
-    d_out = jnp.ones([8, 7, 7, 1], jnp.bfloat16)
-    out, d_f, d_w = jax.jit(value_and_gradients(KINDS[kind][0], windows, implementation))(f, w, d_out)
-    assert np.all(out == 264)
-    assert float(d_f[0, 4, 4, 0]) == 264
-    assert np.all(d_w == 392)
+    taps = jnp.zeros([3, 3]).at[0].set(jnp.array([256.0, 1, 1]))
+    taps = (taps if along == "columns" else taps.T).astype(jnp.bfloat16)[:, :, None]
+    f, d_out = jnp.ones([4, 9, 9, 1], jnp.bfloat16), jnp.ones([4, 7, 7, 1], jnp.bfloat16)
+    w = taps[..., None] if kind == "dense" else taps
+    run = value_and_gradients(KINDS[kind][0], windows, implementation)
+    with mock.patch.object(chunks, "CHUNK_BYTES", 1):
+        out, d_f, _ = run(f, w, d_out)
+        _, _, d_w = run(f.at[0].set(256), w, jnp.zeros_like(d_out).at[:, 3, 3].set(1))
+    assert np.all(out == 258)
+    assert np.all(d_f[:, 2:-2, 2:-2] == 258)
+    assert np.all(d_w == 260)
 
 
 @pytest.mark.parametrize("batched", [(0, None), (None, 0), (0, 0)], ids=["images", "filters", "both"])
@@ -204,7 +209,7 @@ def test_gradient_of_a_gradient_is_that_of_the_plain_convolution(kind, implement
         squares = jax.grad(lambda f, w: sum(jnp.sum(g**2) for g in gradients(f, w)), argnums=(0, 1))
         return jax.jit(squares)(f, w)
 
-    with mock.patch.object(KINDS[kind][2], "_CHUNK_BYTES", 1_000):
+    with mock.patch.object(chunks, "CHUNK_BYTES", 1_000):
         ours = second(lambda f, w: KINDS[kind][0](f, w, windows, implementation))
     for actual, expected in zip(ours, second(plain), strict=True):
         assert_close(actual, expected)

@@ -10,37 +10,58 @@ from attgconv_jax.nn import AttentiveGroupConv, CoAttention, GroupConv, GroupPoo
 P4 = cyclic(4)
 
 ERRORS = {
-    "no input channels": (lambda: GroupConv(0, 3, 3, P4, rngs=nnx.Rngs(0)), "in_features must be an integer of at l"),
-    "no output channels": (lambda: GroupConv(3, 0, 3, P4, rngs=nnx.Rngs(0)), "out_features must be an integer of at "),
+    "no input channels": (
+        lambda: GroupConv(0, 3, 3, P4, rngs=nnx.Rngs(0)),
+        "in_features must be a Python integer of at least 1",
+    ),
+    "no output channels": (
+        lambda: GroupConv(3, 0, 3, P4, rngs=nnx.Rngs(0)),
+        "out_features must be a Python integer of at least 1",
+    ),
     "no pixels": (
         lambda: GroupConv(3, 3, 0, P4, rngs=nnx.Rngs(0)),
-        "kernel_size must be an integer of at least 1, got 0",
+        "kernel_size must be a Python integer of at least 1, got 0",
     ),
-    "half a channel": (lambda: GroupConv(2.5, 3, 3, P4, rngs=nnx.Rngs(0)), "in_features must be an integer"),
-    "True channels": (lambda: GroupConv(3, True, 3, P4, rngs=nnx.Rngs(0)), "out_features must be an integer"),
+    "half a channel": (
+        lambda: GroupConv(2.5, 3, 3, P4, rngs=nnx.Rngs(0)),
+        "in_features must be a Python integer of at least 1",
+    ),
+    "True channels": (
+        lambda: GroupConv(3, True, 3, P4, rngs=nnx.Rngs(0)),
+        "out_features must be a Python integer of at least 1",
+    ),
     "unknown initialiser": (
         lambda: GroupConv(3, 3, 3, P4, kernel_init="orthogonal", rngs=nnx.Rngs(0)),
         "must be one of he_normal, paper_uniform, paper_normal or a function, got 'orthogonal'",
     ),
-    "attention on no channels": (lambda: InputAttention(0, P4, rngs=nnx.Rngs(0)), "features must be an integer"),
+    "attention on no channels": (
+        lambda: InputAttention(0, P4, rngs=nnx.Rngs(0)),
+        "features must be a Python integer of at least 1",
+    ),
     "no hidden channels": (
         lambda: InputAttention(3, P4, hidden_features=0, rngs=nnx.Rngs(0)),
-        "hidden_features must be an integer of at least 1, got 0",
+        "hidden_features must be a Python integer of at least 1, got 0",
     ),
-    "no dilation": (lambda: InputAttention(3, P4, dilation=0, rngs=nnx.Rngs(0)), "dilation must be an integer"),
+    "no dilation": (
+        lambda: InputAttention(3, P4, dilation=0, rngs=nnx.Rngs(0)),
+        "dilation must be a Python integer of at least 1",
+    ),
     "even attention filter": (lambda: InputAttention(3, P4, kernel_size=4, rngs=nnx.Rngs(0)), "must be odd"),
     "no attention": (
         lambda: InputAttention(3, P4, channel=False, spatial=False, rngs=nnx.Rngs(0)),
         "needs channel=True or spatial=True",
     ),
-    "co-attention on no channels": (lambda: CoAttention(0, P4, rngs=nnx.Rngs(0)), "features must be an integer"),
+    "co-attention on no channels": (
+        lambda: CoAttention(0, P4, rngs=nnx.Rngs(0)),
+        "features must be a Python integer of at least 1",
+    ),
     "unknown attention": (
         lambda: AttentiveGroupConv(3, 3, 3, P4, attention="self", rngs=nnx.Rngs(0)),
         "attention must be one of input, input_channel, input_spatial, co, got 'self'",
     ),
     "attentive without channels": (
         lambda: AttentiveGroupConv(3, 0, 3, P4, rngs=nnx.Rngs(0)),
-        "out_features must be an integer of at least 1",
+        "out_features must be a Python integer of at least 1",
     ),
     "unknown projection": (lambda: GroupPool("sum"), 'reduction must be "max" or "mean", got \'sum\''),
     "unknown pooling": (lambda: SpatialPool(P4, "median"), 'reduction must be "max" or "mean", got \'median\''),

@@ -20,6 +20,8 @@ REFERENCE_NETWORKS = {
     "RomHog_att_p4cnn": (cyclic(4), "co"),
 }
 
+_DTYPES = ("bfloat16", "float16", "float32", "float64")
+
 
 def load_reference(state: Mapping[str, ArrayLike], network: str) -> RotMNISTNet:
     """Makes the network of a state dict of the reference implementation.
@@ -33,7 +35,7 @@ def load_reference(state: Mapping[str, ArrayLike], network: str) -> RotMNISTNet:
 
     Raises:
       ValueError: unknown network, no plain state dict, or one of another network: every missing, extra and misshapen
-        name is listed. float64 arrays without `jax_enable_x64`.
+        name is listed. NaN or infinity. float64 arrays without `jax_enable_x64`.
 
     Source: the code of Romero et al. 2020.
     """
@@ -45,6 +47,7 @@ def load_reference(state: Mapping[str, ArrayLike], network: str) -> RotMNISTNet:
     slots = _slots(ours)
     _check_names(arrays, slots, network)
     dtype = _common_dtype(arrays)
+    _check_finite(arrays)
     for name, (variable, to_ours, _) in slots.items():
         variable.set_value(jnp.asarray(to_ours(arrays[name]), dtype))
     ours.eval()
@@ -56,20 +59,24 @@ def _plain_arrays(state):
         raise ValueError(f"state must map names to arrays, got {type(state).__name__}")
     arrays = {}
     for name, value in state.items():
-        array = np.asarray(value)
+        try:
+            array = np.asarray(value)
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"state must map names to arrays, got {type(value).__name__} under {name!r}: {error}"
+            ) from error
         if not isinstance(name, str) or array.dtype == object:
-            raise ValueError(f"state must map names to arrays, got {type(value).__name__} under {name!r}")
+            raise ValueError(f"state must map names to arrays of numbers, got {type(value).__name__} under {name!r}")
         if not name.endswith("num_batches_tracked"):
-            arrays[name] = array
+            arrays[name] = array.astype(array.dtype.newbyteorder("="))
     return arrays
 
 
 def _common_dtype(arrays):
-    dtypes = {str(array.dtype) for array in arrays.values()}
-    dtype = jnp.dtype(dtypes.pop()) if len(dtypes) == 1 else None
-    if dtype is None or not jnp.issubdtype(dtype, jnp.floating):
-        found = ", ".join(sorted({str(array.dtype) for array in arrays.values()}))
-        raise ValueError(f"state must hold arrays of one floating type, got {found}")
+    found = sorted({array.dtype.name for array in arrays.values()})
+    if len(found) != 1 or found[0] not in _DTYPES:
+        raise ValueError(f"state must hold arrays of one type of {', '.join(_DTYPES)}, got {', '.join(found)}")
+    dtype = jnp.dtype(found[0])
     if dtype == jnp.float64 and not jax.config.jax_enable_x64:
         raise ValueError('state is float64: call jax.config.update("jax_enable_x64", True), or cast it to float32')
     return dtype
@@ -89,6 +96,12 @@ def _check_names(arrays, slots, network):
         problems.append(f"misshapen: {', '.join(wrong)}")
     if problems:
         raise ValueError(f"state is not one of {network}; " + "; ".join(problems))
+
+
+def _check_finite(arrays):
+    bad = [name for name, array in arrays.items() if not np.isfinite(array.astype(np.float64)).all()]
+    if bad:
+        raise ValueError(f"state must be finite, but there is NaN or infinity in {', '.join(bad)}")
 
 
 def _slots(network):

@@ -25,13 +25,11 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from attgconv_jax.kernels.chunks import scan_chunks
+from attgconv_jax.kernels import chunks
+from attgconv_jax.kernels.chunks import choose, require_images, scan_chunks, sum_dtype
 from attgconv_jax.kernels.taps import Window, add_tap, add_taps, pad, take_tap, take_taps
 
 Implementation = Literal["rows", "xla"]
-
-# Patches and products of one chunk should stay in a CPU's last-level cache; measured best between 4 and 10 MB.
-_CHUNK_BYTES = 6_000_000
 
 
 def conv(
@@ -57,18 +55,17 @@ def conv(
       The convolved images.
 
     Raises:
-      ValueError: unknown implementation.
+      ValueError: unknown implementation, or wrong ranks or dtypes.
 
     Source: our own.
     """
-    if implementation not in (None, *_IMPLEMENTATIONS):
-        raise ValueError(f'implementation must be None, "rows" or "xla", got {implementation!r}')
+    require_images(f, w, ranks=(4, 4))
     return _conv(f, w, windows, implementation)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _conv(f, w, windows, implementation):
-    return _dispatch("forward", implementation, windows)(f, w)
+    return _dispatch("forward", implementation, windows, f)(f, w)
 
 
 def _conv_forward(f, w, windows, implementation):
@@ -81,19 +78,17 @@ def _conv_backward(windows, implementation, residuals, d_out):
     if type(d_out) is jax.custom_derivatives.SymbolicZero:
         return jnp.zeros_like(f), jnp.zeros_like(w)
     if f_perturbed:
-        return _dispatch("backward", implementation, windows)(f, w, d_out)
-    return jnp.zeros_like(f), _dispatch("backward_filter", implementation, windows)(f, w, d_out)
+        return _dispatch("backward", implementation, windows, f)(f, w, d_out)
+    return jnp.zeros_like(f), _dispatch("backward_filter", implementation, windows, f)(f, w, d_out)
 
 
 _conv.defvjp(_conv_forward, _conv_backward, symbolic_zeros=True)
 
 
-def _dispatch(step, implementation, windows):
-    """The named step of the implementation; of the one for the platform at hand when none is named."""
-    steps = {name: functools.partial(table[step], windows=windows) for name, table in _IMPLEMENTATIONS.items()}
-    if implementation is not None:
-        return steps[implementation]
-    return functools.partial(lax.platform_dependent, cpu=steps["rows"], default=steps["xla"])
+def _dispatch(step, implementation, windows, f):
+    """The named step of the implementation."""
+    rows, xla = ((name, functools.partial(_IMPLEMENTATIONS[name][step], windows=windows)) for name in ("rows", "xla"))
+    return choose(implementation, rows, xla, f)
 
 
 def _xla_forward(f, w, windows):
@@ -184,7 +179,7 @@ class _Product:
             elements = self.padded_x * self.y * (self.l * self.c_in + self.k * self.c_out)
         else:
             elements = self.x * self.y * (self.k * self.l * self.c_in + self.c_out)
-        return max(1, _CHUNK_BYTES // (4 * elements))
+        return max(1, chunks.CHUNK_BYTES // (4 * elements))
 
     def matrix(self, w):
         """`[l c_in, k c_out]` when split, else `[k l c_in, c_out]`."""
@@ -222,18 +217,14 @@ class _Product:
 
 
 def _matmul(rows, matrix):
-    return jnp.matmul(rows, matrix, preferred_element_type=_sum_dtype(rows))
+    return jnp.matmul(rows, matrix, preferred_element_type=sum_dtype(rows))
 
 
 def _matmul_rows(left, right):
     """`left^T right`, the sum over all rows of both."""
     left, right = left.reshape(-1, left.shape[-1]), right.reshape(-1, right.shape[-1])
-    return jnp.matmul(left.T, right, preferred_element_type=_sum_dtype(left))
+    return jnp.matmul(left.T, right, preferred_element_type=sum_dtype(left))
 
 
 def _zero_sum(x):
-    return jnp.zeros(x.shape, _sum_dtype(x))
-
-
-def _sum_dtype(x):
-    return jnp.promote_types(x.dtype, jnp.float32)
+    return jnp.zeros(x.shape, sum_dtype(x))

@@ -7,6 +7,7 @@
 """
 
 import functools
+import math
 from typing import Literal
 
 import jax
@@ -14,13 +15,11 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from attgconv_jax.kernels.chunks import scan_chunks
+from attgconv_jax.kernels import chunks
+from attgconv_jax.kernels.chunks import choose, require_images, scan_chunks, sum_dtype
 from attgconv_jax.kernels.taps import Window, pad, take_tap
 
 Implementation = Literal["shifts", "xla"]
-
-# Padded images of one chunk should stay in a CPU's cache.
-_CHUNK_BYTES = 6_000_000
 
 
 def depthwise_conv(
@@ -46,12 +45,11 @@ def depthwise_conv(
       The convolved images.
 
     Raises:
-      ValueError: unknown implementation.
+      ValueError: unknown implementation, or wrong ranks or dtypes.
 
     Source: our own.
     """
-    if implementation not in (None, "shifts", "xla"):
-        raise ValueError(f'implementation must be None, "shifts" or "xla", got {implementation!r}')
+    require_images(f, w, ranks=(4, 3))
     return _depthwise(f, w, windows, implementation)
 
 
@@ -59,7 +57,7 @@ def depthwise_conv(
 def _depthwise(f, w, windows, implementation):
     shifts = functools.partial(_shifts_forward, windows=windows)
     xla = functools.partial(_xla_forward, windows=windows)
-    return _dispatch(implementation, shifts, xla)(f, w)
+    return choose(implementation, ("shifts", shifts), ("xla", xla), f)(f, w)
 
 
 def _forward(f, w, windows, implementation):
@@ -69,16 +67,10 @@ def _forward(f, w, windows, implementation):
 def _backward(windows, implementation, residuals, d_out):
     shifts = functools.partial(_shifts_backward, windows=windows)
     xla = functools.partial(_xla_backward, windows=windows)
-    return _dispatch(implementation, shifts, xla)(*residuals, d_out)
+    return choose(implementation, ("shifts", shifts), ("xla", xla), residuals[0])(*residuals, d_out)
 
 
 _depthwise.defvjp(_forward, _backward)
-
-
-def _dispatch(implementation, shifts, xla):
-    if implementation is None:
-        return functools.partial(lax.platform_dependent, cpu=shifts, default=xla)
-    return shifts if implementation == "shifts" else xla
 
 
 def _xla_forward(f, w, windows):
@@ -129,7 +121,7 @@ def _shifts_backward_images(f, w, d_out, windows):
 
 def _shifts_backward_filter(f, w, d_out, windows):
     """An inner product a tap and channel, one image at a time: more of them leave the cache between the taps."""
-    dtype = _sum_dtype(w)
+    dtype = sum_dtype(w)
 
     def step(d_w, chunk):
         f, d_out = chunk
@@ -141,7 +133,7 @@ def _shifts_backward_filter(f, w, d_out, windows):
 
 
 def _sum_of_shifts(padded, w, windows, counts):
-    dtype = _sum_dtype(w)
+    dtype = sum_dtype(w)
     weights = w.reshape(-1, w.shape[-1]).astype(dtype)
     shifts = _shifts(padded, windows, counts)
     return sum(shift.astype(dtype) * weight for shift, weight in zip(shifts, weights, strict=True)).astype(w.dtype)
@@ -157,8 +149,4 @@ def _shifts(padded, windows, counts):
 
 
 def _chunk(f):
-    return max(1, _CHUNK_BYTES // (4 * f[0].size))
-
-
-def _sum_dtype(x):
-    return jnp.promote_types(x.dtype, jnp.float32)
+    return max(1, chunks.CHUNK_BYTES // (4 * math.prod(f.shape[1:])))

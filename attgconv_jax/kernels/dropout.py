@@ -16,18 +16,20 @@ def dropout(f: Float[Array, "..."], key: PRNGKeyArray, rate: float) -> Float[Arr
     Args:
       f: any shape of fewer than 2^32 elements.
       key: decides the mask.
-      rate: probability of zero, in [0, 1).
+      rate: probability of zero, in [0, 1), rounded to a multiple of 2^-32.
 
     Returns:
       An array like `f`.
 
     Raises:
-      ValueError: `rate` is not in [0, 1), or `f` has too many elements.
+      ValueError: `rate` is not in [0, 1), or `f` is not floating or has too many elements.
 
     Source: Srivastava et al. 2014. The mixing function is "lowbias32" of C. Wellons' hash prospector.
     """
     if not 0 <= rate < 1:
         raise ValueError(f"rate must be in [0, 1), got {rate}")
+    if not jnp.issubdtype(f.dtype, jnp.floating):
+        raise ValueError(f"f must be floating, got {f.dtype}; cast it")
     if f.size >= 2**32:
         raise ValueError(f"dropout takes fewer than 2^32 elements, got shape {f.shape}")
     if rate == 0:
@@ -35,8 +37,8 @@ def dropout(f: Float[Array, "..."], key: PRNGKeyArray, rate: float) -> Float[Arr
     first, second = jax.random.bits(key, (2,), jnp.uint32)
     position = lax.iota(jnp.uint32, f.size).reshape(f.shape)
     bits = _mix(_mix(position ^ first) + second)
-    threshold = jnp.uint32(min(round(rate * 2**32), 2**32 - 1))
-    return jnp.where(bits >= threshold, f * (1 / (1 - rate)), 0)
+    dropped = min(round(rate * 2**32), 2**32 - 1)
+    return jnp.where(bits >= jnp.uint32(dropped), f * (2**32 / (2**32 - dropped)), 0)
 
 
 def _mix(bits):

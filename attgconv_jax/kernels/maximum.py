@@ -29,12 +29,14 @@ def maximum(x: Float[Array, "..."], axis: int) -> Float[Array, "..."]:
       The maximum, without `axis`.
 
     Raises:
-      ValueError: `x` has no such axis, or nothing along it.
+      ValueError: `x` is not floating, has no such axis, or nothing along it.
 
     Source: our own.
     """
     if not -x.ndim <= axis < x.ndim:
         raise ValueError(f"axis must be in [{-x.ndim}, {x.ndim}) for shape {x.shape}, got {axis}")
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise ValueError(f"x must be floating, got {x.dtype}; cast it")
     if x.shape[axis] == 0:
         raise ValueError(f"axis {axis} of shape {x.shape} is empty and has no maximum")
     return _maximum(x, axis % x.ndim, x.shape[axis])[0]

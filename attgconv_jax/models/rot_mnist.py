@@ -123,7 +123,7 @@ class RotMNISTNet(nnx.Module):
             ("features", features),
             ("in_features", in_features),
             ("classes", classes),
-            ("dropout_rate", dropout_rate),
+            ("dropout_rate", float(dropout_rate)),
             ("haar", haar),
             ("dtype", None if dtype is None else jnp.dtype(dtype).name),
         )

@@ -7,7 +7,7 @@ from jaxtyping import Array, Float
 
 from attgconv_jax.attention import ChannelWeights, co_attention
 from attgconv_jax.attentive import input_attention, input_attention_map, input_co_attention
-from attgconv_jax.filters import Interpolation
+from attgconv_jax.filters import Interpolation, check_interpolation
 from attgconv_jax.groups import Group
 from attgconv_jax.nn.checks import positive
 from attgconv_jax.nn.initializers import FilterInitializer, channel_uniform, filter_initializer
@@ -58,6 +58,7 @@ class InputAttention(nnx.Module):
     ):
         hidden = max(1, features // 2) if hidden_features is None else hidden_features
         positive(features=features, hidden_features=hidden, kernel_size=kernel_size, dilation=dilation)
+        check_interpolation(interpolation)
         if not (channel or spatial):
             raise ValueError("input attention needs channel=True or spatial=True: with neither there is no attention")
         if kernel_size % 2 == 0:

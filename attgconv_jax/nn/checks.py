@@ -5,4 +5,4 @@ def positive(**sizes: int) -> None:
     """Raises a `ValueError` unless every named size is an integer of at least 1."""
     for name, size in sizes.items():
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-            raise ValueError(f"{name} must be an integer of at least 1, got {size!r}")
+            raise ValueError(f"{name} must be a Python integer of at least 1, got {size!r}")

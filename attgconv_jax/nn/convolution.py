@@ -6,8 +6,8 @@ from flax.nnx.nn.dtypes import promote_dtype
 from jaxtyping import Array, Float
 
 from attgconv_jax.convolution import group_conv
-from attgconv_jax.filters import Interpolation
-from attgconv_jax.geometry import Padding
+from attgconv_jax.filters import Interpolation, check_interpolation
+from attgconv_jax.geometry import Padding, check_settings
 from attgconv_jax.groups import Group
 from attgconv_jax.nn.checks import positive
 from attgconv_jax.nn.initializers import FilterInitializer, filter_initializer
@@ -44,7 +44,7 @@ class GroupConv(nnx.Module):
       rngs: source of the parameters' randomness.
 
     Raises:
-      ValueError: a size is not at least 1, or an unknown initialiser.
+      ValueError: a size is not at least 1; unknown padding, interpolation or initialiser.
     """
 
     def __init__(
@@ -69,6 +69,8 @@ class GroupConv(nnx.Module):
         rngs: nnx.Rngs,
     ):
         positive(in_features=in_features, out_features=out_features, kernel_size=kernel_size)
+        check_settings(kernel_size, stride, padding, dilation)
+        check_interpolation(interpolation)
         shape = (kernel_size, kernel_size, 1 if lifting else group.order, in_features, out_features)
         self.w = nnx.Param(filter_initializer(kernel_init)(rngs.params(), shape, param_dtype))
         self.bias = nnx.Param(jnp.zeros(out_features, param_dtype)) if use_bias else nnx.data(None)

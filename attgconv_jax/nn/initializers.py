@@ -14,7 +14,7 @@ FilterInitializer = Literal["he_normal", "paper_uniform", "paper_normal"] | Init
 def he_normal(key, shape, dtype=jnp.float32):
     """Normal with variance `2 / (k^2 h c_in)`, for filters `[k, k, h, c_in, c_out]` before a relu.
 
-    Every response then has the variance of its input, whatever the order of the group.
+    Responses to rectified normal inputs then have the variance those had before the relu, whatever the group's order.
 
     Source: He et al. 2015, with the group axis in the fan.
     """

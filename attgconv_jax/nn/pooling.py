@@ -6,6 +6,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from attgconv_jax.convolution import max_pool, mean_pool, project_max, project_mean
+from attgconv_jax.geometry import check_settings
 from attgconv_jax.groups import Group
 
 Reduction = Literal["max", "mean"]
@@ -47,7 +48,7 @@ class SpatialPool(nnx.Module):
       exact: whether to refuse a grid that the group does not map to itself.
 
     Raises:
-      ValueError: unknown reduction.
+      ValueError: unknown reduction, or a setting is out of range.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class SpatialPool(nnx.Module):
         padding: int = 0,
         exact: bool = True,
     ):
+        check_settings(window, window if stride is None else stride, padding, 1)
         self.pool = nnx.static(_choose(reduction, {"max": max_pool, "mean": mean_pool}))
         self.group = group
         self.window = window
