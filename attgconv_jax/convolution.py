@@ -7,7 +7,7 @@ from attgconv_jax import kernels
 from attgconv_jax.filters import Interpolation, filter_bank
 from attgconv_jax.geometry import Padding, require_symmetric_grid, windows_of
 from attgconv_jax.groups import Group
-from attgconv_jax.kernels.taps import Window, take_tap
+from attgconv_jax.kernels.taps import take_tap
 
 
 def group_conv(
@@ -213,9 +213,6 @@ def _windows(f, group, size, stride, padding, exact, fill):
         flat = jnp.pad(flat, widths, constant_values=fill)
     rows, columns = windows
     counts = rows.outputs(x), columns.outputs(y)
-    if windows == (Window(size, size),) * 2 and counts == (x / size, y / size):
-        tiles = flat.reshape(-1, counts[0], size, counts[1], size, h, c).swapaxes(2, 3)
-        return tiles.reshape(*batch, *counts, size * size, h, c)
     taps = [
         take_tap(take_tap(flat, rows, a, 1, counts[0]), columns, b, 2, counts[1])
         for a in range(size)

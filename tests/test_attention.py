@@ -105,7 +105,7 @@ def test_attention_map_is_what_input_attention_suppresses(factors):
     spatial = random(3, 3, 4, 2, 1, seed=1) if "spatial" in factors else None
     alpha = input_attention_map(f, channel, spatial, cyclic(4))
     assert alpha.shape == (2, *((5, 5) if "spatial" in factors else (1, 1)), 4, 3 if "channel" in factors else 1)
-    assert np.all((alpha > 0) & (alpha < 1))
+    assert np.all((alpha > 0) & (alpha <= 1))
     assert_close((1 - alpha) * f, input_attention(f, channel, spatial, cyclic(4)))
 
 
@@ -248,5 +248,5 @@ def test_feature_map_of_another_group_is_refused(attend):
 
 @pytest.mark.parametrize("dilation", [0, -1, 1.5, True])
 def test_bad_dilation_is_refused(dilation):
-    with refused("dilation must be an integer of at least 1", repr(dilation)):
+    with refused("dilation must be a Python integer of at least 1", repr(dilation)):
         spatial_attention(feature_map(cyclic(4), False), random(3, 3, 4, 2, 1), cyclic(4), dilation=dilation)

@@ -189,6 +189,15 @@ def test_shapes_that_do_not_fit_are_refused_with_those_that_do(f_shape, w_shape,
         group_conv(random(*f_shape), random(*w_shape), cyclic(4))
 
 
+@pytest.mark.parametrize("dtype", ["int32", "uint8", "bool", "complex64"])
+def test_types_that_are_not_floating_are_refused(dtype):
+    f, w = arrays_of(cyclic(4), (5, 5), 3, False)
+    with refused("f must be floating", dtype, "cast it"):
+        group_conv(f.astype(dtype), w, cyclic(4))
+    with refused("w must be floating", dtype, "cast it"):
+        group_conv(f, w.astype(dtype), cyclic(4))
+
+
 def test_two_types_are_refused_instead_of_cast():
     f, w = arrays_of(cyclic(4), (5, 5), 3, False)
     with refused("one dtype", "float64", "float32", "cast one"):
@@ -198,9 +207,9 @@ def test_two_types_are_refused_instead_of_cast():
 @pytest.mark.parametrize(
     ("settings", "parts"),
     [
-        *[({name: value}, (f"{name} must be an integer of at least 1", repr(value)))
+        *[({name: value}, (f"{name} must be a Python integer of at least 1", repr(value)))
           for name in ("stride", "dilation") for value in (0, -1, 1.5, True, "2")],
-        *[({"padding": value}, ('non-negative integer, "SAME" or "VALID"', repr(value)))
+        *[({"padding": value}, ('non-negative Python integer, "SAME" or "VALID"', repr(value)))
           for value in (-1, 1.5, True, "FULL", (1, 1))],
         ({"interpolation": "nearest"}, ('"bilinear" or "cubic"',)),
         ({"implementation": "cudnn"}, ('None, "rows" or "xla"',)),

@@ -281,6 +281,9 @@ def test_array_of_another_kind_is_refused_by_the_action(shape, kind, parts):
         (lambda f: f, (1, 5, 5, 3, 2), "feature_map", ("x must be feature map", "h = 4", "(1, 5, 5, 3, 2)")),
         (lambda f: f, (5, 4, 2), "feature_map", ("x must be feature map", "(5, 4, 2)")),
         (lambda f: f, (4,), "feature_map", ("x must be feature map", "(4,)")),
+        (lambda f: (f, f), (1, 5, 5, 4, 2), "feature_map", ("the function's output must be one array", "tuple")),
+        (lambda f: jnp.argmax(f, -1), (1, 5, 5, 4, 2), "invariant", ("must be floating", "int64")),
+        (lambda f: f[:0], (1, 5, 5, 4, 2), "feature_map", ("not empty", "(0, 5, 5, 4, 2)")),
         (lambda f: f[:, :3], (1, 4, 6, 4, 2), "feature_map", ("not treat the axes x and y alike", "(1, 3, 4, 4, 2)")),
     ],
 )  # fmt: skip

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import networks
 import numpy as np
 import pytest
-from helpers import assert_close, random, refused, relative_error
+from helpers import assert_close, random, refused
 
 from attgconv_jax.interop import REFERENCE_NETWORKS, load_reference, read_state
 
@@ -68,7 +68,7 @@ def test_a_file_of_the_reference_gives_its_logits(reference, name, tmp_path):
     assert_close(networks.logits(network, image), file["logits64"], 1e-9)
 
 
-def test_jax_arrays_and_lists_are_arrays_too():
+def test_jax_arrays_are_arrays_too():
     network, state = reference_state("z2cnn", np.float32)
     state = {name: jnp.asarray(value) for name, value in state.items()}
     loaded = load_reference(collections.OrderedDict(state), "z2cnn")
@@ -120,7 +120,9 @@ def test_arrays_of_several_types_or_no_floating_type_are_refused():
 
 def test_numbers_that_are_not_finite_are_refused_by_name():
     _, state = reference_state("p4cnn", np.float32)
-    state["c1.weight"][0, 0, 0, 0], state["bn3.running_var"][2] = np.nan, np.inf
+    for name, value in (("c1.weight", np.nan), ("bn3.running_var", np.inf)):
+        state[name] = state[name].copy()
+        state[name].flat[2] = value
     message = error_of(lambda: load_reference(state, "p4cnn"))
     assert "NaN or infinity in " in message
     assert {"c1.weight", "bn3.running_var"} == set(message.split(" in ")[1].split(", "))
@@ -297,11 +299,3 @@ def test_without_pytorch_the_way_out_is_named(monkeypatch, pth):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     message = error_of(lambda: read_state(pth), ImportError)
     assert message == "reading weights.pth needs PyTorch: install it, or convert the file to .npz where it is"
-
-
-def test_a_network_goes_through_a_file_and_back(tmp_path):
-    network, state = reference_state("RomHog_att_p4cnn", np.float32)
-    np.savez(tmp_path / "weights.npz", **state)
-    loaded = load_reference(read_state(tmp_path / "weights.npz"), "RomHog_att_p4cnn")
-    for key, array in networks.leaves(loaded).items():
-        assert relative_error(array, networks.leaves(network)[key]) == 0

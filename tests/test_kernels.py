@@ -11,6 +11,7 @@ import oracles
 import pytest
 from helpers import assert_close, primitives, random, refused
 from jax import lax
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from attgconv_jax.kernels import chunks, conv, depthwise_conv
 from attgconv_jax.kernels.chunks import scan_chunks
@@ -188,6 +189,23 @@ def test_vmap_is_the_loop(kind, implementation, batched):
             assert_close(actual[i], expected)
 
 
+@every_kind
+def test_batch_sharded_over_an_explicit_mesh_is_not_scanned(kind):
+    mesh = jax.make_mesh((1,), ("data",), axis_types=(AxisType.Explicit,))
+    windows = (Window(3, 1, 1, 1),) * 2
+    f, w, d_out = arrays_of(kind, (4, 6, 5, 2), 3, windows)
+    run = value_and_gradients(KINDS[kind][0], windows, None)
+    with mock.patch.object(chunks, "CHUNK_BYTES", 1):
+        expected = jax.jit(run)(f, w, d_out)
+        assert primitives(run, f, w, d_out)["scan"] > 0
+        with jax.set_mesh(mesh):
+            batch, whole = NamedSharding(mesh, PartitionSpec("data")), NamedSharding(mesh, PartitionSpec())
+            sharded = [jax.device_put(f, batch), jax.device_put(w, whole), jax.device_put(d_out, batch)]
+            assert primitives(run, *sharded)["scan"] == 0
+            for actual, alone in zip(jax.jit(run)(*sharded), expected, strict=True):
+                assert_close(actual, alone)
+
+
 @every_implementation
 def test_gradient_of_a_gradient_is_that_of_the_plain_convolution(kind, implementation):
     windows = (Window(3, 1, 1, 0), Window(2, 2, 1, 1, 2))
@@ -248,6 +266,19 @@ def test_unknown_implementation_is_refused_with_the_known_ones(kind):
     own = {"dense": '"rows"', "depthwise": '"shifts"'}[kind]
     with refused("implementation must be None", own, '"xla"', "'cudnn'"):
         KINDS[kind][0](f, w, windows, "cudnn")
+
+
+@every_kind
+def test_arrays_of_other_ranks_and_types_are_refused(kind):
+    windows = (Window(2),) * 2
+    function = KINDS[kind][0]
+    f, w, _ = arrays_of(kind, (1, 4, 4, 1), 1, windows)
+    with refused("images and filter must have 4 and", str(f[0].shape)):
+        function(f[0], w, windows)
+    with refused("one floating dtype", "float64", "float32"):
+        function(f, w.astype(jnp.float32), windows)
+    with refused("one floating dtype", "int32"):
+        function(f.astype(jnp.int32), w.astype(jnp.int32), windows)
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 3, 4, 8])

@@ -106,6 +106,11 @@ def test_missing_axis_is_refused_with_those_that_exist(axis):
         maximum(random(2, 3, 4), axis)
 
 
+def test_integers_are_refused():
+    with refused("x must be floating", "int32", "cast it"):
+        maximum(jnp.ones([2, 3], jnp.int32), 0)
+
+
 def test_empty_axis_is_refused():
     with refused("axis -2", "(2, 0, 4)", "is empty"):
         maximum(jnp.zeros([2, 0, 4]), -2)

@@ -159,13 +159,13 @@ def test_axis_that_no_element_reverses_may_be_asymmetric():
 @pytest.mark.parametrize(
     ("settings", "parts"),
     [
-        ({"window": 0}, ("window must be an integer of at least 1", "got 0")),
-        ({"window": 2.0}, ("window must be an integer of at least 1", "2.0")),
-        ({"stride": 0}, ("stride must be an integer of at least 1", "got 0")),
-        ({"stride": True}, ("stride must be an integer of at least 1", "True")),
+        ({"window": 0}, ("window must be a Python integer of at least 1", "got 0")),
+        ({"window": 2.0}, ("window must be a Python integer of at least 1", "2.0")),
+        ({"stride": 0}, ("stride must be a Python integer of at least 1", "got 0")),
+        ({"stride": True}, ("stride must be a Python integer of at least 1", "True")),
         ({"padding": -1}, ("padding must be", "got -1")),
         ({"padding": 2}, ("padding must be smaller than the window", "got 2 for a window of 2")),
-        ({"padding": "SAME"}, ("padding must be a number of pixels", "'SAME'")),
+        ({"padding": "SAME"}, ("padding of a pooling must be a number of pixels", "'SAME'")),
         ({"padding": 1.0}, ("padding must be", "1.0")),
         ({"window": 9}, ("window of 9 pixels", "does not fit", "6x6", "at least 9 pixels")),
     ],
@@ -174,6 +174,12 @@ def test_axis_that_no_element_reverses_may_be_asymmetric():
 def test_bad_settings_are_refused_with_good_ones(pool, settings, parts):
     with refused(*parts):
         POOLS[pool][0](random(1, 6, 6, 4, 1), cyclic(4), **settings)
+
+
+@pytest.mark.parametrize("function", [project_max, project_mean, lambda f: max_pool(f, trivial())])
+def test_integers_are_refused(function):
+    with refused("f must be floating", "int32", "cast it"):
+        function(jnp.ones([2, 4, 4, 1, 1], jnp.int32))
 
 
 @every_pool
