@@ -39,7 +39,7 @@ def assert_close(actual, expected, tolerance=1e-12):
 
 
 @contextlib.contextmanager
-def refused(*parts):
+def assert_refused(*parts):
     """Asserts a `ValueError` whose message holds every part.
 
     The annotations' own run-time checks are off inside: users do not have them, and they would come first.

@@ -11,9 +11,9 @@ from helpers import (
     EXACT_GROUPS,
     INTERPOLATED_GROUPS,
     assert_close,
+    assert_refused,
     channel_weights,
     random,
-    refused,
 )
 
 from attgconv_jax import (
@@ -110,7 +110,7 @@ def test_attention_map_is_what_input_attention_suppresses(factors):
 
 
 def test_attention_map_of_no_weights_is_refused():
-    with refused("channel weights or a spatial filter"):
+    with assert_refused("channel weights or a spatial filter"):
         input_attention_map(feature_map(cyclic(4), False), None, None, cyclic(4))
 
 
@@ -207,7 +207,7 @@ def test_compiled_gradient_of_an_attentive_stack_is_the_eager_one_and_that_of_fi
 def test_channel_weights_that_do_not_fit_are_refused_with_those_that_do(w1, w2):
     weights = ChannelWeights(random(*w1), random(*w2))
     for function in (channel_attention, lambda *arguments: input_attention(*arguments[:2], None, arguments[2])):
-        with refused("4 group elements and 3 channels", "[c_hid, 3, 4]", "[3, c_hid, 4]", str(w1), str(w2)):
+        with assert_refused("4 group elements and 3 channels", "[c_hid, 3, 4]", "[3, c_hid, 4]", str(w1), str(w2)):
             function(feature_map(cyclic(4), False), weights, cyclic(4))
 
 
@@ -216,14 +216,14 @@ def test_channel_weights_that_do_not_fit_are_refused_with_those_that_do(w1, w2):
 )
 def test_spatial_filters_that_do_not_fit_are_refused_with_those_that_do(shape):
     for function in (spatial_attention, lambda f, w, group: input_attention(f, None, w, group)):
-        with refused("4 group elements", "[k, k, 4, 2, 1]", "odd size", str(shape)):
+        with assert_refused("4 group elements", "[k, k, 4, 2, 1]", "odd size", str(shape)):
             function(feature_map(cyclic(4), False), random(*shape), cyclic(4))
 
 
 @pytest.mark.parametrize("shape", [(3, 3, 4, 3, 1), (1, 1, 1, 3, 1), (1, 1, 4, 2, 1), (1, 1, 4, 3, 2)], ids=str)
 @pytest.mark.parametrize("function", [co_attention, input_co_attention])
 def test_co_attention_filters_that_do_not_fit_are_refused_with_those_that_do(function, shape):
-    with refused("4 group elements and 3 channels", "(1, 1, 4, 3, 1)", str(shape)):
+    with assert_refused("4 group elements and 3 channels", "(1, 1, 4, 3, 1)", str(shape)):
         function(feature_map(cyclic(4), False), random(*shape), cyclic(4))
 
 
@@ -240,13 +240,13 @@ def test_co_attention_filters_that_do_not_fit_are_refused_with_those_that_do(fun
 )
 def test_feature_map_of_another_group_is_refused(attend):
     f = feature_map(cyclic(4), False)
-    with refused("f has 4 group elements", "dihedral(4) has 8", "an image has 1"):
+    with assert_refused("f has 4 group elements", "dihedral(4) has 8", "an image has 1"):
         attend(f, dihedral(4))
-    with refused("[..., x, y, h, c]", "length 1"):
+    with assert_refused("[..., x, y, h, c]", "length 1"):
         attend(f[0, 0], cyclic(4))
 
 
 @pytest.mark.parametrize("dilation", [0, -1, 1.5, True])
 def test_bad_dilation_is_refused(dilation):
-    with refused("dilation must be a Python integer of at least 1", repr(dilation)):
+    with assert_refused("dilation must be a Python integer of at least 1", repr(dilation)):
         spatial_attention(feature_map(cyclic(4), False), random(3, 3, 4, 2, 1), cyclic(4), dilation=dilation)

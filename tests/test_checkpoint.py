@@ -10,7 +10,7 @@ import numpy as np
 import orbax.checkpoint
 import pytest
 from flax import nnx
-from helpers import random, refused
+from helpers import assert_refused, random
 
 import attgconv_jax
 from attgconv_jax import cyclic, dihedral, trivial
@@ -18,8 +18,8 @@ from attgconv_jax.models import load_network, save_network
 from attgconv_jax.nn import GroupConv
 
 
-def refused_in_one_line(call, *parts):
-    with refused(*parts) as caught:
+def check_refused_in_one_line(call, *parts):
+    with assert_refused(*parts) as caught:
         call()
     assert len(str(caught.value).splitlines()) == 1
 
@@ -128,10 +128,12 @@ def test_an_interrupted_write_leaves_nothing(tmp_path, monkeypatch, error):
 
 def test_only_the_networks_of_the_papers_are_saved(tmp_path):
     layer = GroupConv(1, 1, 1, trivial(), rngs=nnx.Rngs(0))
-    refused_in_one_line(lambda: save_network(tmp_path / "network", layer), "must be one of RotMNISTNet, got GroupConv")
+    check_refused_in_one_line(
+        lambda: save_network(tmp_path / "network", layer), "must be one of RotMNISTNet, got GroupConv"
+    )
     network = networks.random_network(trivial(), features=2)
     network.norms[0].scale.set_value(network.norms[0].scale[...].astype(jnp.float32))
-    refused_in_one_line(lambda: save_network(tmp_path / "network", network), "of one dtype, got float32, float64")
+    check_refused_in_one_line(lambda: save_network(tmp_path / "network", network), "of one dtype, got float32, float64")
     assert not list(tmp_path.iterdir())
 
 
@@ -140,7 +142,7 @@ def test_a_directory_that_is_not_there_or_no_checkpoint_is_refused(tmp_path):
     for name in ("no", "file"):
         with pytest.raises(FileNotFoundError, match=rf"^there is no directory .*/{name}$"):
             load_network(tmp_path / name)
-    refused_in_one_line(lambda: load_network(tmp_path), "is not a checkpoint: it has no network.json")
+    check_refused_in_one_line(lambda: load_network(tmp_path), "is not a checkpoint: it has no network.json")
 
 
 @pytest.mark.parametrize(
@@ -153,7 +155,7 @@ def test_a_directory_that_is_not_there_or_no_checkpoint_is_refused(tmp_path):
 )
 def test_a_broken_description_is_refused(saved, text, message):
     (saved / "network.json").write_text(text)
-    refused_in_one_line(lambda: load_network(saved), message)
+    check_refused_in_one_line(lambda: load_network(saved), message)
 
 
 def change(saved, **changes):
@@ -181,20 +183,20 @@ def change(saved, **changes):
 )
 def test_a_description_that_does_not_fit_is_refused(saved, changes, message):
     change(saved, **changes)
-    refused_in_one_line(lambda: load_network(saved), str(saved), message)
+    check_refused_in_one_line(lambda: load_network(saved), str(saved), message)
 
 
 # Missing data beneath these raise the same error, but leave Orbax's unfinished reads behind for the next test.
 @pytest.mark.parametrize("part", ["arrays", "arrays/_METADATA"])
 def test_a_damaged_checkpoint_is_refused(saved, part):
     shutil.rmtree(saved / part) if (saved / part).is_dir() else (saved / part).unlink()
-    refused_in_one_line(lambda: load_network(saved), f"{saved} is damaged: ")
+    check_refused_in_one_line(lambda: load_network(saved), f"{saved} is damaged: ")
 
 
 def test_float64_without_x64_is_refused_by_naming_the_switch(tmp_path):
     save_network(tmp_path / "network", networks.random_network(trivial(), features=2))
     with jax.enable_x64(False):
-        refused_in_one_line(
+        check_refused_in_one_line(
             lambda: load_network(tmp_path / "network"), 'call jax.config.update("jax_enable_x64", True)'
         )
     assert load_network(tmp_path / "network").convolutions[0].w.dtype == jnp.float64

@@ -12,12 +12,12 @@ from helpers import (
     EXACT_GROUPS,
     INTERPOLATED_GROUPS,
     assert_close,
+    assert_refused,
     check_reference_layer,
     filter_to_ours,
     maps_to_ours,
     maps_to_reference,
     random,
-    refused,
     relative_error,
 )
 
@@ -185,22 +185,22 @@ def test_layer_of_the_reference_is_reproduced_with_its_gradients(reference, name
     ],
 )
 def test_shapes_that_do_not_fit_are_refused_with_those_that_do(f_shape, w_shape, parts):
-    with refused(*parts):
+    with assert_refused(*parts):
         group_conv(random(*f_shape), random(*w_shape), cyclic(4))
 
 
 @pytest.mark.parametrize("dtype", ["int32", "uint8", "bool", "complex64"])
 def test_types_that_are_not_floating_are_refused(dtype):
     f, w = arrays_of(cyclic(4), (5, 5), 3, False)
-    with refused("f must be floating", dtype, "cast it"):
+    with assert_refused("f must be floating", dtype, "cast it"):
         group_conv(f.astype(dtype), w, cyclic(4))
-    with refused("w must be floating", dtype, "cast it"):
+    with assert_refused("w must be floating", dtype, "cast it"):
         group_conv(f, w.astype(dtype), cyclic(4))
 
 
 def test_two_types_are_refused_instead_of_cast():
     f, w = arrays_of(cyclic(4), (5, 5), 3, False)
-    with refused("one dtype", "float64", "float32", "cast one"):
+    with assert_refused("one dtype", "float64", "float32", "cast one"):
         group_conv(f, w.astype(jnp.float32), cyclic(4))
 
 
@@ -218,7 +218,7 @@ def test_two_types_are_refused_instead_of_cast():
 )  # fmt: skip
 def test_bad_settings_are_refused_with_good_ones(settings, parts):
     group = cyclic(8)
-    with refused(*parts):
+    with assert_refused(*parts):
         group_conv(*arrays_of(group, (5, 5), 3, True), group, **settings)
 
 
@@ -234,7 +234,7 @@ def accepts(size, k, group=None, **settings):
 
 @pytest.mark.parametrize("settings", [{}, {"padding": 1}, {"dilation": 2}, {"dilation": 3, "padding": 2}], ids=str)
 def test_window_larger_than_the_image_is_refused_with_the_smallest_that_fits(settings):
-    with refused("does not fit", "2x1 pixels", "at least") as caught:
+    with assert_refused("does not fit", "2x1 pixels", "at least") as caught:
         group_conv(*arrays_of(trivial(), (2, 1), 5, True), trivial(), **settings)
     (smallest,) = map(int, re.findall(r"at least (\d+) pixels", str(caught.value)))
     assert accepts(smallest, 5, trivial(), **settings)
@@ -254,7 +254,7 @@ def test_window_larger_than_the_image_is_refused_with_the_smallest_that_fits(set
     ],
 )
 def test_asymmetric_grid_is_refused_with_sizes_that_work(size, k, settings):
-    with refused(f"{size} pixels along x", f"window {k}", "Sizes that work: ", "exact=False") as caught:
+    with assert_refused(f"{size} pixels along x", f"window {k}", "Sizes that work: ", "exact=False") as caught:
         group_conv(*arrays_of(cyclic(4), (size, size), k, True), cyclic(4), **settings)
     advised = [int(n) for n in re.search(r"Sizes that work: ([\d, ]+);", str(caught.value))[1].split(", ")]
     assert advised
@@ -264,12 +264,12 @@ def test_asymmetric_grid_is_refused_with_sizes_that_work(size, k, settings):
 
 
 def test_asymmetric_grid_names_the_axis_that_breaks_it():
-    with refused("8 pixels along y"):
+    with assert_refused("8 pixels along y"):
         group_conv(*arrays_of(cyclic(4), (9, 8), 3, True), cyclic(4), stride=2)
 
 
 def test_even_filter_with_same_padding_is_refused_with_other_choices():
-    with refused("window 2", "padding SAME", "No size works", "odd size"):
+    with assert_refused("window 2", "padding SAME", "No size works", "odd size"):
         group_conv(*arrays_of(cyclic(4), (6, 6), 2, True), cyclic(4), padding="SAME")
 
 

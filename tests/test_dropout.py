@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from helpers import refused
+from helpers import assert_refused
 
 from attgconv_jax.nn import Dropout
 
@@ -108,5 +108,5 @@ def test_the_gradient_has_the_mask_of_the_output():
 
 @pytest.mark.parametrize("rate", [-0.1, 1.0, 1.5])
 def test_a_rate_out_of_range_is_refused(rate):
-    with refused("rate must be in [0, 1)", str(rate)):
+    with assert_refused("rate must be in [0, 1)", str(rate)):
         Dropout(rate, rngs=nnx.Rngs(0))

@@ -10,7 +10,7 @@ import numpy as np
 import oracles
 import pytest
 from flax import nnx
-from helpers import EXACT_GROUPS, assert_close, channel_weights, random, refused
+from helpers import EXACT_GROUPS, assert_close, assert_refused, channel_weights, random
 from test_geometry import fits, is_accepted, is_reversed, pixels_read, reversed_reading
 
 from attgconv_jax import (
@@ -70,7 +70,7 @@ def test_attentive_convolution_commutes_with_the_group_exactly_where_it_is_accep
     if is_accepted(group, shape, *settings):
         assert equivariance_error(jax.jit(functools.partial(layer, exact=True)), f, group) < 1e-10
     else:
-        with refused("does not map the sampling grid to itself"):
+        with assert_refused("does not map the sampling grid to itself"):
             jax.eval_shape(functools.partial(layer, exact=True), f)
         assert equivariance_error(jax.jit(functools.partial(layer, exact=False)), f, group) > 1e-3
 
@@ -92,7 +92,7 @@ def test_pooling_commutes_with_the_group_exactly_where_it_is_accepted(pool, grou
     if is_accepted(group, shape, *settings):
         assert equivariance_error(jax.jit(apply), f, group) < 1e-10
         return
-    with refused("does not map the sampling grid to itself"):
+    with assert_refused("does not map the sampling grid to itself"):
         apply(f)
     # A pool has no taps to tell apart: where every window holds the whole axis, it reads the same off centre.
     differs = [
@@ -247,13 +247,13 @@ def test_error_of_a_module_is_measured():
 
 
 def test_interpolated_action_on_an_image_that_is_not_square_is_refused():
-    with refused("cyclic(8)", "square image", "5x6 pixels"):
+    with assert_refused("cyclic(8)", "square image", "5x6 pixels"):
         act(random(5, 6, 8, 1), cyclic(8), 1, "feature_map")
 
 
 @pytest.mark.parametrize("element", [-1, 4, 100])
 def test_unknown_element_is_refused_with_the_known_ones(element):
-    with refused("cyclic(4) has elements 0 to 3", str(element)):
+    with assert_refused("cyclic(4) has elements 0 to 3", str(element)):
         act(random(5, 5, 4, 1), cyclic(4), element, "feature_map")
 
 
@@ -268,7 +268,7 @@ def test_unknown_element_is_refused_with_the_known_ones(element):
     ],
 )
 def test_array_of_another_kind_is_refused_by_the_action(shape, kind, parts):
-    with refused(*parts):
+    with assert_refused(*parts):
         act(random(*shape), cyclic(4), 1, kind)
 
 
@@ -288,5 +288,5 @@ def test_array_of_another_kind_is_refused_by_the_action(shape, kind, parts):
     ],
 )  # fmt: skip
 def test_what_cannot_be_compared_is_refused(function, shape, output, parts):
-    with refused(*parts):
+    with assert_refused(*parts):
         equivariance_error(function, random(*shape), cyclic(4), output)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import oracles
 import pytest
-from helpers import EXACT_GROUPS, INTERPOLATED_GROUPS, assert_close, filter_to_ours, primitives, random, refused
+from helpers import EXACT_GROUPS, INTERPOLATED_GROUPS, assert_close, assert_refused, filter_to_ours, primitives, random
 
 from attgconv_jax import cyclic, dihedral, filter_bank
 from attgconv_jax.filters import disc, grid_permutation, resampling_operator
@@ -162,15 +162,15 @@ def test_bank_on_an_image_is_the_action_of_the_reference(reference, name, group)
     ],
 )
 def test_bad_filter_is_refused_with_what_would_be_right(shape, parts):
-    with refused(*parts):
+    with assert_refused(*parts):
         filter_bank(random(*shape), cyclic(4))
 
 
 def test_unknown_interpolation_is_refused_with_the_known_ones():
-    with refused('"bilinear" or "cubic"', "'nearest'"):
+    with assert_refused('"bilinear" or "cubic"', "'nearest'"):
         filter_bank(filter_on(cyclic(8), 3, True), cyclic(8), interpolation="nearest")
 
 
 def test_grid_permutation_of_an_interpolated_group_is_refused():
-    with refused("cyclic(8)", "resampling_operator"):
+    with assert_refused("cyclic(8)", "resampling_operator"):
         grid_permutation(cyclic(8), 3)

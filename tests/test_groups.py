@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import oracles
 import pytest
-from helpers import refused
+from helpers import assert_refused
 
 from attgconv_jax import Group, cyclic, dihedral, trivial
 
@@ -133,13 +133,13 @@ def test_group_is_a_static_argument_of_jit():
 @pytest.mark.parametrize("make", [cyclic, dihedral, Group])
 @pytest.mark.parametrize("n", [0, -1, 2.5, True, "4", None])
 def test_number_of_rotations_must_be_a_positive_integer(make, n):
-    with refused("rotations must be a Python integer of at least 1", repr(n)):
+    with assert_refused("rotations must be a Python integer of at least 1", repr(n)):
         make(n)
 
 
 @pytest.mark.parametrize("reflections", [1, None, "yes"])
 def test_reflections_must_be_a_boolean(reflections):
-    with refused("reflections must be True or False", repr(reflections)):
+    with assert_refused("reflections must be True or False", repr(reflections)):
         Group(4, reflections)
 
 

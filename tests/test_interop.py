@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import networks
 import numpy as np
 import pytest
-from helpers import assert_close, random, refused
+from helpers import assert_close, assert_refused, random
 
 from attgconv_jax.interop import REFERENCE_NETWORKS, load_reference, read_state
 
@@ -28,7 +28,7 @@ def reference_state(name, dtype=np.float64):
 
 
 def error_of(call, kind=ValueError):
-    with refused() if kind is ValueError else pytest.raises(kind) as caught:
+    with assert_refused() if kind is ValueError else pytest.raises(kind) as caught:
         call()
     message = str(caught.value)
     assert len(message.splitlines()) == 1, message
@@ -98,13 +98,13 @@ def test_an_unknown_network_is_refused():
 
 
 def test_what_maps_no_names_to_arrays_is_refused():
-    with refused("state must map names to arrays, got list"):
+    with assert_refused("state must map names to arrays, got list"):
         load_reference([("c1.weight", np.zeros(3))], "p4cnn")
-    with refused("got dict under 'c1.weight'"):
+    with assert_refused("got dict under 'c1.weight'"):
         load_reference({"c1.weight": {"nested": 1}}, "p4cnn")
-    with refused("got ndarray under 'c1.weight'"):
+    with assert_refused("got ndarray under 'c1.weight'"):
         load_reference({"c1.weight": np.array([None])}, "p4cnn")
-    with refused("got ndarray under 3"):
+    with assert_refused("got ndarray under 3"):
         load_reference({3: np.zeros(3)}, "p4cnn")
 
 
@@ -197,7 +197,7 @@ NO_STATE_DICTS = {
 
 
 @pytest.mark.parametrize("case", NO_STATE_DICTS)
-def test_an_npz_of_anything_but_arrays_is_refused_in_one_line(tmp_path, case):
+def test_an_npz_of_anything_but_arrays_is_check_refused_in_one_line(tmp_path, case):
     path = tmp_path / "weights.npz"
     path.write_bytes(NO_STATE_DICTS[case])
     assert error_of(lambda: read_state(path)).startswith("weights.npz is not an .npz of plain arrays: ")

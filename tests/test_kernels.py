@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import oracles
 import pytest
-from helpers import assert_close, primitives, random, refused
+from helpers import assert_close, assert_refused, primitives, random
 from jax import lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
@@ -264,7 +264,7 @@ def test_unknown_implementation_is_refused_with_the_known_ones(kind):
     windows = (Window(2),) * 2
     f, w, _ = arrays_of(kind, (1, 4, 4, 1), 1, windows)
     own = {"dense": '"rows"', "depthwise": '"shifts"'}[kind]
-    with refused("implementation must be None", own, '"xla"', "'cudnn'"):
+    with assert_refused("implementation must be None", own, '"xla"', "'cudnn'"):
         KINDS[kind][0](f, w, windows, "cudnn")
 
 
@@ -273,11 +273,11 @@ def test_arrays_of_other_ranks_and_types_are_refused(kind):
     windows = (Window(2),) * 2
     function = KINDS[kind][0]
     f, w, _ = arrays_of(kind, (1, 4, 4, 1), 1, windows)
-    with refused("images and filter must have 4 and", str(f[0].shape)):
+    with assert_refused("images and filter must have 4 and", str(f[0].shape)):
         function(f[0], w, windows)
-    with refused("one floating dtype", "float64", "float32"):
+    with assert_refused("one floating dtype", "float64", "float32"):
         function(f, w.astype(jnp.float32), windows)
-    with refused("one floating dtype", "int32"):
+    with assert_refused("one floating dtype", "int32"):
         function(f.astype(jnp.int32), w.astype(jnp.int32), windows)
 
 

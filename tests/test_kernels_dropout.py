@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import random, refused
+from helpers import assert_refused, random
 
 from attgconv_jax.kernels import dropout
 
@@ -114,15 +114,15 @@ def test_nan_of_a_dropped_element_is_dropped():
 
 @pytest.mark.parametrize("rate", [-0.1, 1, 1.5, float("nan")])
 def test_bad_rate_is_refused(rate):
-    with refused("rate must be in [0, 1)", str(rate)):
+    with assert_refused("rate must be in [0, 1)", str(rate)):
         dropout(random(3, 3), jax.random.key(0), rate)
 
 
 def test_integers_are_refused():
-    with refused("f must be floating", "int32", "cast it"):
+    with assert_refused("f must be floating", "int32", "cast it"):
         dropout(jnp.ones([3, 3], jnp.int32), jax.random.key(0), 0.5)
 
 
 def test_too_many_elements_are_refused():
-    with refused("fewer than 2^32 elements", str((2**16, 2**16))):
+    with assert_refused("fewer than 2^32 elements", str((2**16, 2**16))):
         jax.eval_shape(lambda f: dropout(f, jax.random.key(0), 0.5), jax.ShapeDtypeStruct((2**16, 2**16), jnp.float32))

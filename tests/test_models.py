@@ -9,7 +9,7 @@ import networks
 import numpy as np
 import pytest
 from flax import nnx
-from helpers import assert_close, random, refused, relative_error
+from helpers import assert_close, assert_refused, random, relative_error
 
 from attgconv_jax import act, cyclic, dihedral, equivariance_error, trivial
 from attgconv_jax.interop import REFERENCE_NETWORKS, load_reference
@@ -106,7 +106,7 @@ def test_interpolated_groups_run_and_keep_right_angles_exact(group, attention):
 @pytest.mark.parametrize("shape", [(2, 32, 32, 1, 1), (2, 28, 27, 1, 1), (2, 28, 28, 4, 1), (28, 28, 1)])
 def test_an_image_of_another_size_is_refused(shape):
     network = networks.random_network(trivial(), features=2)
-    with refused("[..., 28, 28, 1, c]", str(shape)):
+    with assert_refused("[..., 28, 28, 1, c]", str(shape)):
         network(jnp.ones(shape))
 
 
@@ -126,7 +126,7 @@ def test_an_image_of_another_size_is_refused(shape):
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
 def test_bad_settings_are_refused_and_the_right_ones_named(settings, message):
-    with refused(message):
+    with assert_refused(message):
         nnx.eval_shape(lambda: RotMNISTNet(cyclic(4), **settings, rngs=nnx.Rngs(0)))
 
 
@@ -138,7 +138,7 @@ def test_attention_maps_are_those_of_the_seven_layers():
     assert [alpha.shape[1:4] for alpha in maps] == [(28, 28, 1), *[(n, n, 4) for n in (26, 12, 10, 8, 6, 4)]]
     assert all(bool(jnp.all((alpha > 0) & (alpha < 1))) for alpha in maps)
     assert_close(image - maps[0] * image, attended)
-    with refused("no attention"):
+    with assert_refused("no attention"):
         networks.random_network(trivial(), features=2).attention_maps(image)
 
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from helpers import assert_close, random, refused, relative_error
+from helpers import assert_close, assert_refused, random, relative_error
 from networks import with_random_arrays
 
 import attgconv_jax
@@ -117,7 +117,7 @@ def test_a_bias_is_added_to_every_channel():
 
 def test_a_sampling_grid_off_centre_is_refused_unless_asked_for():
     f = input_of(P4, size=8)
-    with refused("does not map the sampling grid to itself", "exact=False"):
+    with assert_refused("does not map the sampling grid to itself", "exact=False"):
         jax.eval_shape(float64(GroupConv, 3, 4, 3, P4, stride=2), f)
     allowed = float64(GroupConv, 3, 4, 3, P4, stride=2, exact=False)
     assert jax.eval_shape(allowed, f).shape == (2, 3, 3, 4, 4)
@@ -268,7 +268,7 @@ def test_pooling_modules_are_the_functions_and_commute_with_the_group(reduction,
 
 
 def test_spatial_pooling_off_centre_is_refused():
-    with refused("does not map the sampling grid to itself", "exact=False"):
+    with assert_refused("does not map the sampling grid to itself", "exact=False"):
         SpatialPool(P4)(random(2, 7, 7, 4, 3))
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 from flax import nnx
-from helpers import random, refused
+from helpers import assert_refused, random
 
 from attgconv_jax import cyclic
 from attgconv_jax.nn import AttentiveGroupConv, CoAttention, GroupConv, GroupPool, InputAttention, SpatialPool
@@ -79,5 +79,5 @@ ERRORS = {
 @pytest.mark.parametrize("case", ERRORS)
 def test_what_cannot_work_is_refused_by_saying_what_would(case):
     make, message = ERRORS[case]
-    with refused(message):
+    with assert_refused(message):
         make()

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import oracles
 import pytest
-from helpers import assert_close, check_reference_layer, maps_to_ours, maps_to_reference, random, refused
+from helpers import assert_close, assert_refused, check_reference_layer, maps_to_ours, maps_to_reference, random
 
 from attgconv_jax import cyclic, dihedral, max_pool, mean_pool, project_max, project_mean, trivial
 
@@ -139,7 +139,7 @@ def test_pooling_of_the_reference_is_reproduced_with_its_gradient(reference, fil
 
 
 def test_asymmetric_windows_are_refused_with_sizes_that_work():
-    with refused("7 pixels along x", "window 2, stride 2", "exact=False") as caught:
+    with assert_refused("7 pixels along x", "window 2, stride 2", "exact=False") as caught:
         max_pool(random(1, 7, 7, 4, 1), cyclic(4))
     advised = [int(n) for n in re.search(r"Sizes that work: ([\d, ]+);", str(caught.value))[1].split(", ")]
     assert advised
@@ -150,7 +150,7 @@ def test_asymmetric_windows_are_refused_with_sizes_that_work():
 def test_axis_that_no_element_reverses_may_be_asymmetric():
     f = random(1, 6, 7, 2, 1)
     assert max_pool(f, dihedral(1)).shape == (1, 3, 3, 2, 1)
-    with refused("7 pixels along x"):
+    with assert_refused("7 pixels along x"):
         max_pool(f.swapaxes(1, 2), dihedral(1))
     assert max_pool(random(1, 7, 7, 1, 1), trivial()).shape == (1, 3, 3, 1, 1)
 
@@ -172,19 +172,19 @@ def test_axis_that_no_element_reverses_may_be_asymmetric():
     ids=str,
 )
 def test_bad_settings_are_refused_with_good_ones(pool, settings, parts):
-    with refused(*parts):
+    with assert_refused(*parts):
         POOLS[pool][0](random(1, 6, 6, 4, 1), cyclic(4), **settings)
 
 
 @pytest.mark.parametrize("function", [project_max, project_mean, lambda f: max_pool(f, trivial())])
 def test_integers_are_refused(function):
-    with refused("f must be floating", "int32", "cast it"):
+    with assert_refused("f must be floating", "int32", "cast it"):
         function(jnp.ones([2, 4, 4, 1, 1], jnp.int32))
 
 
 @every_pool
 def test_feature_map_of_another_group_is_refused(pool):
-    with refused("f has 3 group elements", "cyclic(4) has 4", "an image has 1"):
+    with assert_refused("f has 3 group elements", "cyclic(4) has 4", "an image has 1"):
         POOLS[pool][0](random(1, 6, 6, 3, 1), cyclic(4))
 
 
@@ -194,5 +194,5 @@ def test_feature_map_of_another_group_is_refused(pool):
     [((6, 6, 4), ("[..., x, y, h, c]", "(6, 6, 4)", "length 1")), ((2, 6, 6, 4, 0), ("empty axis", "at least 1"))],
 )
 def test_what_is_no_feature_map_is_refused(function, shape, parts):
-    with refused(*parts):
+    with assert_refused(*parts):
         function(random(*shape), *([] if function in (project_max, project_mean) else [cyclic(4)]))
