@@ -20,7 +20,7 @@ from flax import nnx
 from attgconv_jax import filter_bank
 from experiments.config import ModelConfig, OptimizerConfig
 from experiments.runtime import describe_device, new_file, run
-from experiments.training import Trainer, make_network, make_optimizer
+from experiments.training import Trainer, make_optimizer
 
 NETWORKS = {
     "Z2": ModelConfig("z2", "none", 0.3),
@@ -93,9 +93,8 @@ def main(arguments: Arguments) -> None:
 
 def measure(config: ModelConfig, batch_size: int, steps: int, repeats: int) -> dict[str, float]:
     """Figures of one network: counts, seconds, milliseconds (medians) and megabytes."""
-    network = make_network(config, classes=10, seed=0)
-    trainer = Trainer(network, make_optimizer(OptimizerConfig(), steps * repeats), batch_size)
-    state = trainer.init(seed=0)
+    trainer = Trainer(config, 10, make_optimizer(OptimizerConfig(), steps * repeats), batch_size)
+    state = trainer.init((0,))
     generator = np.random.default_rng(0)
     images = jnp.asarray(generator.normal(size=(steps * batch_size, 28, 28, 1, 1)), jnp.float32)
     labels = jnp.asarray(generator.integers(0, 10, steps * batch_size), jnp.int32)
@@ -104,17 +103,17 @@ def measure(config: ModelConfig, batch_size: int, steps: int, repeats: int) -> d
     for _ in range(2):
         jax.clear_caches()
         started = time.perf_counter()
-        epoch = Trainer.epoch.lower(trainer, state, images, labels).compile()
+        train = Trainer.train.lower(trainer, state, images, labels, steps).compile()
         compile_times.append(time.perf_counter() - started)
-    memory = epoch.memory_analysis()
+    memory = train.memory_analysis()
 
     step_times = []
     for _ in range(repeats + 1):
         started = time.perf_counter()
-        state, _ = jax.block_until_ready(epoch(state, images, labels))
+        state = jax.block_until_ready(train(state, images, labels, steps))
         step_times.append((time.perf_counter() - started) / steps)
 
-    evaluated = trainer.network(state)
+    evaluated = trainer.network(state.params, state.rest, 0)
     graph, variables = nnx.split(evaluated)
     forward = jax.jit(lambda variables, images: nnx.merge(graph, variables, copy=True)(images))
     convolutions = [getattr(convolution, "conv", convolution) for convolution in evaluated.convolutions]

@@ -1,85 +1,73 @@
-"""Trains several networks the same way over several seeds: `python -m experiments.compare`.
+"""Compares runs side by side: `python -m experiments.compare WORKDIR WORKDIR ...`.
 
-Writes every run's figures to a JSON file and prints a table of mean and deviation, for example
-
-    python -m experiments.compare --networks z2:none p4:input --seeds 0 1 2 3 4
-
-which takes about eight minutes on two CPU cores. The figure is the test error after the last epoch; nothing is chosen
-on the test split.
+Prints a table of test errors under three protocols, mean and deviation over seeds, and draws the learning curves; runs
+that `experiments.evaluate` has seen are also drawn by angle.
 """
 
 import dataclasses
 import json
 import pathlib
-import statistics
-import time
+from typing import Annotated
 
-from experiments.config import Config, DataConfig, ModelConfig, OptimizerConfig
-from experiments.data import rotated_digits
-from experiments.runtime import describe_device, new_file, run, use_compilation_cache
-from experiments.train import train
+import tyro
+
+from experiments import figures
+from experiments.reports import table
+from experiments.runs import Run
+from experiments.runtime import run
 
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    """Compares networks trained the same way on rotated digits."""
+    """Compares complete runs, in a table and in pictures."""
 
-    networks: tuple[str, ...] = ("z2:none", "p4:none", "p4:input", "p4:co")
-    """Group and attention of each network."""
+    workdirs: tyro.conf.Positional[tuple[pathlib.Path, ...]]
+    """Of the runs."""
 
-    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
-    """Of initialisation, shuffling and dropout; the data set is the same for all."""
+    out: Annotated[pathlib.Path, tyro.conf.arg(metavar="DIR")] = pathlib.Path("runs/comparison")
+    """Folder for table and pictures."""
 
-    data: DataConfig = DataConfig()
-    optimizer: OptimizerConfig = OptimizerConfig()
-    dropout_rate: float = ModelConfig.dropout_rate
-    """Of all networks."""
-
-    out: pathlib.Path = pathlib.Path("experiments/results/rotated_digits.json")
-    """File for the figures; an existing one is replaced."""
+    def __post_init__(self):
+        if not self.workdirs:
+            raise ValueError("name one work directory or more, for example runs/digits runs/digits-z2")
+        if len(set(self.workdirs)) < len(self.workdirs):
+            raise ValueError(f"the work directories must differ, got {' '.join(map(str, self.workdirs))}")
 
 
 def main(arguments: Arguments) -> None:
-    """Trains all networks and writes the figures after every run."""
-    configs = [_config(arguments, name, seed) for name in arguments.networks for seed in arguments.seeds]
-    new_file(arguments.out)
-    use_compilation_cache()
-    dataset = rotated_digits(arguments.data.seed).standardised()
-    results = {"date": time.strftime("%Y-%m-%d"), "data": dataset.name, **describe_device(), "runs": []}
-    for config in configs:
-        _, report = train(config, dataset)
-        results["runs"].append({"config": dataclasses.asdict(config), **report})
-        arguments.out.write_text(json.dumps(results, indent=2) + "\n")
-    print(table(results))
+    """Prints the table, and draws."""
+    runs = {workdir: Run.open(workdir) for workdir in arguments.workdirs}
+    for workdir, this in runs.items():
+        if this.report is None:
+            raise ValueError(f"{workdir} is not complete: continue it with the command that began it")
+    names = _names(arguments.workdirs)
+    lines = table((names[workdir], this.report) for workdir, this in runs.items())
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    (arguments.out / "table.md").write_text(lines + "\n")
+    print(lines)
+    tests = {this.description["data"].get("test_sha256") for this in runs.values()}
+    if len(tests) > 1:
+        print("note: these runs were tested on different images")
+    figures.curves({names[workdir]: this.metrics() for workdir, this in runs.items()}).savefig(
+        arguments.out / "curves.png", dpi=150
+    )
+    print(f"picture: {arguments.out / 'curves.png'}")
+    evaluations = {workdir: workdir / "evaluation" / "evaluation.json" for workdir in runs}
+    missing = [workdir for workdir, file in evaluations.items() if not file.exists()]
+    if missing:
+        print(f"to compare them by angle as well, first: python -m experiments.evaluate {missing[0]}")
+        return
+    angles = {names[workdir]: json.loads(file.read_text())["angles"] for workdir, file in evaluations.items()}
+    figures.equivariance(angles).savefig(arguments.out / "equivariance.png", dpi=150)
+    print(f"picture: {arguments.out / 'equivariance.png'}")
 
 
-def table(results: dict) -> str:
-    """The figures as a Markdown table: a row a network."""
-    rows = {}
-    for report in results["runs"]:
-        model = report["config"]["model"]
-        rows.setdefault((model["group"], model["attention"]), []).append(report)
-    lines = [
-        "| group | attention | test error, mean ± deviation (%) | validation error (%) | equivariance error | seeds |",
-        "|---|---|---|---|---|---|",
-    ]
-    for (group, attention), runs in rows.items():
-        test, validation = ([run["error_percent"][split] for run in runs] for split in ("test", "validation"))
-        deviation = f" ± {statistics.stdev(test):.2f}" if len(test) > 1 else ""
-        worst = max(run["equivariance_error"] for run in runs)
-        lines.append(
-            f"| {group} | {attention} | {statistics.mean(test):.2f}{deviation} | {statistics.mean(validation):.2f} | "
-            f"{worst:.0e} | {len(runs)} |"
-        )
-    return "\n".join(lines)
-
-
-def _config(arguments, name, seed):
-    group, separator, attention = name.partition(":")
-    if not separator:
-        raise ValueError(f"a network is given as GROUP:ATTENTION, like p4:input, got {name!r}")
-    model = ModelConfig(group=group, attention=attention, dropout_rate=arguments.dropout_rate)
-    return Config(data=arguments.data, model=model, optimizer=arguments.optimizer, seed=seed)
+def _names(workdirs):
+    """The folders' names, or the whole paths where two are called the same."""
+    short = [workdir.resolve().name for workdir in workdirs]
+    return {
+        workdir: name if short.count(name) == 1 else str(workdir) for workdir, name in zip(workdirs, short, strict=True)
+    }
 
 
 def cli(arguments: list[str] | None = None) -> None:

@@ -1,12 +1,21 @@
 """What a run is made of: frozen dataclasses, which `tyro` turns into a command line."""
 
 import dataclasses
+import math
+import pathlib
 import re
-from typing import Literal, get_args
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, get_args
+
+import tyro
 
 from attgconv_jax import Group, cyclic, dihedral, trivial
+from experiments.data import DatasetName
 
 Attention = Literal["none", "input", "input_channel", "input_spatial", "co"]
+DType = Literal["float32", "bfloat16", "float64"]
+Schedule = Literal["constant", "cosine", "step"]
+SeedsMode = Literal["auto", "loop", "vmap"]
 
 
 def parse_group(name: str) -> Group:
@@ -25,19 +34,35 @@ def parse_group(name: str) -> Group:
     return make(int(match[2]))
 
 
+def _check(name, value, expected, good):
+    if not good or (isinstance(value, float) and not math.isfinite(value)):
+        raise ValueError(f"{name} must be {expected}, got {value}")
+
+
+def _check_choice(name, value, choices):
+    if value not in get_args(choices):
+        raise ValueError(f"{name} must be one of {', '.join(get_args(choices))}, got {value!r}")
+
+
 def _check_seed(name, seed):
-    if not 0 <= seed < 2**32:
-        raise ValueError(f"{name} must be in 0 to 2^32 - 1, got {seed}")
+    _check(name, seed, "in 0 to 2^32 - 1", 0 <= seed < 2**32)
 
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
-    """The embedded data set: real handwritten digits, rotated at random."""
+    """The images: `digits` are embedded, every other set is prepared once by `python -m experiments.data.prepare`."""
+
+    name: DatasetName = "digits"
+    """Which data set."""
+
+    directory: Annotated[pathlib.Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """Folder of prepared sets. Default: TFDS' own, $TFDS_DATA_DIR or ~/tensorflow_datasets."""
 
     seed: int = 0
-    """Decides the split and the angle of every digit."""
+    """Of digits: decides split and angles. Of mnist, fashion_mnist, kmnist: which training images validate."""
 
     def __post_init__(self):
+        _check_choice("data.name", self.name, DatasetName)
         _check_seed("data.seed", self.seed)
 
 
@@ -52,25 +77,52 @@ class ModelConfig:
     """On the input of every convolution."""
 
     dropout_rate: float = 0.1
-    """After every layer but the second and the last. The paper's 0.3 needs ten times the steps taken here."""
+    """After every layer but the second and the last. The paper has 0.3; the few steps of `digits` bear less."""
+
+    dtype: DType = "float32"
+    """To compute in. bfloat16 keeps parameters and statistics in float32; float64 has everything in float64."""
 
     def __post_init__(self):
         parse_group(self.group)
-        if self.attention not in get_args(Attention):
-            raise ValueError(f"model.attention must be one of {', '.join(get_args(Attention))}, got {self.attention!r}")
+        _check_choice("model.attention", self.attention, Attention)
+        _check_choice("model.dtype", self.dtype, DType)
         if not 0 <= self.dropout_rate < 1:
             raise ValueError(f"model.dropout_rate must be in [0, 1), got {self.dropout_rate}")
 
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerConfig:
-    """Adam, with the learning rate falling to zero along a cosine."""
+    """How parameters are updated."""
+
+    name: Literal["adam", "sgd"] = "adam"
+    """adam, or sgd with momentum."""
 
     learning_rate: float = 2e-3
-    """Of the first step."""
+    """Of the first step after the warm-up."""
+
+    schedule: Schedule = "cosine"
+    """constant; cosine, to zero at the end; step, times `decay` after every epoch in `milestones`."""
+
+    milestones: tuple[int, ...] = ()
+    """Epochs after which the step schedule lowers the learning rate."""
+
+    decay: float = 0.1
+    """Factor of the step schedule."""
+
+    warmup_epochs: float = 0.0
+    """The learning rate first rises from zero, linearly."""
+
+    momentum: float = 0.9
+    """Of sgd."""
 
     l2: float = 1e-4
-    """Weight of the squared parameters; its gradient is added to that of the loss, as in the paper."""
+    """Its product with the parameters is added to the gradient, before Adam rescales it: the papers' L2."""
+
+    weight_decay: float = 0.0
+    """Decoupled: its product with learning rate and parameters is taken from the parameters (AdamW)."""
+
+    clip_norm: float | None = None
+    """Gradients of the loss with a larger global norm are scaled down to it."""
 
     epochs: int = 60
     """Passes over the training split."""
@@ -79,24 +131,88 @@ class OptimizerConfig:
     """Images a step. What does not fill the last batch of an epoch waits for the next epoch's shuffle."""
 
     def __post_init__(self):
+        _check_choice("optimizer.name", self.name, Literal["adam", "sgd"])
+        _check_choice("optimizer.schedule", self.schedule, Schedule)
         for name in ("epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"optimizer.{name} must be at least 1, got {getattr(self, name)}")
-        if not self.learning_rate > 0:
-            raise ValueError(f"optimizer.learning_rate must be positive, got {self.learning_rate}")
-        if not self.l2 >= 0:
-            raise ValueError(f"optimizer.l2 must not be negative, got {self.l2}")
+            _check(f"optimizer.{name}", getattr(self, name), "at least 1", getattr(self, name) >= 1)
+        for name in ("learning_rate", "decay"):
+            _check(f"optimizer.{name}", getattr(self, name), "positive", getattr(self, name) > 0)
+        for name in ("l2", "weight_decay", "warmup_epochs"):
+            _check(f"optimizer.{name}", getattr(self, name), "not negative", getattr(self, name) >= 0)
+        _check("optimizer.momentum", self.momentum, "in [0, 1)", 0 <= self.momentum < 1)
+        if self.clip_norm is not None:
+            _check("optimizer.clip_norm", self.clip_norm, "positive", self.clip_norm > 0)
+        rising = list(self.milestones) == sorted(set(self.milestones))
+        inside = all(0 < epoch < self.epochs for epoch in self.milestones)
+        _check("optimizer.milestones", self.milestones, f"rising epochs before {self.epochs}", rising and inside)
+        if self.milestones and self.schedule != "step":
+            raise ValueError(f"optimizer.milestones need optimizer.schedule step, got {self.schedule}")
+        if self.schedule == "step" and not self.milestones:
+            raise ValueError("optimizer.schedule step needs optimizer.milestones, for example 40 60 80")
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(
+                f"optimizer.warmup_epochs must be less than the {self.epochs} epochs, got {self.warmup_epochs}"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """One training run."""
+    """One training run: one network, over one or several seeds."""
 
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
-    seed: int = 0
-    """Decides initialisation, shuffling and dropout."""
+
+    seeds: tuple[int, ...] = (0,)
+    """A network a seed, trained side by side: each decides initialisation, shuffling and dropout."""
+
+    seeds_mode: SeedsMode = "auto"
+    """vmap computes all seeds in one batched program, loop one after the other; auto: loop on CPU, else vmap."""
+
+    test_every: int = 5
+    """Epochs between measurements of the test error, for the record: it decides nothing."""
 
     def __post_init__(self):
-        _check_seed("seed", self.seed)
+        _check("seeds", self.seeds, "one or more different numbers", 0 < len(self.seeds) == len(set(self.seeds)))
+        for seed in self.seeds:
+            _check_seed("seeds", seed)
+        _check_choice("seeds_mode", self.seeds_mode, SeedsMode)
+        _check("test_every", self.test_every, "at least 1", self.test_every >= 1)
+
+
+def identity(config: Config) -> dict[str, Any]:
+    """The fields that decide a run's numbers, by dotted name, as JSON holds them: all but where the data lie."""
+    fields = _flatten(dataclasses.asdict(config))
+    del fields["data.directory"]
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
+
+
+def from_identity(fields: Mapping[str, Any], directory: pathlib.Path | None = None) -> Config:
+    """The configuration that `identity` described, with its data in `directory`.
+
+    Raises:
+      ValueError: a field is missing, unknown or wrong; the message names it.
+    """
+    config = Config()
+    expected = identity(config).keys()
+    if fields.keys() != expected:
+        raise ValueError(
+            f"a configuration has the fields {', '.join(expected)}; missing: "
+            f"{', '.join(expected - fields.keys()) or 'none'}; unknown: {', '.join(fields.keys() - expected) or 'none'}"
+        )
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
+    parts = {
+        part: type(getattr(config, part))(
+            **{name.split(".")[1]: value for name, value in values.items() if name.startswith(f"{part}.")},
+            **({"directory": directory} if part == "data" else {}),
+        )
+        for part in ("data", "model", "optimizer")
+    }
+    return Config(**parts, **{name: value for name, value in values.items() if "." not in name})
+
+
+def _flatten(fields, prefix=""):
+    flat = {}
+    for name, value in fields.items():
+        flat |= _flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return flat

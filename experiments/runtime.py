@@ -20,6 +20,7 @@ def use_compilation_cache() -> None:
     if jax.config.jax_compilation_cache_dir is None:
         home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
         jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(home) / "attgconv_jax" / "xla"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
 def describe_device() -> dict[str, str]:
@@ -35,24 +36,22 @@ def describe_device() -> dict[str, str]:
     }
 
 
-def run(main: Callable[[Any], None], arguments: type, command: list[str] | None, prog: str) -> None:
+def run(main: Callable[[Any], None], arguments: Any, command: list[str] | None, prog: str) -> None:
     """Parses a command line and runs it; what the user got wrong is one line on stderr and exit code 2.
 
     Args:
       main: takes the parsed arguments.
-      arguments: the dataclass to parse.
+      arguments: the dataclass to parse, or a choice of several as subcommands.
       command: the words of the command line; None: those of this process.
       prog: the command's name.
     """
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
-            parsed = tyro.cli(arguments, args=command, prog=prog)
+            parsed = tyro.cli(arguments, args=command, prog=prog, config=(tyro.conf.AvoidSubcommands,))
     except SystemExit as stop:
         if stop.code:
-            # tyro draws a box around what it says.
-            words = re.sub(r"[^\x20-\x7e]|-{3,}", " ", said.getvalue()).split()
-            print(f"error: {' '.join(words)}", file=sys.stderr)
+            print(f"error: {_plain(said.getvalue())}", file=sys.stderr)
         raise
     except (ValueError, OverflowError) as error:
         _fail(error)
@@ -60,6 +59,13 @@ def run(main: Callable[[Any], None], arguments: type, command: list[str] | None,
         main(parsed)
     except (ValueError, OSError, FloatingPointError) as error:
         _fail(error)
+
+
+def _plain(said):
+    """What tyro says, without the box around it and the name of the parser that found it."""
+    lines = [line.strip("│ ") for line in said.splitlines() if not line.startswith(("╭", "╰"))]
+    words = " ".join(re.sub(r"[^\x20-\x7e]|-{3,}", " ", " ".join(lines)).split())
+    return re.sub(r"^Error parsing [^:]*: ", "", words)
 
 
 def new_file(path: pathlib.Path) -> pathlib.Path:

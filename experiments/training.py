@@ -1,17 +1,21 @@
-"""The training step, as one pure compiled function, and the error of a network on a split."""
+"""Training as pure compiled functions: many steps a call, several seeds side by side, and the error on a split."""
 
 import functools
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
+from jax import lax
 
 from attgconv_jax.models import RotMNISTNet
 from experiments.config import ModelConfig, OptimizerConfig, parse_group
-from experiments.data import Split
+
+EVALUATION_BATCH = 250
+# A stream of its own: Flax counts its streams up from 0 and never gets here.
+_SHUFFLING = 2**32 - 1
 
 
 class TrainState(NamedTuple):
@@ -19,75 +23,183 @@ class TrainState(NamedTuple):
 
     params: Any
     rest: Any
+    """The network's other variables: running statistics, and the keys and counts of dropout."""
     opt_state: Any
     key: jax.Array
+    """Of the shuffling; never changes."""
+    step: jax.Array
+    """Steps taken, which is the position in the data as well."""
+    loss: jax.Array
+    """Sum of this epoch's losses."""
+    wrong: jax.Array
+    """Images of this epoch misclassified, in training mode."""
+    first_bad_step: jax.Array
+    """The first step whose loss was not finite, from 1; 0: there was none."""
 
 
 def make_network(config: ModelConfig, classes: int, seed: int) -> RotMNISTNet:
     """The network of a configuration, freshly initialised."""
-    attention = None if config.attention == "none" else config.attention
-    group = parse_group(config.group)
-    return RotMNISTNet(group, attention, classes=classes, dropout_rate=config.dropout_rate, rngs=nnx.Rngs(seed))
+    return RotMNISTNet(
+        parse_group(config.group),
+        None if config.attention == "none" else config.attention,
+        classes=classes,
+        dropout_rate=config.dropout_rate,
+        dtype=None if config.dtype == "float32" else jnp.dtype(config.dtype),
+        param_dtype=jnp.dtype("float64" if config.dtype == "float64" else "float32"),
+        rngs=nnx.Rngs(jax.random.key(seed)),
+    )
 
 
-def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
-    """Adam on the gradient of loss and L2, with a cosine schedule over `steps`."""
-    schedule = optax.cosine_decay_schedule(config.learning_rate, steps)
-    return optax.chain(optax.add_decayed_weights(config.l2), optax.adam(schedule))
+def make_optimizer(config: OptimizerConfig, steps_per_epoch: int) -> optax.GradientTransformation:
+    """Clipping, L2 added to the gradient, Adam or momentum, decoupled weight decay, learning rate: in this order."""
+    rule = optax.scale_by_adam() if config.name == "adam" else optax.trace(config.momentum)
+    return optax.chain(
+        optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity(),
+        optax.add_decayed_weights(config.l2),
+        rule,
+        optax.add_decayed_weights(config.weight_decay),
+        optax.scale_by_learning_rate(make_schedule(config, steps_per_epoch)),
+    )
+
+
+def make_schedule(config: OptimizerConfig, steps_per_epoch: int) -> optax.Schedule:
+    """The learning rate of every step, counted from 0."""
+    warmup = round(config.warmup_epochs * steps_per_epoch)
+    rate = config.learning_rate
+    if config.schedule == "cosine":
+        after = optax.cosine_decay_schedule(rate, config.epochs * steps_per_epoch - warmup)
+    else:
+        drops = {epoch * steps_per_epoch - warmup: config.decay for epoch in config.milestones}
+        after = optax.piecewise_constant_schedule(rate, drops)
+    if warmup == 0:
+        return after
+    return optax.join_schedules([optax.linear_schedule(0.0, rate, warmup), after], [warmup])
 
 
 class Trainer:
-    """Trains networks of one description: `state = trainer.init(...)`, then one compiled call an epoch.
+    """Trains networks of one description, a network a seed.
+
+    `state = trainer.init(seeds)`, then `state = trainer.train(state, images, labels, count)` for as many steps as one
+    compiled call shall take. How the steps are cut into calls changes nothing. Every array of a state has a leading
+    axis of seeds.
 
     Args:
-      network: gives the description; its parameters are the first state's.
+      config: of the networks.
+      classes: number of logits.
       optimizer: of the parameters.
       batch_size: images a step.
+      seeds_mode: "vmap" or "loop" over the seeds; same numbers up to rounding.
     """
 
-    def __init__(self, network: RotMNISTNet, optimizer: optax.GradientTransformation, batch_size: int):
-        network.train()
-        self.graph, params, rest = nnx.split(network, nnx.Param, ...)
-        self.first = (params, rest)
+    def __init__(
+        self,
+        config: ModelConfig,
+        classes: int,
+        optimizer: optax.GradientTransformation,
+        batch_size: int,
+        seeds_mode: Literal["vmap", "loop"] = "loop",
+    ):
+        self._make = functools.partial(make_network, config, classes)
         self.optimizer = optimizer
         self.batch_size = batch_size
-
-    def init(self, seed: int) -> TrainState:
-        """The first state; `seed` decides the order of the images."""
-        params, rest = jax.tree.map(jnp.copy, self.first)
-        return TrainState(params, rest, self.optimizer.init(params), jax.random.key(seed))
-
-    def network(self, state: TrainState) -> RotMNISTNet:
-        """The network of a state, in evaluation mode."""
-        network = nnx.merge(self.graph, state.params, state.rest, copy=True)
+        self._over_seeds = {"vmap": jax.vmap, "loop": lambda function: functools.partial(lax.map, function)}[seeds_mode]
+        network = nnx.eval_shape(lambda: self._make(0))
+        network.train()
+        self.graph = nnx.split(network, nnx.Param, ...)[0]
         network.eval()
-        return network
+        self.evaluation_graph = nnx.split(network, nnx.Param, ...)[0]
+
+    def init(self, seeds: tuple[int, ...]) -> TrainState:
+        """The first state, whose seeds lie along the leading axis."""
+        states = [self._init(jnp.uint32(seed)) for seed in seeds]
+        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def _init(self, seed):
+        network = self._make(seed)
+        network.train()
+        _, params, rest = nnx.split(network, nnx.Param, ...)
+        key = jax.random.fold_in(jax.random.key(seed), _SHUFFLING)
+        zero = jnp.zeros([], jnp.int32)
+        return TrainState(params, rest, self.optimizer.init(params), key, zero, jnp.zeros([]), zero, zero)
+
+    def network(self, params: Any, rest: Any, index: int) -> RotMNISTNet:
+        """The network of one seed, by its place among them, in evaluation mode."""
+        return nnx.merge(self.evaluation_graph, *jax.tree.map(lambda leaf: leaf[index], (params, rest)), copy=True)
 
     def loss(self, params, rest, images, labels):
-        """Mean cross-entropy in training mode, and what the network's other variables become."""
+        """Mean cross-entropy in training mode of one network; what its other variables become, and its errors."""
         network = nnx.merge(self.graph, params, rest, copy=True)
         logits = network(images)
+        logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
         loss = jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, labels))
-        return loss, nnx.split(network, nnx.Param, ...)[2]
+        wrong = jnp.sum(jnp.argmax(logits, axis=-1) != labels, dtype=jnp.int32)
+        return loss, (nnx.split(network, nnx.Param, ...)[2], wrong)
 
-    def step(self, state: TrainState, images: jax.Array, labels: jax.Array) -> tuple[TrainState, jax.Array]:
-        """One step of the optimiser on one batch."""
+    def step(self, state: TrainState, images: jax.Array, labels: jax.Array) -> TrainState:
+        """One step of the optimiser of one network on one batch."""
         gradient = jax.value_and_grad(self.loss, has_aux=True)
-        (loss, rest), grads = gradient(state.params, state.rest, images, labels)
+        (loss, (rest, wrong)), grads = gradient(state.params, state.rest, images, labels)
         updates, opt_state = self.optimizer.update(grads, state.opt_state, state.params)
-        return TrainState(optax.apply_updates(state.params, updates), rest, opt_state, state.key), loss
+        good = jnp.isfinite(loss) | (state.first_bad_step > 0)
+        return TrainState(
+            optax.apply_updates(state.params, updates),
+            rest,
+            opt_state,
+            state.key,
+            state.step + 1,
+            state.loss + loss.astype(state.loss.dtype),
+            state.wrong + wrong,
+            jnp.where(good, state.first_bad_step, state.step + 1),
+        )
 
     @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
-    def epoch(self, state: TrainState, images: jax.Array, labels: jax.Array) -> tuple[TrainState, jax.Array]:
-        """One pass over shuffled data on the device; returns the state and every step's loss."""
-        key, shuffle = jax.random.split(state.key)
-        steps = len(labels) // self.batch_size
-        order = jax.random.permutation(shuffle, len(labels))[: steps * self.batch_size]
+    def train(self, state: TrainState, images: jax.Array, labels: jax.Array, count: int) -> TrainState:
+        """`count` steps of every network, all within one epoch, whose order of images depends on seed and epoch.
 
-        def step(state, batch):
-            return self.step(state, images[batch], labels[batch])
+        Args:
+          state: is used up.
+          images: `[image, x, y, 1, c]`, all of the training split.
+          labels: `[image]`.
+          count: at most the steps left in this epoch.
+        """
+        steps_per_epoch = len(labels) // self.batch_size
 
-        return jax.lax.scan(step, state._replace(key=key), order.reshape(steps, self.batch_size))
+        def train_one(state):
+            epoch, position = state.step // steps_per_epoch, state.step % steps_per_epoch
+            order = jax.random.permutation(jax.random.fold_in(state.key, epoch), len(labels))
+            begins = position == 0
+            state = state._replace(loss=jnp.where(begins, 0, state.loss), wrong=jnp.where(begins, 0, state.wrong))
+
+            def step(i, state):
+                batch = lax.dynamic_slice(order, [(position + i) * self.batch_size], [self.batch_size])
+                return self.step(state, images[batch], labels[batch])
+
+            return lax.fori_loop(0, count, step, state)
+
+        return self._over_seeds(train_one)(state)
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def count_errors(self, params: Any, rest: Any, images: jax.Array, labels: jax.Array) -> jax.Array:
+        """How many images each seed's network gets wrong in evaluation mode: `[seed]`."""
+        batches = _batches(images), _batches(labels, filling=-1)
+
+        def count(variables):
+            def count_batch(batch):
+                images, labels = batch
+                logits = nnx.merge(self.evaluation_graph, *variables, copy=True)(images)
+                return jnp.sum((jnp.argmax(logits, axis=-1) != labels) & (labels >= 0), dtype=jnp.int32)
+
+            return jnp.sum(lax.map(count_batch, batches), dtype=jnp.int32)
+
+        return self._over_seeds(count)((params, rest))
+
+
+def _batches(array, filling=0):
+    """`[batches, EVALUATION_BATCH, ...]`, filled up at the end."""
+    missing = -len(array) % EVALUATION_BATCH
+    padded = jnp.pad(array, [(0, missing)] + [(0, 0)] * (array.ndim - 1), constant_values=filling)
+    return padded.reshape(-1, EVALUATION_BATCH, *array.shape[1:])
 
 
 @nnx.jit
@@ -95,17 +207,12 @@ def _logits(network, images):
     return network(images)
 
 
-def predict(network: RotMNISTNet, images: np.ndarray, batch_size: int = 250) -> np.ndarray:
+def predict(network: RotMNISTNet, images: np.ndarray) -> np.ndarray:
     """Logits `[image, classes]` of a network in evaluation mode, a batch at a time."""
     logits = []
-    for start in range(0, len(images), batch_size):
-        batch = images[start : start + batch_size]
+    for start in range(0, len(images), EVALUATION_BATCH):
+        batch = images[start : start + EVALUATION_BATCH]
         # One shape compiles once: the last batch is filled up and the filling dropped.
-        filled = np.concatenate([batch, np.zeros((batch_size - len(batch), *batch.shape[1:]), batch.dtype)])
+        filled = np.concatenate([batch, np.zeros((EVALUATION_BATCH - len(batch), *batch.shape[1:]), batch.dtype)])
         logits.append(np.asarray(_logits(network, filled))[: len(batch)])
     return np.concatenate(logits)
-
-
-def error_rate(network: RotMNISTNet, split: Split) -> float:
-    """The share of images that a network in evaluation mode gets wrong, in [0, 1]."""
-    return float(np.mean(np.argmax(predict(network, split.images), axis=1) != split.labels))

@@ -1,6 +1,8 @@
 """Images and labels in three splits, checked before they reach a compiled step."""
 
 import dataclasses
+import hashlib
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -21,6 +23,8 @@ class Split:
 class Dataset:
     """A training, a validation and a test split.
 
+    `provenance` says how it came to be (see `describe`), of the images before standardisation.
+
     Raises:
       ValueError: an image is not finite, a label is no class, or shapes do not fit; the message names the split.
     """
@@ -30,6 +34,7 @@ class Dataset:
     train: Split
     validation: Split
     test: Split
+    provenance: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
         for name, split in self.splits().items():
@@ -49,6 +54,32 @@ class Dataset:
             for name, split in self.splits().items()
         }
         return dataclasses.replace(self, **splits)
+
+
+def describe(name: str, version: str, seed: str, splits: Mapping[str, Split]) -> dict[str, str]:
+    """How a set came to be, in words that can be compared and saved.
+
+    Args:
+      name: of the set.
+      version: of its definition.
+      seed: behind its splits.
+      splits: by name, before standardisation.
+
+    Returns:
+      `set`, `version` and `seed`; for each split its number of images and its fingerprint, `SPLIT_sha256`.
+    """
+    figures = {"set": name, "version": version, "seed": seed}
+    for split_name in ("train", "validation", "test"):
+        split = splits[split_name]
+        figures |= {f"{split_name}_images": str(len(split)), f"{split_name}_sha256": fingerprint(split)}
+    return figures
+
+
+def fingerprint(split: Split) -> str:
+    """SHA-256 of the pixels (float32) followed by the labels (int32), both little-endian and in the split's order."""
+    digest = hashlib.sha256(np.ascontiguousarray(split.images, "<f4"))
+    digest.update(np.ascontiguousarray(split.labels, "<i4"))
+    return digest.hexdigest()
 
 
 def _check(name, split, classes):

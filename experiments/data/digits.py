@@ -1,10 +1,10 @@
 """The embedded data set: real handwriting, which needs no network and no TensorFlow."""
 
 import numpy as np
-from scipy import ndimage
 from sklearn.datasets import load_digits
 
-from experiments.data.dataset import Dataset, Split
+from experiments.data.dataset import Dataset, Split, describe
+from experiments.data.rotation import turned
 
 SIZE = 28
 DIGIT_SIZE = 20
@@ -28,24 +28,12 @@ def rotated_digits(seed: int = 0) -> Dataset:
     generator = np.random.default_rng(seed)
     order = generator.permutation(len(digits.images))
     angles = generator.uniform(0, 2 * np.pi, len(order))
-    images = np.stack([_place(digits.images[i] / 16, angle) for i, angle in zip(order, angles, strict=True)])
-    images = images[:, :, :, None, None].astype(np.float32)
+    images = np.stack([turned(digits.images[i] / 16, a, SIZE, DIGIT_SIZE) for i, a in zip(order, angles, strict=True)])
+    images = np.clip(images, 0, 1)[:, :, :, None, None].astype(np.float32)
     labels = digits.target[order].astype(np.int32)
     splits, start = {}, 0
     for name, length in SPLITS.items():
         splits[name] = Split(images[start : start + length], labels[start : start + length])
         start += length
-    return Dataset(name=f"rotated digits (seed {seed})", classes=10, **splits)
-
-
-def _place(digit, angle):
-    """The digit turned counter-clockwise by `angle` radians and enlarged, on a grid of 28x28 pixels."""
-    cos, sin = np.cos(angle), np.sin(angle)
-    turn_back = np.array([[cos, sin], [-sin, cos]])
-    scale = len(digit) / DIGIT_SIZE
-    centre = (len(digit) - 1) / 2
-    offset = centre - scale * turn_back @ np.full(2, (SIZE - 1) / 2)
-    placed = ndimage.affine_transform(
-        digit, scale * turn_back, offset, output_shape=(SIZE, SIZE), order=3, mode="grid-constant"
-    )
-    return np.clip(placed, 0, 1)
+    provenance = describe("digits", "1.0.0", str(seed), splits)
+    return Dataset(name=f"rotated digits (seed {seed})", classes=10, provenance=provenance, **splits)

@@ -1,0 +1,148 @@
+"""Sets that TFDS has prepared, read without TensorFlow."""
+
+import contextlib
+import logging
+import os
+import pathlib
+import shlex
+from collections.abc import Iterator
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from experiments.data.dataset import Dataset, Split, describe
+from experiments.data.regenerated import SEED
+
+PreparedName = Literal["rot_mnist/regenerated", "rot_mnist/original", "mnist", "fashion_mnist", "kmnist"]
+PREPARED_NAMES: tuple[str, ...] = get_args(PreparedName)
+FORMAT = "array_record"
+HELD_OUT = 5000
+CHUNK = 1000
+
+
+def prepared(name: str, directory: str | os.PathLike | None = None, seed: int = 0) -> Dataset:
+    """A set as `python -m experiments.data.prepare` has left it.
+
+    Sets without a validation split get one: 5,000 of their training images, by a seeded permutation.
+
+    Args:
+      name: one of `PREPARED_NAMES`.
+      directory: TFDS' folder of prepared sets; None: see `data_directory`.
+      seed: of the validation split, where the set has none of its own; elsewhere of no effect.
+
+    Returns:
+      The data set, pixels in [0, 1], not standardised.
+
+    Raises:
+      ValueError: the name is unknown, or the set is not prepared, in a format which only TensorFlow reads, or damaged.
+    """
+    directory = data_directory(directory)
+    builder = open_builder(name, directory)
+    if not is_prepared(builder):
+        raise ValueError(f"{name} is not prepared in {directory}; prepare it with: {command(name, directory)}")
+    try:
+        splits = {split: _read(builder, split) for split in builder.info.splits}
+    # So array_record reports a file which is missing, cut short or damaged.
+    except RuntimeError as error:
+        raise ValueError(
+            f"{name} cannot be read ({error}); delete {builder.data_path} and run: {command(name, directory)}"
+        ) from error
+    if "validation" in splits:
+        seed = SEED if name == "rot_mnist/regenerated" else "none"
+    else:
+        splits |= _hold_out(splits["train"], seed)
+    provenance = describe(name, str(builder.version), str(seed), splits)
+    return Dataset(name=name, classes=10, provenance=provenance, **splits)
+
+
+def data_directory(directory: str | os.PathLike | None) -> pathlib.Path:
+    """The folder of prepared sets: the one given, else `$TFDS_DATA_DIR`, else `~/tensorflow_datasets`."""
+    return pathlib.Path(directory or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+
+
+def open_builder(name: str, directory: pathlib.Path, file_format: str | None = None) -> Any:
+    """TFDS' builder of a set, whether the set is prepared or not.
+
+    Args:
+      name: one of `PREPARED_NAMES`.
+      directory: TFDS' folder of prepared sets.
+      file_format: in which to prepare; None: the one in which the set is.
+
+    Returns:
+      The `tfds.core.DatasetBuilder`.
+
+    Raises:
+      ValueError: the name is unknown.
+    """
+    if name not in PREPARED_NAMES:
+        raise ValueError(f"name must be one of {', '.join(PREPARED_NAMES)}, got {name!r}")
+    # It takes nearly a second to import, and the embedded data set does without.
+    import tensorflow_datasets as tfds  # noqa: PLC0415
+
+    base, _, config = name.partition("/")
+    if base == "rot_mnist":
+        from experiments.data.rot_mnist import RotMnist  # noqa: PLC0415
+
+        return RotMnist(config=config, data_dir=directory, file_format=file_format)
+    return tfds.builder(name, data_dir=directory, file_format=file_format)
+
+
+def is_prepared(builder: Any) -> bool:
+    """Whether the set is there, to be read without TensorFlow.
+
+    Raises:
+      ValueError: it is there, but only in a format which needs TensorFlow.
+    """
+    if not builder.data_path.exists():
+        return False
+    formats = sorted(found.value for found in builder.info.available_file_formats())
+    if FORMAT not in formats:
+        name, _, _ = builder.info.full_name.rpartition("/")
+        raise ValueError(
+            f"{builder.data_path} must hold {name} as {FORMAT} to be read without TensorFlow, but holds it as "
+            f"{', '.join(formats)}; move that folder away or choose another directory, then run: "
+            f"{command(name, builder.data_dir_root)}"
+        )
+    return True
+
+
+def command(name: str, directory: str | os.PathLike) -> str:
+    """The command that prepares the set."""
+    return f"python -m experiments.data.prepare {name} --directory {shlex.quote(str(directory))}"
+
+
+def _read(builder, split):
+    with _quiet():
+        source = builder.as_data_source(split)
+        chunks = [_chunk(source, start) for start in range(0, len(source), CHUNK)]
+    images, labels = (np.concatenate(parts) for parts in zip(*chunks, strict=True))
+    if images.dtype == np.uint8:
+        images = images.astype(np.float32) / np.float32(255)
+    return Split(images[:, :, :, None, :], labels)
+
+
+def _chunk(source, start):
+    # One call for many records: the record file's blocks are read in parallel and once.
+    examples = source.__getitems__(list(range(start, min(start + CHUNK, len(source)))))
+    return (
+        np.stack([example["image"] for example in examples]),
+        np.array([example["label"] for example in examples], np.int32),
+    )
+
+
+def _hold_out(train, seed):
+    order = np.random.default_rng(seed).permutation(len(train))
+    parts = {"validation": order[:HELD_OUT], "train": order[HELD_OUT:]}
+    return {name: Split(train.images[part], train.labels[part]) for name, part in parts.items()}
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Holds back TFDS' advice to install OpenCV, which helps larger images than these."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,69 @@
+"""How the regenerated rotated MNIST chooses and turns its images; NumPy and SciPy only."""
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping
+
+import numpy as np
+
+from experiments.data.rotation import turned
+
+SEED = 2007
+SIZES = {"train": 10_000, "validation": 2_000, "test": 50_000}
+
+
+@dataclasses.dataclass(frozen=True)
+class Turns:
+    """Which images a split takes, `[image]` (int64), and the angle of each in radians, `[image]` (float32)."""
+
+    indices: np.ndarray
+    angles: np.ndarray
+
+
+def choose_turns(
+    images: np.ndarray, labels: np.ndarray, sizes: Mapping[str, int] = SIZES, seed: int = SEED
+) -> dict[str, Turns]:
+    """Disjoint random splits, and an angle uniform over the full circle for each of their images.
+
+    The images are first put in the order of SHA-256 of their pixels and label, so that neither depends on the order
+    in which they come.
+
+    Args:
+      images: `[image, row, column]`, uint8.
+      labels: `[image]`, integers in 0 to 255.
+      sizes: images a split, in the order in which the splits take theirs.
+      seed: of the one generator, which draws the permutation first, then the angles.
+
+    Returns:
+      The choice of each split, by name.
+
+    Raises:
+      ValueError: the images are not uint8, the labels do not fit, or there are too few images.
+
+    Source: our own; sizes and angles after Larochelle et al. 2007.
+    """
+    if images.dtype != np.uint8 or labels.shape != images.shape[:1]:
+        raise ValueError(
+            f"images must be uint8 with one label an image, got {images.dtype} of shape {images.shape} and labels of "
+            f"shape {labels.shape}"
+        )
+    if sum(sizes.values()) > len(images):
+        raise ValueError(f"sizes must sum to at most the {len(images)} images, got {sum(sizes.values())}")
+    hashes = [
+        hashlib.sha256(image.tobytes() + bytes([label])).digest() for image, label in zip(images, labels, strict=True)
+    ]
+    by_content = np.array(sorted(range(len(images)), key=hashes.__getitem__))
+    generator = np.random.default_rng(seed)
+    order = by_content[generator.permutation(len(images))]
+    angles = generator.uniform(0, 2 * np.pi, len(images)).astype(np.float32)
+    turns, start = {}, 0
+    for name, size in sizes.items():
+        turns[name] = Turns(order[start : start + size], angles[start : start + size])
+        start += size
+    return turns
+
+
+def turned_pixels(image: np.ndarray, angle: float) -> np.ndarray:
+    """The uint8 image turned by `angle` radians (see `turned`), clipped to 0 to 255 and rounded to the nearest."""
+    placed = turned(image.astype(np.float64), float(angle), grid=len(image), side=len(image))
+    return np.rint(np.clip(placed, 0, 255)).astype(np.uint8)

@@ -1,0 +1,167 @@
+"""Evaluates a run, or a network on the disk: `python -m experiments.evaluate PATH`.
+
+PATH is the work directory of `experiments.train`, also of a run that is not complete yet, or a network that
+`attgconv_jax.models.save_network` or `python -m attgconv_jax.interop` wrote; a network is given its data by `--data`.
+Prints the error on every split under three protocols, the equivariance error over the network's group, and what
+turning the images by any angle does; writes the same with a confusion table and pictures to a folder.
+"""
+
+import dataclasses
+import pathlib
+from typing import Annotated, Any
+
+import jax
+import numpy as np
+import tyro
+
+from attgconv_jax.models import RotMNISTNet, load_network
+from experiments import figures
+from experiments.data import Dataset, DatasetName, load
+from experiments.loop import Spent, last_state, make_trainer
+from experiments.measures import by_angle, by_element, confusion
+from experiments.reports import PROTOCOLS, draw_attention, mean_and_deviation, report_of
+from experiments.runs import Run, write_json
+from experiments.runtime import describe_device, run, use_compilation_cache
+from experiments.training import predict
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """Evaluates a run or a network, in figures and in pictures."""
+
+    path: tyro.conf.Positional[pathlib.Path]
+    """Work directory of a run, or folder of a network."""
+
+    data: DatasetName | None = None
+    """Other data than the run's; a network without a run needs to be told. Standardised by their own training split."""
+
+    directory: Annotated[pathlib.Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """Folder of prepared sets. Default: TFDS' own."""
+
+    seed: int | None = None
+    """Whose network is drawn, the one best on validation. Default: the run's first."""
+
+    images: tuple[int, ...] = (0, 1, 2)
+    """Test images whose attention maps are drawn."""
+
+    layer: int = 0
+    """Whose attention maps are drawn, 0 to 6."""
+
+    angle_step: float = 15.0
+    """Between the angles at which images are turned, in degrees; 360 must be a multiple."""
+
+    angle_images: int = 1000
+    """How many test images are turned."""
+
+    out: Annotated[pathlib.Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """Folder for evaluation.json and the pictures. Default: `evaluation` inside PATH."""
+
+    def __post_init__(self):
+        turns = 360 / self.angle_step if self.angle_step > 0 else 0
+        if turns < 1 or abs(turns - round(turns)) > 1e-9:
+            raise ValueError(f"angle_step must divide 360 degrees, like 15 or 7.5, got {self.angle_step}")
+        if self.angle_images < 1:
+            raise ValueError(f"angle_images must be at least 1, got {self.angle_images}")
+        if not 0 <= self.layer <= 6:
+            raise ValueError(f"layer must be 0 to 6, got {self.layer}")
+
+
+def main(arguments: Arguments) -> None:
+    """Evaluates, prints, draws."""
+    use_compilation_cache()
+    out = arguments.out or arguments.path / "evaluation"
+    if (arguments.path / "network.json").exists():
+        network, dataset, report, metrics = *_of_network(arguments), []
+    else:
+        network, dataset, report, metrics = _of_run(arguments)
+    _check_images(arguments, network, dataset)
+    out.mkdir(parents=True, exist_ok=True)
+    logits = predict(network, dataset.test.images)
+    evaluation = report | {
+        "equivariance_by_element": by_element(network, dataset.test.images[:250]),
+        "angles": by_angle(network, dataset, arguments.angle_step, arguments.angle_images),
+        "confusion": confusion(logits, dataset).tolist(),
+    }
+    write_json(out / "evaluation.json", evaluation)
+    _print(evaluation)
+    name = arguments.path.name
+    figures.equivariance({name: evaluation["angles"]}).savefig(out / "equivariance.png", dpi=150)
+    title = f"{name}, test split of {dataset.name}"
+    figures.confusion(np.array(evaluation["confusion"]), title).savefig(out / "confusion.png", dpi=150)
+    if metrics:
+        figures.curves({name: metrics}).savefig(out / "curves.png", dpi=150)
+    draw_attention(network, dataset, out / "attention.png", arguments.images, arguments.layer)
+    for picture in sorted(out.glob("*.png")):
+        print(f"picture: {picture}")
+
+
+def _of_run(arguments: Arguments) -> tuple[RotMNISTNet, Dataset, dict[str, Any], list[dict[str, Any]]]:
+    """The network best on validation of one seed, its data, the run's report so far and its metrics."""
+    this = Run.open(arguments.path)
+    config = this.config(arguments.directory)
+    if config.model.dtype == "float64":
+        jax.config.update("jax_enable_x64", True)
+    trained_on = this.dataset(arguments.directory)
+    seeds = config.seeds
+    seed = seeds[0] if arguments.seed is None else arguments.seed
+    if seed not in seeds:
+        raise ValueError(f"--seed must be one of the run's, {', '.join(map(str, seeds))}, got {seed}")
+    trainer = make_trainer(config, trained_on)
+    state, best, record = last_state(this, trainer)
+    dataset = trained_on if arguments.data is None else _load(arguments)
+    report = report_of(this, trainer, state, best, dataset, Spent(*record["spent"]))
+    return trainer.network(best.params, best.rest, seeds.index(seed)), dataset, report, this.metrics()
+
+
+def _of_network(arguments: Arguments) -> tuple[RotMNISTNet, Dataset, dict[str, Any]]:
+    """The network, its data, and its error on every split."""
+    if arguments.data is None:
+        raise ValueError(f"{arguments.path} is a network without a run: name its data, for example --data digits")
+    network, dataset = load_network(arguments.path), _load(arguments)
+    errors = {
+        name: [float(100 * np.mean(predict(network, split.images).argmax(axis=1) != split.labels))]
+        for name, split in dataset.splits().items()
+    }
+    report = {"network": network.settings, "data": dict(dataset.provenance), **describe_device()}
+    return network, dataset, report | {"as_loaded": {"error_percent": errors}}
+
+
+def _load(arguments):
+    return load(arguments.data, arguments.directory).standardised()
+
+
+def _check_images(arguments, network, dataset):
+    wrong = [image for image in arguments.images if not 0 <= image < len(dataset.test)]
+    if wrong or not arguments.images:
+        raise ValueError(f"images must be in 0 to {len(dataset.test) - 1}, at least one, got {wrong or 'none'}")
+
+
+def _print(evaluation):
+    print(f"error in percent on {evaluation['data']['set']}, mean and deviation over seeds")
+    print("| protocol | epoch | train | validation | test |")
+    print("|---|---|---|---|---|")
+    for protocol, label in {**PROTOCOLS, "as_loaded": "as loaded"}.items():
+        if protocol in evaluation:
+            figures_ = evaluation[protocol]
+            epochs = ", ".join(map(str, figures_.get("epoch", ["-"])))
+            cells = [
+                mean_and_deviation(figures_["error_percent"][split]) if split in figures_["error_percent"] else "-"
+                for split in ("train", "validation", "test")
+            ]
+            print(f"| {label} | {epochs} | {' | '.join(cells)} |")
+    print(f"equivariance error of the logits over the group: {max(evaluation['equivariance_by_element']):.1e}")
+    changes = [record["logits_change"] for record in evaluation["angles"]]
+    changed = [record["changed_percent"] for record in evaluation["angles"]]
+    print(
+        f"over all angles the logits change by up to {100 * max(changes):.1f} % and up to {max(changed):.1f} % of the "
+        "predictions do"
+    )
+
+
+def cli(arguments: list[str] | None = None) -> None:
+    """The command line; what the user got wrong is one line on stderr and exit code 2."""
+    run(main, Arguments, arguments, prog="python -m experiments.evaluate")
+
+
+if __name__ == "__main__":
+    cli()

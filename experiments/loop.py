@@ -1,0 +1,238 @@
+"""The training loop: continues where the newest checkpoint stands, and leaves everything a reader needs."""
+
+import time
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.checkpoints import Checkpoints
+from experiments.config import Config
+from experiments.data import Dataset
+from experiments.metrics import Metrics, progress_bar
+from experiments.runs import Run
+from experiments.training import Trainer, TrainState, make_optimizer, make_schedule
+
+CALL_SECONDS = 1.0
+"""A compiled call takes about as long: the progress bar moves, and Python is not waited for."""
+
+
+class OutOfTime(Exception):
+    """The run would not end before its deadline; its checkpoint is saved."""
+
+
+class Best(NamedTuple):
+    """Of every seed the network with the fewest validation errors so far, the earliest of equals."""
+
+    params: Any
+    rest: Any
+    wrong: jax.Array
+    epoch: jax.Array
+
+
+class Spent(NamedTuple):
+    """Seconds a run has taken, over all its processes."""
+
+    training: float = 0.0
+    evaluation: float = 0.0
+
+
+def make_trainer(config: Config, dataset: Dataset) -> Trainer:
+    """The trainer of a configuration on its data.
+
+    Raises:
+      ValueError: a batch is larger than the training split; the dtype needs x64, which is off.
+    """
+    steps = steps_per_epoch(config, dataset)
+    if config.model.dtype == "float64" and not jax.config.jax_enable_x64:
+        raise ValueError('model.dtype float64 needs jax.config.update("jax_enable_x64", True)')
+    mode = config.seeds_mode
+    if mode == "auto":
+        mode = "loop" if jax.default_backend() == "cpu" else "vmap"
+    optimizer = make_optimizer(config.optimizer, steps)
+    return Trainer(config.model, dataset.classes, optimizer, config.optimizer.batch_size, mode)
+
+
+def steps_per_epoch(config: Config, dataset: Dataset) -> int:
+    """Full batches in the training split.
+
+    Raises:
+      ValueError: there is none.
+    """
+    steps = len(dataset.train) // config.optimizer.batch_size
+    if steps == 0:
+        raise ValueError(
+            f"optimizer.batch_size must be at most {len(dataset.train)}, the training images, got "
+            f"{config.optimizer.batch_size}"
+        )
+    return steps
+
+
+def first_state(trainer: Trainer, seeds: tuple[int, ...]) -> tuple[TrainState, Best]:
+    """Where a run begins; the best network has every image wrong, and more."""
+    state = trainer.init(seeds)
+    params, rest = jax.tree.map(jnp.copy, (state.params, state.rest))
+    most = jnp.full(len(seeds), jnp.iinfo(jnp.int32).max, jnp.int32)
+    return state, Best(params, rest, most, jnp.zeros_like(most))
+
+
+def last_state(run: Run, trainer: Trainer) -> tuple[TrainState, Best, dict[str, Any]]:
+    """The newest state of a run, and its record.
+
+    Raises:
+      ValueError: there is no checkpoint yet, or none that can be read.
+    """
+    with Checkpoints(run.workdir / "checkpoints") as checkpoints:
+        restored = checkpoints.restore(first_state(trainer, run.config().seeds))
+    if restored is None:
+        raise ValueError(f"{run.workdir} has no checkpoint yet: train it a little longer")
+    return *restored[0], restored[1]
+
+
+def fit(
+    run: Run,
+    config: Config,
+    dataset: Dataset,
+    *,
+    progress: bool = True,
+    checkpoint_seconds: float = 30.0,
+    deadline: float | None = None,
+) -> tuple[Trainer, TrainState, Best, Spent]:
+    """Trains to the end, from the newest checkpoint if there is one.
+
+    Args:
+      run: of `config`, begun.
+      config: of the run.
+      dataset: standardised.
+      progress: whether to show a progress bar on stderr.
+      checkpoint_seconds: least time between checkpoints. It does not change a number.
+      deadline: in seconds of `time.monotonic()`; None: none.
+
+    Returns:
+      The trainer, the last state, the best networks, and the time taken over all processes.
+
+    Raises:
+      ValueError: a batch is larger than the training split, or no checkpoint can be read.
+      FloatingPointError: a loss is not finite; names seed and step.
+      OutOfTime: the run would end after the deadline, or has reached it.
+      OSError: the work directory cannot be written.
+    """
+    trainer = make_trainer(config, dataset)
+    per_epoch = steps_per_epoch(config, dataset)
+    total = per_epoch * config.optimizer.epochs
+    schedule = make_schedule(config.optimizer, per_epoch)
+    splits = {name: jax.device_put((split.images, split.labels)) for name, split in dataset.splits().items()}
+    with Checkpoints(run.workdir / "checkpoints") as checkpoints:
+        state, best = first_state(trainer, config.seeds)
+        record = {"step": 0, "spent": Spent()}
+        if (restored := checkpoints.restore((state, best))) is not None:
+            (state, best), record = restored
+        step, spent = record["step"], Spent(*record["spent"])
+        forecast = _Forecast(deadline, wait=per_epoch * config.test_every)
+        images_a_step = config.optimizer.batch_size * len(config.seeds)
+        saved, pace, calls = time.monotonic(), 1, 0
+        with (
+            Metrics(run.workdir, step, config.seeds) as metrics,
+            progress_bar(total * images_a_step, step * images_a_step, progress) as bar,
+        ):
+            while step < total:
+                count = min(pace, per_epoch - step % per_epoch)
+                started = time.perf_counter()
+                state = trainer.train(state, *splits["train"], count)
+                _check_finite(np.asarray(state.first_bad_step), config, per_epoch, run)
+                seconds = time.perf_counter() - started
+                step, spent, calls = step + count, spent._replace(training=spent.training + seconds), calls + 1
+                if calls > 1:  # the first compiles, and its time says nothing of the next
+                    pace = max(1, round(CALL_SECONDS * count / seconds))
+                bar.update(count * images_a_step)
+                if step % per_epoch == 0:
+                    started = time.perf_counter()
+                    best, errors = _evaluate(trainer, state, best, splits, step // per_epoch, config)
+                    spent = spent._replace(evaluation=spent.evaluation + time.perf_counter() - started)
+                    means = _training_means(state, per_epoch, config.optimizer.batch_size)
+                    line = {"step": step, "epoch": step // per_epoch, **means, **errors}
+                    line |= {"learning_rate": float(schedule(step - 1))}
+                    line |= {f"{name}_seconds": value for name, value in spent._asdict().items()}
+                    metrics.write(line)
+                    bar.set_postfix_str(_postfix(line))
+                late = forecast.late(step, total, at_end_of_epoch=step % per_epoch == 0)
+                if late or step == total or time.monotonic() - saved >= checkpoint_seconds:
+                    checkpoints.save(step, (state, best), {"step": step, "spent": list(spent)})
+                    saved = time.monotonic()
+                if late:
+                    raise OutOfTime(late)
+    return trainer, state, best, spent
+
+
+@jax.jit
+def _keep_best(best: Best, params: Any, rest: Any, wrong: jax.Array, epoch: jax.Array) -> Best:
+    better = wrong < best.wrong
+
+    def choose(new, old):
+        return jnp.where(better.reshape(-1, *[1] * (new.ndim - 1)), new, old)
+
+    return jax.tree.map(choose, Best(params, rest, wrong, jnp.full_like(best.epoch, epoch)), best)
+
+
+def _evaluate(trainer, state, best, splits, epoch, config):
+    """The best networks, and errors in percent, a list over seeds a split."""
+    names = ["validation"]
+    if epoch % config.test_every == 0 or epoch == config.optimizer.epochs:
+        names.append("test")
+    wrong = {name: trainer.count_errors(state.params, state.rest, *splits[name]) for name in names}
+    best = _keep_best(best, state.params, state.rest, wrong["validation"], epoch)
+    errors = {f"{name}_error_percent": _percent(wrong[name], len(splits[name][1])) for name in names}
+    return best, errors
+
+
+def _training_means(state, per_epoch, batch_size):
+    return {
+        "train_loss": (np.asarray(state.loss, np.float64) / per_epoch).tolist(),
+        "train_error_percent": _percent(state.wrong, per_epoch * batch_size),
+    }
+
+
+def _percent(wrong, images):
+    return (100 * np.asarray(wrong, np.float64) / images).tolist()
+
+
+def _check_finite(first_bad_step, config, per_epoch, run):
+    bad = np.flatnonzero(first_bad_step)
+    if len(bad):
+        seed, step = config.seeds[bad[0]], first_bad_step[bad[0]]
+        raise FloatingPointError(
+            f"the loss of seed {seed} is not finite at step {step} (epoch {(step - 1) // per_epoch + 1}): lower "
+            f"optimizer.learning_rate or set optimizer.clip_norm, in another --workdir. What was good is kept in "
+            f"{run.workdir}"
+        )
+
+
+def _postfix(line):
+    loss, train, validation = (
+        np.mean(line[name]) for name in ("train_loss", "train_error_percent", "validation_error_percent")
+    )
+    return f"epoch {line['epoch']}, loss {loss:.3f}, error {train:.2f} %, validation {validation:.2f} %"
+
+
+class _Forecast:
+    """Whether a run is going to end in time, from the epochs between one that measured the test error and the next."""
+
+    def __init__(self, deadline, wait):
+        self.deadline, self.wait = deadline, wait
+        self.began = None
+
+    def late(self, step, total, at_end_of_epoch):
+        """What is wrong with the time that is left; nothing if it will do."""
+        now = time.monotonic()
+        if self.deadline is None or step == total:
+            return ""
+        if now > self.deadline:
+            return f"the time is up at step {step} of {total}"
+        if at_end_of_epoch and self.began is None:
+            self.began = now, step
+        elif at_end_of_epoch and step - self.began[1] >= self.wait:
+            needed = (now - self.began[0]) / (step - self.began[1]) * (total - step)
+            if now + needed > self.deadline:
+                return f"it needs {needed / 60:.0f} more minutes, and {(self.deadline - now) / 60:.0f} are left"
+        return ""

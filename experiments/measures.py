@@ -1,0 +1,67 @@
+"""What a network does to a whole split: its confusions, and what turning the images changes."""
+
+from collections.abc import Iterator
+
+import jax
+import numpy as np
+
+from attgconv_jax import act, cyclic
+from attgconv_jax.groups import Group
+from attgconv_jax.models import RotMNISTNet
+from experiments.data import Dataset
+from experiments.training import predict
+
+
+def by_element(network: RotMNISTNet, images: np.ndarray) -> list[float]:
+    """The largest change of the logits under each element of the network's group, relative to the largest logit."""
+    group = network.group
+    return [record["largest_change"] for record in _turned(network, images, group, 0.0)]
+
+
+def by_angle(network: RotMNISTNet, dataset: Dataset, step: float, count: int) -> list[dict[str, float]]:
+    """What turning test images by every multiple of `step` degrees does, 360 degrees included.
+
+    Right angles permute pixels. Others interpolate bilinearly and fill up with the darkest training pixel: part of the
+    change they show is the interpolation's.
+
+    Args:
+      network: in evaluation mode.
+      dataset: standardised; its first `count` test images are turned.
+      step: divides 360.
+      count: of images.
+
+    Returns:
+      A record an angle: `degrees`; `logits_change`, the root mean square of the logits' change relative to that of
+      the logits; `largest_change`, the largest relative to the largest logit; `error_percent`; `changed_percent`, of
+      predictions.
+    """
+    images, labels = dataset.test.images[:count], dataset.test.labels[:count]
+    rotations = cyclic(round(360 / step))
+    records = list(_turned(network, images, rotations, float(dataset.train.images.min()), labels))
+    return [{"degrees": 360 * i / rotations.order, **record} for i, record in enumerate([*records, records[0]])]
+
+
+def confusion(logits: np.ndarray, dataset: Dataset) -> np.ndarray:
+    """How often test images of a class are taken for another: `[label, prediction]`."""
+    counts = np.zeros((dataset.classes, dataset.classes), int)
+    np.add.at(counts, (dataset.test.labels, logits.argmax(axis=1)), 1)
+    return counts
+
+
+def _turned(
+    network: RotMNISTNet, images: np.ndarray, group: Group, background: float, labels: np.ndarray | None = None
+) -> Iterator[dict[str, float]]:
+    """What each element of the group changes, the identity included."""
+    upright = predict(network, images)
+    turn = jax.jit(act, static_argnums=(1, 2, 3))
+    for element in range(group.order):
+        logits = predict(network, np.asarray(turn(images - background, group, element, "image")) + background)
+        change, predictions = logits - upright, logits.argmax(axis=1)
+        record = {
+            "logits_change": float(np.sqrt(np.mean(change**2) / np.mean(upright**2))),
+            "largest_change": float(np.abs(change).max() / np.abs(upright).max()),
+            "changed_percent": float(100 * np.mean(predictions != upright.argmax(axis=1))),
+        }
+        if labels is not None:
+            record["error_percent"] = float(100 * np.mean(predictions != labels))
+        yield record

@@ -1,0 +1,121 @@
+"""What a complete run says: errors under three protocols, equivariance, time; its networks; a table of many runs."""
+
+import pathlib
+import statistics
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from attgconv_jax import cyclic, equivariance_error, plotting
+from attgconv_jax.models import RotMNISTNet, save_network
+from experiments.config import parse_group
+from experiments.data import Dataset
+from experiments.loop import Best, Spent
+from experiments.runs import Run
+from experiments.training import Trainer, TrainState, predict
+
+PROTOCOLS = {
+    "best_on_validation": "best on validation",
+    "last_epoch": "last epoch",
+    "best_on_test": "best on test",
+}
+"""Which epoch is reported. Only the first two are honest; the third is how the papers chose theirs."""
+
+
+def report_of(
+    run: Run, trainer: Trainer, state: TrainState, best: Best, dataset: Dataset, spent: Spent
+) -> dict[str, Any]:
+    """The figures of a run; lists hold one entry a seed, errors are in percent.
+
+    Args:
+      run: with its metrics.
+      trainer: of the run.
+      state: after the last epoch.
+      best: on the validation split.
+      dataset: of the run, standardised.
+      spent: time so far.
+
+    Returns:
+      The run's description and, by protocol, the error on every split; the equivariance error of the logits of the
+      networks best on validation, over their own group; seconds; numbers of parameters.
+    """
+    config = run.config()
+    steps_per_epoch = int(run.description["data"]["train_images"]) // config.optimizer.batch_size
+    networks = [trainer.network(best.params, best.rest, i) for i in range(len(config.seeds))]
+    group = parse_group(config.model.group)
+    images = jnp.asarray(dataset.test.images[:250])
+    return run.description | {
+        "best_on_validation": {
+            "epoch": best.epoch.tolist(),
+            "error_percent": errors(trainer, best.params, best.rest, dataset),
+        },
+        "last_epoch": {
+            "epoch": (state.step // steps_per_epoch).tolist(),
+            "error_percent": errors(trainer, state.params, state.rest, dataset),
+        },
+        "best_on_test": best_on_test(run.metrics()),
+        "equivariance_error": [
+            equivariance_error(lambda x, n=network: jnp.asarray(predict(n, x)), images, group, output="invariant")
+            for network in networks
+        ],
+        "parameters": sum(leaf[0].size for leaf in jax.tree.leaves(state.params)),
+        **{f"{name}_seconds": seconds for name, seconds in spent._asdict().items()},
+    }
+
+
+def errors(trainer: Trainer, params: Any, rest: Any, dataset: Dataset) -> dict[str, list[float]]:
+    """The error on every split in percent, a list over seeds each."""
+    return {
+        name: (100 * trainer.count_errors(params, rest, split.images, split.labels) / len(split)).tolist()
+        for name, split in dataset.splits().items()
+    }
+
+
+def best_on_test(metrics: list[dict[str, Any]]) -> dict[str, Any]:
+    """The epoch with the lowest test error among those where it was measured, as the papers chose theirs."""
+    measured = [record for record in metrics if "test_error_percent" in record]
+    per_seed = zip(*(record["test_error_percent"] for record in measured), strict=True)
+    lowest = [min(zip(seed, measured, strict=True), key=lambda pair: pair[0]) for seed in per_seed]
+    return {
+        "epoch": [record["epoch"] for _, record in lowest],
+        "error_percent": {"test": [error for error, _ in lowest]},
+        "epochs_measured": len(measured),
+    }
+
+
+def save_networks(run: Run, trainer: Trainer, state: TrainState, best: Best) -> None:
+    """Writes the last and the best network of every seed to `networks/`, unless they are there."""
+    for i, seed in enumerate(run.config().seeds):
+        for name, (params, rest) in {"last": (state.params, state.rest), "best": (best.params, best.rest)}.items():
+            path = run.workdir / "networks" / f"seed-{seed}-{name}"
+            if not path.exists():
+                save_network(path, trainer.network(params, rest, i))
+
+
+def draw_attention(
+    network: RotMNISTNet, dataset: Dataset, path: pathlib.Path, images: Sequence[int] = (0, 1, 2), layer: int = 0
+) -> None:
+    """Draws what the network suppresses in test images under four rotations, if it has attention."""
+    if network.settings["attention"] is not None:
+        chosen = jnp.asarray(dataset.test.images[np.array(images)])
+        plotting.attention_figure(network, chosen, cyclic(4), layer=layer).savefig(path, dpi=150)
+
+
+def table(reports: Iterable[tuple[str, dict[str, Any]]]) -> str:
+    """Reports side by side as a Markdown table, test errors in percent with the deviation over seeds."""
+    columns = ["run", "data", "parameters", *PROTOCOLS.values(), "seeds"]
+    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+    for name, report in reports:
+        cells = [name, report["data"]["set"], f"{report['parameters']:,}"]
+        cells += [mean_and_deviation(report[protocol]["error_percent"]["test"]) for protocol in PROTOCOLS]
+        lines.append(f"| {' | '.join(cells)} | {len(report['config']['seeds'])} |")
+    return "\n".join(lines)
+
+
+def mean_and_deviation(values: list[float]) -> str:
+    """As `2.44 ± 0.61`; of a single value no deviation."""
+    deviation = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.2f}{deviation}"
