@@ -1,11 +1,13 @@
 """Checkpoints of a run: Orbax, asynchronous, atomic, and checked when they are read."""
 
-import contextlib
+import errno
 import hashlib
 import json
 import logging
+import os
 import pathlib
 import shutil
+import sys
 import warnings
 from typing import Any
 
@@ -43,6 +45,7 @@ class Checkpoints:
 
     def __enter__(self) -> "Checkpoints":
         """Itself."""
+        _hold_back_logs()
         return self
 
     def __exit__(self, kind, error, trace):
@@ -99,14 +102,13 @@ class Checkpoints:
         steps = sorted(self._manager.all_steps(), reverse=True)
         for step in steps:
             try:
-                with _quiet():
-                    return self._read(step, template)
+                return self._read(step, template)
             except Exception as error:  # damage shows as any error, from JSON, Orbax or tensorstore
                 aside = self.directory.with_name(f"damaged-{step}")
                 shutil.rmtree(aside, ignore_errors=True)
                 (self.directory / str(step)).rename(aside)
-                reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:100]
-                warnings.warn(f"the checkpoint of step {step} is damaged ({reason}); moved to {aside}", stacklevel=2)
+                said = f"the checkpoint of step {step} is damaged ({_reason(error)}); moved to {aside}"
+                warnings.warn(said, stacklevel=2)
                 self._manager.reload()
         if steps:
             raise ValueError(
@@ -132,24 +134,37 @@ class Checkpoints:
         return jax.tree.unflatten(jax.tree.structure(template), list(state.values())), record
 
     def _not_written(self, failure):
-        reason = (str(failure).strip().splitlines() or [type(failure).__name__])[-1]
         return OSError(
-            f"cannot write a checkpoint to {self.directory} ({reason}); make room, then give the same command again"
+            f"cannot write a checkpoint to {self.directory}: {_reason(failure)}; make room, then give the same command "
+            "again"
         )
 
 
-@contextlib.contextmanager
-def _quiet():
-    """Holds back pages of logs on a damaged file, which the warning says in a line."""
-    loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+def _hold_back_logs():
+    """Keeps Orbax from writing pages on a failure that we say in a line.
+
+    For good: writes beside a failed one end later, after Orbax has closed its event loop, even at the process' end.
+    """
+    for name in ("absl", "asyncio"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    if getattr(sys.unraisablehook, "ignores_stragglers", False):
+        return
+    say = sys.unraisablehook
+
+    def hook(unraisable):
+        if str(unraisable.exc_value) != "Event loop is closed":
+            say(unraisable)
+
+    hook.ignores_stragglers = True
+    sys.unraisablehook = hook
+
+
+def _reason(failure):
+    """What the system said, which Orbax and tensorstore wrap in a page."""
+    said = str(failure) or type(failure).__name__
+    codes = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)
+    known = [os.strerror(code) for code in codes if os.strerror(code) in said]
+    return known[0] if known else said.strip().splitlines()[0][:100]
 
 
 def _named(state):

@@ -33,7 +33,7 @@ class Arguments:
     """Work directory of a run, or folder of a network."""
 
     data: DatasetName | None = None
-    """Other data than the run's; a network without a run needs to be told. Standardised by their own training split."""
+    """Other data than the run's, standardised like the run's; a network without a run needs to be told."""
 
     directory: Annotated[pathlib.Path | None, tyro.conf.arg(metavar="DIR")] = None
     """Folder of prepared sets. Default: TFDS' own."""
@@ -54,7 +54,7 @@ class Arguments:
     """How many test images are turned."""
 
     out: Annotated[pathlib.Path | None, tyro.conf.arg(metavar="DIR")] = None
-    """Folder for evaluation.json and the pictures. Default: `evaluation` inside PATH."""
+    """Folder for evaluation.json and the pictures. Default: evaluation inside PATH, of other data evaluation-DATA."""
 
     def __post_init__(self):
         turns = 360 / self.angle_step if self.angle_step > 0 else 0
@@ -69,12 +69,12 @@ class Arguments:
 def main(arguments: Arguments) -> None:
     """Evaluates, prints, draws."""
     use_compilation_cache()
-    out = arguments.out or arguments.path / "evaluation"
+    out = arguments.out or arguments.path / "-".join(["evaluation", *(arguments.data or "").split("/")]).rstrip("-")
     if (arguments.path / "network.json").exists():
         network, dataset, report, metrics = *_of_network(arguments), []
     else:
         network, dataset, report, metrics = _of_run(arguments)
-    _check_images(arguments, network, dataset)
+    _check_images(arguments, dataset)
     out.mkdir(parents=True, exist_ok=True)
     logits = predict(network, dataset.test.images)
     evaluation = report | {
@@ -101,14 +101,16 @@ def _of_run(arguments: Arguments) -> tuple[RotMNISTNet, Dataset, dict[str, Any],
     config = this.config(arguments.directory)
     if config.model.dtype == "float64":
         jax.config.update("jax_enable_x64", True)
-    trained_on = this.dataset(arguments.directory)
     seeds = config.seeds
     seed = seeds[0] if arguments.seed is None else arguments.seed
     if seed not in seeds:
         raise ValueError(f"--seed must be one of the run's, {', '.join(map(str, seeds))}, got {seed}")
+    trained_on = this.dataset(arguments.directory)
     trainer = make_trainer(config, trained_on)
     state, best, record = last_state(this, trainer)
-    dataset = trained_on if arguments.data is None else _load(arguments)
+    dataset = (trained_on if arguments.data is None else load(arguments.data, arguments.directory)).standardised(
+        trained_on
+    )
     report = report_of(this, trainer, state, best, dataset, Spent(*record["spent"]))
     return trainer.network(best.params, best.rest, seeds.index(seed)), dataset, report, this.metrics()
 
@@ -117,7 +119,8 @@ def _of_network(arguments: Arguments) -> tuple[RotMNISTNet, Dataset, dict[str, A
     """The network, its data, and its error on every split."""
     if arguments.data is None:
         raise ValueError(f"{arguments.path} is a network without a run: name its data, for example --data digits")
-    network, dataset = load_network(arguments.path), _load(arguments)
+    network = load_network(arguments.path)
+    dataset = load(arguments.data, arguments.directory).standardised()
     errors = {
         name: [float(100 * np.mean(predict(network, split.images).argmax(axis=1) != split.labels))]
         for name, split in dataset.splits().items()
@@ -126,11 +129,7 @@ def _of_network(arguments: Arguments) -> tuple[RotMNISTNet, Dataset, dict[str, A
     return network, dataset, report | {"as_loaded": {"error_percent": errors}}
 
 
-def _load(arguments):
-    return load(arguments.data, arguments.directory).standardised()
-
-
-def _check_images(arguments, network, dataset):
+def _check_images(arguments, dataset):
     wrong = [image for image in arguments.images if not 0 <= image < len(dataset.test)]
     if wrong or not arguments.images:
         raise ValueError(f"images must be in 0 to {len(dataset.test) - 1}, at least one, got {wrong or 'none'}")

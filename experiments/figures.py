@@ -32,6 +32,8 @@ def curves(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
             axis.plot(epochs, values.mean(axis=1), color=colour, linestyle=STYLES[i % len(STYLES)], label=name)
             axis.fill_between(epochs, values.min(axis=1), values.max(axis=1), color=colour, alpha=0.2, linewidth=0)
         axis.set(xlabel="epoch", ylabel=label, yscale="log")
+        for number in (axis.yaxis.set_major_formatter, axis.yaxis.set_minor_formatter):
+            number("{x:g}")
         axis.grid(alpha=0.3, which="both")
     axes[0].legend(frameon=False)
     return figure
@@ -80,7 +82,7 @@ def confusion(counts: np.ndarray, title: str) -> Figure:
     axis = figure.subplots()
     wrong = np.where(np.eye(len(counts), dtype=bool), 0, counts)
     largest = max(1, wrong.max())
-    mappable = axis.imshow(wrong, cmap="cividis_r", vmin=0, vmax=largest)
+    mappable = axis.imshow(wrong, cmap="Blues", vmin=0, vmax=largest)
     for label, prediction in np.ndindex(*counts.shape):
         dark = wrong[label, prediction] > 0.6 * largest
         axis.text(

@@ -182,18 +182,19 @@ def _evaluate(trainer, state, best, splits, epoch, config):
         names.append("test")
     wrong = {name: trainer.count_errors(state.params, state.rest, *splits[name]) for name in names}
     best = _keep_best(best, state.params, state.rest, wrong["validation"], epoch)
-    errors = {f"{name}_error_percent": _percent(wrong[name], len(splits[name][1])) for name in names}
+    errors = {f"{name}_error_percent": percent(wrong[name], len(splits[name][1])) for name in names}
     return best, errors
 
 
 def _training_means(state, per_epoch, batch_size):
     return {
         "train_loss": (np.asarray(state.loss, np.float64) / per_epoch).tolist(),
-        "train_error_percent": _percent(state.wrong, per_epoch * batch_size),
+        "train_error_percent": percent(state.wrong, per_epoch * batch_size),
     }
 
 
-def _percent(wrong, images):
+def percent(wrong: jax.Array, images: int) -> list[float]:
+    """Numbers of errors among so many images, in percent."""
     return (100 * np.asarray(wrong, np.float64) / images).tolist()
 
 

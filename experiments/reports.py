@@ -13,7 +13,7 @@ from attgconv_jax import cyclic, equivariance_error, plotting
 from attgconv_jax.models import RotMNISTNet, save_network
 from experiments.config import parse_group
 from experiments.data import Dataset
-from experiments.loop import Best, Spent
+from experiments.loop import Best, Spent, percent
 from experiments.runs import Run
 from experiments.training import Trainer, TrainState, predict
 
@@ -35,7 +35,7 @@ def report_of(
       trainer: of the run.
       state: after the last epoch.
       best: on the validation split.
-      dataset: of the run, standardised.
+      dataset: to report on, standardised; the run's own, or another.
       spent: time so far.
 
     Returns:
@@ -47,7 +47,8 @@ def report_of(
     networks = [trainer.network(best.params, best.rest, i) for i in range(len(config.seeds))]
     group = parse_group(config.model.group)
     images = jnp.asarray(dataset.test.images[:250])
-    return run.description | {
+    report = run.description | {
+        "data": dict(dataset.provenance),
         "best_on_validation": {
             "epoch": best.epoch.tolist(),
             "error_percent": errors(trainer, best.params, best.rest, dataset),
@@ -56,7 +57,6 @@ def report_of(
             "epoch": (state.step // steps_per_epoch).tolist(),
             "error_percent": errors(trainer, state.params, state.rest, dataset),
         },
-        "best_on_test": best_on_test(run.metrics()),
         "equivariance_error": [
             equivariance_error(lambda x, n=network: jnp.asarray(predict(n, x)), images, group, output="invariant")
             for network in networks
@@ -64,19 +64,22 @@ def report_of(
         "parameters": sum(leaf[0].size for leaf in jax.tree.leaves(state.params)),
         **{f"{name}_seconds": seconds for name, seconds in spent._asdict().items()},
     }
+    measured = [record for record in run.metrics() if "test_error_percent" in record]
+    if measured and report["data"] == run.description["data"]:
+        report["best_on_test"] = best_on_test(measured)
+    return report
 
 
 def errors(trainer: Trainer, params: Any, rest: Any, dataset: Dataset) -> dict[str, list[float]]:
     """The error on every split in percent, a list over seeds each."""
     return {
-        name: (100 * trainer.count_errors(params, rest, split.images, split.labels) / len(split)).tolist()
+        name: percent(trainer.count_errors(params, rest, split.images, split.labels), len(split))
         for name, split in dataset.splits().items()
     }
 
 
-def best_on_test(metrics: list[dict[str, Any]]) -> dict[str, Any]:
-    """The epoch with the lowest test error among those where it was measured, as the papers chose theirs."""
-    measured = [record for record in metrics if "test_error_percent" in record]
+def best_on_test(measured: list[dict[str, Any]]) -> dict[str, Any]:
+    """The epoch with the lowest test error, the earliest of equals, among the records: as the papers chose theirs."""
     per_seed = zip(*(record["test_error_percent"] for record in measured), strict=True)
     lowest = [min(zip(seed, measured, strict=True), key=lambda pair: pair[0]) for seed in per_seed]
     return {

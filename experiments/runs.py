@@ -55,13 +55,13 @@ class Run:
             raise ValueError(f"{self.workdir / 'run.json'} is of no run that this version can read: {error}") from error
 
     def dataset(self, directory: pathlib.Path | None = None) -> Dataset:
-        """The data it began with, standardised.
+        """The data it began with.
 
         Raises:
           ValueError: the data are not there, or are others by now.
         """
         config = self.config(directory).data
-        dataset = load(config.name, config.directory, config.seed).standardised()
+        dataset = load(config.name, config.directory, config.seed)
         self._check_data(dataset)
         return dataset
 

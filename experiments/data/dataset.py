@@ -44,11 +44,20 @@ class Dataset:
         """The splits by name."""
         return {"train": self.train, "validation": self.validation, "test": self.test}
 
-    def standardised(self) -> "Dataset":
-        """Subtracts the training images' mean and divides by their deviation, one number each."""
-        mean, deviation = self.train.images.mean(), self.train.images.std()
+    def standardised(self, by: "Dataset | None" = None) -> "Dataset":
+        """Subtracts the training images' mean and divides by their deviation, one number each.
+
+        Args:
+          by: the set, not standardised, whose training images count; None: this one. A network trained on one set sees
+            another as it saw its own.
+
+        Raises:
+          ValueError: all those training pixels are equal.
+        """
+        counted = by or self
+        mean, deviation = counted.train.images.mean(), counted.train.images.std()
         if deviation == 0:
-            raise ValueError(f"{self.name}: all training pixels are equal to {mean}; there is nothing to learn from")
+            raise ValueError(f"{counted.name}: all training pixels are equal to {mean}; there is nothing to learn from")
         splits = {
             name: dataclasses.replace(split, images=((split.images - mean) / deviation).astype(np.float32))
             for name, split in self.splits().items()

@@ -1,7 +1,6 @@
 """The embedded data set: real handwriting, which needs no network and no TensorFlow."""
 
 import numpy as np
-from sklearn.datasets import load_digits
 
 from experiments.data.dataset import Dataset, Split, describe
 from experiments.data.rotation import turned
@@ -24,6 +23,9 @@ def rotated_digits(seed: int = 0) -> Dataset:
     Returns:
       The data set, pixels in [0, 1], not standardised.
     """
+    # It takes two seconds to import, and the prepared sets do without.
+    from sklearn.datasets import load_digits  # noqa: PLC0415
+
     digits = load_digits()
     generator = np.random.default_rng(seed)
     order = generator.permutation(len(digits.images))

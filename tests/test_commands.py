@@ -1,0 +1,258 @@
+"""The commands as a person gives them: the main job at short settings, evaluation, comparison, reproduction, errors."""
+
+import dataclasses
+import json
+import re
+
+import numpy as np
+import pytest
+from matplotlib import pyplot
+
+from attgconv_jax.models import load_network, save_network
+from experiments import benchmark, compare, evaluate, reproduce, train
+from experiments.config import Config, ModelConfig, OptimizerConfig
+from experiments.configs import PRESETS, TABLES, Preset
+from experiments.data import Split, prepare, rotated_digits
+from experiments.measures import by_angle, by_element, confusion
+from experiments.reports import best_on_test, mean_and_deviation
+from experiments.runs import Run
+from experiments.training import make_network, predict
+
+SHORT = ["--optimizer.epochs", "2", "--optimizer.batch-size", "250", "--test-every", "1"]
+
+
+@pytest.fixture(scope="module")
+def workdirs(tmp_path_factory):
+    """Runs of two presets, two epochs each, the first over two seeds."""
+    folder = tmp_path_factory.mktemp("runs")
+    paths = {"two-seeds": ["digits-z2", "--seeds", "3", "5"], "attentive": ["digits"]}
+    for name, words in paths.items():
+        train.cli([*words, *SHORT, "--workdir", str(folder / name)])
+    yield {name: folder / name for name in paths}
+    pyplot.close("all")
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return rotated_digits(0).standardised()
+
+
+def test_the_main_job_trains_the_attentive_network_on_digits_by_default():
+    assert train.DEFAULT == "digits"
+    config = PRESETS["digits"].config
+    assert (config.model.group, config.model.attention, config.data.name) == ("p4", "input", "digits")
+
+
+def test_the_main_job_reports_saves_and_draws(workdirs, digits, capsys):
+    workdir = workdirs["attentive"]
+    train.cli(["digits", *SHORT, "--workdir", str(workdir)])
+    printed = capsys.readouterr().out
+    report = Run(workdir).report
+    for protocol in ("best_on_validation", "last_epoch", "best_on_test"):
+        assert mean_and_deviation(report[protocol]["error_percent"]["test"]) in printed
+    assert max(report["equivariance_error"]) < 1e-5
+    assert report["data"]["test_sha256"] == digits.provenance["test_sha256"]
+    assert (workdir / "attention.png").stat().st_size > 10_000
+    for which, protocol in (("last", "last_epoch"), ("best", "best_on_validation")):
+        network = load_network(workdir / "networks" / f"seed-0-{which}")
+        for name, split in digits.splits().items():
+            error = 100 * np.mean(predict(network, split.images).argmax(axis=1) != split.labels)
+            assert error == pytest.approx(report[protocol]["error_percent"][name][0])
+
+
+def test_several_seeds_are_reported_one_by_one(workdirs):
+    report, metrics = Run(workdirs["two-seeds"]).report, Run(workdirs["two-seeds"]).metrics()
+    assert [line["epoch"] for line in metrics] == [1, 2]
+    assert len(metrics[0]["train_loss"]) == 2 and metrics[0]["train_loss"][0] != metrics[0]["train_loss"][1]
+    assert report["last_epoch"]["error_percent"]["test"] == metrics[-1]["test_error_percent"]
+    best = np.argmin([line["validation_error_percent"] for line in metrics], axis=0)
+    assert report["best_on_validation"]["epoch"] == (best + 1).tolist()
+    for seed, epoch in enumerate(best):
+        expected = metrics[epoch]["test_error_percent"][seed]
+        assert report["best_on_validation"]["error_percent"]["test"][seed] == expected
+    assert (workdirs["two-seeds"] / "networks" / "seed-5-best").is_dir()
+
+
+def test_evaluation_of_a_run_says_the_same_and_draws(workdirs, capsys):
+    workdir = workdirs["attentive"]
+    evaluate.cli([str(workdir), "--angle-step", "45", "--angle-images", "100", "--images", "4"])
+    printed, report = capsys.readouterr().out, Run(workdir).report
+    evaluation = json.loads((workdir / "evaluation" / "evaluation.json").read_text())
+    for protocol in ("best_on_validation", "last_epoch", "best_on_test"):
+        assert evaluation[protocol] == report[protocol]
+    assert mean_and_deviation(report["best_on_validation"]["error_percent"]["test"]) in printed
+    assert max(evaluation["equivariance_by_element"]) < 1e-5
+    assert [record["degrees"] for record in evaluation["angles"]] == list(range(0, 361, 45))
+    assert np.sum(evaluation["confusion"]) == 500
+    for picture in ("curves", "equivariance", "confusion", "attention"):
+        assert (workdir / "evaluation" / f"{picture}.png").stat().st_size > 10_000
+
+
+def test_comparison_puts_runs_side_by_side(workdirs, tmp_path, capsys):
+    paths = [str(path) for path in workdirs.values()]
+    compare.cli([*paths, "--out", str(tmp_path)])
+    printed = capsys.readouterr().out
+    for name, workdir in workdirs.items():
+        errors = Run(workdir).report["last_epoch"]["error_percent"]["test"]
+        assert re.search(rf"\| {name} \| digits \| .* \| {mean_and_deviation(errors)} \|", printed)
+    assert "python -m experiments.evaluate" in printed
+    assert (tmp_path / "curves.png").stat().st_size > 10_000 and (tmp_path / "table.md").exists()
+
+
+def test_a_run_that_is_not_complete_can_be_evaluated_but_not_compared(workdirs, tmp_path, capsys):
+    import shutil
+
+    shutil.copytree(workdirs["two-seeds"], tmp_path / "run")
+    (tmp_path / "run" / "report.json").unlink()
+    evaluate.cli([str(tmp_path / "run"), "--angle-step", "180", "--angle-images", "10", "--seed", "5"])
+    assert "| last epoch | 2, 2 |" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        compare.cli([str(tmp_path / "run")])
+    assert "is not complete: continue it with the command that began it" in capsys.readouterr().err
+
+
+def test_a_network_without_a_run_is_evaluated_on_the_data_it_is_given(tmp_path, digits, capsys):
+    network = make_network(ModelConfig("C2", "none"), classes=10, seed=0)
+    network.eval()
+    save_network(tmp_path / "network", network)
+    evaluate.cli([str(tmp_path / "network"), "--data", "digits", "--angle-step", "90", "--angle-images", "10"])
+    error = 100 * np.mean(predict(network, digits.test.images).argmax(axis=1) != digits.test.labels)
+    assert f"{error:.2f} |" in capsys.readouterr().out
+    evaluation = json.loads((tmp_path / "network" / "evaluation-digits" / "evaluation.json").read_text())
+    assert evaluation["as_loaded"]["error_percent"]["test"] == [error]
+
+
+@pytest.fixture
+def reproduction(monkeypatch, tmp_path):
+    """A table of one quick preset, and the words that reproduce it."""
+    config = Config(model=ModelConfig("z2", "none"), optimizer=OptimizerConfig(epochs=2, batch_size=250), test_every=1)
+    monkeypatch.setitem(TABLES, "digits", (Preset("digits-z2", config, "9.99", "A row."),))
+    words = ["digits", "--runs", str(tmp_path / "runs"), "--results", str(tmp_path / "results")]
+    return words, tmp_path
+
+
+def test_reproduction_trains_writes_figures_and_table_and_resumes(reproduction, capsys):
+    words, folder = reproduction
+    reproduce.cli([*words, "--budget", "0s"])
+    assert "no time left" in capsys.readouterr().out
+    reproduce.cli([*words, "--budget", "1h"])
+    figures = json.loads((folder / "results/digits/digits-z2.json").read_text())
+    table = (folder / "results/digits.md").read_text()
+    error = figures["last_epoch"]["error_percent"]["test"][0]
+    assert re.search(rf"\| digits-z2 \| 21,620 \| 9.99 \| .* \| {error:.2f} \|", table)
+    assert figures["data"]["test_sha256"][:16] in table
+    before = (folder / "runs/digits-z2/report.json").stat().st_mtime_ns
+    reproduce.cli([*words, "--budget", "0s"])
+    assert (folder / "results/digits.md").read_text() == table
+    assert (folder / "runs/digits-z2/report.json").stat().st_mtime_ns == before
+
+
+def test_a_row_that_runs_out_of_time_is_continued(reproduction, capsys):
+    words, folder = reproduction
+    reproduce.cli([*words, "--budget", "1s"])
+    assert "left at a checkpoint, the same command continues" in capsys.readouterr().out
+    assert not (folder / "results/digits/digits-z2.json").exists()
+    assert list((folder / "runs/digits-z2/checkpoints").iterdir())
+    reproduce.cli([*words, "--budget", "1h"])
+    assert (folder / "results/digits/digits-z2.json").exists()
+
+
+def test_turning_by_right_angles_changes_no_logit_of_a_p4_network_and_every_other_angle_does(digits):
+    network = make_network(ModelConfig("p4", "none"), classes=10, seed=0)
+    network.eval()
+    records = by_angle(network, digits, 45, 50)
+    changes = [record["logits_change"] for record in records]
+    assert max(changes[::2]) < 1e-5 and min(changes[1::2]) > 1e-3
+    assert records[0]["changed_percent"] == 0 and records[0] | {"degrees": 360.0} == records[-1]
+    assert len(by_element(network, digits.test.images[:5])) == 4
+
+
+def test_turned_images_are_filled_up_with_background(digits):
+    """A network that sees only the corners' brightness sees no change when a digit in the middle turns."""
+    seen = []
+
+    def corners(images):
+        seen.append(float(np.abs(images[:, [0, 0, -1, -1], [0, -1, 0, -1]] - digits.train.images.min()).max()))
+        return np.zeros((len(images), 10), np.float32) + 1
+
+    from experiments import measures
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(measures, "predict", lambda _, images: corners(images))
+        by_angle(None, digits, 45, 20)
+    assert max(seen) < 0.2
+
+
+def test_confusions_count_labels_in_rows(digits):
+    split = Split(digits.test.images[:3], np.array([0, 0, 2], np.int32))
+    logits = np.eye(10)[[0, 5, 2]]
+    counts = confusion(logits, dataclasses.replace(digits, test=split))
+    assert counts[0, 0] == counts[0, 5] == counts[2, 2] == 1 and counts.sum() == 3
+
+
+def test_the_best_epoch_on_test_is_the_earliest_of_equals_for_every_seed():
+    metrics = [
+        {"epoch": e, "test_error_percent": errors}
+        for e, errors in [(5, [3.0, 2.0]), (10, [2.0, 4.0]), (15, [2.0, 1.0])]
+    ]
+    best = best_on_test(metrics)
+    assert best == {"epoch": [10, 15], "error_percent": {"test": [2.0, 1.0]}, "epochs_measured": 3}
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments", "message"),
+    [
+        (train, ["--model.group", "p5"], "the group must be z2, p4, p4m"),
+        (train, ["digits", "--model.attention", "channel"], "input_channel"),
+        (train, ["--optimizer.epochs", "0"], "optimizer.epochs must be at least 1, got 0"),
+        (train, ["rot-mnist"], "rot-mnist-alpha-f-p4"),
+        (train, ["--checkpoint-seconds", "-1"], "checkpoint_seconds must not be negative"),
+        (train, ["rot-mnist-p4", "--data.directory", "nowhere"], "python -m experiments.data.prepare rot_mnist/reg"),
+        (evaluate, ["nowhere"], "nowhere holds no run; train one with"),
+        (evaluate, ["nowhere", "--angle-step", "7"], "angle_step must divide 360 degrees"),
+        (compare, ["nowhere"], "nowhere holds no run"),
+        (compare, ["a", "a"], "the work directories must differ"),
+        (reproduce, ["digits", "--budget", "2"], "budget must be a number and s, m, h or d, like 2h"),
+        (reproduce, ["digits", "--rows", "p4"], "rows must be among digits-z2"),
+        (prepare, ["cifar10"], "rot_mnist/regenerated"),
+        (benchmark, ["--networks", "p5"], "networks must be among Z2, p4"),
+    ],
+)
+def test_bad_arguments_are_one_line_and_code_2_and_say_what_is_right(module, arguments, message, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        module.cli(arguments)
+    assert exit_.value.code == 2
+    said = capsys.readouterr().err
+    assert message in said and said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--seed", "4"], "--seed must be one of the run's, 3, 5, got 4"),
+        (["--images", "999"], "images must be in 0 to 499"),
+    ],
+)
+def test_what_a_run_does_not_have_is_refused(workdirs, words, message, capsys):
+    with pytest.raises(SystemExit):
+        evaluate.cli([str(workdirs["two-seeds"]), *words])
+    assert message in capsys.readouterr().err
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_what_was_good(tmp_path, capsys):
+    words = ["digits-z2", *SHORT, "--optimizer.learning-rate", "1e30", "--checkpoint-seconds", "0"]
+    with pytest.raises(SystemExit) as exit_:
+        train.cli([*words, "--workdir", str(tmp_path / "run")])
+    assert exit_.value.code == 2
+    said = re.search(r"the loss of seed 0 is not finite at step (\d+) \(epoch \d\): lower", capsys.readouterr().err)
+    kept = [int(path.name) for path in (tmp_path / "run" / "checkpoints").iterdir()]
+    assert all(step < int(said[1]) for step in kept)
+
+
+def test_benchmark_measures_a_network(tmp_path):
+    out = tmp_path / "benchmark.json"
+    benchmark.main(benchmark.Arguments(networks=("Z2",), batch_size=8, steps=2, repeats=1, out=out))
+    figures = json.loads(out.read_text())["networks"]["Z2"]
+    assert figures["parameters"] == 21_620
+    assert all(figures[name] > 0 for name in ("compile_s", "step_ms", "forward_ms", "filter_banks_ms"))
+    assert figures["peak_memory_mb"] > 1

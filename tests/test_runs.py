@@ -1,0 +1,172 @@
+"""A work directory is one run's: which, whose, and what is left of it after a kill."""
+
+import dataclasses
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+
+from experiments.config import Config, DataConfig, ModelConfig, OptimizerConfig, from_identity, identity
+from experiments.configs import PRESETS
+from experiments.data import Dataset, Split, rotated_digits
+from experiments.metrics import Metrics
+from experiments.runs import Run, read_metrics
+
+
+@pytest.fixture
+def digits():
+    digits = rotated_digits(seed=0)
+    return digits.standardised()
+
+
+@pytest.fixture
+def begun(tmp_path, digits):
+    run = Run(tmp_path / "run")
+    with run.locked():
+        run.begin(Config(), digits)
+    return run.workdir
+
+
+@pytest.mark.parametrize("preset", PRESETS.values(), ids=lambda preset: preset.name)
+def test_a_configuration_comes_back_from_what_is_saved(preset, tmp_path):
+    saved = json.loads(json.dumps(identity(preset.config)))
+    assert from_identity(saved) == preset.config
+    assert from_identity(saved, tmp_path).data.directory == tmp_path
+
+
+def test_where_the_data_lie_is_no_part_of_a_run(begun, tmp_path):
+    Run(begun).check(Config(data=DataConfig(directory=tmp_path)))
+
+
+def test_another_configuration_is_refused_with_the_differing_fields(begun):
+    other = Config(
+        model=ModelConfig(group="p4m"), optimizer=OptimizerConfig(learning_rate=0.5, clip_norm=1.0), seeds=(0, 1)
+    )
+    with pytest.raises(ValueError) as refused:
+        Run(begun).check(other)
+    message = str(refused.value)
+    for part in (
+        "model.group is p4 there and p4m here",
+        "optimizer.learning_rate is 0.002 there and 0.5 here",
+        "optimizer.clip_norm is None there and 1.0 here",
+        "seeds is [0] there and [0, 1] here",
+        "Name another folder",
+    ):
+        assert part in message
+    assert "epochs" not in message
+
+
+def test_other_data_are_refused(begun, digits):
+    split = Split(digits.test.images[::-1], digits.test.labels[::-1])
+    other = rotated_digits(seed=1)
+    assert other.provenance["test_sha256"] != digits.provenance["test_sha256"]
+    with pytest.raises(ValueError, match=r"began with other data: .*train_sha256 was"):
+        Run(begun).begin(Config(), dataclasses.replace(other, test=split))
+
+
+def test_a_folder_with_something_else_in_it_is_refused(tmp_path):
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(ValueError, match="is not empty and holds no run: name another folder"):
+        Run(tmp_path).check(Config())
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"config": {"seeds": [0]}}', '{"config": 3}'])
+def test_a_damaged_description_is_one_line(begun, content):
+    (begun / "run.json").write_text(content)
+    with pytest.raises(ValueError, match=r"run.json is (damaged|of no run)") as refused:
+        Run(begun).check(Config())
+    assert "\n" not in str(refused.value)
+
+
+def test_a_folder_without_a_run_cannot_be_opened(tmp_path):
+    with pytest.raises(ValueError, match=re.escape("holds no run; train one with: python -m experiments.train")):
+        Run.open(tmp_path)
+
+
+def test_two_processes_do_not_train_in_one_folder(begun):
+    code = f"""
+import pathlib
+from experiments.runs import Run
+try:
+    with Run(pathlib.Path({str(begun)!r})).locked():
+        print("mine")
+except ValueError as error:
+    print(error)
+"""
+    command = [sys.executable, "-c", code]
+    with Run(begun).locked():
+        refused = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "another process trains in" in refused
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "mine\n"
+
+
+def record(step):
+    return {"step": step, "epoch": step // 10, "train_loss": [1.0 / step, 2.0], "learning_rate": 0.1}
+
+
+def test_metrics_beyond_the_checkpoint_are_taken_back(tmp_path):
+    with Metrics(tmp_path, 0, (0, 1)) as metrics:
+        for step in (10, 20, 30):
+            metrics.write(record(step))
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(path.read_text() + '{"step": 40, "epo')
+    assert [line["step"] for line in read_metrics(path)] == [10, 20, 30]
+    with Metrics(tmp_path, 20, (0, 1)) as metrics:
+        metrics.write(record(30))
+    assert read_metrics(path) == [record(10), record(20), record(30)]
+    assert path.read_text().count("\n") == 3
+
+
+def test_tensorboard_reads_a_curve_a_seed(tmp_path):
+    with Metrics(tmp_path, 0, (3, 7)) as metrics:
+        metrics.write(record(10))
+    content = b"".join(path.read_bytes() for path in (tmp_path / "tensorboard").iterdir())
+    for name in (b"train_loss/seed_3", b"train_loss/seed_7", b"learning_rate"):
+        assert name in content
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda: Config(seeds=()), "seeds must be one or more different numbers"),
+        (lambda: Config(seeds=(1, 1)), "seeds must be one or more different numbers"),
+        (lambda: Config(seeds=(-1,)), r"seeds must be in 0 to 2\^32 - 1, got -1"),
+        (lambda: Config(test_every=0), "test_every must be at least 1"),
+        (lambda: Config(seeds_mode="pmap"), "seeds_mode must be one of auto, loop, vmap"),
+        (lambda: DataConfig(name="cifar"), "data.name must be one of digits, rot_mnist/regenerated"),
+        (lambda: ModelConfig(dtype="float16"), "model.dtype must be one of float32, bfloat16, float64"),
+        (lambda: ModelConfig(dropout_rate=1.5), r"model.dropout_rate must be in \[0, 1\), got 1.5"),
+        (lambda: ModelConfig(group="p5"), "the group must be z2, p4, p4m, or like C8"),
+        (lambda: OptimizerConfig(learning_rate=float("inf")), "optimizer.learning_rate must be positive, got inf"),
+        (lambda: OptimizerConfig(learning_rate=-1), "optimizer.learning_rate must be positive"),
+        (lambda: OptimizerConfig(l2=-1), "optimizer.l2 must be not negative"),
+        (lambda: OptimizerConfig(clip_norm=0), "optimizer.clip_norm must be positive"),
+        (lambda: OptimizerConfig(milestones=(3,)), "optimizer.milestones need optimizer.schedule step"),
+        (lambda: OptimizerConfig(schedule="step"), "optimizer.schedule step needs optimizer.milestones"),
+        (lambda: OptimizerConfig(schedule="step", milestones=(9, 3)), "optimizer.milestones must be rising epochs"),
+        (lambda: OptimizerConfig(warmup_epochs=60), "optimizer.warmup_epochs must be less than the 60 epochs"),
+        (lambda: OptimizerConfig(momentum=1.0), r"optimizer.momentum must be in \[0, 1\)"),
+    ],
+)
+def test_configurations_without_sense_are_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        change()
+
+
+def test_presets_have_a_docstring_with_command_time_and_figures():
+    for name, preset in PRESETS.items():
+        assert f"python -m experiments.train {name}\n" in preset.description + "\n"
+        for word in ("Paper:", "Ours:", "Time:"):
+            assert word in preset.description
+        if preset.paper != "-":
+            assert f"Paper: {preset.paper} %" in preset.description
+
+
+def test_a_batch_larger_than_the_data_is_refused(digits):
+    from experiments.loop import make_trainer
+
+    few = Dataset("few", 10, *(Split(split.images[:9], split.labels[:9]) for split in digits.splits().values()))
+    with pytest.raises(ValueError, match=r"optimizer.batch_size must be at most 9, the training images, got 64"):
+        make_trainer(Config(), few)
