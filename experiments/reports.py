@@ -64,9 +64,8 @@ def report_of(
         "parameters": sum(leaf[0].size for leaf in jax.tree.leaves(state.params)),
         **{f"{name}_seconds": seconds for name, seconds in spent._asdict().items()},
     }
-    measured = [record for record in run.metrics() if "test_error_percent" in record]
-    if measured and report["data"] == run.description["data"]:
-        report["best_on_test"] = best_on_test(measured)
+    if report["data"] == run.description["data"]:
+        report["best_on_test"] = best_on_test(run.metrics(), [report["best_on_validation"], report["last_epoch"]])
     return report
 
 
@@ -78,14 +77,26 @@ def errors(trainer: Trainer, params: Any, rest: Any, dataset: Dataset) -> dict[s
     }
 
 
-def best_on_test(measured: list[dict[str, Any]]) -> dict[str, Any]:
-    """The epoch with the lowest test error, the earliest of equals, among the records: as the papers chose theirs."""
-    per_seed = zip(*(record["test_error_percent"] for record in measured), strict=True)
-    lowest = [min(zip(seed, measured, strict=True), key=lambda pair: pair[0]) for seed in per_seed]
+def best_on_test(metrics: list[dict[str, Any]], measured: list[dict[str, Any]]) -> dict[str, Any]:
+    """The epoch with the lowest test error, the earliest of equals: as the papers chose theirs.
+
+    Args:
+      metrics: some of whose records have test errors.
+      measured: other networks, by `epoch` and `error_percent`, a list over seeds each.
+
+    Returns:
+      The same for the best epochs, and of how many epochs they are the best.
+    """
+    known = [
+        {record["epoch"]: record["test_error_percent"][seed] for record in metrics if "test_error_percent" in record}
+        | {network["epoch"][seed]: network["error_percent"]["test"][seed] for network in measured}
+        for seed in range(len(measured[0]["epoch"]))
+    ]
+    best = [min(errors.items(), key=lambda pair: (pair[1], pair[0])) for errors in known]
     return {
-        "epoch": [record["epoch"] for _, record in lowest],
-        "error_percent": {"test": [error for error, _ in lowest]},
-        "epochs_measured": len(measured),
+        "epoch": [epoch for epoch, _ in best],
+        "error_percent": {"test": [error for _, error in best]},
+        "epochs_measured": [len(errors) for errors in known],
     }
 
 

@@ -190,13 +190,13 @@ def test_confusions_count_labels_in_rows(digits):
     assert counts[0, 0] == counts[0, 5] == counts[2, 2] == 1 and counts.sum() == 3
 
 
-def test_the_best_epoch_on_test_is_the_earliest_of_equals_for_every_seed():
-    metrics = [
-        {"epoch": e, "test_error_percent": errors}
-        for e, errors in [(5, [3.0, 2.0]), (10, [2.0, 4.0]), (15, [2.0, 1.0])]
-    ]
-    best = best_on_test(metrics)
-    assert best == {"epoch": [10, 15], "error_percent": {"test": [2.0, 1.0]}, "epochs_measured": 3}
+def test_the_best_epoch_on_test_is_the_earliest_of_all_that_were_measured():
+    errors = {5: [3.0, 2.0], 10: [2.0, 4.0], 15: [2.0, 1.0]}
+    metrics = [{"epoch": epoch, "test_error_percent": both} for epoch, both in errors.items()]
+    metrics.append({"epoch": 16, "train_loss": [0.1, 0.1]})
+    measured = [{"epoch": [15, 12], "error_percent": {"test": [2.0, 0.5]}}]
+    best = best_on_test(metrics, measured)
+    assert best == {"epoch": [10, 12], "error_percent": {"test": [2.0, 0.5]}, "epochs_measured": [3, 4]}
 
 
 @pytest.mark.parametrize(

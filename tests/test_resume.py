@@ -9,8 +9,10 @@ import subprocess
 import sys
 import time
 
+import jax
 import numpy as np
 import pytest
+from flax import nnx
 
 from attgconv_jax.models import load_network
 from experiments.runs import read_metrics
@@ -37,7 +39,7 @@ def environment(tmp_path_factory):
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory, environment):
     workdir = tmp_path_factory.mktemp("runs") / "uninterrupted"
-    subprocess.run(command(workdir), cwd=ROOT, env=environment, capture_output=True, check=True)
+    ask(environment, command(workdir))
     return workdir
 
 
@@ -46,30 +48,30 @@ def latest_step(workdir):
     return max(steps, default=0)
 
 
-def arrays(workdir):
-    """Every file of the exported networks, and the metrics without times."""
-    networks = sorted((workdir / "networks").iterdir())
-    leaves = {path.name: load_network(path) for path in networks}
-    return leaves
+def variables(folder):
+    """Parameters and statistics of an exported network."""
+    return jax.tree.leaves(nnx.state(load_network(folder), (nnx.Param, nnx.BatchStat)))
 
 
 def assert_same_run(workdir, other):
-    import jax
-    from flax import nnx
-
-    ours, theirs = arrays(workdir), arrays(other)
-    assert ours.keys() == theirs.keys() == {"seed-0-last", "seed-0-best"}
-    for name, network in ours.items():
-        pairs = zip(
-            *(jax.tree.leaves(nnx.state(n, (nnx.Param, nnx.BatchStat))) for n in (network, theirs[name])), strict=True
-        )
-        for a, b in pairs:
+    """The same networks bit for bit, and the same metrics but for the time they took."""
+    names = sorted(path.name for path in (workdir / "networks").iterdir())
+    assert names == ["seed-0-best", "seed-0-last"]
+    for name in names:
+        for a, b in zip(*(variables(folder / "networks" / name) for folder in (workdir, other)), strict=True):
             np.testing.assert_array_equal(a, b)
     logs = [
         [{k: v for k, v in line.items() if k not in TIMES} for line in read_metrics(folder / "metrics.jsonl")]
         for folder in (workdir, other)
     ]
     assert logs[0] == logs[1] and len(logs[0]) == 8
+
+
+def ask(environment, words, expected=0):
+    """What a command says on stdout and stderr, with the exit code that it must have."""
+    result = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == expected, result.stderr
+    return result.stdout, result.stderr
 
 
 def test_a_run_killed_at_random_moments_ends_bit_for_bit_the_same(tmp_path, environment, uninterrupted):
@@ -88,43 +90,34 @@ def test_a_run_killed_at_random_moments_ends_bit_for_bit_the_same(tmp_path, envi
         killed_at.append(latest_step(workdir))
         assert not (workdir / "report.json").exists(), "the run ended before it was killed: make it longer"
     assert killed_at == sorted(set(killed_at))
-    subprocess.run(command(workdir), cwd=ROOT, env=environment, capture_output=True, check=True)
+    ask(environment, command(workdir))
     assert_same_run(workdir, uninterrupted)
 
 
 def test_the_same_command_on_a_complete_run_shows_its_report_and_trains_nothing(uninterrupted, environment):
     before = {path: path.stat().st_mtime_ns for path in uninterrupted.rglob("*") if path.is_file()}
-    result = subprocess.run(
-        command(uninterrupted), cwd=ROOT, env=environment, capture_output=True, text=True, check=True
-    )
+    printed, _ = ask(environment, command(uninterrupted))
     report = json.loads((uninterrupted / "report.json").read_text())
-    assert f"{report['last_epoch']['error_percent']['test'][0]:.2f}" in result.stdout
+    assert f"{report['last_epoch']['error_percent']['test'][0]:.2f}" in printed
     assert before == {path: path.stat().st_mtime_ns for path in uninterrupted.rglob("*") if path.is_file()}
 
 
 def test_another_configuration_in_the_same_folder_is_one_line_and_code_2(uninterrupted, environment):
-    other = command(uninterrupted, "--model.dropout-rate", "0.5")
-    result = subprocess.run(other, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    assert result.returncode == 2
-    assert result.stderr.count("\n") == 1
-    assert "model.dropout_rate is 0.1 there and 0.5 here" in result.stderr
+    _, said = ask(environment, command(uninterrupted, "--model.dropout-rate", "0.5"), expected=2)
+    assert "model.dropout_rate is 0.1 there and 0.5 here" in said and said.count("\n") == 1
 
 
 def test_a_full_disk_stops_training_in_one_line_and_loses_nothing(tmp_path, environment, uninterrupted):
     """Files may not grow beyond 20 kB, where a checkpoint needs more; with room the same command ends as ever."""
     limited = ["bash", "-c", 'ulimit -f 20; exec "$@"', "bash", *command(tmp_path / "run")]
-    result = subprocess.run(limited, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    assert result.returncode == 2
-    errors = [line for line in result.stderr.splitlines() if line.startswith("error:")]
-    assert len(errors) == 1 and "make room, then give the same command again" in errors[0]
-    assert "Traceback" not in result.stderr
-    subprocess.run(command(tmp_path / "run"), cwd=ROOT, env=environment, capture_output=True, check=True)
+    _, said = ask(environment, limited, expected=2)
+    errors = [line for line in said.splitlines() if line.startswith("error:")]
+    assert len(errors) == 1 and "File too large; make room, then give the same command again" in errors[0]
+    assert "Traceback" not in said
+    ask(environment, command(tmp_path / "run"))
     assert_same_run(tmp_path / "run", uninterrupted)
 
 
 def test_a_folder_that_cannot_be_made_is_one_line(environment):
-    result = subprocess.run(
-        command("/dev/null/run"), cwd=ROOT, env=environment, capture_output=True, text=True, check=False
-    )
-    assert result.returncode == 2
-    assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
+    _, said = ask(environment, command("/dev/null/run"), expected=2)
+    assert said.startswith("error: ") and said.count("\n") == 1
