@@ -1,5 +1,6 @@
 """The training loop: continues where the newest checkpoint stands, and leaves everything a reader needs."""
 
+import contextlib
 import time
 from typing import Any, NamedTuple
 
@@ -114,7 +115,7 @@ def fit(
 
     Raises:
       ValueError: a batch is larger than the training split, or no checkpoint can be read.
-      FloatingPointError: a loss is not finite; names seed and step.
+      FloatingPointError: a loss or a parameter is not finite; names seed and step.
       OutOfTime: the run would end after the deadline, or has reached it.
       OSError: the work directory cannot be written.
     """
@@ -123,46 +124,49 @@ def fit(
     total = per_epoch * config.optimizer.epochs
     schedule = make_schedule(config.optimizer, per_epoch)
     splits = {name: jax.device_put((split.images, split.labels)) for name, split in dataset.splits().items()}
-    with Checkpoints(run.workdir / "checkpoints") as checkpoints:
-        state, best = first_state(trainer, config.seeds)
-        record = {"step": 0, "spent": Spent()}
-        if (restored := checkpoints.restore((state, best))) is not None:
-            (state, best), record = restored
-        step, spent = record["step"], Spent(*record["spent"])
-        forecast = _Forecast(deadline, wait=per_epoch * config.test_every)
-        images_a_step = config.optimizer.batch_size * len(config.seeds)
+    images_a_step = config.optimizer.batch_size * len(config.seeds)
+    forecast = _Forecast(deadline, wait=per_epoch * config.test_every)
+    with contextlib.ExitStack() as stack:
+        checkpoints = stack.enter_context(Checkpoints(run.workdir / "checkpoints"))
+        state, best, step, spent = _restored(checkpoints, *first_state(trainer, config.seeds))
+        metrics = stack.enter_context(Metrics(run.workdir, step, config.seeds))
+        bar = stack.enter_context(progress_bar(total * images_a_step, step * images_a_step, progress))
         saved, pace, calls = time.monotonic(), 1, 0
-        with (
-            Metrics(run.workdir, step, config.seeds) as metrics,
-            progress_bar(total * images_a_step, step * images_a_step, progress) as bar,
-        ):
-            while step < total:
-                count = min(pace, per_epoch - step % per_epoch)
+        while step < total:
+            count = min(pace, per_epoch - step % per_epoch)
+            started = time.perf_counter()
+            state = trainer.train(state, *splits["train"], count)
+            _check_finite(np.asarray(state.first_bad_step), config, per_epoch, run)
+            seconds = time.perf_counter() - started
+            step, spent, calls = step + count, spent._replace(training=spent.training + seconds), calls + 1
+            if calls > 1:  # the first compiles, and its time says nothing of the next
+                pace = max(1, round(CALL_SECONDS * count / seconds))
+            bar.update(count * images_a_step)
+            if step % per_epoch == 0:
                 started = time.perf_counter()
-                state = trainer.train(state, *splits["train"], count)
-                _check_finite(np.asarray(state.first_bad_step), config, per_epoch, run)
-                seconds = time.perf_counter() - started
-                step, spent, calls = step + count, spent._replace(training=spent.training + seconds), calls + 1
-                if calls > 1:  # the first compiles, and its time says nothing of the next
-                    pace = max(1, round(CALL_SECONDS * count / seconds))
-                bar.update(count * images_a_step)
-                if step % per_epoch == 0:
-                    started = time.perf_counter()
-                    best, errors = _evaluate(trainer, state, best, splits, step // per_epoch, config)
-                    spent = spent._replace(evaluation=spent.evaluation + time.perf_counter() - started)
-                    means = _training_means(state, per_epoch, config.optimizer.batch_size)
-                    line = {"step": step, "epoch": step // per_epoch, **means, **errors}
-                    line |= {"learning_rate": float(schedule(step - 1))}
-                    line |= {f"{name}_seconds": value for name, value in spent._asdict().items()}
-                    metrics.write(line)
-                    bar.set_postfix_str(_postfix(line))
-                late = forecast.late(step, total, at_end_of_epoch=step % per_epoch == 0)
-                if late or step == total or time.monotonic() - saved >= checkpoint_seconds:
-                    checkpoints.save(step, (state, best), {"step": step, "spent": list(spent)})
-                    saved = time.monotonic()
-                if late:
-                    raise OutOfTime(late)
+                best, errors = _evaluate(trainer, state, best, splits, step // per_epoch, config)
+                spent = spent._replace(evaluation=spent.evaluation + time.perf_counter() - started)
+                record = _training_means(state, per_epoch, config.optimizer.batch_size) | errors
+                record |= {f"{name}_seconds": value for name, value in spent._asdict().items()}
+                record |= {"learning_rate": float(schedule(step - 1)), "time": time.time()}
+                metrics.write({"step": step, "epoch": step // per_epoch} | record)
+                bar.set_postfix_str(_postfix(step // per_epoch, record))
+            late = forecast.late(step, total, at_end_of_epoch=step % per_epoch == 0)
+            if late or step == total or time.monotonic() - saved >= checkpoint_seconds:
+                checkpoints.save(step, (state, best), {"step": step, "spent": list(spent)})
+                saved = time.monotonic()
+            if late:
+                raise OutOfTime(late)
     return trainer, state, best, spent
+
+
+def _restored(checkpoints, state, best):
+    """State, best networks, step and time spent where the newest checkpoint stands, else at the beginning."""
+    restored = checkpoints.restore((state, best))
+    if restored is None:
+        return state, best, 0, Spent()
+    (state, best), record = restored
+    return state, best, record["step"], Spent(*record["spent"])
 
 
 @jax.jit
@@ -203,17 +207,17 @@ def _check_finite(first_bad_step, config, per_epoch, run):
     if len(bad):
         seed, step = config.seeds[bad[0]], first_bad_step[bad[0]]
         raise FloatingPointError(
-            f"the loss of seed {seed} is not finite at step {step} (epoch {(step - 1) // per_epoch + 1}): lower "
+            f"loss or parameters of seed {seed} are not finite at step {step} (epoch {-(-step // per_epoch)}): lower "
             f"optimizer.learning_rate or set optimizer.clip_norm, in another --workdir. What was good is kept in "
             f"{run.workdir}"
         )
 
 
-def _postfix(line):
+def _postfix(epoch, record):
     loss, train, validation = (
-        np.mean(line[name]) for name in ("train_loss", "train_error_percent", "validation_error_percent")
+        np.mean(record[name]) for name in ("train_loss", "train_error_percent", "validation_error_percent")
     )
-    return f"epoch {line['epoch']}, loss {loss:.3f}, error {train:.2f} %, validation {validation:.2f} %"
+    return f"epoch {epoch}, loss {loss:.3f}, error {train:.2f} %, validation {validation:.2f} %"
 
 
 class _Forecast:

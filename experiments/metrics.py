@@ -50,7 +50,7 @@ class Metrics:
             if isinstance(value, list):
                 for seed, number in zip(self._seeds, value, strict=True):
                     self._board.add_scalar(f"{name}/seed_{seed}", number, record["step"])
-            elif name != "step":
+            elif name not in ("step", "time"):
                 self._board.add_scalar(name, value, record["step"])
         self._board.flush()
 

@@ -34,7 +34,7 @@ class TrainState(NamedTuple):
     wrong: jax.Array
     """Images of this epoch misclassified, in training mode."""
     first_bad_step: jax.Array
-    """The first step whose loss was not finite, from 1; 0: there was none."""
+    """The first step, from 1, whose loss or new parameters were not finite; 0: there was none."""
 
 
 def make_network(config: ModelConfig, classes: int, seed: int) -> RotMNISTNet:
@@ -141,16 +141,17 @@ class Trainer:
         gradient = jax.value_and_grad(self.loss, has_aux=True)
         (loss, (rest, wrong)), grads = gradient(state.params, state.rest, images, labels)
         updates, opt_state = self.optimizer.update(grads, state.opt_state, state.params)
-        good = jnp.isfinite(loss) | (state.first_bad_step > 0)
+        params = optax.apply_updates(state.params, updates)
+        finite = jnp.isfinite(loss) & jnp.all(jnp.array([jnp.all(jnp.isfinite(p)) for p in jax.tree.leaves(params)]))
         return TrainState(
-            optax.apply_updates(state.params, updates),
+            params,
             rest,
             opt_state,
             state.key,
             state.step + 1,
             state.loss + loss.astype(state.loss.dtype),
             state.wrong + wrong,
-            jnp.where(good, state.first_bad_step, state.step + 1),
+            jnp.where(finite | (state.first_bad_step > 0), state.first_bad_step, state.step + 1),
         )
 
     @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)

@@ -166,8 +166,9 @@ def test_importing_the_data_sets_does_not_import_tfds():
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
-@pytest.mark.skipif(not os.environ.get("ATTGCONV_PREPARED"), reason="$ATTGCONV_PREPARED names no folder of prepared sets")
 def test_what_an_environment_with_tensorflow_prepared_is_read_in_this_one():
+    if not os.environ.get("ATTGCONV_PREPARED"):
+        pytest.skip("$ATTGCONV_PREPARED names no folder of prepared sets")
     folder = pathlib.Path(os.environ["ATTGCONV_PREPARED"])
     if importlib.util.find_spec("tensorflow") and not (folder / "rot_mnist" / "regenerated" / "1.0.0").exists():
         pytest.skip("test_prepare.py, which prepares into $ATTGCONV_PREPARED, has not come so far yet")

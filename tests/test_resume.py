@@ -19,7 +19,7 @@ from experiments.runs import read_metrics
 
 ROOT = pathlib.Path(__file__).parents[1]
 KILLS = 3
-TIMES = ("training_seconds", "evaluation_seconds")
+TIMES = ("training_seconds", "evaluation_seconds", "time")
 
 
 def command(workdir, *options):
