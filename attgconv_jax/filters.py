@@ -140,12 +140,12 @@ def _source_coordinates(group: Group, size: int) -> np.ndarray:
 def _exact_gather(group: Group, size: int, h_in: int) -> np.ndarray:
     """Where row `(u, h')` of bank element `g` stands in the filter: `[size^2 h_in, order]`."""
     pixel = grid_permutation(group, size)[:, :, None] * h_in
-    return (pixel + _group_axis_gather(group, h_in)[:, None, :]).reshape(group.order, -1).T
+    return frozen((pixel + _group_axis_gather(group, h_in)[:, None, :]).reshape(group.order, -1).T)
 
 
 def _group_axis_gather(group: Group, h_in: int) -> np.ndarray:
     """`g^-1 h'` for every element: `[order, h_in]`; an image has no group axis to act on."""
-    return group.action if h_in == group.order else np.zeros((group.order, 1), np.int64)
+    return group.action if h_in == group.order else np.zeros((group.order, 1), np.int32)
 
 
 def _hat(t: np.ndarray) -> np.ndarray:

@@ -140,6 +140,11 @@ def dihedral(n: int) -> Group:
 
 
 def frozen(table: np.ndarray) -> np.ndarray:
-    """The table, made read-only: tables are shared by all who ask for them."""
+    """The table, made read-only: tables are shared by all who ask for them.
+
+    Integers become int32: a gather with int64 fails in JAX where x64 is switched on after its first compilation.
+    """
+    if np.issubdtype(table.dtype, np.integer):
+        table = table.astype(np.int32)
     table.setflags(write=False)
     return table

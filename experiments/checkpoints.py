@@ -1,13 +1,9 @@
 """Checkpoints of a run: Orbax, asynchronous, atomic, and checked when they are read."""
 
-import errno
 import hashlib
 import json
-import logging
-import os
 import pathlib
 import shutil
-import sys
 import warnings
 from typing import Any
 
@@ -15,6 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
+
+from experiments.runtime import not_written, reason
 
 KEPT = 2
 
@@ -27,25 +25,31 @@ class Checkpoints:
 
     Args:
       directory: to hold them; made if needed.
+      read_only: leaves the directory as it is, also what another process is writing.
 
     Raises:
       OSError: the directory cannot be made or written to.
     """
 
-    def __init__(self, directory: pathlib.Path):
+    def __init__(self, directory: pathlib.Path, *, read_only: bool = False):
         self.directory = directory.absolute()
-        self.directory.mkdir(parents=True, exist_ok=True)
+        self.read_only = read_only
+        if not read_only:
+            self.directory.mkdir(parents=True, exist_ok=True)
         self._manager = ocp.CheckpointManager(
             self.directory,
             options=ocp.CheckpointManagerOptions(
-                max_to_keep=KEPT, enable_async_checkpointing=True, cleanup_tmp_directories=True
+                max_to_keep=None if read_only else KEPT,
+                enable_async_checkpointing=not read_only,
+                cleanup_tmp_directories=not read_only,
+                create=not read_only,
+                read_only=read_only,
             ),
             item_names=("arrays", "record"),
         )
 
     def __enter__(self) -> "Checkpoints":
         """Itself."""
-        _hold_back_logs()
         return self
 
     def __exit__(self, kind, error, trace):
@@ -54,7 +58,7 @@ class Checkpoints:
             self._manager.close()
         except Exception as failure:
             if error is None:
-                raise self._not_written(failure) from failure
+                raise not_written(self.directory, failure) from failure
 
     def save(self, step: int, state: Any, record: dict[str, Any]) -> None:
         """Copies a state from the device and writes it in the background.
@@ -75,7 +79,7 @@ class Checkpoints:
         try:
             self._manager.save(step, args=args, force=True)
         except Exception as failure:  # Orbax passes on whatever the file system and its own parts raise
-            raise self._not_written(failure) from failure
+            raise not_written(self.directory, failure) from failure
 
     def wait(self) -> None:
         """Waits for what is being written.
@@ -86,85 +90,62 @@ class Checkpoints:
         try:
             self._manager.wait_until_finished()
         except Exception as failure:
-            raise self._not_written(failure) from failure
+            raise not_written(self.directory, failure) from failure
 
     def restore(self, template: Any) -> tuple[Any, dict[str, Any]] | None:
-        """The newest state that can be read, and its record; None if there is none yet.
+        """The newest state that can be read.
 
         A damaged checkpoint is set aside, with a warning, and the one before is read.
 
         Args:
-          template: a state of the same shapes, whose arrays give types and places.
+          template: a state of the same shapes, whose leaves say which are keys of random streams.
+
+        Returns:
+          The state and its record; None if there is no checkpoint yet.
 
         Raises:
-          ValueError: there are checkpoints, and all are damaged.
+          ValueError: there are checkpoints, and all are damaged, now or at an earlier start; or the newest is whole but
+            of another kind than the template, as under other versions or settings of JAX.
+          OSError: a checkpoint is there and may not be read.
         """
         steps = sorted(self._manager.all_steps(), reverse=True)
         for step in steps:
             try:
-                return self._read(step, template)
+                arrays, record = self._read(step)
+            except (MemoryError, PermissionError):
+                raise
             except Exception as error:  # damage shows as any error, from JSON, Orbax or tensorstore
-                aside = self.directory.with_name(f"damaged-{step}")
-                shutil.rmtree(aside, ignore_errors=True)
-                (self.directory / str(step)).rename(aside)
-                said = f"the checkpoint of step {step} is damaged ({_reason(error)}); moved to {aside}"
-                warnings.warn(said, stacklevel=2)
-                self._manager.reload()
-        if steps:
+                if (self.directory / str(step)).is_dir():  # else another process has made room
+                    self._set_aside(step, error)
+                continue
+            return _state(arrays, template, self.directory / str(step)), record
+        if steps or list(self.directory.parent.glob("damaged-*")):
             raise ValueError(
                 f"{self.directory} holds no checkpoint that can be read; delete {self.directory.parent} to start anew"
             )
         return None
 
-    def _read(self, step, template):
-        expected = _arrays(template)
-        stored = self._manager.restore(
-            step,
-            args=ocp.args.Composite(arrays=ocp.args.StandardRestore(expected), record=ocp.args.JsonRestore()),
-        )
-        arrays, record = stored.arrays, dict(stored.record)
+    def _set_aside(self, step, error):
+        said = f"the checkpoint of step {step} is damaged ({reason(error)})"
+        if not self.read_only:
+            aside = self.directory.with_name(f"damaged-{step}")
+            shutil.rmtree(aside, ignore_errors=True)
+            (self.directory / str(step)).rename(aside)
+            self._manager.reload()
+            said += f"; moved to {aside}"
+        warnings.warn(said, stacklevel=3)
+
+    def _read(self, step):
+        """Arrays and record as they were saved."""
+        items = ocp.args.Composite(arrays=ocp.args.StandardRestore(), record=ocp.args.JsonRestore())
+        with warnings.catch_warnings():
+            # Orbax would rather be told where to put the arrays; NumPy's have no place.
+            warnings.filterwarnings("ignore", message="Sharding info not provided")
+            stored = self._manager.restore(step, args=items)
+        arrays, record = {name: np.asarray(array) for name, array in stored.arrays.items()}, dict(stored.record)
         if record.pop("digest", None) != _digest(arrays, record):
             raise ValueError("its digest does not fit its arrays")
-        for name, array in expected.items():
-            if arrays[name].shape != array.shape or arrays[name].dtype != array.dtype:
-                raise ValueError(
-                    f"{name} is {arrays[name].dtype} {arrays[name].shape}, not {array.dtype} {array.shape}"
-                )
-        state = {name: _like(arrays[name], leaf) for name, leaf in _named(template)}
-        return jax.tree.unflatten(jax.tree.structure(template), list(state.values())), record
-
-    def _not_written(self, failure):
-        return OSError(
-            f"cannot write a checkpoint to {self.directory}: {_reason(failure)}; make room, then give the same command "
-            "again"
-        )
-
-
-def _hold_back_logs():
-    """Keeps Orbax from writing pages on a failure that we say in a line.
-
-    For good: writes beside a failed one end later, after Orbax has closed its event loop, even at the process' end.
-    """
-    for name in ("absl", "asyncio"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    if getattr(sys.unraisablehook, "ignores_stragglers", False):
-        return
-    say = sys.unraisablehook
-
-    def hook(unraisable):
-        if str(unraisable.exc_value) != "Event loop is closed":
-            say(unraisable)
-
-    hook.ignores_stragglers = True
-    sys.unraisablehook = hook
-
-
-def _reason(failure):
-    """What the system said, which Orbax and tensorstore wrap in a page."""
-    said = str(failure) or type(failure).__name__
-    codes = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)
-    known = [os.strerror(code) for code in codes if os.strerror(code) in said]
-    return known[0] if known else said.strip().splitlines()[0][:100]
+        return arrays, record
 
 
 def _named(state):
@@ -177,6 +158,25 @@ def _arrays(state):
     Copies, for the next step is given the state's own memory to write to.
     """
     return {name: np.array(jax.random.key_data(leaf) if _is_key(leaf) else leaf) for name, leaf in _named(state)}
+
+
+def _state(arrays, template, path):
+    """The arrays in the template's tree, and its random streams' keys among them."""
+    expected = _arrays(template)
+    wrong = [
+        name
+        for name in arrays.keys() | expected.keys()
+        if name not in arrays
+        or name not in expected
+        or (arrays[name].shape, arrays[name].dtype) != (expected[name].shape, expected[name].dtype)
+    ]
+    if wrong:
+        raise ValueError(
+            f"{path} is of another program: {len(wrong)} of its arrays do not fit, {sorted(wrong)[0]} for one. "
+            "Continue with the versions in run.json and JAX's settings of then (jax_enable_x64, jax_default_prng_impl)"
+        )
+    leaves = [_like(arrays[name], leaf) for name, leaf in _named(template)]
+    return jax.tree.unflatten(jax.tree.structure(template), leaves)
 
 
 def _like(array, leaf):

@@ -7,6 +7,7 @@ that `experiments.evaluate` has seen are also drawn by angle.
 import dataclasses
 import json
 import pathlib
+import shlex
 from typing import Annotated
 
 import tyro
@@ -40,34 +41,52 @@ def main(arguments: Arguments) -> None:
     for workdir, this in runs.items():
         if this.report is None:
             raise ValueError(f"{workdir} is not complete: continue it with the command that began it")
-    names = _names(arguments.workdirs)
-    lines = table((names[workdir], this.report) for workdir, this in runs.items())
+    names = _names(runs.values())
+    lines = _table(names, runs)
     arguments.out.mkdir(parents=True, exist_ok=True)
     (arguments.out / "table.md").write_text(lines + "\n")
     print(lines)
-    tests = {this.description["data"].get("test_sha256") for this in runs.values()}
+    tests = {this.report["data"].get("test_sha256") for this in runs.values()}
     if len(tests) > 1:
         print("note: these runs were tested on different images")
     figures.curves({names[workdir]: this.metrics() for workdir, this in runs.items()}).savefig(
         arguments.out / "curves.png", dpi=150
     )
     print(f"picture: {arguments.out / 'curves.png'}")
-    evaluations = {workdir: workdir / "evaluation" / "evaluation.json" for workdir in runs}
-    missing = [workdir for workdir, file in evaluations.items() if not file.exists()]
+    angles = {workdir: _angles(this) for workdir, this in runs.items()}
+    missing = [workdir for workdir, records in angles.items() if records is None]
     if missing:
-        print(f"to compare them by angle as well, first: python -m experiments.evaluate {missing[0]}")
+        print(f"to compare them by angle as well: python -m experiments.evaluate {shlex.quote(str(missing[0]))}")
         return
-    angles = {names[workdir]: json.loads(file.read_text())["angles"] for workdir, file in evaluations.items()}
-    figures.equivariance(angles).savefig(arguments.out / "equivariance.png", dpi=150)
+    by_name = {names[workdir]: records for workdir, records in angles.items()}
+    figures.equivariance(by_name).savefig(arguments.out / "equivariance.png", dpi=150)
     print(f"picture: {arguments.out / 'equivariance.png'}")
 
 
-def _names(workdirs):
+def _names(runs):
     """The folders' names, or the whole paths where two are called the same."""
-    short = [workdir.resolve().name for workdir in workdirs]
-    return {
-        workdir: name if short.count(name) == 1 else str(workdir) for workdir, name in zip(workdirs, short, strict=True)
-    }
+    short = [this.name for this in runs]
+    return {this.workdir: this.name if short.count(this.name) == 1 else str(this.workdir) for this in runs}
+
+
+def _table(names, runs):
+    try:
+        return table((names[workdir], this.report) for workdir, this in runs.items())
+    except (KeyError, TypeError) as error:
+        raise ValueError(
+            f"a report.json is of another version ({error!r}): delete it, and the command that trained writes it again"
+        ) from error
+
+
+def _angles(this):
+    """What the run's evaluation says of angles; None if there is none, or it is of an earlier state of the run."""
+    file = this.workdir / "evaluation" / "evaluation.json"
+    try:
+        evaluation = json.loads(file.read_text())
+        fresh = evaluation["best_on_validation"] == this.report["best_on_validation"]
+        return evaluation["angles"] if fresh else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def cli(arguments: list[str] | None = None) -> None:

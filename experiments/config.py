@@ -145,6 +145,10 @@ class OptimizerConfig:
         rising = list(self.milestones) == sorted(set(self.milestones))
         inside = all(0 < epoch < self.epochs for epoch in self.milestones)
         _check("optimizer.milestones", self.milestones, f"rising epochs before {self.epochs}", rising and inside)
+        if self.milestones and self.milestones[0] <= self.warmup_epochs:
+            raise ValueError(
+                f"optimizer.milestones must lie after the {self.warmup_epochs} epochs of warm-up, got {self.milestones}"
+            )
         if self.milestones and self.schedule != "step":
             raise ValueError(f"optimizer.milestones need optimizer.schedule step, got {self.schedule}")
         if self.schedule == "step" and not self.milestones:

@@ -7,22 +7,25 @@ turning the images by any angle does; writes the same with a confusion table and
 """
 
 import dataclasses
+import json
 import pathlib
 from typing import Annotated, Any
 
-import jax
 import numpy as np
 import tyro
 
 from attgconv_jax.models import RotMNISTNet, load_network
 from experiments import figures
 from experiments.data import Dataset, DatasetName, load
-from experiments.loop import Spent, last_state, make_trainer
+from experiments.loop import last_state, make_trainer
 from experiments.measures import by_angle, by_element, confusion
 from experiments.reports import PROTOCOLS, draw_attention, mean_and_deviation, report_of
 from experiments.runs import Run, write_json
-from experiments.runtime import describe_device, run, use_compilation_cache
+from experiments.runtime import describe_device, precision, run, use_compilation_cache
 from experiments.training import predict
+
+OF_MNIST = {"mnist", "rot_mnist/regenerated", "rot_mnist/original"}
+"""Sets made of the same digits, of which those of one's test split may be in another's training split."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +42,7 @@ class Arguments:
     """Folder of prepared sets. Default: TFDS' own."""
 
     seed: int | None = None
-    """Whose network is drawn, the one best on validation. Default: the run's first."""
+    """Whose network, best on validation, is turned, drawn and its confusions counted. Default: the run's first."""
 
     images: tuple[int, ...] = (0, 1, 2)
     """Test images whose attention maps are drawn."""
@@ -50,7 +53,7 @@ class Arguments:
     angle_step: float = 15.0
     """Between the angles at which images are turned, in degrees; 360 must be a multiple."""
 
-    angle_images: int = 1000
+    angle_images: int = 500
     """How many test images are turned."""
 
     out: Annotated[pathlib.Path | None, tyro.conf.arg(metavar="DIR")] = None
@@ -58,8 +61,10 @@ class Arguments:
 
     def __post_init__(self):
         turns = 360 / self.angle_step if self.angle_step > 0 else 0
-        if turns < 1 or abs(turns - round(turns)) > 1e-9:
-            raise ValueError(f"angle_step must divide 360 degrees, like 15 or 7.5, got {self.angle_step}")
+        if not 1 <= turns <= 720 or abs(turns - round(turns)) > 1e-9:
+            raise ValueError(
+                f"angle_step must divide 360 degrees, like 15 or 7.5, and be at least 0.5, got {self.angle_step}"
+            )
         if self.angle_images < 1:
             raise ValueError(f"angle_images must be at least 1, got {self.angle_images}")
         if not 0 <= self.layer <= 6:
@@ -71,10 +76,21 @@ def main(arguments: Arguments) -> None:
     use_compilation_cache()
     out = arguments.out or arguments.path / "-".join(["evaluation", *(arguments.data or "").split("/")]).rstrip("-")
     if (arguments.path / "network.json").exists():
-        network, dataset, report, metrics = *_of_network(arguments), []
+        stored = json.loads((arguments.path / "network.json").read_text())
+        with precision(str(stored.get("param_dtype")) if isinstance(stored, dict) else ""):
+            _evaluate(arguments, out, *_of_network(arguments), [])
     else:
-        network, dataset, report, metrics = _of_run(arguments)
-    _check_images(arguments, dataset)
+        this = Run.open(arguments.path)
+        with precision(this.config().model.dtype):
+            _evaluate(arguments, out, *_of_run(arguments, this))
+
+
+def _evaluate(arguments, out, network, dataset, report, metrics):
+    wrong = [image for image in arguments.images if not 0 <= image < len(dataset.test)]
+    if wrong or not arguments.images:
+        raise ValueError(f"images must be in 0 to {len(dataset.test) - 1}, at least one, got {wrong or 'none'}")
+    if arguments.angle_images > len(dataset.test):
+        raise ValueError(f"angle_images must be at most {len(dataset.test)}, got {arguments.angle_images}")
     out.mkdir(parents=True, exist_ok=True)
     logits = predict(network, dataset.test.images)
     evaluation = report | {
@@ -84,7 +100,7 @@ def main(arguments: Arguments) -> None:
     }
     write_json(out / "evaluation.json", evaluation)
     _print(evaluation)
-    name = arguments.path.name
+    name = arguments.path.resolve().name
     figures.equivariance({name: evaluation["angles"]}).savefig(out / "equivariance.png", dpi=150)
     title = f"{name}, test split of {dataset.name}"
     figures.confusion(np.array(evaluation["confusion"]), title).savefig(out / "confusion.png", dpi=150)
@@ -95,23 +111,21 @@ def main(arguments: Arguments) -> None:
         print(f"picture: {picture}")
 
 
-def _of_run(arguments: Arguments) -> tuple[RotMNISTNet, Dataset, dict[str, Any], list[dict[str, Any]]]:
+def _of_run(arguments: Arguments, this: Run) -> tuple[RotMNISTNet, Dataset, dict[str, Any], list[dict[str, Any]]]:
     """The network best on validation of one seed, its data, the run's report so far and its metrics."""
-    this = Run.open(arguments.path)
     config = this.config(arguments.directory)
-    if config.model.dtype == "float64":
-        jax.config.update("jax_enable_x64", True)
     seeds = config.seeds
     seed = seeds[0] if arguments.seed is None else arguments.seed
     if seed not in seeds:
         raise ValueError(f"--seed must be one of the run's, {', '.join(map(str, seeds))}, got {seed}")
     trained_on = this.dataset(arguments.directory)
     trainer = make_trainer(config, trained_on)
-    state, best, record = last_state(this, trainer)
-    dataset = (trained_on if arguments.data is None else load(arguments.data, arguments.directory)).standardised(
-        trained_on
-    )
-    report = report_of(this, trainer, state, best, dataset, Spent(*record["spent"]))
+    state, best, spent = last_state(this, trainer)
+    others = arguments.data not in (None, config.data.name)
+    dataset = (load(arguments.data, arguments.directory) if others else trained_on).standardised(trained_on)
+    report = report_of(this, trainer, state, best, dataset, spent)
+    if others and {arguments.data, config.data.name} <= OF_MNIST:
+        report["note"] = f"{arguments.data} and {config.data.name} share digits: it was trained on some that are tested"
     return trainer.network(best.params, best.rest, seeds.index(seed)), dataset, report, this.metrics()
 
 
@@ -121,6 +135,11 @@ def _of_network(arguments: Arguments) -> tuple[RotMNISTNet, Dataset, dict[str, A
         raise ValueError(f"{arguments.path} is a network without a run: name its data, for example --data digits")
     network = load_network(arguments.path)
     dataset = load(arguments.data, arguments.directory).standardised()
+    if network.settings["classes"] != dataset.classes:
+        raise ValueError(
+            f"{arguments.path} tells {network.settings['classes']} classes apart, but {arguments.data} has "
+            f"{dataset.classes}: choose other data"
+        )
     errors = {
         name: [float(100 * np.mean(predict(network, split.images).argmax(axis=1) != split.labels))]
         for name, split in dataset.splits().items()
@@ -129,13 +148,9 @@ def _of_network(arguments: Arguments) -> tuple[RotMNISTNet, Dataset, dict[str, A
     return network, dataset, report | {"as_loaded": {"error_percent": errors}}
 
 
-def _check_images(arguments, dataset):
-    wrong = [image for image in arguments.images if not 0 <= image < len(dataset.test)]
-    if wrong or not arguments.images:
-        raise ValueError(f"images must be in 0 to {len(dataset.test) - 1}, at least one, got {wrong or 'none'}")
-
-
 def _print(evaluation):
+    if "note" in evaluation:
+        print(f"note: {evaluation['note']}")
     print(f"error in percent on {evaluation['data']['set']}, mean and deviation over seeds")
     print("| protocol | epoch | train | validation | test |")
     print("|---|---|---|---|---|")

@@ -31,7 +31,9 @@ def curves(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
             colour = COLOURS[i % len(COLOURS)]
             axis.plot(epochs, values.mean(axis=1), color=colour, linestyle=STYLES[i % len(STYLES)], label=name)
             axis.fill_between(epochs, values.min(axis=1), values.max(axis=1), color=colour, alpha=0.2, linewidth=0)
-        axis.set(xlabel="epoch", ylabel=label, yscale="log")
+        # A logarithm has no place for the epochs at which nothing was wrong.
+        zero = any(np.any(np.array([record[field] for record in records]) == 0) for records in runs.values())
+        axis.set(xlabel="epoch", ylabel=label, yscale="linear" if zero else "log")
         for number in (axis.yaxis.set_major_formatter, axis.yaxis.set_minor_formatter):
             number("{x:g}")
         axis.grid(alpha=0.3, which="both")

@@ -19,6 +19,11 @@ CALL_SECONDS = 1.0
 """A compiled call takes about as long: the progress bar moves, and Python is not waited for."""
 
 
+_ADVICE = (
+    "lower optimizer.learning_rate or set optimizer.clip_norm, in another --workdir; checkpoints from before stay here"
+)
+
+
 class OutOfTime(Exception):
     """The run would not end before its deadline; its checkpoint is saved."""
 
@@ -42,12 +47,17 @@ class Spent(NamedTuple):
 def make_trainer(config: Config, dataset: Dataset) -> Trainer:
     """The trainer of a configuration on its data.
 
+    Args:
+      config: of the run.
+      dataset: whose sizes count.
+
     Raises:
-      ValueError: a batch is larger than the training split; the dtype needs x64, which is off.
+      ValueError: a batch is larger than the training split, the warm-up takes all steps, or float64 is asked for
+        without x64 (see `experiments.runtime.precision`).
     """
     steps = steps_per_epoch(config, dataset)
     if config.model.dtype == "float64" and not jax.config.jax_enable_x64:
-        raise ValueError('model.dtype float64 needs jax.config.update("jax_enable_x64", True)')
+        raise ValueError("model.dtype float64 needs jax.enable_x64(True) around it")
     mode = config.seeds_mode
     if mode == "auto":
         mode = "loop" if jax.default_backend() == "cpu" else "vmap"
@@ -78,48 +88,58 @@ def first_state(trainer: Trainer, seeds: tuple[int, ...]) -> tuple[TrainState, B
     return state, Best(params, rest, most, jnp.zeros_like(most))
 
 
-def last_state(run: Run, trainer: Trainer) -> tuple[TrainState, Best, dict[str, Any]]:
-    """The newest state of a run, and its record.
+def last_state(run: Run, trainer: Trainer) -> tuple[TrainState, Best, Spent]:
+    """The newest state of a run, which another process may be training.
+
+    Args:
+      run: begun.
+      trainer: of the run's configuration.
+
+    Returns:
+      State, best networks, and time spent.
 
     Raises:
-      ValueError: there is no checkpoint yet, or none that can be read.
+      ValueError: no epoch is in a checkpoint yet, or no checkpoint can be read.
     """
-    with Checkpoints(run.workdir / "checkpoints") as checkpoints:
-        restored = checkpoints.restore(first_state(trainer, run.config().seeds))
-    if restored is None:
-        raise ValueError(f"{run.workdir} has no checkpoint yet: train it a little longer")
-    return *restored[0], restored[1]
+    restored = None
+    if (run.workdir / "checkpoints").is_dir():
+        with Checkpoints(run.workdir / "checkpoints", read_only=True) as checkpoints:
+            restored = checkpoints.restore(first_state(trainer, run.config().seeds))
+    if restored is None or not np.all(restored[0][1].epoch):
+        raise ValueError(f"{run.workdir} has no checkpoint of a whole epoch yet: train it a little longer")
+    (state, best), record = restored
+    return state, best, Spent(*record["spent"])
 
 
 def fit(
     run: Run,
-    config: Config,
+    trainer: Trainer,
     dataset: Dataset,
     *,
     progress: bool = True,
     checkpoint_seconds: float = 30.0,
     deadline: float | None = None,
-) -> tuple[Trainer, TrainState, Best, Spent]:
+) -> tuple[TrainState, Best, Spent]:
     """Trains to the end, from the newest checkpoint if there is one.
 
     Args:
-      run: of `config`, begun.
-      config: of the run.
+      run: begun.
+      trainer: of the run's configuration.
       dataset: standardised.
       progress: whether to show a progress bar on stderr.
       checkpoint_seconds: least time between checkpoints. It does not change a number.
       deadline: in seconds of `time.monotonic()`; None: none.
 
     Returns:
-      The trainer, the last state, the best networks, and the time taken over all processes.
+      The last state, the best networks, and the time taken over all processes.
 
     Raises:
-      ValueError: a batch is larger than the training split, or no checkpoint can be read.
-      FloatingPointError: a loss or a parameter is not finite; names seed and step.
-      OutOfTime: the run would end after the deadline, or has reached it.
+      ValueError: no checkpoint can be read.
+      FloatingPointError: a loss, a parameter, a statistic or a logit is not finite; names seed and step.
+      OutOfTime: the run would end after the deadline, or has reached it; a checkpoint is written.
       OSError: the work directory cannot be written.
     """
-    trainer = make_trainer(config, dataset)
+    config = run.config()
     per_epoch = steps_per_epoch(config, dataset)
     total = per_epoch * config.optimizer.epochs
     schedule = make_schedule(config.optimizer, per_epoch)
@@ -136,7 +156,7 @@ def fit(
             count = min(pace, per_epoch - step % per_epoch)
             started = time.perf_counter()
             state = trainer.train(state, *splits["train"], count)
-            _check_finite(np.asarray(state.first_bad_step), config, per_epoch, run)
+            _check_finite(np.asarray(state.first_bad_step), config, per_epoch)
             seconds = time.perf_counter() - started
             step, spent, calls = step + count, spent._replace(training=spent.training + seconds), calls + 1
             if calls > 1:  # the first compiles, and its time says nothing of the next
@@ -151,13 +171,14 @@ def fit(
                 record |= {"learning_rate": float(schedule(step - 1)), "time": time.time()}
                 metrics.write({"step": step, "epoch": step // per_epoch} | record)
                 bar.set_postfix_str(_postfix(step // per_epoch, record))
-            late = forecast.late(step, total, at_end_of_epoch=step % per_epoch == 0)
+            late = forecast.reason_to_stop(step, total, at_end_of_epoch=step % per_epoch == 0)
             if late or step == total or time.monotonic() - saved >= checkpoint_seconds:
                 checkpoints.save(step, (state, best), {"step": step, "spent": list(spent)})
                 saved = time.monotonic()
             if late:
+                checkpoints.wait()
                 raise OutOfTime(late)
-    return trainer, state, best, spent
+    return state, best, spent
 
 
 def _restored(checkpoints, state, best):
@@ -184,7 +205,14 @@ def _evaluate(trainer, state, best, splits, epoch, config):
     names = ["validation"]
     if epoch % config.test_every == 0 or epoch == config.optimizer.epochs:
         names.append("test")
-    wrong = {name: trainer.count_errors(state.params, state.rest, *splits[name]) for name in names}
+    wrong = {}
+    for name in names:
+        wrong[name], bad = trainer.count_errors(state.params, state.rest, *splits[name])
+        if np.any(bad):
+            seed = config.seeds[np.flatnonzero(bad)[0]]
+            raise FloatingPointError(
+                f"logits of seed {seed} on the {name} split are not finite at step {int(state.step[0])}: {_ADVICE}"
+            )
     best = _keep_best(best, state.params, state.rest, wrong["validation"], epoch)
     errors = {f"{name}_error_percent": percent(wrong[name], len(splits[name][1])) for name in names}
     return best, errors
@@ -202,14 +230,12 @@ def percent(wrong: jax.Array, images: int) -> list[float]:
     return (100 * np.asarray(wrong, np.float64) / images).tolist()
 
 
-def _check_finite(first_bad_step, config, per_epoch, run):
+def _check_finite(first_bad_step, config, per_epoch):
     bad = np.flatnonzero(first_bad_step)
     if len(bad):
         seed, step = config.seeds[bad[0]], first_bad_step[bad[0]]
         raise FloatingPointError(
-            f"loss or parameters of seed {seed} are not finite at step {step} (epoch {-(-step // per_epoch)}): lower "
-            f"optimizer.learning_rate or set optimizer.clip_norm, in another --workdir. What was good is kept in "
-            f"{run.workdir}"
+            f"loss or network of seed {seed} are not finite at step {step} (epoch {-(-step // per_epoch)}): {_ADVICE}"
         )
 
 
@@ -227,11 +253,11 @@ class _Forecast:
         self.deadline, self.wait = deadline, wait
         self.began = None
 
-    def late(self, step, total, at_end_of_epoch):
-        """What is wrong with the time that is left; nothing if it will do."""
+    def reason_to_stop(self, step, total, at_end_of_epoch):
+        """What is wrong with the time that is left; None if it will do."""
         now = time.monotonic()
         if self.deadline is None or step == total:
-            return ""
+            return None
         if now > self.deadline:
             return f"the time is up at step {step} of {total}"
         if at_end_of_epoch and self.began is None:
@@ -240,4 +266,4 @@ class _Forecast:
             needed = (now - self.began[0]) / (step - self.began[1]) * (total - step)
             if now + needed > self.deadline:
                 return f"it needs {needed / 60:.0f} more minutes, and {(self.deadline - now) / 60:.0f} are left"
-        return ""
+        return None

@@ -1,18 +1,26 @@
 """Where a run's figures go: a JSON-lines file, TensorBoard, and a progress bar."""
 
 import json
+import os
 import pathlib
 import sys
+import warnings
 from typing import Any
 
-import tensorboardX
 import tqdm
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto import event_pb2
+from tensorboardX.summary import scalar
 
-from experiments.runs import read_metrics
+from experiments.runtime import not_written
+
+NAME = "metrics.jsonl"
 
 
 class Metrics:
-    """Writes a record an epoch to `metrics.jsonl` and to TensorBoard event files. A context manager.
+    """Writes a record an epoch to `metrics.jsonl` and to a TensorBoard event file. A context manager.
+
+    The event file is written anew at every start, from the records that are kept.
 
     Args:
       workdir: of the run.
@@ -24,14 +32,25 @@ class Metrics:
     """
 
     def __init__(self, workdir: pathlib.Path, step: int, seeds: tuple[int, ...]):
-        path = workdir / "metrics.jsonl"
-        kept = read_metrics(path, step)
-        partial = path.with_name(".metrics.jsonl.partial")
-        partial.write_text("".join(json.dumps(record) + "\n" for record in kept))
-        partial.replace(path)
-        self._file = path.open("a")
-        self._board = tensorboardX.SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1)
         self._seeds = seeds
+        self._path = workdir / NAME
+        records = [record for record in read_metrics(workdir) if record["step"] <= step]
+        board = workdir / "tensorboard"
+        try:
+            partial = self._path.with_name(f".{NAME}.partial")
+            partial.write_text("".join(_line(record) for record in records))
+            os.replace(partial, self._path)
+            self._file = self._path.open("a")
+            board.mkdir(exist_ok=True)
+            for old in board.glob("events.out.tfevents.*"):
+                old.unlink()
+            # Its own thread, which a summary writer would start, dies of a full disk and leaves the run waiting.
+            self._events = EventsWriter(str(board / "events"))
+            for record in records:
+                self._write_events(record)
+            self._events.flush()
+        except OSError as failure:
+            raise not_written(workdir, failure) from failure
 
     def __enter__(self) -> "Metrics":
         """Itself."""
@@ -39,20 +58,56 @@ class Metrics:
 
     def __exit__(self, kind, error, trace):
         """Closes the files."""
-        self._file.close()
-        self._board.close()
+        try:
+            self._file.close()
+            self._events.close()
+        except OSError as failure:
+            if error is None:
+                raise not_written(self._path, failure) from failure
 
     def write(self, record: dict[str, Any]) -> None:
-        """Writes a record: `step`, `epoch`, numbers, and lists of numbers with one a seed."""
-        self._file.write(json.dumps(record) + "\n")
-        self._file.flush()
+        """Writes a record: `step`, `epoch`, `time`, numbers, and lists of numbers with one a seed.
+
+        Raises:
+          OSError: it cannot be written.
+        """
+        try:
+            self._file.write(_line(record))
+            self._file.flush()
+            self._write_events(record)
+            self._events.flush()
+        except OSError as failure:
+            raise not_written(self._path, failure) from failure
+
+    def _write_events(self, record):
         for name, value in record.items():
-            if isinstance(value, list):
-                for seed, number in zip(self._seeds, value, strict=True):
-                    self._board.add_scalar(f"{name}/seed_{seed}", number, record["step"])
-            elif name not in ("step", "time"):
-                self._board.add_scalar(name, value, record["step"])
-        self._board.flush()
+            numbers = zip(self._seeds, value, strict=True) if isinstance(value, list) else [(None, value)]
+            for seed, number in numbers:
+                if name not in ("step", "time"):
+                    summary = scalar(name if seed is None else f"{name}/seed_{seed}", number)
+                    event = event_pb2.Event(wall_time=record["time"], step=record["step"], summary=summary)
+                    self._events.write_event(event)
+
+
+def read_metrics(workdir: pathlib.Path) -> list[dict[str, Any]]:
+    """The records of a run's metrics file; none if there is no file.
+
+    A killed process may leave half a line at the end, which is no record. Another line that is none is passed over with
+    a warning.
+    """
+    path = workdir / NAME
+    lines = path.read_text(errors="replace").splitlines() if path.exists() else []
+    records = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            record = json.loads(line)
+        except ValueError:
+            record = None
+        if isinstance(record, dict) and isinstance(record.get("step"), int):
+            records.append(record)
+        elif number < len(lines):
+            warnings.warn(f"{path}, line {number} is damaged and passed over", stacklevel=2)
+    return records
 
 
 def progress_bar(total: int, done: int, shown: bool) -> tqdm.tqdm:
@@ -60,3 +115,7 @@ def progress_bar(total: int, done: int, shown: bool) -> tqdm.tqdm:
     return tqdm.tqdm(
         total=total, initial=done, unit="image", unit_scale=True, disable=not shown, file=sys.stderr, mininterval=0.5
     )
+
+
+def _line(record):
+    return json.dumps(record, allow_nan=False) + "\n"

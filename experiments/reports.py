@@ -28,12 +28,12 @@ PROTOCOLS = {
 def report_of(
     run: Run, trainer: Trainer, state: TrainState, best: Best, dataset: Dataset, spent: Spent
 ) -> dict[str, Any]:
-    """The figures of a run; lists hold one entry a seed, errors are in percent.
+    """The figures of a run, complete or not; lists hold one entry a seed, errors are in percent.
 
     Args:
       run: with its metrics.
       trainer: of the run.
-      state: after the last epoch.
+      state: the newest.
       best: on the validation split.
       dataset: to report on, standardised; the run's own, or another.
       spent: time so far.
@@ -44,6 +44,7 @@ def report_of(
     """
     config = run.config()
     steps_per_epoch = int(run.description["data"]["train_images"]) // config.optimizer.batch_size
+    epoch, step = divmod(int(state.step[0]), steps_per_epoch)
     networks = [trainer.network(best.params, best.rest, i) for i in range(len(config.seeds))]
     group = parse_group(config.model.group)
     images = jnp.asarray(dataset.test.images[:250])
@@ -54,7 +55,7 @@ def report_of(
             "error_percent": errors(trainer, best.params, best.rest, dataset),
         },
         "last_epoch": {
-            "epoch": (state.step // steps_per_epoch).tolist(),
+            "epoch": [epoch + round(step / steps_per_epoch, 2) if step else epoch] * len(config.seeds),
             "error_percent": errors(trainer, state.params, state.rest, dataset),
         },
         "equivariance_error": [
@@ -65,32 +66,34 @@ def report_of(
         **{f"{name}_seconds": seconds for name, seconds in spent._asdict().items()},
     }
     if report["data"] == run.description["data"]:
-        report["best_on_test"] = best_on_test(run.metrics(), [report["best_on_validation"], report["last_epoch"]])
+        # What stands between two epochs is no epoch's network.
+        networks = [report["best_on_validation"], *([] if step else [report["last_epoch"]])]
+        report["best_on_test"] = best_on_test(run.metrics(), networks)
     return report
 
 
 def errors(trainer: Trainer, params: Any, rest: Any, dataset: Dataset) -> dict[str, list[float]]:
     """The error on every split in percent, a list over seeds each."""
     return {
-        name: percent(trainer.count_errors(params, rest, split.images, split.labels), len(split))
+        name: percent(trainer.count_errors(params, rest, split.images, split.labels)[0], len(split))
         for name, split in dataset.splits().items()
     }
 
 
-def best_on_test(metrics: list[dict[str, Any]], measured: list[dict[str, Any]]) -> dict[str, Any]:
+def best_on_test(metrics: list[dict[str, Any]], networks: list[dict[str, Any]]) -> dict[str, Any]:
     """The epoch with the lowest test error, the earliest of equals: as the papers chose theirs.
 
     Args:
       metrics: some of whose records have test errors.
-      measured: other networks, by `epoch` and `error_percent`, a list over seeds each.
+      networks: others that were tested, by `epoch` and `error_percent`, a list over seeds each.
 
     Returns:
       The same for the best epochs, and of how many epochs they are the best.
     """
     known = [
         {record["epoch"]: record["test_error_percent"][seed] for record in metrics if "test_error_percent" in record}
-        | {network["epoch"][seed]: network["error_percent"]["test"][seed] for network in measured}
-        for seed in range(len(measured[0]["epoch"]))
+        | {network["epoch"][seed]: network["error_percent"]["test"][seed] for network in networks}
+        for seed in range(len(networks[0]["epoch"]))
     ]
     best = [min(errors.items(), key=lambda pair: (pair[1], pair[0])) for errors in known]
     return {

@@ -76,6 +76,7 @@ def main(arguments: Arguments) -> None:
     deadline = time.monotonic() + seconds(arguments.budget)
     folder = arguments.results / arguments.table
     folder.mkdir(parents=True, exist_ok=True)
+    failed = []
     for preset in TABLES[arguments.table]:
         if arguments.rows and preset.name not in arguments.rows:
             continue
@@ -91,13 +92,25 @@ def main(arguments: Arguments) -> None:
         except OutOfTime as reason:
             print(f"{name}: {reason}; left at a checkpoint, the same command continues")
             continue
+        except (ValueError, OSError, FloatingPointError) as error:
+            print(f"{name}: {error}")
+            failed.append(name)
+            continue
         finally:
             jax.clear_caches()
         write_json(folder / f"{name}.json", this.report | {"preset": preset.name})
-    reports = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
-    text = document(arguments.table, reports)
+    text = document(arguments.table, [_report(path) for path in sorted(folder.glob("*.json"))])
     (arguments.results / f"{arguments.table}.md").write_text(text)
     print(text)
+    if failed:
+        raise ValueError(f"{', '.join(failed)} failed, see above; the table is written without")
+
+
+def _report(path):
+    report = json.loads(path.read_text())
+    if "preset" not in report:
+        raise ValueError(f"{path} holds no figures of this table: move it elsewhere")
+    return report
 
 
 def document(table: str, reports: list[dict]) -> str:

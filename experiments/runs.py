@@ -20,7 +20,8 @@ import filelock
 
 from experiments.config import Config, from_identity, identity
 from experiments.data import Dataset, load
-from experiments.runtime import describe_device
+from experiments.metrics import read_metrics
+from experiments.runtime import describe_device, not_written
 
 
 class Run:
@@ -28,12 +29,24 @@ class Run:
 
     Args:
       workdir: may not exist yet.
+
+    Raises:
+      ValueError: it is no folder, or a file in it is damaged.
     """
 
     def __init__(self, workdir: pathlib.Path):
+        if os.path.lexists(workdir) and not workdir.is_dir():
+            raise ValueError(f"--workdir {workdir} is no folder: name another")
         self.workdir = workdir
-        self.description = _read(workdir / "run.json")
-        self.report = _read(workdir / "report.json")
+        self.description = _read(workdir / "run.json", ("config", "data"), f"delete {workdir} to start anew")
+        self.report = _read(
+            workdir / "report.json", (), "delete this file, and the command that trained writes it again"
+        )
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.workdir.resolve().name
 
     @classmethod
     def open(cls, workdir: pathlib.Path) -> "Run":
@@ -67,7 +80,7 @@ class Run:
 
     def metrics(self) -> list[dict[str, Any]]:
         """What was measured, a record an epoch."""
-        return read_metrics(self.workdir / "metrics.jsonl")
+        return read_metrics(self.workdir)
 
     def check(self, config: Config) -> None:
         """Refuses a work directory that is another run's, or no run's.
@@ -114,14 +127,18 @@ class Run:
         Raises:
           ValueError: another process has it.
         """
-        self.workdir.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(self.workdir / ".lock", timeout=0)
         try:
-            with filelock.FileLock(self.workdir / ".lock", timeout=0):
-                yield
+            self.workdir.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
         except filelock.Timeout as error:
-            raise ValueError(
-                f"another process trains in {self.workdir}; wait for it, or name another folder"
-            ) from error
+            raise ValueError(f"another process trains in {self.workdir}; wait for it, or name another") from error
+        except OSError as error:
+            raise not_written(self.workdir, error) from error
+        try:
+            yield
+        finally:
+            lock.release()
 
     def finish(self, report: Mapping[str, Any]) -> None:
         """Writes the report, which makes the run complete."""
@@ -137,32 +154,31 @@ class Run:
             raise ValueError(f"{self.workdir} began with other data: {'; '.join(differing)}")
 
 
-def read_metrics(path: pathlib.Path, last_step: int | None = None) -> list[dict[str, Any]]:
-    """The records of a metrics file, up to a step; the half line that a killed process may leave is none."""
-    records = []
-    if path.exists():
-        for line in path.read_text(errors="replace").splitlines():
-            try:
-                records.append(json.loads(line))
-            except ValueError:
-                break
-    return [record for record in records if last_step is None or record["step"] <= last_step]
-
-
 def write_json(path: pathlib.Path, content: Mapping[str, Any]) -> None:
-    """Writes a file that appears whole or not at all."""
+    """Writes a file that appears whole or not at all.
+
+    Raises:
+      OSError: it cannot be written.
+    """
     partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(content, indent=2) + "\n")
-    os.replace(partial, path)
+    try:
+        partial.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
+        os.replace(partial, path)
+    except OSError as failure:
+        raise not_written(path, failure) from failure
 
 
-def _read(path):
+def _read(path, required, cure):
+    """A JSON file's object; None if there is no file."""
     if not path.is_file():
         return None
     try:
-        return json.loads(path.read_text())
+        content = json.loads(path.read_text())
     except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}); delete {path.parent} to start anew") from error
+        raise ValueError(f"{path} is damaged ({error}); {cure}") from error
+    if not isinstance(content, dict) or not all(isinstance(content.get(name), dict) for name in required):
+        raise ValueError(f"{path} is damaged (it lacks {', '.join(required) or 'an object'}); {cure}")
+    return content
 
 
 def _names(folder):

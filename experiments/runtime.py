@@ -1,8 +1,10 @@
 """The process around a run: compilation cache, device, versions, and how errors reach a person."""
 
 import contextlib
+import errno
 import importlib.metadata
 import io
+import logging
 import os
 import pathlib
 import platform
@@ -36,6 +38,11 @@ def describe_device() -> dict[str, str]:
     }
 
 
+def precision(dtype: str) -> contextlib.AbstractContextManager:
+    """Within it JAX computes in float64 if `dtype` says so; else all stays as it is."""
+    return jax.enable_x64(True) if dtype == "float64" else contextlib.nullcontext()
+
+
 def run(main: Callable[[Any], None], arguments: Any, command: list[str] | None, prog: str) -> None:
     """Parses a command line and runs it; what the user got wrong is one line on stderr and exit code 2.
 
@@ -55,17 +62,14 @@ def run(main: Callable[[Any], None], arguments: Any, command: list[str] | None, 
         raise
     except (ValueError, OverflowError) as error:
         _fail(error)
+    _hold_back_logs()
     try:
         main(parsed)
+    except KeyboardInterrupt:
+        print("\nstopped; the same command continues from the last checkpoint, where it makes any", file=sys.stderr)
+        sys.exit(130)
     except (ValueError, OSError, FloatingPointError) as error:
         _fail(error)
-
-
-def _plain(said):
-    """What tyro says, without the box around it and the name of the parser that found it."""
-    lines = [line.strip("│ ") for line in said.splitlines() if not line.startswith(("╭", "╰"))]
-    words = " ".join(re.sub(r"[^\x20-\x7e]|-{3,}", " ", " ".join(lines)).split())
-    return re.sub(r"^Error parsing [^:]*: ", "", words)
 
 
 def new_file(path: pathlib.Path) -> pathlib.Path:
@@ -79,6 +83,45 @@ def new_file(path: pathlib.Path) -> pathlib.Path:
         raise ValueError(f"--out must be a file, but {path} is a folder")
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
+
+
+def not_written(path: pathlib.Path, failure: Exception) -> OSError:
+    """The error that says in a line why nothing more can be written to `path`, and what to do."""
+    return OSError(f"cannot write to {path}: {reason(failure)}; see to it, then give the same command again")
+
+
+def reason(failure: Exception) -> str:
+    """What the system said, in a line, where libraries wrap it in a page."""
+    said = str(failure) or type(failure).__name__
+    codes = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO, errno.ENOENT)
+    known = [os.strerror(code) for code in codes if os.strerror(code) in said]
+    return known[0] if known else said.strip().splitlines()[0][:100]
+
+
+def _hold_back_logs():
+    """Keeps Orbax from writing pages on a failure that we say in a line.
+
+    For good: writes beside a failed one end later, after Orbax has closed its event loop, even at the process' end.
+    """
+    for name in ("absl", "asyncio"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    say = sys.unraisablehook
+    if getattr(say, "ignores_stragglers", False):
+        return
+
+    def hook(unraisable):
+        if str(unraisable.exc_value) != "Event loop is closed":
+            say(unraisable)
+
+    hook.ignores_stragglers = True
+    sys.unraisablehook = hook
+
+
+def _plain(said):
+    """What tyro says, without the box around it and the name of the parser that found it."""
+    lines = [line.strip("│ ") for line in said.splitlines() if not line.startswith(("╭", "╰"))]
+    words = " ".join(re.sub(r"[^\x20-\x7e]|-{3,}", " ", " ".join(lines)).split())
+    return re.sub(r"^Error parsing [^:]*: ", "", words)
 
 
 def _fail(error):

@@ -6,19 +6,19 @@ command continues a run that was killed, and shows the report of one that is com
 
 import dataclasses
 import pathlib
+import shlex
 import sys
 from typing import Annotated
 
-import jax
 import tyro
 
 from experiments.config import Config
 from experiments.configs import DEFAULT, PRESETS
 from experiments.data import load
-from experiments.loop import fit
+from experiments.loop import fit, make_trainer
 from experiments.reports import draw_attention, report_of, save_networks, table
 from experiments.runs import Run
-from experiments.runtime import run, use_compilation_cache
+from experiments.runtime import precision, run, use_compilation_cache
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Arguments(Config):
     """Folder of the run."""
 
     checkpoint_seconds: float = 30.0
-    """Least time between checkpoints; a killed run repeats at most as much. Changes no number."""
+    """Least time between checkpoints, which a killed run repeats, and little more. Changes no number."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -65,17 +65,21 @@ def train(
     this.check(config)
     if this.report is not None:
         return this
-    if config.model.dtype == "float64":
-        jax.config.update("jax_enable_x64", True)
     dataset = load(config.data.name, config.data.directory, config.data.seed).standardised()
-    with this.locked():
-        this.begin(config, dataset)
-        trainer, state, best, spent = fit(
-            this, config, dataset, progress=progress, checkpoint_seconds=checkpoint_seconds, deadline=deadline
-        )
-        save_networks(this, trainer, state, best)
-        draw_attention(trainer.network(best.params, best.rest, 0), dataset, workdir / "attention.png")
-        this.finish(report_of(this, trainer, state, best, dataset, spent))
+    with precision(config.model.dtype):
+        # Before anything is written, for what it refuses shall not bind the folder.
+        trainer = make_trainer(config, dataset)
+        with this.locked():
+            # Another process may have begun here while this one read its data.
+            this = Run(workdir)
+            this.check(config)
+            this.begin(config, dataset)
+            state, best, spent = fit(
+                this, trainer, dataset, progress=progress, checkpoint_seconds=checkpoint_seconds, deadline=deadline
+            )
+            save_networks(this, trainer, state, best)
+            draw_attention(trainer.network(best.params, best.rest, 0), dataset, workdir / "attention.png")
+            this.finish(report_of(this, trainer, state, best, dataset, spent))
     return this
 
 
@@ -87,18 +91,14 @@ def main(arguments: Arguments) -> None:
     print(
         f"{model.group} network, attention {model.attention}, on {config.data.name}; work directory {arguments.workdir}"
     )
-    try:
-        this = train(config, arguments.workdir, checkpoint_seconds=arguments.checkpoint_seconds)
-    except KeyboardInterrupt:
-        print("\nstopped; the same command continues", file=sys.stderr)
-        sys.exit(130)
+    this = train(config, arguments.workdir, checkpoint_seconds=arguments.checkpoint_seconds)
     report = this.report
-    print(table([(this.workdir.name, report)]))
+    print(table([(this.name, report)]))
     print(f"equivariance error of the logits over {model.group}: {max(report['equivariance_error']):.1e}")
     print(f"trained in {report['training_seconds']:.0f} s, evaluated in {report['evaluation_seconds']:.0f} s")
     for picture in sorted(this.workdir.glob("*.png")):
         print(f"picture: {picture}")
-    print(f"more figures and pictures: python -m experiments.evaluate {this.workdir}")
+    print(f"more figures and pictures: python -m experiments.evaluate {shlex.quote(str(this.workdir))}")
 
 
 def cli(arguments: list[str] | None = None) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import optax
 from flax import nnx
 from jax import lax
+from jaxtyping import Array, Float, Int
 
 from attgconv_jax.models import RotMNISTNet
 from experiments.config import ModelConfig, OptimizerConfig, parse_group
@@ -34,7 +35,7 @@ class TrainState(NamedTuple):
     wrong: jax.Array
     """Images of this epoch misclassified, in training mode."""
     first_bad_step: jax.Array
-    """The first step, from 1, whose loss or new parameters were not finite; 0: there was none."""
+    """The first step, from 1, whose loss, parameters or statistics were not finite; 0: there was none."""
 
 
 def make_network(config: ModelConfig, classes: int, seed: int) -> RotMNISTNet:
@@ -63,9 +64,18 @@ def make_optimizer(config: OptimizerConfig, steps_per_epoch: int) -> optax.Gradi
 
 
 def make_schedule(config: OptimizerConfig, steps_per_epoch: int) -> optax.Schedule:
-    """The learning rate of every step, counted from 0."""
+    """The learning rate of every step, counted from 0.
+
+    Raises:
+      ValueError: the warm-up takes all steps.
+    """
     warmup = round(config.warmup_epochs * steps_per_epoch)
     rate = config.learning_rate
+    if warmup >= config.epochs * steps_per_epoch:
+        raise ValueError(
+            f"optimizer.warmup_epochs must leave some of the {config.epochs * steps_per_epoch} steps, got "
+            f"{config.warmup_epochs}"
+        )
     if config.schedule == "cosine":
         after = optax.cosine_decay_schedule(rate, config.epochs * steps_per_epoch - warmup)
     else:
@@ -121,7 +131,8 @@ class Trainer:
         _, params, rest = nnx.split(network, nnx.Param, ...)
         key = jax.random.fold_in(jax.random.key(seed), _SHUFFLING)
         zero = jnp.zeros([], jnp.int32)
-        return TrainState(params, rest, self.optimizer.init(params), key, zero, jnp.zeros([]), zero, zero)
+        loss = jnp.zeros([], jax.tree.leaves(params)[0].dtype)
+        return TrainState(params, rest, self.optimizer.init(params), key, zero, loss, zero, zero)
 
     def network(self, params: Any, rest: Any, index: int) -> RotMNISTNet:
         """The network of one seed, by its place among them, in evaluation mode."""
@@ -142,7 +153,7 @@ class Trainer:
         (loss, (rest, wrong)), grads = gradient(state.params, state.rest, images, labels)
         updates, opt_state = self.optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        finite = jnp.isfinite(loss) & jnp.all(jnp.array([jnp.all(jnp.isfinite(p)) for p in jax.tree.leaves(params)]))
+        finite = jnp.isfinite(loss) & _all_finite((params, rest))
         return TrainState(
             params,
             rest,
@@ -155,14 +166,19 @@ class Trainer:
         )
 
     @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
-    def train(self, state: TrainState, images: jax.Array, labels: jax.Array, count: int) -> TrainState:
+    def train(
+        self, state: TrainState, images: Float[Array, "image x y 1 c"], labels: Int[Array, " image"], count: int
+    ) -> TrainState:
         """`count` steps of every network, all within one epoch, whose order of images depends on seed and epoch.
 
         Args:
           state: is used up.
-          images: `[image, x, y, 1, c]`, all of the training split.
-          labels: `[image]`.
+          images: all of the training split.
+          labels: of the images.
           count: at most the steps left in this epoch.
+
+        Returns:
+          The state after these steps.
         """
         steps_per_epoch = len(labels) // self.batch_size
 
@@ -181,19 +197,38 @@ class Trainer:
         return self._over_seeds(train_one)(state)
 
     @functools.partial(jax.jit, static_argnums=0)
-    def count_errors(self, params: Any, rest: Any, images: jax.Array, labels: jax.Array) -> jax.Array:
-        """How many images each seed's network gets wrong in evaluation mode: `[seed]`."""
+    def count_errors(
+        self, params: Any, rest: Any, images: Float[Array, "image x y 1 c"], labels: Int[Array, " image"]
+    ) -> tuple[Int[Array, " seed"], Int[Array, " seed"]]:
+        """How many images each seed's network gets wrong in evaluation mode.
+
+        Args:
+          params: of all seeds' networks.
+          rest: their other variables.
+          images: of a split, standardised.
+          labels: of the images.
+
+        Returns:
+          The number of images misclassified, and of images whose logits are not finite, which are wrong as well.
+        """
         batches = _batches(images), _batches(labels, filling=-1)
 
         def count(variables):
             def count_batch(batch):
                 images, labels = batch
                 logits = nnx.merge(self.evaluation_graph, *variables, copy=True)(images)
-                return jnp.sum((jnp.argmax(logits, axis=-1) != labels) & (labels >= 0), dtype=jnp.int32)
+                bad = ~jnp.all(jnp.isfinite(logits), axis=-1)
+                wrong = bad | (jnp.argmax(logits, axis=-1) != labels)
+                return tuple(jnp.sum(x & (labels >= 0), dtype=jnp.int32) for x in (wrong, bad))
 
-            return jnp.sum(lax.map(count_batch, batches), dtype=jnp.int32)
+            return jax.tree.map(lambda counts: jnp.sum(counts, dtype=jnp.int32), lax.map(count_batch, batches))
 
         return self._over_seeds(count)((params, rest))
+
+
+def _all_finite(tree):
+    floating = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    return jnp.all(jnp.array([jnp.all(jnp.isfinite(leaf)) for leaf in floating]))
 
 
 def _batches(array, filling=0):
@@ -208,8 +243,8 @@ def _logits(network, images):
     return network(images)
 
 
-def predict(network: RotMNISTNet, images: np.ndarray) -> np.ndarray:
-    """Logits `[image, classes]` of a network in evaluation mode, a batch at a time."""
+def predict(network: RotMNISTNet, images: Float[np.ndarray, "image x y 1 c"]) -> Float[np.ndarray, "image classes"]:
+    """Logits of a network in evaluation mode, a batch at a time."""
     logits = []
     for start in range(0, len(images), EVALUATION_BATCH):
         batch = images[start : start + EVALUATION_BATCH]

@@ -97,15 +97,38 @@ def test_what_the_file_format_does_not_notice_the_digest_does(folder):
         assert restore(folder)[1] == {"number": 2}
 
 
-def test_a_state_of_another_shape_is_not_restored(folder):
-    with Checkpoints(folder) as checkpoints, pytest.warns(match="damaged"), pytest.raises(ValueError, match="no ch"):
-        checkpoints.restore(state(0) | {"step": jnp.zeros([7], jnp.int32)})
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"step": jnp.zeros([7], jnp.int32)},
+        {"step": jnp.zeros([], jnp.int16)},
+        {"key": jax.random.split(jax.random.key(0, impl="rbg"), 2)},
+        {"more": jnp.zeros([3])},
+    ],
+    ids=lambda change: str(*change),
+)
+def test_a_state_of_another_program_is_refused_and_nothing_is_moved(folder, other):
+    with Checkpoints(folder) as checkpoints, pytest.raises(ValueError, match="is of another program: 1 of its arrays"):
+        checkpoints.restore(state(0) | other)
+    assert restore(folder)[1] == {"number": 3}
+
+
+def test_a_reader_leaves_what_it_finds(folder):
+    """Another process writes there: neither its half-written checkpoint nor a damaged one is touched."""
+    (folder / "4.orbax-checkpoint-tmp").mkdir()
+    break_file(folder / "3" / "arrays" / "manifest.ocdbt", "truncated")
+    before = sorted(folder.rglob("*"))
+    with Checkpoints(folder, read_only=True) as checkpoints, pytest.warns(match="step 3 is damaged"):
+        assert checkpoints.restore(state(0))[1] == {"number": 2}
+    assert sorted(folder.rglob("*")) == before
 
 
 def test_when_all_are_damaged_nothing_is_started_anew(folder):
     for path in folder.rglob("manifest.ocdbt"):
         path.write_bytes(b"")
     with pytest.warns(UserWarning, match="damaged"), pytest.raises(ValueError, match="no checkpoint that can be read"):
+        restore(folder)
+    with pytest.raises(ValueError, match="no checkpoint that can be read; delete"):
         restore(folder)
 
 
@@ -148,8 +171,8 @@ def test_a_full_disk_is_one_line(tmp_path):
     result = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code)], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    assert result.stdout.startswith("cannot write a checkpoint to ") and result.stdout.count("\n") == 1
-    assert result.stdout.rstrip().endswith("make room, then give the same command again")
+    assert result.stdout.startswith("cannot write to ") and result.stdout.count("\n") == 1
+    assert result.stdout.rstrip().endswith("File too large; see to it, then give the same command again")
 
 
 def test_a_folder_that_cannot_be_made_is_an_os_error(tmp_path):

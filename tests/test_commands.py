@@ -4,12 +4,13 @@ import dataclasses
 import json
 import re
 
+import jax
 import numpy as np
 import pytest
 from matplotlib import pyplot
 
 from attgconv_jax.models import load_network, save_network
-from experiments import benchmark, compare, evaluate, reproduce, train
+from experiments import benchmark, compare, evaluate, loop, reproduce, train
 from experiments.config import Config, ModelConfig, OptimizerConfig
 from experiments.configs import PRESETS, TABLES, Preset
 from experiments.data import Split, prepare, rotated_digits
@@ -95,7 +96,7 @@ def test_comparison_puts_runs_side_by_side(workdirs, tmp_path, capsys):
     for name, workdir in workdirs.items():
         errors = Run(workdir).report["last_epoch"]["error_percent"]["test"]
         assert re.search(rf"\| {name} \| digits \| .* \| {mean_and_deviation(errors)} \|", printed)
-    assert "python -m experiments.evaluate" in printed
+    assert "to compare them by angle as well: python -m experiments.evaluate" in printed
     assert (tmp_path / "curves.png").stat().st_size > 10_000 and (tmp_path / "table.md").exists()
 
 
@@ -120,6 +121,77 @@ def test_a_network_without_a_run_is_evaluated_on_the_data_it_is_given(tmp_path, 
     assert f"{error:.2f} |" in capsys.readouterr().out
     evaluation = json.loads((tmp_path / "network" / "evaluation-digits" / "evaluation.json").read_text())
     assert evaluation["as_loaded"]["error_percent"]["test"] == [error]
+
+
+def test_a_run_stopped_within_an_epoch_is_evaluated_without_calling_that_an_epoch(tmp_path, capsys):
+    class Stop(Exception):
+        pass
+
+    def stop(*_, calls=[]):  # noqa: B006
+        calls.append(None)
+        if len(calls) > 5:
+            raise Stop
+
+    workdir = tmp_path / "run"
+    words = ["digits-z2", "--optimizer.batch-size", "250", "--optimizer.epochs", "9", "--checkpoint-seconds", "0"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "CALL_SECONDS", 0)
+        patch.setattr(loop, "_check_finite", stop)
+        with pytest.raises(Stop):
+            train.cli([*words, "--test-every", "1", "--workdir", str(workdir)])
+    evaluate.cli([str(workdir), "--angle-step", "180", "--angle-images", "10"])
+    capsys.readouterr()
+    evaluation = json.loads((workdir / "evaluation" / "evaluation.json").read_text())
+    assert evaluation["last_epoch"]["epoch"] == [1.25]
+    assert evaluation["best_on_test"]["epoch"] == evaluation["best_on_validation"]["epoch"] == [1]
+    assert evaluation["best_on_test"]["epochs_measured"] == [1]
+
+
+def test_what_a_run_is_refused_for_does_not_bind_its_folder(tmp_path, capsys):
+    words = ["digits-z2", "--workdir", str(tmp_path / "run")]
+    for option in (
+        ["--optimizer.batch-size", "2000"],
+        ["--optimizer.epochs", "1", "--optimizer.warmup-epochs", "0.99"],
+    ):
+        with pytest.raises(SystemExit):
+            train.cli([*words, *option])
+    said = capsys.readouterr().err.splitlines()
+    assert "optimizer.batch_size must be at most 1000, the training images, got 2000" in said[0]
+    assert "optimizer.warmup_epochs must leave some of the 15 steps, got 0.99" in said[1]
+    assert not (tmp_path / "run").exists()
+
+
+def test_evaluation_on_other_data_says_so_and_warns_where_digits_are_shared(workdirs, monkeypatch, tmp_path, capsys):
+    """Rotated digits of another seed stand in for a set that shares digits with the run's own."""
+    monkeypatch.setattr(evaluate, "OF_MNIST", {"digits", "mnist"})
+    monkeypatch.setattr(evaluate, "load", lambda name, directory: rotated_digits(1))
+    words = ["--data", "mnist", "--angle-step", "180", "--angle-images", "10", "--out", str(tmp_path)]
+    evaluate.cli([str(workdirs["two-seeds"]), *words])
+    assert "note: mnist and digits share digits" in capsys.readouterr().out
+    evaluation = json.loads((tmp_path / "evaluation.json").read_text())
+    assert evaluation["data"]["test_sha256"] == rotated_digits(1).provenance["test_sha256"]
+    assert "best_on_test" not in evaluation
+
+
+def test_a_network_of_other_classes_is_refused(tmp_path, capsys):
+    network = make_network(ModelConfig("z2", "none"), classes=5, seed=0)
+    save_network(tmp_path / "network", network)
+    with pytest.raises(SystemExit):
+        evaluate.cli([str(tmp_path / "network"), "--data", "digits"])
+    assert "tells 5 classes apart, but digits has 10" in capsys.readouterr().err
+
+
+def test_float64_is_for_its_own_run_alone(tmp_path):
+    with jax.enable_x64(False):
+        for dtype in ("float32", "float64", "float32"):
+            name = f"{dtype}-{len(list(tmp_path.iterdir()))}"
+            train.cli(["digits-z2", *SHORT, "--model.dtype", dtype, "--workdir", str(tmp_path / name)])
+            assert not jax.config.jax_enable_x64
+        evaluate.cli([str(tmp_path / "float64-1"), "--angle-step", "180", "--angle-images", "10"])
+        with pytest.raises(ValueError, match="is float64"):
+            load_network(tmp_path / "float64-1" / "networks" / "seed-0-last")
+    reports = [Run(tmp_path / name).report["last_epoch"] for name in ("float32-0", "float32-2")]
+    assert reports[0] == reports[1]
 
 
 @pytest.fixture
@@ -218,7 +290,10 @@ def test_the_best_epoch_on_test_is_the_earliest_of_all_that_were_measured():
         (benchmark, ["--networks", "p5"], "networks must be among Z2, p4"),
     ],
 )
-def test_bad_arguments_are_one_line_and_code_2_and_say_what_is_right(module, arguments, message, capsys):
+def test_bad_arguments_are_one_line_and_code_2_and_say_what_is_right(
+    module, arguments, message, capsys, monkeypatch, tmp_path
+):
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as exit_:
         module.cli(arguments)
     assert exit_.value.code == 2
@@ -246,7 +321,7 @@ def test_what_is_not_finite_stops_the_run_and_keeps_what_was_good(tmp_path, caps
     with pytest.raises(SystemExit) as exit_:
         train.cli([*words, "--workdir", str(tmp_path / "run")])
     assert exit_.value.code == 2
-    assert f"loss or parameters of seed 0 are not finite at step {step} (epoch 1): lower" in capsys.readouterr().err
+    assert f"loss or network of seed 0 are not finite at step {step} (epoch 1): lower" in capsys.readouterr().err
     assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == kept
 
 

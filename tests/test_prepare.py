@@ -112,9 +112,11 @@ def test_a_garbled_file_is_refused_and_nothing_is_prepared(tmp_path, capsys):
 def small_archive(monkeypatch):
     """Lets a small archive pass for that of 2007; returns what writes it, and its contents."""
     import experiments.data.rot_mnist as builder_module
+    from experiments.data.prepared import PUBLISHED_SIZES
 
     sizes = {"train": 20, "validation": 6, "test": 12}
     monkeypatch.setattr(builder_module, "SIZES", sizes)
+    monkeypatch.setitem(PUBLISHED_SIZES, "rot_mnist/original", sizes)
     images, labels = random_images(38, dtype=np.float32)
 
     def write(path, rows):

@@ -34,6 +34,11 @@ def small(monkeypatch):
     """Makes chunks and the held-out split fit small sets."""
     monkeypatch.setattr(prepared_module, "HELD_OUT", 8)
     monkeypatch.setattr(prepared_module, "CHUNK", 7)
+    rotated = dict.fromkeys(("rot_mnist/regenerated", "rot_mnist/original"), COUNTS)
+    others = {split: COUNTS[split] for split in ("train", "test")}
+    monkeypatch.setattr(
+        prepared_module, "PUBLISHED_SIZES", rotated | dict.fromkeys(("mnist", "fashion_mnist", "kmnist"), others)
+    )
 
 
 def _splits(names, dtype=np.uint8):
@@ -125,6 +130,14 @@ def test_a_damaged_set_is_refused_with_the_command_that_prepares_it(damage, tmp_
         record.write_bytes(content[: len(content) // 2] if damage == "cut short" else content)
     with pytest.raises(ValueError, match=r"mnist cannot be read \(.*\); delete .*/mnist/3\.0\.1 and run: python -m "):
         load("mnist", tmp_path)
+
+
+@pytest.mark.parametrize("splits", [["train", "test"], ["train", "validation"]])
+def test_a_set_without_one_of_its_splits_is_refused(splits, tmp_path, small):
+    """And nothing is held out of a training split that has a validation split beside it."""
+    write_small_set("rot_mnist/regenerated", tmp_path, _splits(splits))
+    with pytest.raises(ValueError, match=r"must have \{'train': 29, 'validation': 12, 'test': 20\} images, got"):
+        load("rot_mnist/regenerated", tmp_path)
 
 
 @pytest.mark.parametrize("function", [load, prepared])

@@ -15,7 +15,7 @@ import pytest
 from flax import nnx
 
 from attgconv_jax.models import load_network
-from experiments.runs import read_metrics
+from experiments.metrics import read_metrics
 
 ROOT = pathlib.Path(__file__).parents[1]
 KILLS = 3
@@ -61,7 +61,7 @@ def assert_same_run(workdir, other):
         for a, b in zip(*(variables(folder / "networks" / name) for folder in (workdir, other)), strict=True):
             np.testing.assert_array_equal(a, b)
     logs = [
-        [{k: v for k, v in line.items() if k not in TIMES} for line in read_metrics(folder / "metrics.jsonl")]
+        [{k: v for k, v in line.items() if k not in TIMES} for line in read_metrics(folder)]
         for folder in (workdir, other)
     ]
     assert logs[0] == logs[1] and len(logs[0]) == 8
@@ -112,7 +112,7 @@ def test_a_full_disk_stops_training_in_one_line_and_loses_nothing(tmp_path, envi
     limited = ["bash", "-c", 'ulimit -f 20; exec "$@"', "bash", *command(tmp_path / "run")]
     _, said = ask(environment, limited, expected=2)
     errors = [line for line in said.splitlines() if line.startswith("error:")]
-    assert len(errors) == 1 and "File too large; make room, then give the same command again" in errors[0]
+    assert len(errors) == 1 and "File too large; see to it, then give the same command again" in errors[0]
     assert "Traceback" not in said
     ask(environment, command(tmp_path / "run"))
     assert_same_run(tmp_path / "run", uninterrupted)

@@ -1,7 +1,10 @@
 """A work directory is one run's: which, whose, and what is left of it after a kill."""
 
 import dataclasses
+import errno
+import io
 import json
+import os
 import re
 import subprocess
 import sys
@@ -11,8 +14,8 @@ import pytest
 from experiments.config import Config, DataConfig, ModelConfig, OptimizerConfig, from_identity, identity
 from experiments.configs import PRESETS
 from experiments.data import Dataset, Split, rotated_digits
-from experiments.metrics import Metrics
-from experiments.runs import Run, read_metrics
+from experiments.metrics import Metrics, read_metrics
+from experiments.runs import Run
 
 
 @pytest.fixture
@@ -38,6 +41,20 @@ def test_a_configuration_comes_back_from_what_is_saved(preset, tmp_path):
 
 def test_where_the_data_lie_is_no_part_of_a_run(begun, tmp_path):
     Run(begun).check(Config(data=DataConfig(directory=tmp_path)))
+
+
+def test_a_run_that_began_while_another_read_its_data_is_not_overwritten(tmp_path, digits):
+    first, second = Run(tmp_path / "run"), Run(tmp_path / "run")
+    with first.locked():
+        first.begin(Config(), digits)
+    with pytest.raises(ValueError, match="another configuration"), second.locked():
+        Run(second.workdir).check(Config(seeds=(1,)))
+
+
+def test_a_work_directory_that_is_a_file_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="is no folder: name another"):
+        Run(tmp_path / "file")
 
 
 def test_another_configuration_is_refused_with_the_differing_fields(begun):
@@ -103,7 +120,13 @@ except ValueError as error:
 
 
 def record(step):
-    return {"step": step, "epoch": step // 10, "train_loss": [1.0 / step, 2.0], "learning_rate": 0.1}
+    return {
+        "step": step,
+        "epoch": step // 10,
+        "train_loss": [1.0 / step, 2.0],
+        "learning_rate": 0.1,
+        "time": 1e9 + step,
+    }
 
 
 def test_metrics_beyond_the_checkpoint_are_taken_back(tmp_path):
@@ -112,19 +135,60 @@ def test_metrics_beyond_the_checkpoint_are_taken_back(tmp_path):
             metrics.write(record(step))
     path = tmp_path / "metrics.jsonl"
     path.write_text(path.read_text() + '{"step": 40, "epo')
-    assert [line["step"] for line in read_metrics(path)] == [10, 20, 30]
+    assert [line["step"] for line in read_metrics(tmp_path)] == [10, 20, 30]
     with Metrics(tmp_path, 20, (0, 1)) as metrics:
         metrics.write(record(30))
-    assert read_metrics(path) == [record(10), record(20), record(30)]
+    assert read_metrics(tmp_path) == [record(10), record(20), record(30)]
     assert path.read_text().count("\n") == 3
+    assert curves(tmp_path)["train_loss/seed_1"] == {10: 2.0, 20: 2.0, 30: 2.0}
 
 
-def test_tensorboard_reads_a_curve_a_seed(tmp_path):
+def test_a_damaged_line_of_the_metrics_costs_no_other(tmp_path):
+    with Metrics(tmp_path, 0, (0, 1)) as metrics:
+        for step in (10, 20, 30):
+            metrics.write(record(step))
+    path = tmp_path / "metrics.jsonl"
+    lines = path.read_text().splitlines()
+    for damage in ("5", "{", "null", '{"epoch": 2}'):
+        path.write_text("\n".join([lines[0], damage, lines[2]]) + "\n")
+        with pytest.warns(UserWarning, match="line 2 is damaged and passed over"):
+            assert read_metrics(tmp_path) == [record(10), record(30)]
+
+
+def curves(workdir):
+    """What TensorBoard would read: by name, a number a step."""
+    from tensorboardX.proto import event_pb2
+
+    (path,) = (workdir / "tensorboard").iterdir()
+    content, numbers, position = path.read_bytes(), {}, 0
+    while position < len(content):
+        # A record is its length, a checksum of that, the event, and a checksum of it.
+        length = int.from_bytes(content[position : position + 8], "little")
+        event = event_pb2.Event.FromString(content[position + 12 : position + 12 + length])
+        position += 16 + length
+        for value in event.summary.value:
+            numbers.setdefault(value.tag, {})[event.step] = value.simple_value
+    return numbers
+
+
+def test_tensorboard_reads_a_curve_a_seed_as_soon_as_it_is_written(tmp_path):
     with Metrics(tmp_path, 0, (3, 7)) as metrics:
         metrics.write(record(10))
-    content = b"".join(path.read_bytes() for path in (tmp_path / "tensorboard").iterdir())
-    for name in (b"train_loss/seed_3", b"train_loss/seed_7", b"learning_rate"):
-        assert name in content
+        read = curves(tmp_path)
+    assert read.keys() == {"epoch", "train_loss/seed_3", "train_loss/seed_7", "learning_rate"}
+    assert read["train_loss/seed_3"][10] == pytest.approx(0.1)
+
+
+def test_metrics_that_cannot_be_written_are_one_line(tmp_path):
+    class Full(io.StringIO):
+        def write(self, text):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with Metrics(tmp_path, 0, (0, 1)) as metrics:
+        metrics._file.close()
+        metrics._file = Full()
+        with pytest.raises(OSError, match=r"cannot write to \S*metrics.jsonl: No space left on device; see to it"):
+            metrics.write(record(10))
 
 
 @pytest.mark.parametrize(
@@ -147,6 +211,10 @@ def test_tensorboard_reads_a_curve_a_seed(tmp_path):
         (lambda: OptimizerConfig(schedule="step"), "optimizer.schedule step needs optimizer.milestones"),
         (lambda: OptimizerConfig(schedule="step", milestones=(9, 3)), "optimizer.milestones must be rising epochs"),
         (lambda: OptimizerConfig(warmup_epochs=60), "optimizer.warmup_epochs must be less than the 60 epochs"),
+        (
+            lambda: OptimizerConfig(schedule="step", milestones=(2, 5), warmup_epochs=3),
+            "optimizer.milestones must lie after the 3 epochs of warm-up",
+        ),
         (lambda: OptimizerConfig(momentum=1.0), r"optimizer.momentum must be in \[0, 1\)"),
     ],
 )

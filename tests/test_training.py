@@ -114,10 +114,13 @@ def test_errors_are_counted_for_every_seed_and_filling_does_not_count(digits):
     t = trainer()
     state = t.init((0, 1))
     for count in (1, 50):
-        wrong = t.count_errors(state.params, state.rest, digits.test.images[:count], digits.test.labels[:count])
+        images, labels = np.array(digits.test.images[:count]), digits.test.labels[:count]
+        images[0, 3, 3] = np.nan
+        wrong, bad = t.count_errors(state.params, state.rest, images, labels)
+        assert bad.tolist() == [1, 1]
         for seed in range(2):
-            predictions = predict(t.network(state.params, state.rest, seed), digits.test.images[:count]).argmax(1)
-            assert int(wrong[seed]) == np.sum(predictions != digits.test.labels[:count])
+            predictions = predict(t.network(state.params, state.rest, seed), images).argmax(axis=1)
+            assert int(wrong[seed]) == 1 + np.sum(predictions[1:] != labels[1:])
 
 
 def test_predict_fills_and_drops_the_last_batch(digits):
@@ -130,7 +133,7 @@ def test_predict_fills_and_drops_the_last_batch(digits):
 def test_a_network_learns_its_training_images(digits):
     t = trainer(dropout_rate=0.0)
     state = after(t, digits, (0,), [3] * 20)
-    wrong = t.count_errors(state.params, state.rest, digits.train.images, digits.train.labels)
+    wrong, _ = t.count_errors(state.params, state.rest, digits.train.images, digits.train.labels)
     assert int(wrong[0]) == 0
 
 

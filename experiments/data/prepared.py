@@ -11,12 +11,20 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from experiments.data.dataset import Dataset, Split, describe
-from experiments.data.regenerated import SEED
+from experiments.data.regenerated import SEED, SIZES
 
 PreparedName = Literal["rot_mnist/regenerated", "rot_mnist/original", "mnist", "fashion_mnist", "kmnist"]
 PREPARED_NAMES: tuple[str, ...] = get_args(PreparedName)
 FORMAT = "array_record"
 HELD_OUT = 5000
+MNIST_SIZES = {"train": 60_000, "test": 10_000}
+PUBLISHED_SIZES = {
+    "rot_mnist/regenerated": SIZES,
+    "rot_mnist/original": SIZES,
+    "mnist": MNIST_SIZES,
+    "fashion_mnist": MNIST_SIZES,
+    "kmnist": MNIST_SIZES,
+}
 CHUNK = 1000
 
 
@@ -47,6 +55,12 @@ def prepared(name: str, directory: str | os.PathLike | None = None, seed: int = 
         raise ValueError(
             f"{name} cannot be read ({error}); delete {builder.data_path} and run: {command(name, directory)}"
         ) from error
+    sizes = {split: len(read) for split, read in splits.items()}
+    if sizes != PUBLISHED_SIZES[name]:
+        raise ValueError(
+            f"{name} must have {PUBLISHED_SIZES[name]} images, got {sizes}; delete {builder.data_path} and run: "
+            f"{command(name, directory)}"
+        )
     if "validation" in splits:
         seed = SEED if name == "rot_mnist/regenerated" else "none"
     else:
