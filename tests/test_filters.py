@@ -32,13 +32,6 @@ def filter_on(group, k, lifting, c_in=2, c_out=3):
 @on_images_and_feature_maps
 @pytest.mark.parametrize("k", SIZES)
 @every_exact_group
-def test_a_bank_can_be_made_before_and_after_x64_is_switched_on():
-    for x64 in (False, True, False):
-        with jax.enable_x64(x64):
-            w = jnp.ones([3, 3, 4, 2, 2], jnp.float64 if x64 else jnp.float32)
-            assert jax.jit(lambda w: filter_bank(w, cyclic(4)))(w).dtype == w.dtype
-
-
 def test_exact_bank_is_rotated_flipped_and_permuted_copies(group, k, lifting):
     w = filter_on(group, k, lifting)
     np.testing.assert_array_equal(compiled_bank(w, group), oracles.filter_bank(np.asarray(w), group))
@@ -181,3 +174,10 @@ def test_unknown_interpolation_is_refused_with_the_known_ones():
 def test_grid_permutation_of_an_interpolated_group_is_refused():
     with assert_refused("cyclic(8)", "resampling_operator"):
         grid_permutation(cyclic(8), 3)
+
+
+def test_a_bank_can_be_made_before_and_after_x64_is_switched_on():
+    for x64 in (False, True, False):
+        with jax.enable_x64(x64):
+            w = jnp.ones([3, 3, 4, 2, 2], jnp.float64 if x64 else jnp.float32)
+            assert jax.jit(lambda w: filter_bank(w, cyclic(4)))(w).dtype == w.dtype
