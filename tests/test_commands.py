@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from matplotlib import pyplot
 
+from attgconv_jax.interop.__main__ import main as convert
 from attgconv_jax.models import load_network, save_network
 from experiments import benchmark, compare, evaluate, loop, reproduce, train
 from experiments.config import Config, ModelConfig, OptimizerConfig
@@ -332,3 +333,15 @@ def test_benchmark_measures_a_network(tmp_path):
     assert figures["parameters"] == 21_620
     assert all(figures[name] > 0 for name in ("compile_s", "step_ms", "forward_ms", "filter_banks_ms"))
     assert figures["peak_memory_mb"] > 1
+
+
+def test_published_weights_are_converted_and_evaluated(reference, tmp_path, capsys, digits):
+    """The reference's weights are those before training, so that only their numbers count, not how good they are."""
+    data = reference("models/z2cnn")
+    np.savez(tmp_path / "z2cnn.npz", **data.under("state"))
+    assert convert([str(tmp_path / "z2cnn.npz"), "z2cnn", str(tmp_path / "network")]) == 0
+    evaluate.cli([str(tmp_path / "network"), "--data", "digits", "--angle-step", "180", "--angle-images", "10"])
+    evaluation = json.loads((tmp_path / "network" / "evaluation-digits" / "evaluation.json").read_text())
+    logits = predict(load_network(tmp_path / "network"), digits.test.images)
+    assert evaluation["confusion"] == confusion(logits, digits).tolist()
+    assert f"{evaluation['as_loaded']['error_percent']['test'][0]:.2f} |" in capsys.readouterr().out
