@@ -85,7 +85,7 @@ class Metrics:
             for seed, number in numbers:
                 if name not in ("step", "time"):
                     summary = scalar(name if seed is None else f"{name}/seed_{seed}", number)
-                    event = event_pb2.Event(wall_time=record["time"], step=record["step"], summary=summary)
+                    event = event_pb2.Event(wall_time=record.get("time", 0.0), step=record["step"], summary=summary)
                     self._events.write_event(event)
 
 
