@@ -13,9 +13,9 @@ from typing import Annotated
 import tyro
 
 from experiments import figures
-from experiments.reports import table
 from experiments.runs import Run
 from experiments.runtime import run
+from experiments.tables import side_by_side
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +71,7 @@ def _names(runs):
 
 def _table(names, runs):
     try:
-        return table((names[workdir], this.report) for workdir, this in runs.items())
+        return side_by_side((names[workdir], this.report) for workdir, this in runs.items())
     except (KeyError, TypeError) as error:
         raise ValueError(
             f"a report.json is of another version ({error!r}): delete it, and the command that trained writes it again"

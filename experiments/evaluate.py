@@ -19,9 +19,10 @@ from experiments import figures
 from experiments.data import Dataset, DatasetName, load
 from experiments.loop import last_state, make_trainer
 from experiments.measures import by_angle, by_element, confusion
-from experiments.reports import PROTOCOLS, draw_attention, mean_and_deviation, report_of
+from experiments.reports import draw_attention, report_of
 from experiments.runs import Run, write_json
 from experiments.runtime import describe_device, precision, run, use_compilation_cache
+from experiments.tables import PROTOCOLS, markdown, mean_and_deviation
 from experiments.training import predict
 
 OF_MNIST = {"mnist", "rot_mnist/regenerated", "rot_mnist/original"}
@@ -152,17 +153,14 @@ def _print(evaluation):
     if "note" in evaluation:
         print(f"note: {evaluation['note']}")
     print(f"error in percent on {evaluation['data']['set']}, mean and deviation over seeds")
-    print("| protocol | epoch | train | validation | test |")
-    print("|---|---|---|---|---|")
+    splits = ("train", "validation", "test")
+    rows = []
     for protocol, label in {**PROTOCOLS, "as_loaded": "as loaded"}.items():
         if protocol in evaluation:
-            figures_ = evaluation[protocol]
-            epochs = ", ".join(map(str, figures_.get("epoch", ["-"])))
-            cells = [
-                mean_and_deviation(figures_["error_percent"][split]) if split in figures_["error_percent"] else "-"
-                for split in ("train", "validation", "test")
-            ]
-            print(f"| {label} | {epochs} | {' | '.join(cells)} |")
+            errors = evaluation[protocol]["error_percent"]
+            cells = [mean_and_deviation(errors[split]) if split in errors else "-" for split in splits]
+            rows.append([label, ", ".join(map(str, evaluation[protocol].get("epoch", ["-"]))), *cells])
+    print(markdown(["protocol", "epoch", *splits], rows))
     print(f"equivariance error of the logits over the group: {max(evaluation['equivariance_by_element']):.1e}")
     changes = [record["logits_change"] for record in evaluation["angles"]]
     changed = [record["changed_percent"] for record in evaluation["angles"]]

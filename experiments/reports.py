@@ -1,8 +1,7 @@
-"""What a complete run says: errors under three protocols, equivariance, time; its networks; a table of many runs."""
+"""What a run comes to: errors under three protocols, equivariance, time; its networks, and its attention drawn."""
 
 import pathlib
-import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -16,13 +15,6 @@ from experiments.data import Dataset
 from experiments.loop import Best, Spent, percent
 from experiments.runs import Run
 from experiments.training import Trainer, TrainState, predict
-
-PROTOCOLS = {
-    "best_on_validation": "best on validation",
-    "last_epoch": "last epoch",
-    "best_on_test": "best on test",
-}
-"""Which epoch is reported. Only the first two are honest; the third is how the papers chose theirs."""
 
 
 def report_of(
@@ -119,20 +111,3 @@ def draw_attention(
     if network.settings["attention"] is not None:
         chosen = jnp.asarray(dataset.test.images[np.array(images)])
         plotting.attention_figure(network, chosen, cyclic(4), layer=layer).savefig(path, dpi=150)
-
-
-def table(reports: Iterable[tuple[str, dict[str, Any]]]) -> str:
-    """Reports side by side as a Markdown table, test errors in percent with the deviation over seeds."""
-    columns = ["run", "data", "parameters", *PROTOCOLS.values(), "seeds"]
-    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
-    for name, report in reports:
-        cells = [name, report["data"]["set"], f"{report['parameters']:,}"]
-        cells += [mean_and_deviation(report[protocol]["error_percent"]["test"]) for protocol in PROTOCOLS]
-        lines.append(f"| {' | '.join(cells)} | {len(report['config']['seeds'])} |")
-    return "\n".join(lines)
-
-
-def mean_and_deviation(values: list[float]) -> str:
-    """As `2.44 ± 0.61`; of a single value no deviation."""
-    deviation = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.2f}{deviation}"

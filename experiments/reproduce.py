@@ -15,11 +15,11 @@ from typing import Annotated, Literal
 import jax
 import tyro
 
-from experiments.configs import TABLES, Preset
+from experiments.configs import TABLES
 from experiments.loop import OutOfTime
-from experiments.reports import PROTOCOLS, mean_and_deviation
 from experiments.runs import write_json
 from experiments.runtime import run, use_compilation_cache
+from experiments.tables import PROTOCOLS, markdown, protocols
 from experiments.train import train
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -116,27 +116,29 @@ def _report(path):
 def document(table: str, reports: list[dict]) -> str:
     """A table's figures as a Markdown document, a row a report, in the order of the presets."""
     columns = ["preset", "parameters", "paper", *PROTOCOLS.values(), "seeds", "training", "device"]
-    lines = [
-        f"# {table}",
-        "",
-        f"Written by `python -m experiments.reproduce {table}` from the files in [{table}]({table}); do not edit.",
-        "Test error in percent, mean and deviation over the seeds. The paper's figures are its best epochs on its test",
-        "split. Training time is of all seeds together, evaluation not counted.",
-        "",
-        f"| {' | '.join(columns)} |",
-        "|---" * len(columns) + "|",
+    rows = [_row(preset, report) for preset in TABLES[table] for report in reports if report["preset"] == preset.name]
+    return f"""# {table}
+
+Written by `python -m experiments.reproduce {table}` from the files in [{table}]({table}); do not edit.
+Test error in percent, mean and deviation over the seeds. The paper's figures are its best epochs on its test
+split. Training time is of all seeds together, evaluation not counted, and of whatever else the machine was doing.
+
+{markdown(columns, rows)}
+
+{_sources(reports)}
+"""
+
+
+def _row(preset, report):
+    return [
+        preset.name,
+        f"{report['parameters']:,}",
+        preset.paper,
+        *protocols(report),
+        ", ".join(map(str, report["config"]["seeds"])),
+        f"{report['training_seconds'] / 60:.0f} min",
+        f"{report['device']}, {report['cpu_count']} cores",
     ]
-    for preset in TABLES[table]:
-        lines += [_row(preset, report) for report in reports if report["preset"] == preset.name]
-    lines += ["", *_sources(reports)]
-    return "\n".join(lines) + "\n"
-
-
-def _row(preset: Preset, report: dict) -> str:
-    cells = [preset.name, f"{report['parameters']:,}", preset.paper]
-    cells += [mean_and_deviation(report[protocol]["error_percent"]["test"]) for protocol in PROTOCOLS]
-    cells += [", ".join(map(str, report["config"]["seeds"])), f"{report['training_seconds'] / 60:.0f} min"]
-    return f"| {' | '.join(cells)} | {report['device']}, {report['cpu_count']} cores |"
 
 
 def _sources(reports):
@@ -149,7 +151,7 @@ def _sources(reports):
             f"{data['test_images']} test images (test split SHA-256 {data['test_sha256'][:16]}); {report['date']}, "
             f"jax {report['jax']}, flax {report['flax']}, optax {report['optax']}"
         )
-    return sorted(set(lines))
+    return "\n".join(sorted(set(lines)))
 
 
 def cli(arguments: list[str] | None = None) -> None:

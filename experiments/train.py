@@ -16,9 +16,10 @@ from experiments.config import Config
 from experiments.configs import DEFAULT, PRESETS
 from experiments.data import load
 from experiments.loop import fit, make_trainer
-from experiments.reports import draw_attention, report_of, save_networks, table
+from experiments.reports import draw_attention, report_of, save_networks
 from experiments.runs import Run
 from experiments.runtime import precision, run, use_compilation_cache
+from experiments.tables import side_by_side
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +94,7 @@ def main(arguments: Arguments) -> None:
     )
     this = train(config, arguments.workdir, checkpoint_seconds=arguments.checkpoint_seconds)
     report = this.report
-    print(table([(this.name, report)]))
+    print(side_by_side([(this.name, report)]))
     print(f"equivariance error of the logits over {model.group}: {max(report['equivariance_error']):.1e}")
     print(f"trained in {report['training_seconds']:.0f} s, evaluated in {report['evaluation_seconds']:.0f} s")
     for picture in sorted(this.workdir.glob("*.png")):

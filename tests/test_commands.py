@@ -16,8 +16,9 @@ from experiments.config import Config, ModelConfig, OptimizerConfig
 from experiments.configs import PRESETS, TABLES, Preset
 from experiments.data import Split, prepare, rotated_digits
 from experiments.measures import by_angle, by_element, confusion
-from experiments.reports import best_on_test, mean_and_deviation
+from experiments.reports import best_on_test
 from experiments.runs import Run
+from experiments.tables import mean_and_deviation
 from experiments.training import make_network, predict
 
 SHORT = ["--optimizer.epochs", "2", "--optimizer.batch-size", "250", "--test-every", "1"]

@@ -5,6 +5,7 @@ import errno
 import io
 import json
 import os
+import pathlib
 import re
 import subprocess
 import sys
@@ -16,6 +17,9 @@ from experiments.configs import PRESETS
 from experiments.data import Dataset, Split, rotated_digits
 from experiments.metrics import Metrics, read_metrics
 from experiments.runs import Run
+from experiments.tables import protocols
+
+RESULTS = pathlib.Path(__file__).parents[1] / "experiments" / "results"
 
 
 @pytest.fixture
@@ -223,13 +227,22 @@ def test_configurations_without_sense_are_refused(change, message):
         change()
 
 
-def test_presets_have_a_docstring_with_command_time_and_figures():
-    for name, preset in PRESETS.items():
-        assert f"python -m experiments.train {name}\n" in preset.description + "\n"
-        for word in ("Paper:", "Ours:", "Time:"):
-            assert word in preset.description
-        if preset.paper != "-":
-            assert f"Paper: {preset.paper} %" in preset.description
+@pytest.mark.parametrize("preset", PRESETS.values(), ids=lambda preset: preset.name)
+def test_presets_say_their_command_time_and_figures(preset):
+    lines = preset.description.splitlines()
+    assert f"Command: python -m experiments.train {preset.name}" in lines
+    said = {name: value for name, _, value in (line.partition(": ") for line in lines[2:])}
+    assert said.keys() == {"Paper", "Ours", "Time", "Command"}
+    if preset.paper != "-":
+        assert said["Paper"] == f"{preset.paper} %"
+
+
+@pytest.mark.parametrize("path", sorted(RESULTS.glob("*/*.json")), ids=lambda path: path.stem)
+def test_what_a_preset_says_of_ours_is_what_was_measured(path):
+    report = json.loads(path.read_text())
+    said = PRESETS[report["preset"]].description
+    assert f"Ours: {' / '.join(protocols(report))} %" in said
+    assert from_identity(report["config"] | {"seeds": [0]}) == PRESETS[report["preset"]].config
 
 
 def test_a_batch_larger_than_the_data_is_refused(digits):

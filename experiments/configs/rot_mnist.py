@@ -3,6 +3,9 @@
 Protocol of the reference: Adam 1e-3 without a schedule, L2 1e-4 added to the gradient, batch 128, 100 epochs (its Z2
 network: 300), dropout 0.3, images standardised. It trained on all 12,000 images and chose the epoch on the test set;
 here 10,000 train, 2,000 choose, and the figures of all three protocols stand side by side.
+
+The papers' figures are test errors on the original set, of the epoch best on the test split. Ours are on the
+regenerated set, best on validation / last epoch / best on test. Times are on two CPU cores with other work beside.
 """
 
 from experiments.config import Attention, Config, DataConfig, ModelConfig, OptimizerConfig
@@ -19,32 +22,68 @@ def _row(group: str, attention: Attention) -> Config:
 
 
 def rot_mnist_z2() -> Config:
-    """Ordinary convolutions on rotated MNIST."""
+    """Ordinary convolutions on rotated MNIST.
+
+    Paper: 5.03 %
+    Ours: 5.93 / 5.93 / 5.93 %, seed 0
+    Time: 6 minutes of training and 2 of evaluation
+    Command: python -m experiments.train rot-mnist-z2
+    """
     return _row("z2", "none")
 
 
 def rot_mnist_p4() -> Config:
-    """p4 convolutions on rotated MNIST (P4CNN of Cohen and Welling 2016)."""
+    """p4 convolutions on rotated MNIST (P4CNN of Cohen and Welling 2016).
+
+    Paper: 2.05 ± 0.05 %
+    Ours: 2.22 / 2.49 / 2.22 %, seed 0
+    Time: 22 minutes of training and 6 of evaluation
+    Command: python -m experiments.train rot-mnist-p4
+    """
     return _row("p4", "none")
 
 
 def rot_mnist_co_p4() -> Config:
-    """Co-attentive p4 convolutions on rotated MNIST (Romero and Hoogendoorn 2020)."""
+    """Co-attentive p4 convolutions on rotated MNIST (Romero and Hoogendoorn 2020).
+
+    Paper: 1.83 %
+    Ours: not run yet
+    Time: not measured
+    Command: python -m experiments.train rot-mnist-co-p4
+    """
     return _row("p4", "co")
 
 
 def rot_mnist_alpha_f_p4() -> Config:
-    """alpha_F-p4, attention on the input, on rotated MNIST (Romero et al. 2020)."""
+    """alpha_F-p4, attention on the input, on rotated MNIST (Romero et al. 2020).
+
+    Paper: 1.80 ± 0.03 %
+    Ours: 2.09 / 2.43 / 2.09 %, seed 0
+    Time: 32 minutes of training and 12 of evaluation
+    Command: python -m experiments.train rot-mnist-alpha-f-p4
+    """
     return _row("p4", "input")
 
 
 def rot_mnist_p4m() -> Config:
-    """p4m convolutions on rotated MNIST; the papers have no such row."""
+    """p4m convolutions on rotated MNIST.
+
+    Paper: has no such row
+    Ours: not run yet
+    Time: not measured
+    Command: python -m experiments.train rot-mnist-p4m
+    """
     return _row("p4m", "none")
 
 
 def rot_mnist_alpha_f_p4m() -> Config:
-    """alpha_F-p4m, attention on the input, on rotated MNIST; the papers have no such row."""
+    """alpha_F-p4m, attention on the input, on rotated MNIST.
+
+    Paper: has no such row
+    Ours: not run yet
+    Time: not measured
+    Command: python -m experiments.train rot-mnist-alpha-f-p4m
+    """
     return _row("p4m", "input")
 
 

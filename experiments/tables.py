@@ -1,0 +1,45 @@
+"""Figures as Markdown."""
+
+import statistics
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+PROTOCOLS = {
+    "best_on_validation": "best on validation",
+    "last_epoch": "last epoch",
+    "best_on_test": "best on test",
+}
+"""Which epoch is reported. Only the first two are honest; the third is how the papers chose theirs."""
+
+
+def markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
+
+
+def mean_and_deviation(values: Sequence[float]) -> str:
+    """As `2.44 ± 0.61`; of a single value no deviation."""
+    deviation = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.2f}{deviation}"
+
+
+def protocols(report: dict[str, Any]) -> list[str]:
+    """The test error under every protocol, in percent, with the deviation over seeds."""
+    return [mean_and_deviation(report[protocol]["error_percent"]["test"]) for protocol in PROTOCOLS]
+
+
+def side_by_side(reports: Iterable[tuple[str, dict[str, Any]]]) -> str:
+    """Named reports as a Markdown table, a row each."""
+    columns = ["run", "data", "parameters", *PROTOCOLS.values(), "seeds"]
+    rows = [
+        [
+            name,
+            report["data"]["set"],
+            f"{report['parameters']:,}",
+            *protocols(report),
+            str(len(report["config"]["seeds"])),
+        ]
+        for name, report in reports
+    ]
+    return markdown(columns, rows)
