@@ -95,7 +95,7 @@ def _evaluate(arguments, out, network, dataset, report, metrics):
     out.mkdir(parents=True, exist_ok=True)
     logits = predict(network, dataset.test.images)
     evaluation = report | {
-        "equivariance_by_element": by_element(network, dataset.test.images[:250]),
+        "equivariance_by_element": by_element(network, dataset, 250),
         "angles": by_angle(network, dataset, arguments.angle_step, arguments.angle_images),
         "confusion": confusion(logits, dataset).tolist(),
     }

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 # Okabe and Ito 2008; every series also has a line style or a marker of its own.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -34,8 +35,10 @@ def curves(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
         # A logarithm has no place for the epochs at which nothing was wrong.
         zero = any(np.any(np.array([record[field] for record in records]) == 0) for records in runs.values())
         axis.set(xlabel="epoch", ylabel=label, yscale="linear" if zero else "log")
-        for number in (axis.yaxis.set_major_formatter, axis.yaxis.set_minor_formatter):
-            number("{x:g}")
+        if not zero:
+            axis.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
+        axis.yaxis.set_major_formatter("{x:g}")
+        axis.yaxis.set_minor_formatter("{x:g}")
         axis.grid(alpha=0.3, which="both")
     axes[0].legend(frameon=False)
     return figure

@@ -68,6 +68,10 @@ def make_trainer(config: Config, dataset: Dataset) -> Trainer:
 def steps_per_epoch(config: Config, dataset: Dataset) -> int:
     """Full batches in the training split.
 
+    Args:
+      config: whose batch size counts.
+      dataset: whose training split counts.
+
     Raises:
       ValueError: there is none.
     """
@@ -81,7 +85,15 @@ def steps_per_epoch(config: Config, dataset: Dataset) -> int:
 
 
 def first_state(trainer: Trainer, seeds: tuple[int, ...]) -> tuple[TrainState, Best]:
-    """Where a run begins; the best network has every image wrong, and more."""
+    """Where a run begins.
+
+    Args:
+      trainer: of the run.
+      seeds: of the networks.
+
+    Returns:
+      The first state, and best networks of epoch 0 that any other is better than.
+    """
     state = trainer.init(seeds)
     params, rest = jax.tree.map(jnp.copy, (state.params, state.rest))
     most = jnp.full(len(seeds), jnp.iinfo(jnp.int32).max, jnp.int32)
@@ -226,7 +238,7 @@ def _training_means(state, per_epoch, batch_size):
 
 
 def percent(wrong: jax.Array, images: int) -> list[float]:
-    """Numbers of errors among so many images, in percent."""
+    """Numbers of errors `[seed]` among so many images, in percent."""
     return (100 * np.asarray(wrong, np.float64) / images).tolist()
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import jax
 import numpy as np
+from jaxtyping import Float, Int
 
 from attgconv_jax import act, cyclic
 from attgconv_jax.groups import Group
@@ -12,10 +13,19 @@ from experiments.data import Dataset
 from experiments.training import predict
 
 
-def by_element(network: RotMNISTNet, images: np.ndarray) -> list[float]:
-    """The largest change of the logits under each element of the network's group, relative to the largest logit."""
-    group = network.group
-    return [record["largest_change"] for record in _turned(network, images, group, 0.0)]
+def by_element(network: RotMNISTNet, dataset: Dataset, count: int) -> list[float]:
+    """The largest change of the logits under each element of the network's group, relative to the largest logit.
+
+    Args:
+      network: in evaluation mode.
+      dataset: standardised; its first `count` test images are transformed, as in `by_angle`.
+      count: of images.
+
+    Returns:
+      A number an element, about 1e-6 where the group is exact.
+    """
+    images, background = dataset.test.images[:count], float(dataset.train.images.min())
+    return [record["largest_change"] for record in _turned(network, images, network.group, background)]
 
 
 def by_angle(network: RotMNISTNet, dataset: Dataset, step: float, count: int) -> list[dict[str, float]]:
@@ -41,8 +51,8 @@ def by_angle(network: RotMNISTNet, dataset: Dataset, step: float, count: int) ->
     return [{"degrees": 360 * i / rotations.order, **record} for i, record in enumerate([*records, records[0]])]
 
 
-def confusion(logits: np.ndarray, dataset: Dataset) -> np.ndarray:
-    """How often test images of a class are taken for another: `[label, prediction]`."""
+def confusion(logits: Float[np.ndarray, "image classes"], dataset: Dataset) -> Int[np.ndarray, "label prediction"]:
+    """How often test images of a class are taken for another."""
     counts = np.zeros((dataset.classes, dataset.classes), int)
     np.add.at(counts, (dataset.test.labels, logits.argmax(axis=1)), 1)
     return counts

@@ -65,7 +65,14 @@ def report_of(
 
 
 def errors(trainer: Trainer, params: Any, rest: Any, dataset: Dataset) -> dict[str, list[float]]:
-    """The error on every split in percent, a list over seeds each."""
+    """The error on every split in percent, a list over seeds each.
+
+    Args:
+      trainer: of the networks.
+      params: of all seeds' networks.
+      rest: their other variables.
+      dataset: standardised.
+    """
     return {
         name: percent(trainer.count_errors(params, rest, split.images, split.labels)[0], len(split))
         for name, split in dataset.splits().items()
@@ -96,7 +103,11 @@ def best_on_test(metrics: list[dict[str, Any]], networks: list[dict[str, Any]]) 
 
 
 def save_networks(run: Run, trainer: Trainer, state: TrainState, best: Best) -> None:
-    """Writes the last and the best network of every seed to `networks/`, unless they are there."""
+    """Writes the last and the best network of every seed to `networks/`, unless they are there.
+
+    Raises:
+      OSError: they cannot be written.
+    """
     for i, seed in enumerate(run.config().seeds):
         for name, (params, rest) in {"last": (state.params, state.rest), "best": (best.params, best.rest)}.items():
             path = run.workdir / "networks" / f"seed-{seed}-{name}"
@@ -107,7 +118,18 @@ def save_networks(run: Run, trainer: Trainer, state: TrainState, best: Best) -> 
 def draw_attention(
     network: RotMNISTNet, dataset: Dataset, path: pathlib.Path, images: Sequence[int] = (0, 1, 2), layer: int = 0
 ) -> None:
-    """Draws what the network suppresses in test images under four rotations, if it has attention."""
+    """Draws what the network suppresses in test images under four rotations, if it has attention.
+
+    Args:
+      network: in evaluation mode.
+      dataset: standardised.
+      path: of the picture.
+      images: which of the test split.
+      layer: whose attention, 0 to 6.
+
+    Raises:
+      OSError: the picture cannot be written.
+    """
     if network.settings["attention"] is not None:
         chosen = jnp.asarray(dataset.test.images[np.array(images)])
         plotting.attention_figure(network, chosen, cyclic(4), layer=layer).savefig(path, dpi=150)

@@ -61,7 +61,14 @@ class Run:
         return run
 
     def config(self, directory: pathlib.Path | None = None) -> Config:
-        """The configuration it began with; `directory` holds prepared data sets."""
+        """The configuration it began with.
+
+        Args:
+          directory: of prepared data sets, which is no part of a run.
+
+        Raises:
+          ValueError: run.json describes none that this version knows.
+        """
         try:
             return from_identity(self.description["config"], directory)
         except (KeyError, TypeError, ValueError, AttributeError) as error:

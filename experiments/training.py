@@ -39,7 +39,16 @@ class TrainState(NamedTuple):
 
 
 def make_network(config: ModelConfig, classes: int, seed: int) -> RotMNISTNet:
-    """The network of a configuration, freshly initialised."""
+    """The network of a configuration, freshly initialised.
+
+    Args:
+      config: of the network; float64 needs x64.
+      classes: number of logits.
+      seed: of parameters and dropout.
+
+    Returns:
+      The network, in training mode.
+    """
     return RotMNISTNet(
         parse_group(config.group),
         None if config.attention == "none" else config.attention,
@@ -52,7 +61,20 @@ def make_network(config: ModelConfig, classes: int, seed: int) -> RotMNISTNet:
 
 
 def make_optimizer(config: OptimizerConfig, steps_per_epoch: int) -> optax.GradientTransformation:
-    """Clipping, L2 added to the gradient, Adam or momentum, decoupled weight decay, learning rate: in this order."""
+    """Clipping, L2 added to the gradient, Adam or momentum, decoupled weight decay, learning rate: in this order.
+
+    Args:
+      config: of the optimiser.
+      steps_per_epoch: turns the schedule's epochs into steps.
+
+    Returns:
+      A transformation of the gradient of the loss.
+
+    Raises:
+      ValueError: the warm-up takes all steps.
+
+    Source: Kingma and Ba 2015 (Adam, with its L2); Loshchilov and Hutter 2019 (decoupled weight decay).
+    """
     rule = optax.scale_by_adam() if config.name == "adam" else optax.trace(config.momentum)
     return optax.chain(
         optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity(),
@@ -139,7 +161,10 @@ class Trainer:
         return nnx.merge(self.evaluation_graph, *jax.tree.map(lambda leaf: leaf[index], (params, rest)), copy=True)
 
     def loss(self, params, rest, images, labels):
-        """Mean cross-entropy in training mode of one network; what its other variables become, and its errors."""
+        """Mean cross-entropy in training mode of one network; what its other variables become, and its errors.
+
+        Logits in bfloat16 are made float32 first.
+        """
         network = nnx.merge(self.graph, params, rest, copy=True)
         logits = network(images)
         logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))

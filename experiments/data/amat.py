@@ -10,10 +10,9 @@ PIXELS = 28 * 28
 def amat_rows(lines: Iterable[str], name: str) -> Iterator[tuple[np.ndarray, int]]:
     """Images and labels, one at a time.
 
-    The 784 pixels are taken row by row: pixel `28 row + column`. So read them for this set the loaders of Cohen and
-    Welling's group networks, harmonic networks, e2cnn's and escnn's examples and LieConv (`reshape(28, 28)` in
-    NumPy's order); and skdata, written by one of the set's authors, transposes four others of the 2007 sets ("saved
-    sideways"), but not this one.
+    The 784 pixels are taken row by row: pixel `28 row + column`. So read them for this set a port of Cohen and Welling's
+    loader and escnn's example (`reshape(28, 28)` in NumPy's order); and skdata, written by one of the set's authors,
+    transposes others of the 2007 sets ("saved sideways"), but not this one.
 
     Args:
       lines: of the file; blank ones are skipped.

@@ -51,6 +51,9 @@ class Dataset:
           by: the set, not standardised, whose training images count; None: this one. A network trained on one set sees
             another as it saw its own.
 
+        Returns:
+          The set with its pixels so changed, and its provenance as it was.
+
         Raises:
           ValueError: all those training pixels are equal.
         """
