@@ -10,8 +10,8 @@ PIXELS = 28 * 28
 def amat_rows(lines: Iterable[str], name: str) -> Iterator[tuple[np.ndarray, int]]:
     """Images and labels, one at a time.
 
-    The 784 pixels are taken row by row: pixel `28 row + column`. So read them for this set a port of Cohen and Welling's
-    loader and escnn's example (`reshape(28, 28)` in NumPy's order); and skdata, written by one of the set's authors,
+    The 784 pixels are taken row by row: pixel `28 row + column`. So read them for this set a port of Cohen and
+    Welling's loader and escnn's example (`reshape(28, 28)`); and skdata, written by one of the set's authors,
     transposes others of the 2007 sets ("saved sideways"), but not this one.
 
     Args:
