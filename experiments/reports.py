@@ -59,8 +59,8 @@ def report_of(
     }
     if report["data"] == run.description["data"]:
         # What stands between two epochs is no epoch's network.
-        networks = [report["best_on_validation"], *([] if step else [report["last_epoch"]])]
-        report["best_on_test"] = best_on_test(run.metrics(), networks)
+        of_epochs = [report["best_on_validation"], *([] if step else [report["last_epoch"]])]
+        report["best_on_test"] = best_on_test(run.metrics(), of_epochs)
     return report
 
 

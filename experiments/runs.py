@@ -38,7 +38,7 @@ class Run:
         if os.path.lexists(workdir) and not workdir.is_dir():
             raise ValueError(f"--workdir {workdir} is no folder: name another")
         self.workdir = workdir
-        self.description = _read(workdir / "run.json", ("config", "data"), f"delete {workdir} to start anew")
+        self.description = self._read_description()
         self.report = _read(
             workdir / "report.json", (), "delete this file, and the command that trained writes it again"
         )
@@ -111,11 +111,18 @@ class Run:
             )
 
     def begin(self, config: Config, dataset: Dataset) -> None:
-        """Writes down what this run is, or checks that it still is.
+        """Writes down what this run is, or checks that it still is; call it `locked`.
+
+        Args:
+          config: of the run.
+          dataset: of the run.
 
         Raises:
-          ValueError: the data are not those that the run began with.
+          ValueError: the configuration or the data are not those that the run began with.
         """
+        # Another process may have begun here since this one looked, while it read its data.
+        self.description = self._read_description()
+        self.check(config)
         if self.description is not None:
             self._check_data(dataset)
             return
@@ -151,6 +158,9 @@ class Run:
         """Writes the report, which makes the run complete."""
         self.report = dict(report)
         write_json(self.workdir / "report.json", self.report)
+
+    def _read_description(self):
+        return _read(self.workdir / "run.json", ("config", "data"), f"delete {self.workdir} to start anew")
 
     def _check_data(self, dataset):
         began, now = self.description["data"], dict(dataset.provenance)

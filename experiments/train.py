@@ -71,9 +71,6 @@ def train(
         # Before anything is written, for what it refuses shall not bind the folder.
         trainer = make_trainer(config, dataset)
         with this.locked():
-            # Another process may have begun here while this one read its data.
-            this = Run(workdir)
-            this.check(config)
             this.begin(config, dataset)
             state, best, spent = fit(
                 this, trainer, dataset, progress=progress, checkpoint_seconds=checkpoint_seconds, deadline=deadline

@@ -175,8 +175,9 @@ def test_a_fingerprint_depends_on_pixels_labels_and_order():
 
 
 def test_importing_the_data_sets_does_not_import_tfds():
-    code = "import sys, experiments.data; sys.exit('tensorflow_datasets' in sys.modules)"
-    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+    code = "import sys, experiments.data; print('tensorflow_datasets' in sys.modules)"
+    command = [sys.executable, "-c", code]
+    assert subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout == "False\n"
 
 
 def test_what_an_environment_with_tensorflow_prepared_is_read_in_this_one():

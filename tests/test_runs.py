@@ -44,15 +44,18 @@ def test_a_configuration_comes_back_from_what_is_saved(preset, tmp_path):
 
 
 def test_where_the_data_lie_is_no_part_of_a_run(begun, tmp_path):
-    Run(begun).check(Config(data=DataConfig(directory=tmp_path)))
+    config = Config(data=DataConfig(directory=tmp_path))
+    assert identity(config) == identity(Config())
+    Run(begun).check(config)
 
 
 def test_a_run_that_began_while_another_read_its_data_is_not_overwritten(tmp_path, digits):
     first, second = Run(tmp_path / "run"), Run(tmp_path / "run")
     with first.locked():
         first.begin(Config(), digits)
-    with pytest.raises(ValueError, match="another configuration"), second.locked():
-        Run(second.workdir).check(Config(seeds=(1,)))
+    with pytest.raises(ValueError, match=r"another configuration: seeds is \[0\] there"), second.locked():
+        second.begin(Config(seeds=(1,)), digits)
+    assert Run(second.workdir).config() == Config()
 
 
 def test_a_work_directory_that_is_a_file_is_refused(tmp_path):
