@@ -86,14 +86,14 @@ def _fold(best, index, axis):
         groups = groups.reshape(*values.shape[:axis], whole // size, size, *values.shape[axis + 1 :])
         return [lax.index_in_dim(groups, i, axis + 1, keepdims=False) for i in range(size)]
 
-    folded = functools.reduce(_larger, zip(neighbours(best), neighbours(index), strict=True))
+    folded = functools.reduce(larger, zip(neighbours(best), neighbours(index), strict=True))
     if whole == length:
         return folded
     rest = (lax.slice_in_dim(values, whole, length, axis=axis) for values in (best, index))
     return tuple(lax.concatenate(pair, axis) for pair in zip(folded, rest, strict=True))
 
 
-def _larger(left, right):
+def larger(left, right):
     """The pair with the larger value, the left one among equals; NaN above all."""
     (a, i), (b, j) = left, right
     take = (b > a) | jnp.isnan(b)

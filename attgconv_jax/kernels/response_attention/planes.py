@@ -1,0 +1,113 @@
+"""Moves on planes `[..., x, y]`, spatial axes last: patches of a response, correlation of attention maps.
+
+On a CPU a sum over taps is fast where the innermost loop runs along one contiguous axis and every tap is a constant
+offset in it. So here the spatial axes come last, and attention maps of a few images stand side by side in one long row.
+"""
+
+import jax.numpy as jnp
+from jax import lax
+
+from attgconv_jax.kernels.taps import add_tap, take_tap
+
+# Into how many pieces the positions of a map are cut whose products are added elementwise before their sum is taken.
+_PIECES = 24
+
+
+def patches(f, windows):
+    """`p[.., u, n] = f[.., x + u]` for every tap `u` and position `n`, from planes `[.., x, y]`."""
+    rows, columns = windows
+    x, y = (window.outputs(length) for window, length in zip(windows, f.shape[-2:], strict=True))
+    axis = f.ndim - 2
+    padded = lax.pad(f, jnp.zeros((), f.dtype), [(0, 0, 0)] * axis + [(w.low, w.high, 0) for w in windows])
+    bands = [take_tap(padded, rows, a, axis, x) for a in range(rows.size)]
+    taps = [take_tap(band, columns, b, axis + 1, y) for band in bands for b in range(columns.size)]
+    return jnp.stack(taps, axis).reshape(*f.shape[:-2], len(taps), x * y)
+
+
+def add_patches(p, windows, shape):
+    """The adjoint of `patches`, to planes of `shape`."""
+    rows, columns = windows
+    padded = [length + window.low + window.high for window, length in zip(windows, shape, strict=True)]
+    x, y = (window.outputs(length) for window, length in zip(windows, shape, strict=True))
+    axis = p.ndim - 2
+    taps = p.reshape(*p.shape[:-2], rows.size, columns.size, x, y)
+    bands = sum(add_tap(taps[..., b, :, :], columns, b, axis + 2, padded[1]) for b in range(columns.size))
+    planes = sum(add_tap(bands[..., a, :, :], rows, a, axis, padded[0]) for a in range(rows.size))
+    return lax.pad(planes, jnp.zeros((), p.dtype), [(0, 0, 0)] * axis + [(-w.low, -w.high, 0) for w in windows])
+
+
+class Strips:
+    """Maps `[b, m, x, y]` as strips `[m, n]`, in which a shift by a tap of the attention filter is an offset.
+
+    Rows of the maps follow each other, in a row the images, each with as many zeros after it as the filter reaches.
+    Sums over taps end in the carry of a loop: XLA:CPU computes that on all cores and in the order of the strips, where
+    it would compute what is written into the output of a loop on one core, and what is moved on in another order.
+
+    Args:
+      shape: `(b, x, y)`.
+      size: of the filter, odd.
+      dilation: of the filter.
+    """
+
+    def __init__(self, shape, size, dilation):
+        self.batch, self.x, self.y = shape
+        self.reach = dilation * (size // 2)
+        self.row = self.batch * (self.y + self.reach)
+        self.length = self.x * self.row
+        self.offsets = [dilation * (a * self.row + b) for a in range(size) for b in range(size)]
+
+    def lay(self, maps):
+        """`[.., b, m, n] -> [.., m, length]`."""
+        *leading, _, m, _ = maps.shape
+        maps = jnp.moveaxis(maps.reshape(*leading, self.batch, m, self.x, self.y), -4, -2)
+        widths = [(0, 0, 0)] * (maps.ndim - 1) + [(0, self.reach, 0)]
+        return lax.pad(maps, jnp.zeros((), maps.dtype), widths).reshape(*leading, m, self.length)
+
+    def widen(self, strips):
+        """With zeros on both ends, so that every tap has something to read."""
+        width = self.reach * (self.row + 1)
+        return lax.pad(strips, jnp.zeros((), strips.dtype), [(0, 0, 0)] * (strips.ndim - 1) + [(width, width, 0)])
+
+    def lift(self, strips):
+        """The adjoint of `lay`."""
+        maps = strips.reshape(-1, self.x, self.batch, self.y + self.reach)[..., : self.y]
+        return maps.transpose(2, 0, 1, 3).reshape(self.batch, -1, self.x * self.y)
+
+    def correlate(self, wide, filters):
+        """`out[m, n] = sum over s, u of  wide[s, m, n + u] filters[s, m, u]`."""
+
+        def add(out, inputs):
+            return out + self._sum_of_taps(*inputs), ()
+
+        start = jnp.zeros((wide.shape[1], self.length), wide.dtype)
+        return lax.scan(add, start, (wide, filters))[0]
+
+    def correlate_each(self, wide, filters):
+        """`out[s, m, n] = sum over u of  wide[m, n + u] filters[s, m, u]` for two filters `s`."""
+
+        def following(out, filters):
+            return (out[1], self._sum_of_taps(wide, filters)), ()
+
+        start = jnp.zeros((wide.shape[0], self.length), wide.dtype)
+        return lax.scan(following, (start, start), filters)[0]
+
+    def inner_products(self, wide, strips):
+        """The adjoint of `correlate` in its filters: `out[s, m, u] = sum over n of wide[s, m, n + u] strips[m, n]`.
+
+        A long inner product is slow on a CPU; here pieces of it are added elementwise. The short rest is summed as a
+        matrix product: XLA would compute the pieces of a plain sum once more for every element.
+        """
+        piece = -(-self.length // _PIECES)
+        spare = _PIECES * piece - self.length
+        zero = jnp.zeros((), strips.dtype)
+        strips = lax.pad(strips, zero, [(0, 0, 0), (0, spare, 0)])
+        wide = lax.pad(wide, zero, [(0, 0, 0), (0, 0, 0), (0, spare, 0)])
+        starts = range(0, _PIECES * piece, piece)
+        products = [
+            sum(wide[:, :, offset + i : offset + i + piece] * strips[:, i : i + piece] for i in starts)
+            for offset in self.offsets
+        ]
+        return jnp.einsum("usmn,n->smu", jnp.stack(products), jnp.ones(piece, strips.dtype))
+
+    def _sum_of_taps(self, wide, filters):
+        return sum(wide[:, o : o + self.length] * filters[:, u, None] for u, o in enumerate(self.offsets))
