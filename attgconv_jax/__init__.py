@@ -6,8 +6,20 @@ are loaded when they are first used.
 
 import importlib
 
-from attgconv_jax.attention import ChannelWeights, channel_attention, co_attention, spatial_attention
-from attgconv_jax.attentive import input_attention, input_attention_map, input_co_attention
+from attgconv_jax.attention import (
+    ChannelWeights,
+    ResponseChannelWeights,
+    channel_attention,
+    co_attention,
+    spatial_attention,
+)
+from attgconv_jax.attentive import (
+    ResponseMaps,
+    input_attention,
+    input_attention_map,
+    input_co_attention,
+    response_attentive_group_conv,
+)
 from attgconv_jax.convolution import group_conv, max_pool, mean_pool, project_max, project_mean
 from attgconv_jax.equivariance import act, equivariance_error
 from attgconv_jax.filters import filter_bank
@@ -19,6 +31,8 @@ __version__ = "0.1.0"
 __all__ = [
     "ChannelWeights",
     "Group",
+    "ResponseChannelWeights",
+    "ResponseMaps",
     "act",
     "channel_attention",
     "co_attention",
@@ -35,6 +49,7 @@ __all__ = [
     "mean_pool",
     "project_max",
     "project_mean",
+    "response_attentive_group_conv",
     "spatial_attention",
     "trivial",
 ]

@@ -1,9 +1,25 @@
-"""Attention and convolution put together: attention suppresses the input of a group convolution."""
+"""Attention and convolution put together: attention suppresses the input of a group convolution, or its responses."""
 
+import math
+from typing import NamedTuple
+
+from jax import lax
 from jaxtyping import Array, Float
 
-from attgconv_jax.attention import ChannelWeights, channel_attention, co_attention, spatial_attention
-from attgconv_jax.filters import Interpolation
+from attgconv_jax import kernels
+from attgconv_jax.attention import (
+    ChannelWeights,
+    ResponseChannelWeights,
+    channel_attention,
+    co_attention,
+    response_channel_bank,
+    response_spatial_bank,
+    spatial_attention,
+)
+from attgconv_jax.attention.response import check_response_weights
+from attgconv_jax.convolution import group_conv
+from attgconv_jax.filters import Interpolation, filter_bank
+from attgconv_jax.geometry import Padding, check_settings, windows_of
 from attgconv_jax.groups import Group
 
 
@@ -122,3 +138,113 @@ def input_co_attention(
     Source: Romero and Hoogendoorn 2020 (arXiv 1911.07849), as an input attention in Romero et al. 2020.
     """
     return f - co_attention(f, w, group, haar=haar) * f
+
+
+class ResponseMaps(NamedTuple):
+    """The attention maps of a response attention, None where a factor is left out."""
+
+    channel: Float[Array, "*batch 1 1 h_in c_in h c_out"] | None
+    spatial: Float[Array, "*batch x y h_in 1 h c_out"] | None
+
+
+def response_attentive_group_conv(
+    f: Float[Array, "*batch x y h_in c_in"],
+    w: Float[Array, "k k h_in c_in c_out"],
+    channel: ResponseChannelWeights | None,
+    spatial: Float[Array, "k_a k_a h_in 2 c_out"] | None,
+    group: Group,
+    *,
+    stride: int = 1,
+    padding: Padding = "VALID",
+    dilation: int = 1,
+    attention_dilation: int = 1,
+    haar: bool = False,
+    exact: bool = True,
+    interpolation: Interpolation = "bilinear",
+    disc_mask: bool = False,
+    return_attention: bool = False,
+    implementation: str | None = None,
+) -> Float[Array, "*batch x_out y_out h c_out"] | tuple[Float[Array, "*batch x_out y_out h c_out"], ResponseMaps]:
+    """Group convolution that attends to its own responses, the paper's `alpha`; on an image the lifting convolution.
+
+        r[x, h', c; g, o] = sum over u of  f[x + u, h', c] (L_g w)[u, h', c, o]
+        alpha_C[h', c; g, o] = sigmoid(mlp(mean over x of r) + mlp(max over x of r)),   mlp(s) = W2 relu(W1 s)
+        alpha_X[x, h'; g, o] = sigmoid(sum over u, s of  s[x + u, h'; g, o] (L_g v)[u, h', s, o]),
+                               s = (mean over c, max over c) of alpha_C r
+        y[x, g, o] = weight * sum over h', c of  (1 - alpha_X alpha_C) r
+
+    `mlp` mixes the input channels of every output channel for itself, with weights `W(g^-1 h')`. What attention marks
+    is suppressed. No response is stored: beyond its input and output the layer takes a bounded amount of memory.
+
+    >>> import jax.numpy as jnp
+    >>> from attgconv_jax import ResponseChannelWeights, cyclic, response_attentive_group_conv
+    >>> f, p4 = jnp.ones([8, 12, 12, 4, 10]), cyclic(4)
+    >>> channel = ResponseChannelWeights(w1=jnp.zeros([16, 5, 10, 4]), w2=jnp.zeros([16, 10, 5, 4]))
+    >>> spatial = jnp.zeros([7, 7, 4, 2, 16])
+    >>> y, maps = response_attentive_group_conv(
+    ...     f, jnp.ones([3, 3, 4, 10, 16]), channel, spatial, p4, return_attention=True
+    ... )
+    >>> y.shape, maps.channel.shape, maps.spatial.shape
+    ((8, 10, 10, 4, 16), (8, 1, 1, 4, 10, 4, 16), (8, 10, 10, 4, 1, 4, 16))
+
+    Args:
+      f: feature map, or image.
+      w: filter, of the dtype of `f`.
+      channel: weights of `alpha_C`; None leaves that factor out.
+      spatial: filter `v` of `alpha_X`, of odd size, the mean before the maximum; None leaves that factor out. Both
+        None: the group convolution.
+      group: acts on all weights.
+      stride: of the convolution, in pixels.
+      padding: of the convolution, with zeros: pixels on every side, "SAME" or "VALID".
+      dilation: of the convolution's filter, in pixels.
+      attention_dilation: of the spatial attention filter, in pixels.
+      haar: whether the sum over a feature map carries the weight `2 pi / |H|`, as in the published networks. (With
+        reflections that is a quarter of the weight of their plain group convolutions.) The attention carries none.
+      exact: whether to refuse a sampling grid that the group does not map to itself.
+      interpolation: of filters turned by other than right angles; see `filter_bank`.
+      disc_mask: whether filters are zero outside a disc; see `filter_bank`.
+      return_attention: whether to return the maps too, for pictures: no gradient flows through them, and that of
+        `alpha_X` is `h_in` times as large as the output.
+      implementation: see `attgconv_jax.kernels.response_attention`.
+
+    Returns:
+      Feature map on `group`; with `return_attention` also the maps, in (0, 1).
+
+    Raises:
+      ValueError: shapes or dtypes do not fit, or the grid is not symmetric and `exact` is set.
+
+    Source: Romero et al. 2020, sections 3.2 and 4.
+    """
+    y = group_conv(
+        f,
+        w,
+        group,
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        exact=exact,
+        interpolation=interpolation,
+        disc_mask=disc_mask,
+    )
+    weight = 2 * math.pi / group.order if haar and f.shape[-2] > 1 else 1
+    if channel is None and spatial is None:
+        return (weight * y, ResponseMaps(None, None)) if return_attention else weight * y
+    check_response_weights(w, channel, spatial)
+    check_settings(1, 1, 0, attention_dilation)
+    turning = dict(interpolation=interpolation, disc_mask=disc_mask)
+    bank = filter_bank(w, group, **turning)
+    arrays = (
+        f.reshape(-1, *f.shape[-4:]),
+        bank.reshape(*bank.shape[:4], -1),
+        None if channel is None else response_channel_bank(channel, group),
+        None if spatial is None else response_spatial_bank(spatial, group, **turning),
+    )
+    windows = windows_of(w.shape[0], stride, padding, dilation, f.shape[-4:-2])
+    options = dict(dilation=attention_dilation, implementation=implementation)
+    attended = kernels.response_attention(*arrays, windows, **options)
+    y = weight * (y - attended.reshape(y.shape))
+    if not return_attention:
+        return y
+    maps = kernels.response_attention_maps(*lax.stop_gradient(arrays), windows, **options)
+    batch, filters = f.shape[:-4], y.shape[-2:]
+    return y, ResponseMaps(*(None if a is None else a.reshape(*batch, *a.shape[1:-1], *filters) for a in maps))

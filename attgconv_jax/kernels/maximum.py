@@ -62,19 +62,19 @@ def _backward(axis, length, index, d_outputs):
 _maximum.defvjp(_forward, _backward)
 
 
-def maximum_and_index(x: Float[Array, "..."], axis: int) -> tuple[Array, Array]:
+def maximum_and_index(x: Float[Array, "..."], axis: int, *, nan: bool = True) -> tuple[Array, Array]:
     """The maximum along a non-negative axis and the index of the first element that attains it; no gradient.
 
     Neighbours are compared elementwise, up to 16 at once, until one is left: XLA:CPU's reduction of pairs is several
-    times slower.
+    times slower. With `nan=False` NaN may get lost, and the comparison costs half.
     """
     best, index = x, lax.broadcasted_iota(jnp.int32, x.shape, axis)
     while best.shape[axis] > 1:
-        best, index = _fold(best, index, axis)
+        best, index = _fold(best, index, axis, _larger_or_nan if nan else larger)
     return lax.squeeze(best, [axis]), lax.squeeze(index, [axis])
 
 
-def _fold(best, index, axis):
+def _fold(best, index, axis, larger):
     """One element of every group of neighbours; a rest that fills no group is kept."""
     length = best.shape[axis]
     size = max(d for d in range(1, _FOLD + 1) if length % d == 0)
@@ -94,7 +94,13 @@ def _fold(best, index, axis):
 
 
 def larger(left, right):
-    """The pair with the larger value, the left one among equals; NaN above all."""
+    """The pair with the larger value, the left one among equals."""
+    (a, i), (b, j) = left, right
+    return jnp.where(b > a, b, a), jnp.where(b > a, j, i)
+
+
+def _larger_or_nan(left, right):
+    """The same, and NaN above all."""
     (a, i), (b, j) = left, right
     take = (b > a) | jnp.isnan(b)
     return jnp.where(take, b, a), jnp.where(take, j, i)

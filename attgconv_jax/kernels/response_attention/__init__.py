@@ -1,20 +1,101 @@
-"""Response attention: attention during the convolution, without the responses."""
+"""Response attention: attention during the convolution, without ever holding the responses."""
 
 from typing import Literal, NamedTuple
 
-import jax.numpy as jnp
+import jax
 from jaxtyping import Array, Float
 
+from attgconv_jax.kernels.chunks import sum_dtype
 from attgconv_jax.kernels.response_attention import reference, xla
 from attgconv_jax.kernels.taps import Window
 
-Implementation = Literal["reference", "xla"]
+Implementation = Literal["xla", "reference"]
 
 _IMPLEMENTATIONS = {"xla": xla, "reference": reference}
 
 
 class ChannelBank(NamedTuple):
-    """Weights of `mlp(s) = w2 relu(w1 s)` for every input group element and filter."""
+    """Weights of the channel attention's networks `mlp(s) = w2 relu(w1 s)`, one for every `(h, m)`."""
 
     w1: Float[Array, "h m c_hid c"]
     w2: Float[Array, "h m c c_hid"]
+
+
+def response_attention(
+    f: Float[Array, "batch x y h c"],
+    bank: Float[Array, "k l h c m"],
+    channel: ChannelBank | None,
+    spatial: Float[Array, "k_a k_a 2 h m"] | None,
+    windows: tuple[Window, Window],
+    *,
+    dilation: int = 1,
+    implementation: Implementation | None = None,
+) -> Float[Array, "batch x_out y_out m"]:
+    """The part of every response that attention marks, summed: what attention takes from a convolution.
+
+        out[x, m] = sum over h, c of  alpha_X[x, h, m] alpha_C[h, c, m] r[x, h, c, m]
+        r[x, h, c, m] = sum over u of  f[x s + u d - p, h, c] bank[u, h, c, m]
+        alpha_C[h, c, m] = sigmoid(mlp(mean over x of r) + mlp(max over x of r))
+        alpha_X[x, h, m] = sigmoid(sum over u, s of  s[x + u d_a, h, m] spatial[u, s, h, m]),
+                           s = (mean over c, max over c) of alpha_C r, zero outside the responses
+
+    A factor whose weights are None is 1. `m` counts the filters of all output group elements: the kernel knows no
+    group. Computed in float32 at least. Differentiable in reverse mode; of several equal elements the first is the
+    maximum and takes the gradient.
+
+    Args:
+      f: feature maps.
+      bank: filters, of the dtype of `f`.
+      channel: weights of `alpha_C`, or None.
+      spatial: filters of `alpha_X`, the mean's before the maximum's, of odd size `k_a`; or None.
+      windows: sizes, strides `s`, paddings `p` and dilations `d` of the filters along `x` and `y`.
+      dilation: `d_a` of the spatial attention filters, in pixels.
+      implementation: "xla" (in tiles, see `attgconv_jax.kernels.response_attention.xla`), "reference" (the formulas,
+        with every response stored), or None: the first of these that takes the arguments.
+
+    Returns:
+      The attended responses, of the dtype of `f`.
+
+    Raises:
+      ValueError: unknown implementation, or both factors are left out.
+
+    Source: Romero et al. 2020, sections 3.2 and 4; the tiling is our own.
+    """
+    return _call("attended_responses", f, bank, channel, spatial, windows, dilation, implementation).astype(f.dtype)
+
+
+def response_attention_maps(
+    f: Float[Array, "batch x y h c"],
+    bank: Float[Array, "k l h c m"],
+    channel: ChannelBank | None,
+    spatial: Float[Array, "k_a k_a 2 h m"] | None,
+    windows: tuple[Window, Window],
+    *,
+    dilation: int = 1,
+    implementation: Implementation | None = None,
+) -> tuple[Float[Array, "batch 1 1 h c m"] | None, Float[Array, "batch x_out y_out h 1 m"] | None]:
+    """`alpha_C` and `alpha_X` of `response_attention`, for pictures; None for a factor that is left out.
+
+    Args, Raises and Source: as of `response_attention`.
+
+    Returns:
+      The maps, in (0, 1), in float32 at least.
+    """
+    return _call("attention_maps", f, bank, channel, spatial, windows, dilation, implementation)
+
+
+def _call(name, f, bank, channel, spatial, windows, dilation, implementation):
+    if channel is None and spatial is None:
+        raise ValueError("response attention needs channel weights or spatial filters, got neither")
+    if implementation is not None and implementation not in _IMPLEMENTATIONS:
+        names = ", ".join(f'"{name}"' for name in _IMPLEMENTATIONS)
+        raise ValueError(f"implementation must be None or one of {names}, got {implementation!r}")
+    dtype = sum_dtype(f)
+    arrays = jax.tree.map(lambda x: x.astype(dtype), (f, bank, channel, spatial))
+    refusals = []
+    for candidate in _IMPLEMENTATIONS if implementation is None else [implementation]:
+        try:
+            return getattr(_IMPLEMENTATIONS[candidate], name)(*arrays, windows, dilation)
+        except NotImplementedError as refusal:
+            refusals.append(f"{candidate}: {refusal}")
+    raise ValueError("no implementation takes these arguments; " + "; ".join(refusals))

@@ -10,12 +10,13 @@ from attgconv_jax.kernels.taps import Window, pad, take_tap
 def attended_responses(f, bank, channel, spatial, windows, dilation):
     """`out[x, m] = sum over h, c of alpha r`; see `attgconv_jax.kernels.response_attention`."""
     r = responses(f, bank, windows)
-    alpha_c, alpha_x = _attention(r, channel, spatial, dilation)
-    return jnp.sum(alpha_x * alpha_c * r, axis=(3, 4))
+    for alpha in _attention(r, channel, spatial, dilation):
+        r = r if alpha is None else alpha * r
+    return jnp.sum(r, axis=(3, 4))
 
 
 def attention_maps(f, bank, channel, spatial, windows, dilation):
-    """`alpha_C` and `alpha_X`, each 1 where its weights are None."""
+    """`alpha_C` and `alpha_X`, None where the weights are None."""
     return _attention(responses(f, bank, windows), channel, spatial, dilation)
 
 
@@ -25,9 +26,9 @@ def responses(f, bank, windows):
 
 
 def _attention(r, channel, spatial, dilation):
-    alpha_c = 1.0 if channel is None else _channel_attention(r, channel)
-    alpha_x = 1.0 if spatial is None else _spatial_attention(alpha_c * r, spatial, dilation)
-    return alpha_c, alpha_x
+    alpha_c = None if channel is None else _channel_attention(r, channel)
+    attended = r if channel is None else alpha_c * r
+    return alpha_c, None if spatial is None else _spatial_attention(attended, spatial, dilation)
 
 
 def _channel_attention(r, channel):

@@ -55,8 +55,9 @@ class Tiling(NamedTuple):
 
 
 # Measured best on a CPU: maps of a chunk and tiles of responses in its second-level cache, or not far from it.
-CPU = Tiling(maps=800_000, responses=2_000_000)
+CPU = Tiling(maps=1_600_000, responses=2_000_000)
 OTHER = Tiling(maps=64_000_000, responses=256_000_000)
+_POSITIONS = 48
 _TERMS = 24
 _TERMS_AT = 128
 
@@ -202,7 +203,7 @@ class _Tiles:
         image_bytes = 4 * self.m * self.x * self.y
         self.chunk = max(1, min(self.batch, tiling.maps // image_bytes))
         self.taps = k * l
-        self.positions = max(1, tiling.responses // (4 * self.chunk * self.c * self.m))
+        self.positions = max(1, min(_POSITIONS, tiling.responses // (4 * self.chunk * self.c * self.m)))
         self.tile_images = max(1, tiling.responses // (self.c * image_bytes))
         self.tile_channels = max(d for d in range(1, self.c + 1) if self.c % d == 0 and (d == 1 or d * image_bytes <= tiling.responses))
 
@@ -257,7 +258,8 @@ class _Tiles:
         def block(best, i):
             start = jnp.minimum(i * length, n - length)
             r = jnp.einsum("bcun,cum->bcnm", lax.dynamic_slice_in_dim(p, start, length, 3), bank)
-            highest, at = maximum_and_index(r, 2)
+            # NaN may get lost here, but not in the mean.
+            highest, at = maximum_and_index(r, 2, nan=False)
             return larger(best, (highest, at + start)), ()
 
         lowest = jnp.full((b, c, self.m), -jnp.inf, p.dtype), jnp.zeros((b, c, self.m), jnp.int32)

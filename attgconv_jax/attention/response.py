@@ -1,0 +1,87 @@
+"""Weights of attention on responses, `alpha` of the attentive paper, turned by every group element."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from attgconv_jax.filters import Interpolation, filter_bank
+from attgconv_jax.groups import Group
+from attgconv_jax.kernels import ChannelBank
+
+
+class ResponseChannelWeights(NamedTuple):
+    """Weights of the networks `mlp(s) = w2 relu(w1 s)`, one for every output channel `o`; on images `h` is 1."""
+
+    w1: Float[Array, "o c_hid c h"]
+    w2: Float[Array, "o c c_hid h"]
+
+
+def response_channel_bank(weights: ResponseChannelWeights, group: Group) -> ChannelBank:
+    """The networks for every input group element `h'` and every filter `(g, o)`.
+
+        bank[h', (g, o)] = W(g^-1 h')[o]
+
+    `h'` is carried along, not summed: group elements do not mix. On an image every `g` has the same network.
+
+    Args:
+      weights: of the networks.
+      group: acts on the weights.
+
+    Returns:
+      The bank, its axis `m` the filters `(g, o)`.
+
+    Source: Romero et al. 2020, section 4. Its code rolls the weights cyclically for every group, which is right for
+    rotations alone.
+    """
+
+    def turned(w):
+        o, c_out, c_in, h = w.shape
+        bank = w[..., group.action] if h == group.order else jnp.repeat(w[..., None, :], group.order, axis=-2)
+        return bank.transpose(4, 3, 0, 1, 2).reshape(h, group.order * o, c_out, c_in)
+
+    return ChannelBank(*map(turned, weights))
+
+
+def response_spatial_bank(
+    w: Float[Array, "k k h 2 o"], group: Group, *, interpolation: Interpolation = "bilinear", disc_mask: bool = False
+) -> Float[Array, "k k 2 h m"]:
+    """The spatial attention's filters for every input group element and every filter `m = (g, o)`: `(L_g w)[u, h', s, o]`.
+
+    Args:
+      w: filter on the two statistics, the mean first.
+      group: acts on the filter.
+      interpolation: of filters turned by other than right angles; see `filter_bank`.
+      disc_mask: whether the filter is zero outside a disc; see `filter_bank`.
+
+    Returns:
+      The bank.
+
+    Source: Romero et al. 2020, section 4.
+    """
+    bank = filter_bank(w, group, interpolation=interpolation, disc_mask=disc_mask)
+    k, _, h, _, order, o = bank.shape
+    return bank.swapaxes(2, 3).reshape(k, k, 2, h, order * o)
+
+
+def check_response_weights(w: Array, channel: ResponseChannelWeights | None, spatial: Array | None) -> None:
+    """Raises a `ValueError` unless the weights fit the convolution's filter `[k, k, h, c, o]`."""
+    h, c, o = w.shape[2:]
+    if channel is not None:
+        hidden = channel.w1.shape[1] if channel.w1.ndim == 4 else "c_hid"
+        if channel.w1.shape != (o, hidden, c, h) or channel.w2.shape != (o, c, hidden, h) or hidden == 0:
+            raise ValueError(
+                f"response attention with a filter {w.shape} takes channel weights w1 [{o}, c_hid, {c}, {h}] and w2 "
+                f"[{o}, {c}, c_hid, {h}] with c_hid of at least 1, got {channel.w1.shape} and {channel.w2.shape}"
+            )
+    if spatial is not None and (
+        spatial.ndim != 5 or spatial.shape[0] != spatial.shape[1] or spatial.shape[2:] != (h, 2, o) or spatial.shape[0] % 2 == 0
+    ):
+        raise ValueError(
+            f"response attention with a filter {w.shape} takes a spatial filter [k, k, {h}, 2, {o}] of odd size k, "
+            f"got {spatial.shape}"
+        )
+    arrays = {"w1": channel and channel.w1, "w2": channel and channel.w2, "spatial": spatial}
+    for name, array in arrays.items():
+        if array is not None and array.dtype != w.dtype:
+            raise ValueError(f"{name} must have the dtype of w, {w.dtype}, got {array.dtype}; cast one of them")
