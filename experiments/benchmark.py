@@ -29,8 +29,12 @@ NETWORKS = {
     "alpha_F-p4 (channel only)": ModelConfig("p4", "input_channel", 0.3),
     "alpha_F-p4 (spatial only)": ModelConfig("p4", "input_spatial", 0.3),
     "co-attentive p4": ModelConfig("p4", "co", 0.3),
+    "alpha-p4": ModelConfig("p4", "response", 0.3),
+    "alpha_CH-p4": ModelConfig("p4", "response_channel", 0.3),
+    "alpha_SP-p4": ModelConfig("p4", "response_spatial", 0.3),
     "p4m": ModelConfig("p4m", "none", 0.3),
     "alpha_F-p4m": ModelConfig("p4m", "input", 0.3),
+    "alpha-p4m": ModelConfig("p4m", "response", 0.3),
 }
 
 

@@ -12,7 +12,9 @@ import tyro
 from attgconv_jax import Group, cyclic, dihedral, trivial
 from experiments.data import DatasetName
 
-Attention = Literal["none", "input", "input_channel", "input_spatial", "co"]
+Attention = Literal[
+    "none", "input", "input_channel", "input_spatial", "co", "response", "response_channel", "response_spatial"
+]
 DType = Literal["float32", "bfloat16", "float64"]
 Schedule = Literal["constant", "cosine", "step"]
 SeedsMode = Literal["auto", "loop", "vmap"]
@@ -74,7 +76,7 @@ class ModelConfig:
     """Of the convolutions: z2, p4, p4m, or any other as C8 (8 rotations) or D2 (2 rotations and the reflections)."""
 
     attention: Attention = "input"
-    """On the input of every convolution."""
+    """In every convolution: none; on its input (input, input_channel, input_spatial, co); on its responses (the rest)."""
 
     dropout_rate: float = 0.1
     """After every layer but the second and the last. The paper has 0.3; the few steps of `digits` bear less."""

@@ -11,6 +11,7 @@ from jaxtyping import ArrayLike
 from attgconv_jax.groups import cyclic, trivial
 from attgconv_jax.models import RotMNISTNet
 from attgconv_jax.models.skeleton import skeleton
+from attgconv_jax.nn import CoAttention
 
 # The reference's names, and the arguments of `RotMNISTNet` that describe the same network.
 REFERENCE_NETWORKS = {
@@ -18,6 +19,9 @@ REFERENCE_NETWORKS = {
     "p4cnn": (cyclic(4), None),
     "f_att_p4cnn": (cyclic(4), "input"),
     "RomHog_att_p4cnn": (cyclic(4), "co"),
+    "att_p4cnn": (cyclic(4), "response"),
+    "ch_att_p4cnn": (cyclic(4), "response_channel"),
+    "sp_att_p4cnn": (cyclic(4), "response_spatial"),
 }
 
 _DTYPES = ("bfloat16", "float16", "float32", "float64")
@@ -108,14 +112,13 @@ def _slots(network):
     """`name -> (our variable, theirs to ours, shape of theirs)` for every array of the reference."""
     slots = {}
     for i, convolution in enumerate(network.convolutions, 1):
-        attention = getattr(convolution, "attention", None)
-        filter_of = getattr(convolution, "conv", convolution)
-        slots[f"c{i}.weight"] = _filter_slot(filter_of.w)
-        if attention is None:
-            continue
-        spatial = attention.w if hasattr(attention, "w") else attention.spatial
-        slots[f"c{i}.spatial_attention.weight"] = _filter_slot(spatial)
-        if hasattr(attention, "w1"):
+        # Attention on the input is a module of its own, attention on responses is part of the convolution.
+        attention = getattr(convolution, "attention", convolution)
+        slots[f"c{i}.weight"] = _filter_slot(getattr(convolution, "conv", convolution).w)
+        spatial = attention.w if isinstance(attention, CoAttention) else getattr(attention, "spatial", None)
+        if spatial is not None:
+            slots[f"c{i}.spatial_attention.weight"] = _filter_slot(spatial)
+        if getattr(attention, "w1", None) is not None:
             slots[f"c{i}.channel_attention.weight_fc1"] = _channel_slot(attention.w1)
             slots[f"c{i}.channel_attention.weight_fc2"] = _channel_slot(attention.w2)
     for i, norm in enumerate(network.norms, 1):
@@ -132,7 +135,6 @@ def _filter_slot(variable):
 
 
 def _channel_slot(variable):
-    """Theirs is `[c_out, c_in, (h)]`, without `h` on images; ours `[c_out, c_in, h]`."""
-    c_out, c_in, h = variable.shape
-    theirs = (c_out, c_in) if h == 1 else (c_out, c_in, h)
-    return variable, lambda array: array.reshape(c_out, c_in, h), theirs
+    """Theirs is `[.., c_out, c_in, (h)]`, without `h` on images; ours `[.., c_out, c_in, h]`."""
+    shape = variable.shape
+    return variable, lambda array: array.reshape(shape), shape[:-1] if shape[-1] == 1 else shape

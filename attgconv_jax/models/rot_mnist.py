@@ -1,16 +1,16 @@
 """The rot-MNIST network: one description for every group and every attention."""
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from attgconv_jax.attentive import ResponseMaps
 from attgconv_jax.convolution import max_pool, project_max
 from attgconv_jax.groups import Group
-from attgconv_jax.nn import AttentiveGroupConv, Dropout, GroupConv
-from attgconv_jax.nn.attentive import AttentionName
+from attgconv_jax.nn import AttentiveGroupConv, Dropout, GroupConv, ResponseAttentiveGroupConv
 from attgconv_jax.nn.checks import positive
 from attgconv_jax.nn.initializers import FilterInitializer
 
@@ -37,6 +37,16 @@ CLASSIFIER = Layer(kernel_size=4)
 
 SIZE = 28
 
+NetworkAttention = Literal[
+    "input", "input_channel", "input_spatial", "co", "response", "response_channel", "response_spatial"
+]
+
+_RESPONSE_FACTORS = {
+    "response": dict(channel=True, spatial=True),
+    "response_channel": dict(channel=True, spatial=False),
+    "response_spatial": dict(channel=False, spatial=True),
+}
+
 
 class RotMNISTNet(nnx.Module):
     """The seven-layer network of the attentive paper's rot-MNIST experiments.
@@ -50,6 +60,9 @@ class RotMNISTNet(nnx.Module):
     | `cyclic(4)` | None | 24,610 | p4-CNN |
     | `cyclic(4)` | "input" | 29,462 | alpha_F-p4-CNN |
     | `cyclic(4)` | "co" | 24,851 | co-attentive (RomHog) p4-CNN |
+    | `cyclic(4)` | "response" | 73,130 | alpha-p4-CNN |
+    | `cyclic(4)` | "response_channel" | 48,630 | alpha_CH-p4-CNN |
+    | `cyclic(4)` | "response_spatial" | 49,110 | alpha_SP-p4-CNN |
 
     >>> import jax.numpy as jnp
     >>> from flax import nnx
@@ -61,8 +74,9 @@ class RotMNISTNet(nnx.Module):
 
     Args:
       group: of the convolutions.
-      attention: on the input of every convolution: None, "input" (channel and spatial), "input_channel",
-        "input_spatial" or "co".
+      attention: in every convolution: None; on its input, "input" (channel and spatial), "input_channel",
+        "input_spatial" or "co"; on its responses, "response" (channel and spatial), "response_channel" or
+        "response_spatial".
       features: channels per group element; None: 20 on the trivial group, else 10.
       in_features: channels of the image.
       classes: number of logits.
@@ -82,7 +96,7 @@ class RotMNISTNet(nnx.Module):
     def __init__(
         self,
         group: Group,
-        attention: AttentionName | None = None,
+        attention: NetworkAttention | None = None,
         *,
         features: int | None = None,
         in_features: int = 1,
@@ -99,6 +113,9 @@ class RotMNISTNet(nnx.Module):
         if kernel_init is None:
             kernel_init = "paper_normal" if group.order == 1 else "paper_uniform"
         positive(features=features, in_features=in_features, classes=classes)
+        if attention is not None and attention not in get_args(NetworkAttention):
+            names = ", ".join(get_args(NetworkAttention))
+            raise ValueError(f"attention must be None or one of {names}, got {attention!r}")
 
         def convolution(layer, c_in, c_out, lifting):
             shared = dict(
@@ -106,6 +123,9 @@ class RotMNISTNet(nnx.Module):
             )
             if attention is None:
                 return GroupConv(c_in, c_out, layer.kernel_size, group, **shared)
+            if attention in _RESPONSE_FACTORS:
+                factors = _RESPONSE_FACTORS[attention]
+                return ResponseAttentiveGroupConv(c_in, c_out, layer.kernel_size, group, **factors, **shared)
             options = {} if attention == "co" else {"dilation": layer.attention_dilation}
             return AttentiveGroupConv(
                 c_in, c_out, layer.kernel_size, group, attention=attention, attention_options=options, **shared
@@ -152,14 +172,17 @@ class RotMNISTNet(nnx.Module):
             f = self._block(i, f)
         return project_max(self.convolutions[-1](f))[..., 0, 0, 0, :]
 
-    def attention_maps(self, image: Float[Array, "*batch x y 1 c"]) -> list[Float[Array, "*batch _x _y _h _c"]]:
+    def attention_maps(
+        self, image: Float[Array, "*batch x y 1 c"]
+    ) -> list[Float[Array, "*batch _x _y _h _c"]] | list[ResponseMaps]:
         """What the attention of each of the seven layers suppresses.
 
         Args:
           image: standardised.
 
         Returns:
-          A map a layer, in (0, 1), on the group: the first on the image, the others on feature maps.
+          A map a layer, in (0, 1): of attention on the input, on the group, the first on the image, the others on
+          feature maps; of attention on responses, `ResponseMaps`, whose spatial maps are large: take few images.
 
         Raises:
           ValueError: the network has no attention, or the image has another size.
@@ -169,9 +192,9 @@ class RotMNISTNet(nnx.Module):
         _check_image(image)
         maps, f = [], image
         for i in range(len(LAYERS)):
-            maps.append(self.convolutions[i].attention.attention_map(f))
+            maps.append(self.convolutions[i].attention_maps(f))
             f = self._block(i, f)
-        return [*maps, self.convolutions[-1].attention.attention_map(f)]
+        return [*maps, self.convolutions[-1].attention_maps(f)]
 
     def _block(self, i, f):
         f = jax.nn.relu(self.norms[i](self.convolutions[i](f)))

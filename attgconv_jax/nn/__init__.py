@@ -6,6 +6,7 @@ from attgconv_jax.nn.convolution import GroupConv
 from attgconv_jax.nn.dropout import Dropout
 from attgconv_jax.nn.initializers import INITIALIZERS
 from attgconv_jax.nn.pooling import GroupPool, SpatialPool
+from attgconv_jax.nn.response import ResponseAttentiveGroupConv
 
 __all__ = [
     "ATTENTIONS",
@@ -16,5 +17,6 @@ __all__ = [
     "GroupConv",
     "GroupPool",
     "InputAttention",
+    "ResponseAttentiveGroupConv",
     "SpatialPool",
 ]

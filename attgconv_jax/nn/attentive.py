@@ -76,3 +76,7 @@ class AttentiveGroupConv(nnx.Module):
     def __call__(self, f: Float[Array, "*batch x y h_in c_in"]) -> Float[Array, "*batch x_out y_out h c_out"]:
         """Attends, then convolves."""
         return self.conv(self.attention(f))
+
+    def attention_maps(self, f: Float[Array, "*batch x y h_in c_in"]) -> Float[Array, "*batch #x #y h_in #c_in"]:
+        """What is suppressed in the input."""
+        return self.attention.attention_map(f)
