@@ -11,7 +11,7 @@ import jaxtyping
 import numpy as np
 import pytest
 
-from attgconv_jax import ChannelWeights, cyclic, dihedral, trivial
+from attgconv_jax import ChannelWeights, ResponseChannelWeights, cyclic, dihedral, trivial
 
 EXACT_GROUPS = [trivial(), cyclic(2), cyclic(4), dihedral(1), dihedral(2), dihedral(4)]
 INTERPOLATED_GROUPS = [cyclic(8), dihedral(3)]
@@ -24,6 +24,17 @@ def random(*shape, seed=0):
 
 def channel_weights(c, h, hidden=2, seed=0):
     return ChannelWeights(random(hidden, c, h, seed=seed + 100), random(c, hidden, h, seed=seed + 200))
+
+
+def response_weights(k, c, o, h, attention="channel+spatial", hidden=2, seed=0):
+    """Weights of response attention: of its channel and spatial factors, None where the name leaves one out."""
+    channel = spatial = None
+    if "channel" in attention:
+        shapes = (o, hidden, c, h), (o, c, hidden, h)
+        channel = ResponseChannelWeights(*(random(*shape, seed=seed + 300 + i) for i, shape in enumerate(shapes)))
+    if "spatial" in attention:
+        spatial = random(k, k, h, 2, o, seed=seed + 400)
+    return channel, spatial
 
 
 def relative_error(actual, expected):

@@ -237,3 +237,32 @@ def input_attention(f, channel, spatial, group, **settings):
 def act(f, group, g):
     """`f[g^-1 x, g^-1 h, c]`, for right angles; an image has no group axis to act on."""
     return turn(f, group, g, axes=(1, 2))[..., rows_of(group, g, f.shape[-2]), :]
+
+
+def response_attentive_group_conv(f, w, channel, spatial, group, *, haar=False, attention_dilation=1, **settings):
+    """`weight * sum over h', c of (1 - alpha_X alpha_C) r`, with every response; returns `alpha_C` and `alpha_X` too."""
+    geometry = {"stride": 1, "padding": "VALID", "dilation": 1, "kernel": None, "masked": False, **settings}
+    bank = filter_bank(w, group, geometry["kernel"], geometry["masked"])
+    h_in, order, c_out = w.shape[2], len(elements(group)), w.shape[4]
+    pads = paddings(f.shape[1:3], len(w), geometry["stride"], geometry["padding"], geometry["dilation"])
+    seen = windows(f, w.shape[:2], (geometry["stride"],) * 2, pads, (geometry["dilation"],) * 2)
+    # [batch, x, y, h', c, g, o]
+    r = assemble({at: np.einsum("nabhc,abhcgo->nhcgo", patch, bank) for at, patch in seen})
+    alpha_c, alpha_x = np.ones_like(r[:, :1, :1]), np.ones_like(r[:, :, :, :, :1])
+    for h, g, o in itertools.product(range(h_in), range(order), range(c_out)):
+        at = rows_of(group, g, h_in)[h]
+        if channel is not None:
+            w1, w2 = channel[0][o, :, :, at], channel[1][o, :, :, at]
+            mlp = [np.maximum(s @ w1.T, 0) @ w2.T for s in (r[..., h, :, g, o].mean((1, 2)), r[..., h, :, g, o].max((1, 2)))]
+            alpha_c[:, 0, 0, h, :, g, o] = sigmoid(mlp[0] + mlp[1])
+        if spatial is not None:
+            attended = alpha_c[..., h, :, g, o] * r[..., h, :, g, o]
+            statistics = np.stack([attended.mean(-1), attended.max(-1)], -1)
+            v = filter_bank(spatial, group, geometry["kernel"], geometry["masked"])[:, :, h, :, g, o]
+            reach = attention_dilation * (len(v) // 2)
+            spread = (attention_dilation,) * 2
+            logits = dense_conv(statistics, v[..., None], (1, 1), [(reach, reach)] * 2, spread)
+            alpha_x[..., h, 0, g, o] = sigmoid(logits[..., 0])
+    suppressed = 1 - alpha_x * alpha_c if channel is not None or spatial is not None else 1
+    weight = 2 * np.pi / order if haar and h_in > 1 else 1
+    return weight * np.sum(suppressed * r, axis=(3, 4)), alpha_c, alpha_x

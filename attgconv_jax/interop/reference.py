@@ -8,26 +8,32 @@ import numpy as np
 from flax import nnx
 from jaxtyping import ArrayLike
 
-from attgconv_jax.groups import cyclic, trivial
-from attgconv_jax.models import RotMNISTNet
+from attgconv_jax.groups import cyclic, dihedral, trivial
+from attgconv_jax.models import AllCNN, RotMNISTNet
+from attgconv_jax.models.layers import Network
 from attgconv_jax.models.skeleton import skeleton
 from attgconv_jax.nn import CoAttention
 
-# The reference's names, and the arguments of `RotMNISTNet` that describe the same network.
+# The reference's names, and the network of ours that each describes.
 REFERENCE_NETWORKS = {
-    "z2cnn": (trivial(), None),
-    "p4cnn": (cyclic(4), None),
-    "f_att_p4cnn": (cyclic(4), "input"),
-    "RomHog_att_p4cnn": (cyclic(4), "co"),
-    "att_p4cnn": (cyclic(4), "response"),
-    "ch_att_p4cnn": (cyclic(4), "response_channel"),
-    "sp_att_p4cnn": (cyclic(4), "response_spatial"),
+    "z2cnn": (RotMNISTNet, trivial(), None),
+    "p4cnn": (RotMNISTNet, cyclic(4), None),
+    "f_att_p4cnn": (RotMNISTNet, cyclic(4), "input"),
+    "RomHog_att_p4cnn": (RotMNISTNet, cyclic(4), "co"),
+    "att_p4cnn": (RotMNISTNet, cyclic(4), "response"),
+    "ch_att_p4cnn": (RotMNISTNet, cyclic(4), "response_channel"),
+    "sp_att_p4cnn": (RotMNISTNet, cyclic(4), "response_spatial"),
+    "z2_allcnnc": (AllCNN, trivial(), None),
+    "p4_allcnnc": (AllCNN, cyclic(4), None),
+    "p4m_allcnnc": (AllCNN, dihedral(4), None),
+    "f_att_p4_allcnnc": (AllCNN, cyclic(4), "input"),
+    "f_att_p4m_allcnnc": (AllCNN, dihedral(4), "input"),
 }
 
 _DTYPES = ("bfloat16", "float16", "float32", "float64")
 
 
-def load_reference(state: Mapping[str, ArrayLike], network: str) -> RotMNISTNet:
+def load_reference(state: Mapping[str, ArrayLike], network: str) -> Network:
     """Makes the network of a state dict of the reference implementation.
 
     Args:
@@ -35,7 +41,8 @@ def load_reference(state: Mapping[str, ArrayLike], network: str) -> RotMNISTNet:
       network: the reference's own name: one of `REFERENCE_NETWORKS`.
 
     Returns:
-      The network in evaluation mode; maps `[batch, x, y, 1, c]` to logits, in the dtype of the arrays.
+      The network in evaluation mode; maps `[batch, x, y, 1, c]` to logits, in the dtype of the arrays. Those for
+      CIFAR-10 are `AllCNN`, the others `RotMNISTNet`.
 
     Raises:
       ValueError: unknown network, no plain state dict, or one of another network: every missing, extra and misshapen
@@ -46,8 +53,8 @@ def load_reference(state: Mapping[str, ArrayLike], network: str) -> RotMNISTNet:
     if network not in REFERENCE_NETWORKS:
         raise ValueError(f"network must be one of {', '.join(REFERENCE_NETWORKS)}, got {network!r}")
     arrays = _plain_arrays(state)
-    group, attention = REFERENCE_NETWORKS[network]
-    ours = nnx.merge(*skeleton(lambda: RotMNISTNet(group, attention, rngs=nnx.Rngs(0))))
+    make, group, attention = REFERENCE_NETWORKS[network]
+    ours = nnx.merge(*skeleton(lambda: make(group, attention, rngs=nnx.Rngs(0))))
     slots = _slots(ours)
     _check_names(arrays, slots, network)
     dtype = _common_dtype(arrays)

@@ -1,6 +1,7 @@
 """The networks of the papers."""
 
+from attgconv_jax.models.all_cnn import AllCNN
 from attgconv_jax.models.checkpoint import load_network, save_network
 from attgconv_jax.models.rot_mnist import RotMNISTNet
 
-__all__ = ["RotMNISTNet", "load_network", "save_network"]
+__all__ = ["AllCNN", "RotMNISTNet", "load_network", "save_network"]

@@ -1,16 +1,15 @@
 """The rot-MNIST network: one description for every group and every attention."""
 
-from typing import Any, Literal, NamedTuple, get_args
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float
 
-from attgconv_jax.attentive import ResponseMaps
 from attgconv_jax.convolution import max_pool, project_max
 from attgconv_jax.groups import Group
-from attgconv_jax.nn import AttentiveGroupConv, Dropout, GroupConv, ResponseAttentiveGroupConv
+from attgconv_jax.models.layers import Network, NetworkAttention, batch_norm, check_attention, check_image, convolution
+from attgconv_jax.nn import Dropout
 from attgconv_jax.nn.checks import positive
 from attgconv_jax.nn.initializers import FilterInitializer
 
@@ -37,18 +36,7 @@ CLASSIFIER = Layer(kernel_size=4)
 
 SIZE = 28
 
-NetworkAttention = Literal[
-    "input", "input_channel", "input_spatial", "co", "response", "response_channel", "response_spatial"
-]
-
-_RESPONSE_FACTORS = {
-    "response": dict(channel=True, spatial=True),
-    "response_channel": dict(channel=True, spatial=False),
-    "response_spatial": dict(channel=False, spatial=True),
-}
-
-
-class RotMNISTNet(nnx.Module):
+class RotMNISTNet(Network):
     """The seven-layer network of the attentive paper's rot-MNIST experiments.
 
     Six times convolution, batch norm and relu, with dropout (in the second layer a maximum over 2x2 pixels instead);
@@ -113,28 +101,23 @@ class RotMNISTNet(nnx.Module):
         if kernel_init is None:
             kernel_init = "paper_normal" if group.order == 1 else "paper_uniform"
         positive(features=features, in_features=in_features, classes=classes)
-        if attention is not None and attention not in get_args(NetworkAttention):
-            names = ", ".join(get_args(NetworkAttention))
-            raise ValueError(f"attention must be None or one of {names}, got {attention!r}")
-
-        def convolution(layer, c_in, c_out, lifting):
-            shared = dict(
-                lifting=lifting, haar=haar, kernel_init=kernel_init, dtype=dtype, param_dtype=param_dtype, rngs=rngs
+        check_attention(attention)
+        widths = [in_features, *[features] * len(LAYERS), classes]
+        shared = dict(haar=haar, kernel_init=kernel_init, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
+        self.convolutions = nnx.List(
+            convolution(
+                attention,
+                widths[i],
+                widths[i + 1],
+                layer.kernel_size,
+                group,
+                lifting=i == 0,
+                input_dilation=layer.attention_dilation,
+                **shared,
             )
-            if attention is None:
-                return GroupConv(c_in, c_out, layer.kernel_size, group, **shared)
-            if attention in _RESPONSE_FACTORS:
-                factors = _RESPONSE_FACTORS[attention]
-                return ResponseAttentiveGroupConv(c_in, c_out, layer.kernel_size, group, **factors, **shared)
-            options = {} if attention == "co" else {"dilation": layer.attention_dilation}
-            return AttentiveGroupConv(
-                c_in, c_out, layer.kernel_size, group, attention=attention, attention_options=options, **shared
-            )
-
-        convolutions = [convolution(LAYERS[0], in_features, features, lifting=True)]
-        convolutions += [convolution(layer, features, features, lifting=False) for layer in LAYERS[1:]]
-        self.convolutions = nnx.List([*convolutions, convolution(CLASSIFIER, features, classes, lifting=False)])
-        self.norms = nnx.List([_batch_norm(features, dtype, param_dtype, rngs) for _ in LAYERS])
+            for i, layer in enumerate([*LAYERS, CLASSIFIER])
+        )
+        self.norms = nnx.List([batch_norm(features, dtype, param_dtype, rngs) for _ in LAYERS])
         self.dropouts = nnx.List([Dropout(dropout_rate if layer.dropout else 0.0, rngs=rngs) for layer in LAYERS])
         self.group = group
         # Pairs and no dict: a graph definition that holds a dict cannot be hashed, nor be a static argument.
@@ -148,69 +131,14 @@ class RotMNISTNet(nnx.Module):
             ("dtype", None if dtype is None else jnp.dtype(dtype).name),
         )
 
-    @property
-    def settings(self) -> dict[str, Any]:
-        """What this network was made with, as JSON can hold it; the rest shows in its parameters."""
-        group = {"rotations": self.group.rotations, "reflections": self.group.reflections}
-        return {"group": group, **dict(self._settings)}
+    def _start(self, image):
+        check_image(image, SIZE)
+        return image
 
-    def __call__(self, image: Float[Array, "*batch x y 1 c"]) -> Float[Array, "*batch classes"]:
-        """Logits of images of 28x28 pixels.
-
-        Args:
-          image: standardised.
-
-        Returns:
-          Logits, invariant under the group.
-
-        Raises:
-          ValueError: the image has another size.
-        """
-        _check_image(image)
-        f = image
-        for i in range(len(LAYERS)):
-            f = self._block(i, f)
-        return project_max(self.convolutions[-1](f))[..., 0, 0, 0, :]
-
-    def attention_maps(
-        self, image: Float[Array, "*batch x y 1 c"]
-    ) -> list[Float[Array, "*batch _x _y _h _c"]] | list[ResponseMaps]:
-        """What the attention of each of the seven layers suppresses.
-
-        Args:
-          image: standardised.
-
-        Returns:
-          A map a layer, in (0, 1): of attention on the input, on the group, the first on the image, the others on
-          feature maps; of attention on responses, `ResponseMaps`, whose spatial maps are large: take few images.
-
-        Raises:
-          ValueError: the network has no attention, or the image has another size.
-        """
-        if self.settings["attention"] is None:
-            raise ValueError("the network has no attention; make it with attention=...")
-        _check_image(image)
-        maps, f = [], image
-        for i in range(len(LAYERS)):
-            maps.append(self.convolutions[i].attention_maps(f))
-            f = self._block(i, f)
-        return [*maps, self.convolutions[-1].attention_maps(f)]
-
-    def _block(self, i, f):
-        f = jax.nn.relu(self.norms[i](self.convolutions[i](f)))
+    def _follow(self, i, f):
+        if i == len(LAYERS):
+            return project_max(f)[..., 0, 0, 0, :]
+        f = jax.nn.relu(self.norms[i](f))
         if LAYERS[i].pool:
             f = max_pool(f, self.group)
         return self.dropouts[i](f)
-
-
-def _check_image(image):
-    if image.ndim < 4 or image.shape[-4:-1] != (SIZE, SIZE, 1):
-        raise ValueError(f"image must be [..., {SIZE}, {SIZE}, 1, c], got shape {image.shape}")
-
-
-def _batch_norm(features, dtype, param_dtype, rngs):
-    norm = nnx.BatchNorm(features, momentum=0.9, epsilon=2e-5, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
-    # Flax keeps running statistics in float32 whatever the parameters are: too little for float64.
-    for statistic in (norm.mean, norm.var):
-        statistic.set_value(statistic[...].astype(jnp.promote_types(param_dtype, jnp.float32)))
-    return norm

@@ -43,7 +43,8 @@ class ResponseAttentiveGroupConv(nnx.Module):
       exact: whether to refuse a sampling grid that the group does not map to itself.
       interpolation: of filters turned by other than right angles.
       disc_mask: whether filters are zero outside a disc.
-      kernel_init: of both filters, an initialiser or its name; see `attgconv_jax.nn.INITIALIZERS`.
+      kernel_init: of the filter, an initialiser or its name; see `attgconv_jax.nn.INITIALIZERS`.
+      attention_init: of the spatial attention filter, likewise.
       dtype: to compute in; None: the common type of input and parameters.
       param_dtype: of the parameters.
       rngs: source of the parameters' randomness.
@@ -72,7 +73,8 @@ class ResponseAttentiveGroupConv(nnx.Module):
         exact: bool = True,
         interpolation: Interpolation = "bilinear",
         disc_mask: bool = False,
-        kernel_init: FilterInitializer = "paper_uniform",
+        kernel_init: FilterInitializer = "he_normal",
+        attention_init: FilterInitializer = "paper_uniform",
         dtype=None,
         param_dtype=jnp.float32,
         rngs: nnx.Rngs,
@@ -89,15 +91,15 @@ class ResponseAttentiveGroupConv(nnx.Module):
         if attention_kernel_size % 2 == 0:
             raise ValueError(f"attention_kernel_size must be odd, or attention is off centre, got {attention_kernel_size}")
         h = 1 if lifting else group.order
-        init = filter_initializer(kernel_init)
-        self.w = nnx.Param(init(rngs.params(), (kernel_size, kernel_size, h, in_features, out_features), param_dtype))
+        shape = (kernel_size, kernel_size, h, in_features, out_features)
+        self.w = nnx.Param(filter_initializer(kernel_init)(rngs.params(), shape, param_dtype))
         self.w1 = self.w2 = self.spatial = nnx.data(None)
         if channel:
             shapes = (out_features, hidden, in_features, h), (out_features, in_features, hidden, h)
             self.w1, self.w2 = (nnx.Param(channel_uniform(rngs.params(), shape, param_dtype)) for shape in shapes)
         if spatial:
             shape = (attention_kernel_size, attention_kernel_size, h, 2, out_features)
-            self.spatial = nnx.Param(init(rngs.params(), shape, param_dtype))
+            self.spatial = nnx.Param(filter_initializer(attention_init)(rngs.params(), shape, param_dtype))
         self.group = group
         # Pairs and no dict: a graph definition that holds a dict cannot be hashed, nor be a static argument.
         self._options = (

@@ -10,7 +10,7 @@ from jax import lax
 from attgconv_jax.kernels.taps import add_tap, take_tap
 
 # Into how many pieces the positions of a map are cut whose products are added elementwise before their sum is taken.
-_PIECES = 24
+_PIECES = 16
 
 
 def patches(f, windows):
@@ -57,16 +57,15 @@ class Strips:
         self.offsets = [dilation * (a * self.row + b) for a in range(size) for b in range(size)]
 
     def lay(self, maps):
-        """`[.., b, m, n] -> [.., m, length]`."""
-        *leading, _, m, _ = maps.shape
-        maps = jnp.moveaxis(maps.reshape(*leading, self.batch, m, self.x, self.y), -4, -2)
-        widths = [(0, 0, 0)] * (maps.ndim - 1) + [(0, self.reach, 0)]
-        return lax.pad(maps, jnp.zeros((), maps.dtype), widths).reshape(*leading, m, self.length)
+        """`[b, m, n] -> [m, length]`."""
+        maps = maps.reshape(self.batch, -1, self.x, self.y).transpose(1, 2, 0, 3)
+        widths = [(0, 0, 0)] * 3 + [(0, self.reach, 0)]
+        return lax.pad(maps, jnp.zeros((), maps.dtype), widths).reshape(-1, self.length)
 
     def widen(self, strips):
         """With zeros on both ends, so that every tap has something to read."""
         width = self.reach * (self.row + 1)
-        return lax.pad(strips, jnp.zeros((), strips.dtype), [(0, 0, 0)] * (strips.ndim - 1) + [(width, width, 0)])
+        return lax.pad(strips, jnp.zeros((), strips.dtype), [(0, 0, 0), (width, width, 0)])
 
     def lift(self, strips):
         """The adjoint of `lay`."""

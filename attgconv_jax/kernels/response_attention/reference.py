@@ -26,12 +26,12 @@ def responses(f, bank, windows):
 
 
 def _attention(r, channel, spatial, dilation):
-    alpha_c = None if channel is None else _channel_attention(r, channel)
+    alpha_c = None if channel is None else channel_attention(r, channel)
     attended = r if channel is None else alpha_c * r
-    return alpha_c, None if spatial is None else _spatial_attention(attended, spatial, dilation)
+    return alpha_c, None if spatial is None else spatial_attention(attended, spatial, dilation)
 
 
-def _channel_attention(r, channel):
+def channel_attention(r, channel):
     """`alpha_C[h, c, m] = sigmoid(mlp(mean over x of r) + mlp(max over x of r))`."""
     batch, x, y, h, c, m = r.shape
     mean = jnp.mean(r, axis=(1, 2))
@@ -45,7 +45,7 @@ def _mlp(s, channel):
     return jnp.einsum("bhjm,hmcj->bhcm", hidden, channel.w2)
 
 
-def _spatial_attention(attended, spatial, dilation):
+def spatial_attention(attended, spatial, dilation):
     """`alpha_X[x, h, m] = sigmoid(sum over u, s of s[x + u, h, m] v[u, s, h, m])`, `s` the mean and max over `c`."""
     statistics = jnp.stack([jnp.mean(attended, axis=4), maximum(attended, axis=4)], axis=3)
     size, reach = spatial.shape[0], dilation * (spatial.shape[0] // 2)

@@ -331,7 +331,7 @@ class _Tiles:
         return strips.lift(strips.correlate(self._wide(strips, total, largest), filters))
 
     def _wide(self, strips, total, largest):
-        return strips.widen(strips.lay(jnp.stack([total / self.c, largest])))
+        return jnp.stack([strips.widen(strips.lay(statistic)) for statistic in (total / self.c, largest)])
 
     def _maps_backward(self, maps, filters, d_out):
         """Gradients of `total`, `largest` and the attention filter."""
