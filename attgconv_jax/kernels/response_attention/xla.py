@@ -56,7 +56,7 @@ class Tiling(NamedTuple):
 
 # Measured best on a CPU: maps of a chunk and tiles of responses in its second-level cache, or not far from it.
 CPU = Tiling(maps=1_600_000, responses=2_000_000)
-OTHER = Tiling(maps=64_000_000, responses=256_000_000)
+OTHER = Tiling(maps=4_000_000, responses=8_000_000)
 _POSITIONS = 48
 _TERMS = 24
 _TERMS_AT = 128
@@ -200,9 +200,10 @@ class _Tiles:
         self.x, self.y = (w.outputs(length) for w, length in zip(self.windows, self.shape, strict=True))
         k, l, _, _, self.m = bank_shape
         self.size, self.dilation = None if spatial is None else spatial.shape[0], settings.dilation
-        image_bytes = 4 * self.m * self.x * self.y
-        self.chunk = max(1, min(self.batch, tiling.maps // image_bytes))
         self.taps = k * l
+        image_bytes = 4 * self.m * self.x * self.y
+        filter_bytes = 4 * self.c * self.taps * self.m
+        self.chunk = max(1, min(self.batch, tiling.maps // image_bytes, tiling.responses // filter_bytes))
         self.positions = max(1, min(_POSITIONS, tiling.responses // (4 * self.chunk * self.c * self.m)))
         self.tile_images = max(1, tiling.responses // (self.c * image_bytes))
         self.tile_channels = max(d for d in range(1, self.c + 1) if self.c % d == 0 and (d == 1 or d * image_bytes <= tiling.responses))

@@ -1,0 +1,257 @@
+"""Response attention's tiles against its formulas: values, gradients, and that no responses are ever held."""
+
+import functools
+import math
+
+import hypothesis
+import hypothesis.strategies as st
+import jax
+import jax.extend
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from helpers import assert_close, assert_refused, random, relative_error
+
+from attgconv_jax.kernels import ChannelBank, response_attention, response_attention_maps
+from attgconv_jax.kernels.response_attention import reference, xla
+from attgconv_jax.kernels.taps import Window
+
+FACTORS = ("channel", "spatial", "channel+spatial")
+every_factor = pytest.mark.parametrize("factors", FACTORS)
+
+
+def problem(shape, c=3, m=4, h=2, k=3, l=3, hidden=2, k_a=3, factors="channel+spatial", seed=0):
+    """Random input, filters and weights of one layer; `shape` is `[batch, x, y]`."""
+    f, bank = random(*shape, h, c, seed=seed), random(k, l, h, c, m, seed=seed + 1) / k
+    channel = ChannelBank(random(h, m, hidden, c, seed=seed + 2), random(h, m, c, hidden, seed=seed + 3))
+    spatial = random(k_a, k_a, 2, h, m, seed=seed + 4) / k_a
+    return f, bank, channel if "channel" in factors else None, spatial if "spatial" in factors else None
+
+
+def value_and_gradients(implementation, arrays, windows, dilation=1, compiled=jax.jit):
+    """The layer's output, and the gradients of a weighted sum of it by all its arrays."""
+
+    def run(arrays):
+        layer = functools.partial(
+            response_attention, windows=windows, dilation=dilation, implementation=implementation
+        )
+        out, pull_back = jax.vjp(layer, *arrays)
+        return out, pull_back(jnp.cos(jnp.arange(out.size, dtype=out.dtype)).reshape(out.shape))
+
+    return compiled(run)(arrays)
+
+
+def assert_agrees(arrays, windows, dilation=1, tolerance=1e-10, implementation="xla"):
+    expected = value_and_gradients("reference", arrays, windows, dilation)
+    actual = value_and_gradients(implementation, arrays, windows, dilation)
+    jax.tree.map(functools.partial(assert_close, tolerance=tolerance), actual, expected)
+
+
+@hypothesis.settings(max_examples=14)
+@hypothesis.given(
+    shape=st.tuples(st.integers(1, 5), st.integers(5, 9), st.integers(5, 9)),
+    channels=st.tuples(st.integers(1, 6), st.integers(1, 5), st.integers(1, 3)),
+    windows=st.tuples(
+        *[st.builds(Window, st.integers(1, 3), st.integers(1, 2), st.integers(0, 2), st.integers(0, 2), st.integers(1, 2))] * 2
+    ),
+    attention=st.tuples(st.sampled_from([1, 3, 5]), st.integers(1, 2)),
+    factors=st.sampled_from(FACTORS),
+    dtype=st.sampled_from([jnp.float32, jnp.float64]),
+    stored=st.booleans(),
+)
+def test_tiles_agree_with_the_formulas(shape, channels, windows, attention, factors, dtype, stored):
+    (c, m, h), (k_a, dilation) = channels, attention
+    sizes = dict(c=c, m=m, h=h, k=windows[0].size, l=windows[1].size, k_a=k_a)
+    arrays = jax.tree.map(lambda x: x.astype(dtype), problem(shape, factors=factors, **sizes))
+    tolerance = 1e-10 if dtype == jnp.float64 else 2e-5
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(xla, "STORE_BYTES", 10**9 if stored else 0)
+        assert_agrees(arrays, windows, dilation, tolerance)
+
+
+@every_factor
+@pytest.mark.parametrize("stored", [True, False], ids=["stored", "computed_again"])
+def test_small_tiles_agree_with_the_formulas(factors, stored, monkeypatch):
+    # Several chunks that do not divide the batch, several blocks of channels, and of positions that overlap.
+    monkeypatch.setattr(xla, "STORE_BYTES", 10**9 if stored else 0)
+    monkeypatch.setattr(xla, "CPU", xla.Tiling(maps=1500, responses=1800))
+    arrays = problem((5, 8, 9), c=6, factors=factors)
+    tiles = xla._Tiles(arrays[0].shape, arrays[1].shape, None, xla.Settings((Window(3),) * 2, 1), xla.CPU)
+    assert (tiles.chunk, tiles.tile_images, tiles.tile_channels, tiles.block(xla._TERMS, 2)) == (2, 1, 2, 2)
+    assert 42 % tiles.positions
+    assert tiles.positions < 42
+    assert_agrees(arrays, (Window(3),) * 2)
+
+
+@every_factor
+def test_gradients_agree_without_a_compiler(factors):
+    arrays = problem((2, 5, 5), c=2, m=2, h=1, k=2, l=2, factors=factors)
+    windows = (Window(2),) * 2
+    eager = value_and_gradients("xla", arrays, windows, compiled=lambda function: function)
+    jax.tree.map(assert_close, eager, value_and_gradients("reference", arrays, windows))
+
+
+@every_factor
+def test_gradients_are_finite_differences(factors):
+    arrays, windows = problem((2, 6, 5), factors=factors), (Window(3),) * 2
+    weights = random(2, 4, 3, 4, seed=9)
+    loss = jax.jit(lambda arrays: jnp.sum(weights * response_attention(*arrays, windows)))
+    gradients = jax.jit(jax.grad(loss))(arrays)
+    leaves, structure = jax.tree.flatten(arrays)
+    for i, gradient in enumerate(jax.tree.leaves(gradients)):
+        step = 1e-6 * random(*leaves[i].shape, seed=20 + i)
+        moved = [structure.unflatten([*leaves[:i], leaves[i] + s * step, *leaves[i + 1 :]]) for s in (1, -1)]
+        difference = float(loss(moved[0]) - loss(moved[1]))
+        assert difference == pytest.approx(2 * float(jnp.sum(gradient * step)), rel=1e-6)
+
+
+def test_among_equal_elements_the_first_takes_the_gradient():
+    f, bank, channel, spatial = problem((2, 6, 6), c=4)
+    # Where the input is constant all positions and channels are maxima at once.
+    arrays = jnp.ones_like(f), jnp.broadcast_to(bank[:, :, :, :1], bank.shape), channel, spatial
+    assert_agrees(arrays, (Window(3),) * 2)
+    assert_agrees((jnp.zeros_like(f), *arrays[1:]), (Window(3, 1, 1, 1),) * 2)
+
+
+@every_factor
+def test_not_a_number_is_not_lost(factors):
+    f, *weights = problem((2, 6, 6), factors=factors)
+    out = jax.jit(lambda f: response_attention(f, *weights, (Window(3),) * 2))(f.at[1, 3, 3, 0, 1].set(jnp.nan))
+    assert np.all(np.isfinite(out[0]))
+    assert np.all(np.isnan(out[1, 1:, 1:]))
+
+
+@every_factor
+def test_maps_are_those_of_the_formulas(factors):
+    arrays = problem((3, 6, 7), factors=factors)
+    for dilation in (1, 2):
+        maps = [
+            jax.jit(
+                functools.partial(
+                    response_attention_maps, windows=(Window(3),) * 2, dilation=dilation, implementation=implementation
+                )
+            )(*arrays)
+            for implementation in ("xla", "reference")
+        ]
+        assert [alpha is not None for alpha in maps[0]] == ["channel" in factors, "spatial" in factors]
+        jax.tree.map(assert_close, *maps)
+
+
+def test_bfloat16_is_computed_in_float32():
+    arrays = jax.tree.map(lambda x: x.astype(jnp.bfloat16), problem((2, 6, 6)))
+    windows = (Window(3),) * 2
+    out, gradients = value_and_gradients("xla", arrays, windows)
+    assert {leaf.dtype for leaf in jax.tree.leaves((out, gradients))} == {jnp.dtype(jnp.bfloat16)}
+    wide = jax.tree.map(lambda x: x.astype(jnp.float32), arrays)
+    # One rounding, of the result.
+    exact = value_and_gradients("xla", wide, windows)[0]
+    np.testing.assert_array_equal(out, exact.astype(jnp.bfloat16))
+
+
+def test_several_seeds_are_one_batch():
+    problems = [problem((3, 6, 6), seed=10 * seed) for seed in range(2)]
+    together = jax.tree.map(lambda *arrays: jnp.stack(arrays), *problems)
+    run = functools.partial(value_and_gradients, "xla", windows=(Window(3),) * 2, compiled=lambda function: function)
+    batched = jax.jit(jax.vmap(run))(together)
+    for i, arrays in enumerate(problems):
+        jax.tree.map(assert_close, jax.tree.map(lambda x: x[i], batched), jax.jit(run)(arrays))  # noqa: B023 (now)
+
+
+def largest_array(function, *arguments):
+    """Elements of the largest array in the function's program, inner programs included."""
+
+    def sizes(jaxpr):
+        for equation in jaxpr.eqns:
+            yield from (math.prod(v.aval.shape) for v in equation.outvars)
+            for inner in jax.extend.core.jaxprs_in_params(equation.params):
+                yield from sizes(inner)
+
+    return max(sizes(jax.make_jaxpr(function)(*arguments).jaxpr))
+
+
+def cifar_layers(order, n):
+    """Size, taps, channels in and out, input group elements and hidden channels of c1 to c9 at 32x32 pixels."""
+    yield 32, 3, 3, n, 1, 3
+    yield from ((32, 3, n, n, order, n // 16) for _ in range(2))
+    yield 16, 3, n, 2 * n, order, n // 16
+    yield from ((16, 3, 2 * n, 2 * n, order, n // 8) for _ in range(2))
+    yield 8, 3, 2 * n, 2 * n, order, n // 8
+    yield 8, 1, 2 * n, 2 * n, order, n // 8
+    yield 8, 1, 2 * n, 10, order, n // 8
+
+
+@pytest.mark.parametrize(("order", "n"), [(4, 48), (8, 32)], ids=["p4", "p4m"])
+@pytest.mark.parametrize("implementation", ["xla", "reference"])
+def test_no_array_is_as_large_as_the_responses_of_one_image(implementation, order, n):
+    layers = dict(enumerate(cifar_layers(order, n), 1))
+    for i in sorted({1, 2, 4, 5, 7, 8, 9} if implementation == "xla" else {2, 5, 8}):
+        x, k, c, o, h, hidden = layers[i]
+        m = order * o
+        shapes = (128, x, x, h, c), (k, k, h, c, m), ((h, m, hidden, c), (h, m, c, hidden)), (7, 7, 2, h, m)
+        f, bank, channel, spatial = jax.tree.map(
+            lambda shape: jax.ShapeDtypeStruct(shape, jnp.float32), shapes, is_leaf=lambda s: isinstance(s[0], int)
+        )
+        layer = functools.partial(
+            response_attention, windows=(Window(k, 1, k // 2, k // 2),) * 2, implementation=implementation
+        )
+
+        def with_gradients(*arrays, layer=layer):
+            out, pull_back = jax.vjp(layer, *arrays)
+            return pull_back(out)
+
+        largest = largest_array(with_gradients, f, bank, ChannelBank(*channel), spatial)
+        responses = h * c * m * x * x
+        if i in (1, 9):
+            # Here the batch's own input and output are larger than one image's responses.
+            assert responses < 128 * x * x * max(h * c, m)
+            assert largest <= 2 * 128 * x * x * max(h * c, m), i
+        elif implementation == "xla":
+            assert largest < responses, i
+        else:
+            assert largest >= 128 * responses, i
+
+
+def test_no_array_is_as_large_as_the_responses_in_the_rot_mnist_network_either():
+    f, *weights = problem((128, 26, 26), c=10, m=40, h=4, hidden=5, k_a=7)
+    run = functools.partial(value_and_gradients, "xla", windows=(Window(3),) * 2, compiled=lambda function: function)
+    # 47 million numbers a map of the batch; the responses are ten times as many.
+    assert largest_array(run, (f, *weights)) < 128 * 4 * 10 * 40 * 24 * 24 / 9
+
+
+ERRORS = {
+    "no factor": (dict(channel=None, spatial=None), "needs channel weights or spatial filters, got neither"),
+    "unknown implementation": (
+        dict(implementation="cuda"),
+        'implementation must be None or one of "xla", "reference", got \'cuda\'',
+    ),
+}
+
+
+@pytest.mark.parametrize("function", [response_attention, response_attention_maps])
+@pytest.mark.parametrize("case", ERRORS)
+def test_what_cannot_work_is_refused(case, function):
+    changes, message = ERRORS[case]
+    arguments = dict(zip(("f", "bank", "channel", "spatial"), problem((1, 4, 4)), strict=True))
+    with assert_refused(message):
+        function(**(arguments | dict(windows=(Window(3),) * 2) | changes))
+
+
+def test_an_implementation_that_declines_passes_to_the_next(monkeypatch):
+    arrays, windows = problem((2, 5, 5)), (Window(3),) * 2
+
+    def decline(*arguments):
+        raise NotImplementedError("not today")
+
+    monkeypatch.setattr(xla, "attended_responses", decline)
+    assert_close(response_attention(*arrays, windows), reference.attended_responses(*arrays, windows, 1), 0)
+    with assert_refused("no implementation takes these arguments; xla: not today"):
+        response_attention(*arrays, windows, implementation="xla")
+
+
+def test_the_reference_changes_with_every_array():
+    arrays, windows = problem((2, 5, 5)), (Window(3),) * 2
+    out = reference.attended_responses(*arrays, windows, 1)
+    leaves, structure = jax.tree.flatten(arrays)
+    for i, leaf in enumerate(leaves):
+        changed = structure.unflatten([*leaves[:i], leaf[::-1], *leaves[i + 1 :]])
+        assert relative_error(reference.attended_responses(*changed, windows, 1), out) > 1e-3
