@@ -25,7 +25,8 @@ def with_random_arrays(build, seed=0):
             # Positive, so that no layer dies and every logit depends on the image.
             values = generator.uniform(0, 1, leaf.shape)
         else:
-            scale = {1: 0.3, 3: leaf.shape[-1] ** -0.5, 5: np.prod(leaf.shape[:4]) ** -0.5}[leaf.ndim]
+            fan_in = {1: (10,), 3: leaf.shape[-1:], 4: leaf.shape[-2:-1], 5: leaf.shape[:4]}[leaf.ndim]
+            scale = np.prod(fan_in) ** -0.5
             values = scale * generator.standard_normal(leaf.shape)
         return jnp.asarray(values, leaf.dtype)
 
@@ -35,11 +36,11 @@ def with_random_arrays(build, seed=0):
     return module
 
 
-def random_network(group, attention=None, *, param_dtype=jnp.float64, seed=0, **settings):
+def random_network(group, attention=None, *, make=RotMNISTNet, param_dtype=jnp.float64, seed=0, **settings):
     """A network with random arrays, in evaluation mode."""
 
     def build():
-        return RotMNISTNet(group, attention, param_dtype=param_dtype, rngs=nnx.Rngs(0), **settings)
+        return make(group, attention, param_dtype=param_dtype, rngs=nnx.Rngs(0), **settings)
 
     return with_random_arrays(build, seed)
 
@@ -48,9 +49,12 @@ def by_reference_name(network):
     """A network's arrays by the reference's names and in its axes, written down without the library's table."""
     arrays = {}
     for i, layer in enumerate(network.convolutions, 1):
-        attention = getattr(layer, "attention", None)
-        arrays[f"c{i}.weight"] = _filter(layer.w if attention is None else layer.conv.w)
-        spatial = getattr(attention, "spatial", getattr(attention, "w", None))
+        on_input = hasattr(layer, "attention")
+        attention = layer.attention if on_input else layer
+        arrays[f"c{i}.weight"] = _filter(layer.conv.w if on_input else layer.w)
+        spatial = getattr(attention, "spatial", None)
+        if on_input and hasattr(attention, "w"):
+            spatial = attention.w
         if spatial is not None:
             arrays[f"c{i}.spatial_attention.weight"] = _filter(spatial)
         if getattr(attention, "w1", None) is not None:

@@ -11,7 +11,15 @@ from helpers import assert_close, assert_refused, random, relative_error
 from networks import with_random_arrays
 
 import attgconv_jax
-from attgconv_jax import ChannelWeights, cyclic, dihedral, equivariance_error, group_conv
+from attgconv_jax import (
+    ChannelWeights,
+    ResponseChannelWeights,
+    cyclic,
+    dihedral,
+    equivariance_error,
+    group_conv,
+    response_attentive_group_conv,
+)
 from attgconv_jax.nn import (
     ATTENTIONS,
     AttentiveGroupConv,
@@ -19,6 +27,7 @@ from attgconv_jax.nn import (
     GroupConv,
     GroupPool,
     InputAttention,
+    ResponseAttentiveGroupConv,
     SpatialPool,
 )
 
@@ -35,6 +44,9 @@ LAYERS = {
     "channel_spatial": functools.partial(InputAttention, kernel_size=3),
     "co": CoAttention,
     "attentive": lambda c, group, **options: AttentiveGroupConv(c, 4, 3, group, padding=1, **options),
+    "response": lambda c, group, **options: ResponseAttentiveGroupConv(
+        c, 4, 3, group, attention_kernel_size=3, padding=1, **options
+    ),
     "attentive_co": lambda c, group, **options: AttentiveGroupConv(c, 4, 3, group, attention="co", **options),
 }
 every_layer = pytest.mark.parametrize("name", LAYERS)
@@ -219,6 +231,56 @@ def test_attentive_group_conv_passes_its_arguments_on():
     assert layer.conv.bias is not None
     assert np.all(layer.conv.w[...] == 1)
     assert layer.conv.padding == 1
+
+
+@both_groups
+@both_inputs
+def test_response_attention_parameters_and_defaults(group, lifting):
+    h = 1 if lifting else group.order
+    make = functools.partial(abstract, ResponseAttentiveGroupConv, group=group, lifting=lifting, kernel_size=3)
+    w, channel = {"w": (3, 3, h, 6, 5)}, {"w1": (5, 3, 6, h), "w2": (5, 6, 3, h)}
+    assert shapes(make(6, 5)) == {**w, **channel, "spatial": (7, 7, h, 2, 5)}
+    assert shapes(make(6, 5, spatial=False)) == {**w, **channel}
+    assert shapes(make(6, 5, channel=False, attention_kernel_size=5)) == {**w, "spatial": (5, 5, h, 2, 5)}
+    assert shapes(make(1, 5, spatial=False))["w1"] == (5, 1, 1, h)
+    assert shapes(make(6, 5, hidden_features=2))["w2"] == (5, 6, 2, h)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        dict(),
+        dict(channel=False),
+        dict(spatial=False),
+        dict(stride=2),
+        dict(padding=1),
+        dict(dilation=2),
+        dict(attention_dilation=2),
+        dict(haar=True),
+        dict(stride=3, exact=False),
+        dict(interpolation="cubic"),
+        dict(disc_mask=True),
+    ],
+    ids=str,
+)
+def test_response_attention_is_the_function_with_every_option(options):
+    group = cyclic(8)
+    layer = float64(ResponseAttentiveGroupConv, 3, 4, 3, group, attention_kernel_size=3, **options)
+    f = input_of(group)
+    channel = None if layer.w1 is None else ResponseChannelWeights(layer.w1[...], layer.w2[...])
+    spatial = None if layer.spatial is None else layer.spatial[...]
+    settings = {name: value for name, value in options.items() if name not in ("channel", "spatial")}
+
+    def function(**settings):
+        convolve = functools.partial(response_attentive_group_conv, group=group, return_attention=True, **settings)
+        return jax.jit(convolve)(f, layer.w[...], channel, spatial)
+
+    expected, maps = function(**settings)
+    assert_close(jax.jit(layer)(f), expected)
+    jax.tree.map(assert_close, jax.jit(layer.attention_maps)(f), maps)
+    if settings:
+        plain, _ = function()
+        assert plain.shape != expected.shape or relative_error(plain, expected) > 1e-6
 
 
 @both_inputs

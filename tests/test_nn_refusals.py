@@ -5,7 +5,15 @@ from flax import nnx
 from helpers import assert_refused, random
 
 from attgconv_jax import cyclic
-from attgconv_jax.nn import AttentiveGroupConv, CoAttention, GroupConv, GroupPool, InputAttention, SpatialPool
+from attgconv_jax.nn import (
+    AttentiveGroupConv,
+    CoAttention,
+    GroupConv,
+    GroupPool,
+    InputAttention,
+    ResponseAttentiveGroupConv,
+    SpatialPool,
+)
 
 P4 = cyclic(4)
 
@@ -54,6 +62,18 @@ ERRORS = {
     "co-attention on no channels": (
         lambda: CoAttention(0, P4, rngs=nnx.Rngs(0)),
         "features must be a Python integer of at least 1",
+    ),
+    "even filter of attention on responses": (
+        lambda: ResponseAttentiveGroupConv(3, 3, 3, P4, attention_kernel_size=4, rngs=nnx.Rngs(0)),
+        "attention_kernel_size must be odd, or attention is off centre, got 4",
+    ),
+    "no attention on responses": (
+        lambda: ResponseAttentiveGroupConv(3, 3, 3, P4, channel=False, spatial=False, rngs=nnx.Rngs(0)),
+        "needs channel=True or spatial=True: with neither it is GroupConv",
+    ),
+    "no dilation of attention on responses": (
+        lambda: ResponseAttentiveGroupConv(3, 3, 3, P4, attention_dilation=0, rngs=nnx.Rngs(0)),
+        "attention_dilation must be a Python integer of at least 1, got 0",
     ),
     "unknown attention": (
         lambda: AttentiveGroupConv(3, 3, 3, P4, attention="self", rngs=nnx.Rngs(0)),

@@ -62,6 +62,7 @@ def _backward(axis, length, index, d_outputs):
 _maximum.defvjp(_forward, _backward)
 
 
+@functools.partial(jax.jit, static_argnames=("axis", "nan"), inline=True)
 def maximum_and_index(x: Float[Array, "..."], axis: int, *, nan: bool = True) -> tuple[Array, Array]:
     """The maximum along a non-negative axis and the index of the first element that attains it; no gradient.
 
