@@ -28,10 +28,10 @@ def quickly(function):
     return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0})
 
 
-def invariance_error(function, image, group):
+def invariance_error(function, image, group, depend=1e-3):
     """The error, once it is known that the logits depend on the image at all."""
     outputs = function(image)
-    assert relative_error(outputs[0], outputs[1]) > 1e-3
+    assert relative_error(outputs[0], outputs[1]) > depend
     return equivariance_error(function, image, group, output="invariant")
 
 
@@ -93,7 +93,7 @@ def test_logits_are_invariant_in_float32(group, attention):
 @pytest.mark.parametrize("group", [dihedral(1), dihedral(2), cyclic(4), dihedral(4)], ids=str)
 def test_logits_of_response_attention_are_invariant(group, attention):
     function = quickly(networks.random_network(group, attention, features=4))
-    assert invariance_error(function, random(2, 28, 28, 1, 1), group) < 1e-10
+    assert invariance_error(function, random(2, 28, 28, 1, 1), group, depend=1e-5) < 1e-10
 
 
 @pytest.mark.parametrize("group", [cyclic(4), dihedral(4)], ids=str)
@@ -110,7 +110,7 @@ def test_all_cnn_is_invariant(group, attention):
     function = quickly(networks.random_network(group, attention, make=AllCNN, features=4, classes=3))
     image = random(2, 32, 32, 1, 3)
     assert function(image).shape == (2, 3)
-    assert invariance_error(function, image, group) < 1e-10
+    assert invariance_error(function, image, group, depend=1e-5) < 1e-10
 
 
 @pytest.mark.parametrize(
