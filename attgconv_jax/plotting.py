@@ -1,68 +1,160 @@
 """Attention maps and filter banks, for people who would rather look than read. Needs matplotlib."""
 
+from collections.abc import Sequence
+
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
+from attgconv_jax.attentive import ResponseMaps
 from attgconv_jax.equivariance import act
 from attgconv_jax.groups import Group
-from attgconv_jax.models import RotMNISTNet
+from attgconv_jax.models.layers import Network
 
 
 def attention_figure(
-    network: RotMNISTNet,
+    network: Network,
     images: Float[Array, "image x y 1 c"],
     group: Group,
     *,
     elements: list[int] | None = None,
     layer: int = 0,
+    channels: Sequence[int] = (0, 1, 2),
 ):
     """Images under group elements, each above the attention map that the network computes for it.
 
     Every map is computed from its own transformed image, not transformed itself: where the network is equivariant the
-    maps turn with the image. A map on a feature map is shown as its mean over group and channels; bright is suppressed.
+    maps turn with the image. Bright is suppressed. Attention on the input is shown as its mean over group and channels.
+    Attention on responses is another for every output channel and group element: shown are some output channels, each
+    as the mean over input channels and both group elements; `response_figure` shows the group elements.
 
     Args:
       network: with attention, in evaluation mode.
       images: standardised.
       group: whose elements transform the images.
       elements: of the group, a column each; None: all.
-      layer: whose attention is shown, 0 to 6.
+      layer: whose attention is shown, from 0.
+      channels: output channels shown, of attention on responses.
 
     Returns:
       A matplotlib figure.
 
     Raises:
       ImportError: matplotlib is not installed.
-      ValueError: the network has no attention, or no such layer.
+      ValueError: the network has no attention, no such layer, or no such output channel.
     """
     pyplot = _pyplot()
-    layers = len(network.convolutions)
-    if not 0 <= layer < layers:
-        raise ValueError(f"layer must be 0 to {layers - 1}, got {layer}")
     elements = list(range(group.order)) if elements is None else elements
     transformed = jnp.stack([act(images, group, element, "image") for element in elements])
-    maps = nnx.jit(lambda network, images: network.attention_maps(images))(network, transformed)
-    shown = np.asarray(jnp.mean(maps[layer], axis=(-2, -1)))
-    rows, columns = 2 * len(images), len(elements)
+    maps = _layer_maps(network, transformed, layer)
+    if isinstance(maps, ResponseMaps):
+        _check_channels(maps, channels)
+        shown = {f"channel {o}": np.asarray(jnp.mean(_pair_maps(maps, o), axis=(-2, -1))) for o in channels}
+    else:
+        shown = {"suppressed": np.asarray(jnp.mean(maps, axis=(-2, -1)))}
+    block = 1 + len(shown)
+    rows, columns = block * len(images), len(elements)
     figure, axes = pyplot.subplots(
         rows, columns, figsize=(1.5 * columns + 1, 1.5 * rows + 0.6), squeeze=False, layout="constrained"
     )
     for i in range(len(images)):
-        low, high = shown[:, i].min(), shown[:, i].max()
         for j in range(columns):
-            axes[2 * i, j].imshow(np.asarray(transformed[j, i, :, :, 0, 0]), cmap="gray_r")
-            mappable = axes[2 * i + 1, j].imshow(shown[j, i], cmap="cividis", vmin=low, vmax=high)
-        axes[2 * i, 0].set_ylabel("image")
-        axes[2 * i + 1, 0].set_ylabel("suppressed")
-        figure.colorbar(mappable, ax=axes[2 * i + 1, :], shrink=0.8)
+            axes[block * i, j].imshow(np.asarray(transformed[j, i, :, :, 0, 0]), cmap="gray_r")
+        axes[block * i, 0].set_ylabel("image")
+        for row, (label, pictures) in enumerate(shown.items(), block * i + 1):
+            low, high = pictures[:, i].min(), pictures[:, i].max()
+            for j in range(columns):
+                mappable = axes[row, j].imshow(pictures[j, i], cmap="cividis", vmin=low, vmax=high)
+            axes[row, 0].set_ylabel(label)
+            figure.colorbar(mappable, ax=axes[row, :], shrink=0.8)
     for j, element in enumerate(elements):
         axes[0, j].set_title(_name(group, element))
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[])
     figure.suptitle(f"Attention of layer {layer + 1} under the group's elements")
     return figure
+
+
+def response_figure(
+    network: Network,
+    image: Float[Array, "x y 1 c"],
+    group: Group,
+    *,
+    elements: Sequence[int] = (0, 1),
+    layer: int = 1,
+    channel: int = 0,
+):
+    """Attention between group elements, `alpha(g, g~)`: a row an input element, a column an output element.
+
+    For every transformation of the image one such grid, of one output channel, as the mean over input channels. Where
+    the network is equivariant, transforming the image turns every map and permutes rows and columns; bright is
+    suppressed.
+
+    Args:
+      network: with attention on responses, in evaluation mode.
+      image: standardised.
+      group: the network's.
+      elements: that transform the image, a grid each.
+      layer: whose attention is shown, from 0.
+      channel: output channel shown.
+
+    Returns:
+      A matplotlib figure.
+
+    Raises:
+      ImportError: matplotlib is not installed.
+      ValueError: the network has no attention on responses, no such layer, or no such output channel.
+    """
+    pyplot = _pyplot()
+    transformed = jnp.stack([act(image, group, element, "image") for element in elements])
+    maps = _layer_maps(network, transformed, layer)
+    if not isinstance(maps, ResponseMaps):
+        raise ValueError(f"the network attends to inputs, not to responses: its attention is {network.settings['attention']}")
+    _check_channels(maps, [channel])
+    shown = np.asarray(_pair_maps(maps, channel))
+    inputs, outputs = shown.shape[-2:]
+    figure = pyplot.figure(figsize=(1.1 * (outputs + 1) * len(elements) + 0.8, 1.1 * inputs + 1), layout="constrained")
+    for part, picture, values, element in zip(
+        figure.subfigures(1, len(elements), squeeze=False)[0], transformed, shown, elements, strict=True
+    ):
+        axes = part.subplots(inputs, outputs + 1, squeeze=False)
+        axes[0, 0].imshow(np.asarray(picture[:, :, 0, 0]), cmap="gray_r")
+        for h in range(inputs):
+            for g in range(outputs):
+                mappable = axes[h, g + 1].imshow(
+                    values[:, :, h, g], cmap="cividis", vmin=shown.min(), vmax=shown.max()
+                )
+            axes[h, 1].set_ylabel("image" if inputs == 1 else f"from {_name(group, h)}")
+        for g in range(outputs):
+            axes[0, g + 1].set_title(f"to {_name(group, g)}")
+        for axis in axes.flat:
+            axis.set(xticks=[], yticks=[])
+        for axis in axes[1:, 0]:
+            axis.axis("off")
+        part.colorbar(mappable, ax=axes[:, 1:], shrink=0.8)
+        part.suptitle(f"Image under {_name(group, element)}")
+    return figure
+
+
+def _layer_maps(network, images, layer):
+    layers = len(network.convolutions)
+    if not 0 <= layer < layers:
+        raise ValueError(f"layer must be 0 to {layers - 1}, got {layer}")
+    return nnx.jit(lambda network, images: network.attention_maps(images)[layer])(network, images)
+
+
+def _check_channels(maps, channels):
+    known = next(alpha for alpha in maps if alpha is not None).shape[-1]
+    wrong = [o for o in channels if not 0 <= o < known]
+    if wrong or not channels:
+        raise ValueError(f"output channels must be some of 0 to {known - 1}, got {list(channels)}")
+
+
+def _pair_maps(maps, o):
+    """`alpha_X alpha_C` of output channel `o`, the mean over input channels: `[.., x, y, h', g]`."""
+    channel, spatial = (1.0 if alpha is None else jnp.mean(alpha[..., o], axis=-2) for alpha in maps)
+    return spatial * channel
 
 
 def filter_bank_figure(bank: Float[Array, "k k h_in c_in h c_out"], group: Group, *, c_in: int = 0, c_out: int = 0):

@@ -3,6 +3,8 @@
 For every network: time to compile the training step with an empty cache and, as at a second start, with a filled one;
 time of a training step (dropout and Adam included), of the forward pass in evaluation mode, of making all filter banks
 and their gradients; and peak memory as XLA plans it. Medians; saved as JSON. Let nothing else run beside it.
+
+With `--memory` the memory of one training step instead, also of the All-CNNs for CIFAR-10.
 """
 
 import dataclasses
@@ -19,6 +21,7 @@ from flax import nnx
 
 from attgconv_jax import filter_bank
 from experiments.config import ModelConfig, OptimizerConfig
+from experiments.memory import CASES, step_memory
 from experiments.runtime import describe_device, new_file, run
 from experiments.training import Trainer, make_optimizer
 
@@ -42,8 +45,11 @@ NETWORKS = {
 class Arguments:
     """Times the rot-MNIST networks on the device at hand."""
 
-    networks: tuple[str, ...] = tuple(NETWORKS)
-    """Which networks."""
+    networks: tuple[str, ...] = ()
+    """Which networks. Default: all."""
+
+    memory: bool = False
+    """Memory of one step, as XLA plans it and as it runs, instead of times."""
 
     batch_size: int = 128
     """Images a step."""
@@ -63,12 +69,29 @@ def main(arguments: Arguments) -> None:
     for name in ("batch_size", "steps", "repeats"):
         if getattr(arguments, name) < 1:
             raise ValueError(f"{name} must be at least 1, got {getattr(arguments, name)}")
-    unknown = set(arguments.networks) - NETWORKS.keys()
+    known = CASES if arguments.memory else NETWORKS
+    unknown = set(arguments.networks) - known.keys()
     if unknown:
-        raise ValueError(f"networks must be among {', '.join(NETWORKS)}, got {', '.join(sorted(unknown))}")
+        raise ValueError(f"networks must be among {', '.join(known)}, got {', '.join(sorted(unknown))}")
+    networks = arguments.networks or tuple(known)
     device = describe_device()
-    out = new_file(arguments.out or pathlib.Path(f"experiments/results/benchmark-{device['platform']}.json"))
+    name = f"{'memory' if arguments.memory else 'benchmark'}-{device['platform']}.json"
+    out = new_file(arguments.out or pathlib.Path("experiments/results") / name)
     results = {"date": time.strftime("%Y-%m-%d"), **device, "batch_size": arguments.batch_size, "networks": {}}
+    (_memory if arguments.memory else _times)(arguments, networks, results, out)
+
+
+def _memory(arguments, networks, results, out):
+    print("| network | planned (MB) | resident (MB) | one step (s) |\n|---|---|---|---|")
+    for name in networks:
+        figures = step_memory(CASES[name], arguments.batch_size)
+        results["networks"][name] = figures
+        out.write_text(json.dumps(results, indent=2) + "\n")
+        resident = "-" if figures["resident_mb"] is None else f"{figures['resident_mb']:.0f}"
+        print(f"| {name} | {figures['planned_mb']:.0f} | {resident} | {figures['step_s']:.1f} |", flush=True)
+
+
+def _times(arguments, networks, results, out):
     columns = (
         "network",
         "parameters",
@@ -83,7 +106,7 @@ def main(arguments: Arguments) -> None:
     print("|---" * len(columns) + "|")
     with tempfile.TemporaryDirectory() as cache:
         jax.config.update("jax_compilation_cache_dir", cache)
-        for name in arguments.networks:
+        for name in networks:
             figures = measure(NETWORKS[name], arguments.batch_size, arguments.steps, arguments.repeats)
             results["networks"][name] = figures
             out.write_text(json.dumps(results, indent=2) + "\n")

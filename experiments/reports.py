@@ -133,3 +133,6 @@ def draw_attention(
     if network.settings["attention"] is not None:
         chosen = jnp.asarray(dataset.test.images[np.array(images)])
         plotting.attention_figure(network, chosen, cyclic(4), layer=layer).savefig(path, dpi=150)
+        if network.settings["attention"].startswith("response"):
+            figure = plotting.response_figure(network, chosen[0], network.group, layer=max(1, layer))
+            figure.savefig(path.with_name(f"{path.stem}-pairs{path.suffix}"), dpi=150)

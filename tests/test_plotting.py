@@ -1,0 +1,75 @@
+"""Pictures of attention: what they show turns with the image, and what cannot be shown is refused."""
+
+import matplotlib as mpl
+import networks
+import numpy as np
+import pytest
+from helpers import assert_close, assert_refused, random
+from matplotlib import pyplot
+
+from attgconv_jax import cyclic, dihedral, plotting, trivial
+
+mpl.use("agg")
+P4 = cyclic(4)
+
+
+@pytest.fixture
+def close():
+    yield
+    pyplot.close("all")
+
+
+def pictures(figure):
+    """The arrays of all pictures by their place among the axes, colour bars left out."""
+    return [np.asarray(axis.images[0].get_array()) for axis in figure.axes if axis.images]
+
+
+@pytest.mark.usefixtures("close")
+def test_maps_of_response_attention_turn_with_the_image():
+    network = networks.random_network(P4, "response", features=3)
+    image = random(28, 28, 1, 1)
+    shown = pictures(plotting.attention_figure(network, image[None], P4, layer=1, channels=[2, 0]))
+    assert len(shown) == 3 * 4
+    for row in range(3):
+        upright, *turned = shown[4 * row : 4 * row + 4]
+        assert np.ptp(upright) > 0
+        for quarter, picture in enumerate(turned, 1):
+            assert_close(picture, np.rot90(upright, quarter), 1e-10)
+    assert np.ptp(shown[4] - shown[8]) > 0
+
+
+@pytest.mark.usefixtures("close")
+@pytest.mark.parametrize("group", [P4, dihedral(2)], ids=str)
+def test_maps_between_group_elements_turn_and_are_permuted(group):
+    network = networks.random_network(group, "response_spatial", features=2)
+    image = random(28, 28, 1, 1)
+    element = 1
+    shown = pictures(plotting.response_figure(network, image, group, elements=[0, element], layer=1, channel=1))
+    upright, turned = np.split(np.array([p for p in shown if p.shape == (24, 24)]), 2)
+    row = group.action[element]
+    order = group.order
+    expected = np.rot90(upright.reshape(order, order, 24, 24)[row][:, row], 4 // group.rotations, axes=(2, 3))
+    assert_close(turned.reshape(order, order, 24, 24), expected, 1e-10)
+
+
+@pytest.mark.usefixtures("close")
+def test_maps_of_input_attention_turn_with_the_image():
+    network = networks.random_network(P4, "input", features=2)
+    shown = pictures(plotting.attention_figure(network, random(1, 28, 28, 1, 1), P4, layer=2))
+    assert len(shown) == 2 * 4
+    assert_close(shown[5], np.rot90(shown[4]), 1e-10)
+
+
+def test_what_cannot_be_shown_is_refused():
+    image = random(1, 28, 28, 1, 1)
+    response = networks.random_network(P4, "response_channel", features=2)
+    with assert_refused("layer must be 0 to 6, got 7"):
+        plotting.attention_figure(response, image, P4, layer=7)
+    with assert_refused("output channels must be some of 0 to 1, got [0, 2]"):
+        plotting.attention_figure(response, image, P4, layer=1, channels=[0, 2])
+    with assert_refused("output channels must be some of 0 to 1, got [-1]"):
+        plotting.response_figure(response, image[0], P4, channel=-1)
+    with assert_refused("attends to inputs, not to responses: its attention is input"):
+        plotting.response_figure(networks.random_network(P4, "input", features=2), image[0], P4)
+    with assert_refused("the network has no attention"):
+        plotting.response_figure(networks.random_network(trivial(), features=2), image[0], trivial(), elements=[0])
