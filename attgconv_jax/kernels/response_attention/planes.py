@@ -9,8 +9,8 @@ from jax import lax
 
 from attgconv_jax.kernels.taps import add_tap, take_tap
 
-# Into how many pieces the positions of a map are cut whose products are added elementwise before their sum is taken.
-_PIECES = 16
+# How many rows of a map are multiplied with each other at once: more waste products, fewer are slow.
+_ROWS = 12
 
 
 def patches(f, windows):
@@ -54,7 +54,8 @@ class Strips:
         self.reach = dilation * (size // 2)
         self.row = self.batch * (self.y + self.reach)
         self.length = self.x * self.row
-        self.offsets = [dilation * (a * self.row + b) for a in range(size) for b in range(size)]
+        self.shifts = range(0, dilation * size, dilation)
+        self.offsets = [a * self.row + b for a in self.shifts for b in self.shifts]
 
     def lay(self, maps):
         """`[b, m, n] -> [m, length]`."""
@@ -93,20 +94,26 @@ class Strips:
     def inner_products(self, wide, strips):
         """The adjoint of `correlate` in its filters: `out[s, m, u] = sum over n of wide[s, m, n + u] strips[m, n]`.
 
-        A long inner product is slow on a CPU; here pieces of it are added elementwise. The short rest is summed as a
-        matrix product: XLA would compute the pieces of a plain sum once more for every element.
+        As matrix products of every row of a few with every other, of which the sums of the diagonals are kept: for a
+        CPU that is less work than the inner products one by one.
         """
-        piece = -(-self.length // _PIECES)
-        spare = _PIECES * piece - self.length
+        maps, m, _ = wide.shape
+        blocks = -(-self.x // _ROWS)
+        rows = -(-self.x // blocks)
+        missing = blocks * rows - self.x
         zero = jnp.zeros((), strips.dtype)
-        strips = lax.pad(strips, zero, [(0, 0, 0), (0, spare, 0)])
-        wide = lax.pad(wide, zero, [(0, 0, 0), (0, 0, 0), (0, spare, 0)])
-        starts = range(0, _PIECES * piece, piece)
-        products = [
-            sum(wide[:, :, offset + i : offset + i + piece] * strips[:, i : i + piece] for i in starts)
-            for offset in self.offsets
+        # Along a row the strips are moved, `reach` to either side; what leaves a row meets zeros of `wide`.
+        reach = [(0, 0, 0), (self.reach, self.reach + missing * self.row, 0)]
+        moved = [
+            lax.pad(strips, zero, reach)[:, 2 * self.reach - b :][:, : blocks * rows * self.row] for b in self.shifts
         ]
-        return jnp.einsum("usmn,n->smu", jnp.stack(products), jnp.ones(piece, strips.dtype))
+        moved = jnp.stack(moved, 1).reshape(m, len(moved), blocks, rows, self.row)
+        wide = lax.slice_in_dim(wide, self.reach, wide.shape[-1] - self.reach, axis=2)
+        wide = lax.pad(wide, zero, [(0, 0, 0), (0, 0, 0), (0, missing * self.row, 0)]).reshape(maps, m, -1, self.row)
+        windows = [wide[:, :, i * rows : (i + 1) * rows + 2 * self.reach] for i in range(blocks)]
+        products = jnp.einsum("smipr,mbixr->msbpx", jnp.stack(windows, 2), moved)
+        diagonals = [jnp.trace(products[..., a : a + rows, :], axis1=-2, axis2=-1) for a in self.shifts]
+        return jnp.stack(diagonals, 2).swapaxes(0, 1).reshape(maps, m, -1)
 
     def _sum_of_taps(self, wide, filters):
         return sum(wide[:, o : o + self.length] * filters[:, u, None] for u, o in enumerate(self.offsets))

@@ -55,7 +55,7 @@ class Tiling(NamedTuple):
 
 
 # Measured best on a CPU: maps of a chunk and tiles of responses in its second-level cache, or not far from it.
-CPU = Tiling(maps=1_600_000, responses=2_000_000)
+CPU = Tiling(maps=800_000, responses=2_000_000)
 OTHER = Tiling(maps=4_000_000, responses=8_000_000)
 _POSITIONS = 48
 _TERMS = 24
