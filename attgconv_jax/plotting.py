@@ -110,7 +110,8 @@ def response_figure(
     transformed = jnp.stack([act(image, group, element, "image") for element in elements])
     maps = _layer_maps(network, transformed, layer)
     if not isinstance(maps, ResponseMaps):
-        raise ValueError(f"the network attends to inputs, not to responses: its attention is {network.settings['attention']}")
+        attention = network.settings["attention"]
+        raise ValueError(f"the network attends to inputs, not to responses: its attention is {attention}")
     _check_channels(maps, [channel])
     shown = np.asarray(_pair_maps(maps, channel))
     inputs, outputs = shown.shape[-2:]
@@ -122,9 +123,7 @@ def response_figure(
         axes[0, 0].imshow(np.asarray(picture[:, :, 0, 0]), cmap="gray_r")
         for h in range(inputs):
             for g in range(outputs):
-                mappable = axes[h, g + 1].imshow(
-                    values[:, :, h, g], cmap="cividis", vmin=shown.min(), vmax=shown.max()
-                )
+                mappable = axes[h, g + 1].imshow(values[:, :, h, g], cmap="cividis", vmin=shown.min(), vmax=shown.max())
             axes[h, 1].set_ylabel("image" if inputs == 1 else f"from {_name(group, h)}")
         for g in range(outputs):
             axes[0, g + 1].set_title(f"to {_name(group, g)}")

@@ -76,7 +76,7 @@ class ModelConfig:
     """Of the convolutions: z2, p4, p4m, or any other as C8 (8 rotations) or D2 (2 rotations and the reflections)."""
 
     attention: Attention = "input"
-    """In every convolution: none; on its input (input, input_channel, input_spatial, co); on its responses (the rest)."""
+    """In every convolution: none, on its input (input, input_channel, input_spatial, co), or on its responses."""
 
     dropout_rate: float = 0.1
     """After every layer but the second and the last. The paper has 0.3; the few steps of `digits` bear less."""

@@ -240,7 +240,7 @@ def act(f, group, g):
 
 
 def response_attentive_group_conv(f, w, channel, spatial, group, *, haar=False, attention_dilation=1, **settings):
-    """`weight * sum over h', c of (1 - alpha_X alpha_C) r`, with every response; returns `alpha_C` and `alpha_X` too."""
+    """`weight * sum over h', c of (1 - alpha_X alpha_C) r`, with every response; also `alpha_C` and `alpha_X`."""
     geometry = {"stride": 1, "padding": "VALID", "dilation": 1, "kernel": None, "masked": False, **settings}
     bank = filter_bank(w, group, geometry["kernel"], geometry["masked"])
     h_in, order, c_out = w.shape[2], len(elements(group)), w.shape[4]
@@ -253,8 +253,8 @@ def response_attentive_group_conv(f, w, channel, spatial, group, *, haar=False, 
         at = rows_of(group, g, h_in)[h]
         if channel is not None:
             w1, w2 = channel[0][o, :, :, at], channel[1][o, :, :, at]
-            mlp = [np.maximum(s @ w1.T, 0) @ w2.T for s in (r[..., h, :, g, o].mean((1, 2)), r[..., h, :, g, o].max((1, 2)))]
-            alpha_c[:, 0, 0, h, :, g, o] = sigmoid(mlp[0] + mlp[1])
+            statistics = r[..., h, :, g, o].mean((1, 2)), r[..., h, :, g, o].max((1, 2))
+            alpha_c[:, 0, 0, h, :, g, o] = sigmoid(sum(np.maximum(s @ w1.T, 0) @ w2.T for s in statistics))
         if spatial is not None:
             attended = alpha_c[..., h, :, g, o] * r[..., h, :, g, o]
             statistics = np.stack([attended.mean(-1), attended.max(-1)], -1)

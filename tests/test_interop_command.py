@@ -79,7 +79,7 @@ BAD = {
     "text": ("text.npz p4cnn out", "text.npz is not an .npz of plain arrays"),
     "other suffix": ("weights.bin p4cnn out", "weights.bin must be an .npz, .pth or .pt file"),
     "folder": ("taken p4cnn out", "there is no file"),
-    "unknown network": ("p4.npz p4densenet out", "network must be one of z2cnn, p4cnn, f_att_p4cnn, RomHog_att_p4cnn, att_p4cnn"),
+    "unknown network": ("p4.npz p4densenet out", "network must be one of z2cnn, p4cnn, f_att_p4cnn, RomHog_att_p4cnn"),
     "other network": ("p4.npz f_att_p4cnn out", "state is not one of f_att_p4cnn; missing: c1.channel_attention"),
     "existing": ("p4.npz p4cnn taken", "exists: choose another path, or remove it first"),
     "under a file": ("p4.npz p4cnn text.npz/out", "text.npz"),

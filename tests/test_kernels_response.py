@@ -2,6 +2,9 @@
 
 import functools
 import math
+import os
+import subprocess
+import sys
 
 import hypothesis
 import hypothesis.strategies as st
@@ -14,10 +17,16 @@ from helpers import assert_close, assert_refused, random, relative_error
 
 from attgconv_jax.kernels import ChannelBank, response_attention, response_attention_maps
 from attgconv_jax.kernels.response_attention import reference, xla
+from attgconv_jax.kernels.response_attention.tiles import Tiles
 from attgconv_jax.kernels.taps import Window
 
 FACTORS = ("channel", "spatial", "channel+spatial")
 every_factor = pytest.mark.parametrize("factors", FACTORS)
+
+
+WINDOWS = st.builds(
+    Window, st.integers(1, 3), st.integers(1, 2), st.integers(0, 2), st.integers(0, 2), st.integers(1, 2)
+)
 
 
 def problem(shape, c=3, m=4, h=2, k=3, l=3, hidden=2, k_a=3, factors="channel+spatial", seed=0):
@@ -32,9 +41,7 @@ def value_and_gradients(implementation, arrays, windows, dilation=1, compiled=ja
     """The layer's output, and the gradients of a weighted sum of it by all its arrays."""
 
     def run(arrays):
-        layer = functools.partial(
-            response_attention, windows=windows, dilation=dilation, implementation=implementation
-        )
+        layer = functools.partial(response_attention, windows=windows, dilation=dilation, implementation=implementation)
         out, pull_back = jax.vjp(layer, *arrays)
         return out, pull_back(jnp.cos(jnp.arange(out.size, dtype=out.dtype)).reshape(out.shape))
 
@@ -51,9 +58,7 @@ def assert_agrees(arrays, windows, dilation=1, tolerance=1e-10, implementation="
 @hypothesis.given(
     shape=st.tuples(st.integers(1, 5), st.integers(5, 9), st.integers(5, 9)),
     channels=st.tuples(st.integers(1, 6), st.integers(1, 5), st.integers(1, 3)),
-    windows=st.tuples(
-        *[st.builds(Window, st.integers(1, 3), st.integers(1, 2), st.integers(0, 2), st.integers(0, 2), st.integers(1, 2))] * 2
-    ),
+    windows=st.tuples(WINDOWS, WINDOWS),
     attention=st.tuples(st.sampled_from([1, 3, 5]), st.integers(1, 2)),
     factors=st.sampled_from(FACTORS),
     dtype=st.sampled_from([jnp.float32, jnp.float64]),
@@ -76,8 +81,8 @@ def test_small_tiles_agree_with_the_formulas(factors, stored, monkeypatch):
     monkeypatch.setattr(xla, "STORE_BYTES", 10**9 if stored else 0)
     monkeypatch.setattr(xla, "CPU", xla.Tiling(maps=1500, responses=1800))
     arrays = problem((5, 8, 9), c=6, factors=factors)
-    tiles = xla._Tiles(arrays[0].shape, arrays[1].shape, None, xla.Settings((Window(3),) * 2, 1), xla.CPU)
-    assert (tiles.chunk, tiles.tile_images, tiles.tile_channels, tiles.block(xla._TERMS, 2)) == (2, 1, 2, 2)
+    tiles = Tiles(arrays[0].shape, arrays[1].shape, None, (Window(3),) * 2, 1, xla.CPU)
+    assert (tiles.chunk, tiles.tile_images, tiles.tile_channels) == (2, 1, 2)
     assert 42 % tiles.positions
     assert tiles.positions < 42
     assert_agrees(arrays, (Window(3),) * 2)
@@ -103,6 +108,18 @@ def test_gradients_are_finite_differences(factors):
         moved = [structure.unflatten([*leaves[:i], leaves[i] + s * step, *leaves[i + 1 :]]) for s in (1, -1)]
         difference = float(loss(moved[0]) - loss(moved[1]))
         assert difference == pytest.approx(2 * float(jnp.sum(gradient * step)), rel=1e-6)
+
+
+@every_factor
+def test_gradients_of_gradients_agree(factors):
+    arrays, windows = problem((2, 5, 5), c=2, m=2, h=1, k=2, l=2, factors=factors), (Window(2),) * 2
+
+    def second(implementation):
+        layer = functools.partial(response_attention, windows=windows, implementation=implementation)
+        gradients = jax.grad(lambda arrays: jnp.sum(jnp.sin(layer(*arrays))))
+        return jax.jit(jax.grad(lambda a: sum(jnp.sum(g**2) for g in jax.tree.leaves(gradients(a)))))(arrays)
+
+    jax.tree.map(assert_close, second("xla"), second("reference"))
 
 
 def test_among_equal_elements_the_first_takes_the_gradient():
@@ -255,3 +272,32 @@ def test_the_reference_changes_with_every_array():
     for i, leaf in enumerate(leaves):
         changed = structure.unflatten([*leaves[:i], leaf[::-1], *leaves[i + 1 :]])
         assert relative_error(reference.attended_responses(*changed, windows, 1), out) > 1e-3
+
+
+SHARDED = """
+import jax, jax.numpy as jnp, numpy as np
+from attgconv_jax.kernels import ChannelBank, response_attention
+from attgconv_jax.kernels.taps import Window
+
+generator = np.random.default_rng(0)
+shapes = (4, 6, 6, 2, 3), (3, 3, 2, 3, 4), (2, 4, 2, 3), (2, 4, 3, 2), (3, 3, 2, 2, 4)
+f, bank, w1, w2, spatial = (jnp.asarray(generator.normal(size=shape), jnp.float32) for shape in shapes)
+arrays = f, bank, ChannelBank(w1, w2), spatial
+loss = lambda arrays: jnp.sum(response_attention(*arrays, (Window(3),) * 2) ** 2)
+expected = jax.jit(jax.value_and_grad(loss))(arrays)
+for kind in (jax.sharding.AxisType.Auto, jax.sharding.AxisType.Explicit):
+    with jax.set_mesh(jax.make_mesh((2,), ("data",), axis_types=(kind,))) as mesh:
+        spread = jax.device_put(f, jax.NamedSharding(jax.sharding.get_mesh(), jax.P("data")))
+        actual = jax.device_get(jax.jit(jax.value_and_grad(loss))((spread, *arrays[1:])))
+    for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5 * np.abs(b).max())
+print("equal")
+"""
+
+
+def test_images_may_be_spread_over_devices():
+    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
+    run = subprocess.run(
+        [sys.executable, "-c", SHARDED], env=environment, capture_output=True, text=True, check=False, timeout=300
+    )
+    assert (run.stdout, run.returncode) == ("equal\n", 0), run.stderr

@@ -156,14 +156,15 @@ def test_batch_axes_may_be_several_or_none():
     layer, f, arguments = layer_of(cyclic(2), "channel+spatial", return_attention=True)
     y, maps = layer(jnp.stack([f, 2 * f]))
     assert_close(y[0, 1], layer(f)[0][1])
-    single, alone = jax.jit(lambda f: response_attentive_group_conv(f, *arguments[1:], cyclic(2), return_attention=True))(f[1])
+    apply = functools.partial(response_attentive_group_conv, group=cyclic(2), return_attention=True)
+    single, alone = jax.jit(apply)(f[1], *arguments[1:])
     assert_close(single, y[0, 1])
     assert [alpha.shape for alpha in alone] == [(1, 1, 2, 3, 2, 2), (7, 8, 2, 1, 2, 2)]
     assert maps.spatial.shape == (2, 2, 7, 8, 2, 1, 2, 2)
 
 
 def test_maps_turn_with_the_input_and_no_gradient_flows_through_them():
-    layer, f, arguments = layer_of(P4, "channel+spatial", lifting=True, size=7, return_attention=True)
+    layer, f, _ = layer_of(P4, "channel+spatial", lifting=True, size=7, return_attention=True)
     f = f[:, :, :7]
     for g in range(4):
         turned, maps = layer(act(f, P4, g, "image"))[1], layer(f)[1]

@@ -46,7 +46,9 @@ def response_channel_bank(weights: ResponseChannelWeights, group: Group) -> Chan
 def response_spatial_bank(
     w: Float[Array, "k k h 2 o"], group: Group, *, interpolation: Interpolation = "bilinear", disc_mask: bool = False
 ) -> Float[Array, "k k 2 h m"]:
-    """The spatial attention's filters for every input group element and every filter `m = (g, o)`: `(L_g w)[u, h', s, o]`.
+    """The spatial attention's filters for every input group element `h'` and every filter `m = (g, o)`.
+
+        bank[u, s, h', (g, o)] = (L_g w)[u, h', s, o]
 
     Args:
       w: filter on the two statistics, the mean first.
@@ -75,7 +77,10 @@ def check_response_weights(w: Array, channel: ResponseChannelWeights | None, spa
                 f"[{o}, {c}, c_hid, {h}] with c_hid of at least 1, got {channel.w1.shape} and {channel.w2.shape}"
             )
     if spatial is not None and (
-        spatial.ndim != 5 or spatial.shape[0] != spatial.shape[1] or spatial.shape[2:] != (h, 2, o) or spatial.shape[0] % 2 == 0
+        spatial.ndim != 5
+        or spatial.shape[0] != spatial.shape[1]
+        or spatial.shape[2:] != (h, 2, o)
+        or spatial.shape[0] % 2 == 0
     ):
         raise ValueError(
             f"response attention with a filter {w.shape} takes a spatial filter [k, k, {h}, 2, {o}] of odd size k, "

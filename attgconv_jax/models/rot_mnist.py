@@ -36,6 +36,7 @@ CLASSIFIER = Layer(kernel_size=4)
 
 SIZE = 28
 
+
 class RotMNISTNet(Network):
     """The seven-layer network of the attentive paper's rot-MNIST experiments.
 

@@ -89,7 +89,9 @@ class ResponseAttentiveGroupConv(nnx.Module):
                 "response attention needs channel=True or spatial=True: with neither it is GroupConv, take that"
             )
         if attention_kernel_size % 2 == 0:
-            raise ValueError(f"attention_kernel_size must be odd, or attention is off centre, got {attention_kernel_size}")
+            raise ValueError(
+                f"attention_kernel_size must be odd, or attention is off centre, got {attention_kernel_size}"
+            )
         h = 1 if lifting else group.order
         shape = (kernel_size, kernel_size, h, in_features, out_features)
         self.w = nnx.Param(filter_initializer(kernel_init)(rngs.params(), shape, param_dtype))

@@ -1,5 +1,6 @@
 """Response attention: attention during the convolution, without ever holding the responses."""
 
+import functools
 from typing import Literal, NamedTuple
 
 import jax
@@ -40,8 +41,8 @@ def response_attention(
                            s = (mean over c, max over c) of alpha_C r, zero outside the responses
 
     A factor whose weights are None is 1. `m` counts the filters of all output group elements: the kernel knows no
-    group. Computed in float32 at least. Differentiable in reverse mode; of several equal elements the first is the
-    maximum and takes the gradient.
+    group. Computed in float32 at least. Differentiable in reverse mode, to any order; of several equal elements the
+    first is the maximum and takes the gradient.
 
     Args:
       f: feature maps.
@@ -94,8 +95,19 @@ def _call(name, f, bank, channel, spatial, windows, dilation, implementation):
     arrays = jax.tree.map(lambda x: x.astype(dtype), (f, bank, channel, spatial))
     refusals = []
     for candidate in _IMPLEMENTATIONS if implementation is None else [implementation]:
+        function = functools.partial(getattr(_IMPLEMENTATIONS[candidate], name), windows=windows, dilation=dilation)
         try:
-            return getattr(_IMPLEMENTATIONS[candidate], name)(*arrays, windows, dilation)
+            return _on_every_device(function, arrays)
         except NotImplementedError as refusal:
             refusals.append(f"{candidate}: {refusal}")
     raise ValueError("no implementation takes these arguments; " + "; ".join(refusals))
+
+
+def _on_every_device(function, arrays):
+    """The function, where the images are spread over an explicit mesh each device for its own images."""
+    axis, *others = jax.typeof(arrays[0]).sharding.spec
+    if axis is None or any(other is not None for other in others):
+        return function(*arrays)
+    images = jax.P(axis)
+    weights = jax.tree.map(lambda x: jax.P(), arrays[1:])
+    return jax.shard_map(function, in_specs=(images, *weights), out_specs=images, check_vma=False)(*arrays)
