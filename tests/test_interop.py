@@ -19,7 +19,8 @@ from helpers import assert_close, assert_refused, random
 from attgconv_jax.interop import REFERENCE_NETWORKS, load_reference, read_state
 
 ALL_CNN = [name for name in REFERENCE_NETWORKS if name.endswith("allcnnc")]
-ROT_MNIST = [name for name in REFERENCE_NETWORKS if name not in ALL_CNN]
+LARGE = [*ALL_CNN, "att_p4cnn", "ch_att_p4cnn", "sp_att_p4cnn"]
+SMALL = [name for name in REFERENCE_NETWORKS if name not in LARGE]
 
 
 def reference_state(name, dtype=np.float64):
@@ -40,7 +41,7 @@ def error_of(call, kind=ValueError):
 
 @pytest.mark.parametrize(
     ("name", "dtype"),
-    [*itertools.product(ROT_MNIST, [np.float32, np.float64]), *itertools.product(ALL_CNN, [np.float32])],
+    [*itertools.product(SMALL, [np.float32, np.float64]), *itertools.product(LARGE, [np.float32])],
 )
 def test_a_state_dict_becomes_the_network_it_was_taken_from(name, dtype):
     network, state = reference_state(name, dtype)

@@ -256,7 +256,7 @@ def test_what_cannot_work_is_refused(case, function):
 def test_an_implementation_that_declines_passes_to_the_next(monkeypatch):
     arrays, windows = problem((2, 5, 5)), (Window(3),) * 2
 
-    def decline(*arguments):
+    def decline(*arguments, **options):
         raise NotImplementedError("not today")
 
     monkeypatch.setattr(xla, "attended_responses", decline)
