@@ -90,7 +90,8 @@ def step_memory(case: Case, batch_size: int, *, run: bool = True) -> dict[str, f
         return figures
     state = jax.jit(lambda: build()[1:])()
     generator = jax.random.key(0)
-    arrays = jax.random.normal(generator, images.shape), jax.random.randint(generator, labels.shape, 0, 10)
+    pictures = jax.random.normal(generator, images.shape, images.dtype)
+    arrays = pictures, jax.random.randint(generator, labels.shape, 0, 10, labels.dtype)
     jax.block_until_ready((state, arrays))
     gc.collect()
     before = _forget_peak()

@@ -11,7 +11,7 @@ from matplotlib import pyplot
 
 from attgconv_jax.interop.__main__ import main as convert
 from attgconv_jax.models import load_network, save_network
-from experiments import benchmark, compare, evaluate, loop, reproduce, train
+from experiments import benchmark, compare, evaluate, loop, reproduce, scaling, train
 from experiments.config import Config, ModelConfig, OptimizerConfig
 from experiments.configs import PRESETS, TABLES, Preset
 from experiments.data import Split, prepare, rotated_digits
@@ -292,6 +292,8 @@ def test_the_best_epoch_on_test_is_the_earliest_of_all_that_were_measured():
         (reproduce, ["digits", "--rows", "p4"], "rows must be among digits-z2"),
         (prepare, ["cifar10"], "rot_mnist/regenerated"),
         (benchmark, ["--networks", "p5"], "networks must be among Z2, p4"),
+        (benchmark, ["--memory", "--networks", "Z2"], "networks must be among p4, alpha_F-p4"),
+        (scaling, ["--repeats", "0"], "repeats must be at least 1, got 0"),
     ],
 )
 def test_bad_arguments_are_one_line_and_code_2_and_say_what_is_right(

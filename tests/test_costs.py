@@ -1,0 +1,61 @@
+"""What is said about memory and growth: the measures themselves, on small networks."""
+
+import json
+
+import optax
+import pytest
+
+from attgconv_jax import cyclic
+from attgconv_jax.models import RotMNISTNet
+from experiments import benchmark, memory, scaling
+
+
+def case(features=2):
+    def make(rngs):
+        return RotMNISTNet(cyclic(2), features=features, rngs=rngs)
+
+    return memory.Case(make, 28, 1, optax.sgd(0.1))
+
+
+def test_memory_grows_with_the_batch_as_planned_and_as_resident():
+    few, many = (memory.step_memory(case(features=8), batch) for batch in (16, 256))
+    assert many["planned_mb"] > 8 * few["planned_mb"]
+    assert many["step_s"] > 0
+    # The plan leaves out the few megabytes of the program itself and of XLA's threads.
+    assert many["planned_mb"] == pytest.approx(many["resident_mb"], rel=0.5, abs=10)
+
+
+def test_the_plan_is_read_without_running_the_step():
+    figures = memory.step_memory(case(), 4, run=False)
+    assert figures["planned_mb"] > 0.1
+    assert figures["resident_mb"] is None
+    assert figures["step_s"] is None
+
+
+def test_memory_is_a_command(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(memory.CASES, "small", case())
+    out = tmp_path / "memory.json"
+    benchmark.main(benchmark.Arguments(networks=("small",), memory=True, batch_size=4, out=out))
+    figures = json.loads(out.read_text())["networks"]["small"]
+    assert f"| small | {figures['planned_mb']:.0f} | {figures['resident_mb']:.0f} |" in capsys.readouterr().out
+
+
+def test_exponents_are_slopes_of_the_logarithms():
+    assert scaling.exponent([1, 2, 4], [3, 12, 48]) == pytest.approx(2)
+    assert scaling.exponent([5, 10, 20], [7, 7, 7]) == pytest.approx(0, abs=1e-12)
+
+
+def test_growth_is_measured_fitted_and_drawn(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(scaling, "KINDS", ("plain", "channel"))
+    monkeypatch.setattr(scaling, "GROUPS", (cyclic(1), cyclic(2)))
+    monkeypatch.setattr(scaling, "CHANNELS", (2, 4))
+    monkeypatch.setattr(scaling, "SIZE", 8)
+    out = tmp_path / "scaling.json"
+    scaling.main(scaling.Arguments(batch_size=2, repeats=1, out=out))
+    results = json.loads(out.read_text())
+    assert results["group order"]["plain"]["x"] == [1, 2]
+    curve = results["channels"]["channel"]
+    assert len(curve["ms"]) == len(curve["mb"]) == 2
+    assert curve["mb_exponent"] == pytest.approx(scaling.exponent(curve["x"], curve["mb"]))
+    assert "channels, channel: exponents ms" in capsys.readouterr().out
+    assert (tmp_path / "scaling.png").stat().st_size > 10_000
