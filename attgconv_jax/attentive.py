@@ -19,7 +19,7 @@ from attgconv_jax.attention import (
 from attgconv_jax.attention.response import check_response_weights
 from attgconv_jax.convolution import group_conv
 from attgconv_jax.filters import Interpolation, filter_bank
-from attgconv_jax.geometry import Padding, check_settings, windows_of
+from attgconv_jax.geometry import Padding, windows_of
 from attgconv_jax.groups import Group
 
 
@@ -229,8 +229,7 @@ def response_attentive_group_conv(
     weight = 2 * math.pi / group.order if haar and f.shape[-2] > 1 else 1
     if channel is None and spatial is None:
         return (weight * y, ResponseMaps(None, None)) if return_attention else weight * y
-    check_response_weights(w, channel, spatial)
-    check_settings(1, 1, 0, attention_dilation)
+    check_response_weights(w, channel, spatial, attention_dilation)
     turning = dict(interpolation=interpolation, disc_mask=disc_mask)
     bank = filter_bank(w, group, **turning)
     arrays = (

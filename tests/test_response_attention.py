@@ -214,7 +214,7 @@ ERRORS = {
         "spatial must have the dtype of w, float64, got float32; cast one of them",
     ),
     "another input dtype": (dict(f=random(1, 6, 6, 4, 3).astype(jnp.float32)), "f and w must have one dtype"),
-    "no attention dilation": (dict(attention_dilation=0), "dilation must be a Python integer of at least 1, got 0"),
+    "no attention dilation": (dict(attention_dilation=0), "attention_dilation must be a Python integer of at least 1, got 0"),
     "an unknown implementation": (
         dict(implementation="cuda"),
         'implementation must be None or one of "xla", "reference", got \'cuda\'',

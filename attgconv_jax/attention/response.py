@@ -66,8 +66,12 @@ def response_spatial_bank(
     return bank.swapaxes(2, 3).reshape(k, k, 2, h, order * o)
 
 
-def check_response_weights(w: Array, channel: ResponseChannelWeights | None, spatial: Array | None) -> None:
-    """Raises a `ValueError` unless the weights fit the convolution's filter `[k, k, h, c, o]`."""
+def check_response_weights(
+    w: Array, channel: ResponseChannelWeights | None, spatial: Array | None, dilation: int
+) -> None:
+    """Raises a `ValueError` unless the weights fit the convolution's filter `[k, k, h, c, o]`, and a dilation is one."""
+    if isinstance(dilation, bool) or not isinstance(dilation, int) or dilation < 1:
+        raise ValueError(f"attention_dilation must be a Python integer of at least 1, got {dilation!r}")
     h, c, o = w.shape[2:]
     if channel is not None:
         hidden = channel.w1.shape[1] if channel.w1.ndim == 4 else "c_hid"
