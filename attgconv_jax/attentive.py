@@ -192,7 +192,7 @@ def response_attentive_group_conv(
       w: filter, of the dtype of `f`.
       channel: weights of `alpha_C`; None leaves that factor out.
       spatial: filter `v` of `alpha_X`, of odd size, the mean before the maximum; None leaves that factor out. Both
-        None: the group convolution.
+        None: the group convolution, with the weight below.
       group: acts on all weights.
       stride: of the convolution, in pixels.
       padding: of the convolution, with zeros: pixels on every side, "SAME" or "VALID".

@@ -81,7 +81,7 @@ def response_figure(
     image: Float[Array, "x y 1 c"],
     group: Group,
     *,
-    elements: Sequence[int] = (0, 1),
+    elements: Sequence[int] | None = None,
     layer: int = 1,
     channel: int = 0,
 ):
@@ -95,7 +95,7 @@ def response_figure(
       network: with attention on responses, in evaluation mode.
       image: standardised.
       group: the network's.
-      elements: that transform the image, a grid each.
+      elements: that transform the image, a grid each; None: the first two.
       layer: whose attention is shown, from 0.
       channel: output channel shown.
 
@@ -107,6 +107,7 @@ def response_figure(
       ValueError: the network has no attention on responses, no such layer, or no such output channel.
     """
     pyplot = _pyplot()
+    elements = range(min(2, group.order)) if elements is None else elements
     transformed = jnp.stack([act(image, group, element, "image") for element in elements])
     maps = _layer_maps(network, transformed, layer)
     if not isinstance(maps, ResponseMaps):

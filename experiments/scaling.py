@@ -48,6 +48,8 @@ def main(arguments: Arguments) -> None:
     for name in ("batch_size", "repeats"):
         if getattr(arguments, name) < 1:
             raise ValueError(f"{name} must be at least 1, got {getattr(arguments, name)}")
+    if arguments.out is not None and arguments.out.suffix != ".json":
+        raise ValueError(f"--out must end in .json, the picture gets .png beside it; got {arguments.out}")
     device = describe_device()
     out = new_file(arguments.out or pathlib.Path(f"experiments/results/scaling-{device['platform']}.json"))
     results = {"date": time.strftime("%Y-%m-%d"), **device, "batch_size": arguments.batch_size}

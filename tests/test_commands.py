@@ -294,6 +294,7 @@ def test_the_best_epoch_on_test_is_the_earliest_of_all_that_were_measured():
         (benchmark, ["--networks", "p5"], "networks must be among Z2, p4"),
         (benchmark, ["--memory", "--networks", "Z2"], "networks must be among p4, alpha_F-p4"),
         (scaling, ["--repeats", "0"], "repeats must be at least 1, got 0"),
+        (scaling, ["--out", "x.png"], "--out must end in .json"),
     ],
 )
 def test_bad_arguments_are_one_line_and_code_2_and_say_what_is_right(

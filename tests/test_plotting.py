@@ -72,4 +72,4 @@ def test_what_cannot_be_shown_is_refused():
     with assert_refused("attends to inputs, not to responses: its attention is input"):
         plotting.response_figure(networks.random_network(P4, "input", features=2), image[0], P4)
     with assert_refused("the network has no attention"):
-        plotting.response_figure(networks.random_network(trivial(), features=2), image[0], trivial(), elements=[0])
+        plotting.response_figure(networks.random_network(trivial(), features=2), image[0], trivial())

@@ -152,6 +152,12 @@ def test_without_weights_the_layer_is_the_group_convolution():
     assert maps == (None, None)
 
 
+@every_factor
+def test_an_empty_batch_gives_an_empty_batch(attention):
+    layer, f, _ = layer_of(P4, attention)
+    assert layer(f[:0]).shape == (0, 7, 8, 4, 2)
+
+
 def test_batch_axes_may_be_several_or_none():
     layer, f, arguments = layer_of(cyclic(2), "channel+spatial", return_attention=True)
     y, maps = layer(jnp.stack([f, 2 * f]))
@@ -214,7 +220,10 @@ ERRORS = {
         "spatial must have the dtype of w, float64, got float32; cast one of them",
     ),
     "another input dtype": (dict(f=random(1, 6, 6, 4, 3).astype(jnp.float32)), "f and w must have one dtype"),
-    "no attention dilation": (dict(attention_dilation=0), "attention_dilation must be a Python integer of at least 1, got 0"),
+    "no attention dilation": (
+        dict(attention_dilation=0),
+        "attention_dilation must be a Python integer of at least 1, got 0",
+    ),
     "an unknown implementation": (
         dict(implementation="cuda"),
         'implementation must be None or one of "xla", "reference", got \'cuda\'',

@@ -69,7 +69,7 @@ def response_spatial_bank(
 def check_response_weights(
     w: Array, channel: ResponseChannelWeights | None, spatial: Array | None, dilation: int
 ) -> None:
-    """Raises a `ValueError` unless the weights fit the convolution's filter `[k, k, h, c, o]`, and a dilation is one."""
+    """Raises a `ValueError` unless weights and dilation fit the convolution's filter `[k, k, h, c, o]`."""
     if isinstance(dilation, bool) or not isinstance(dilation, int) or dilation < 1:
         raise ValueError(f"attention_dilation must be a Python integer of at least 1, got {dilation!r}")
     h, c, o = w.shape[2:]

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-# How many neighbours are compared at once.
+# How many slices one comparison tree holds; XLA:CPU's reduction over a long axis is several times slower.
 _FOLD = 16
 
 
@@ -44,7 +44,7 @@ def maximum(x: Float[Array, "..."], axis: int) -> Float[Array, "..."]:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
 def _maximum(x, axis, length):
-    return maximum_and_index(x, axis)
+    return _maximum_and_index(x, axis)
 
 
 def _forward(x, axis, length):
@@ -62,46 +62,37 @@ def _backward(axis, length, index, d_outputs):
 _maximum.defvjp(_forward, _backward)
 
 
-@functools.partial(jax.jit, static_argnames=("axis", "nan"), inline=True)
-def maximum_and_index(x: Float[Array, "..."], axis: int, *, nan: bool = True) -> tuple[Array, Array]:
-    """The maximum along a non-negative axis and the index of the first element that attains it; no gradient.
-
-    Neighbours are compared elementwise, up to 16 at once, until one is left: XLA:CPU's reduction of pairs is several
-    times slower. With `nan=False` NaN may get lost, and the comparison costs half.
-    """
-    best, index = x, lax.broadcasted_iota(jnp.int32, x.shape, axis)
-    while best.shape[axis] > 1:
-        best, index = _fold(best, index, axis, _larger_or_nan if nan else larger)
-    return lax.squeeze(best, [axis]), lax.squeeze(index, [axis])
-
-
-def _fold(best, index, axis, larger):
-    """One element of every group of neighbours; a rest that fills no group is kept."""
-    length = best.shape[axis]
-    size = max(d for d in range(1, _FOLD + 1) if length % d == 0)
-    size = min(_FOLD, length) if size == 1 else size
-    whole = length // size * size
-
-    def neighbours(values):
-        groups = lax.slice_in_dim(values, 0, whole, axis=axis)
-        groups = groups.reshape(*values.shape[:axis], whole // size, size, *values.shape[axis + 1 :])
-        return [lax.index_in_dim(groups, i, axis + 1, keepdims=False) for i in range(size)]
-
-    folded = functools.reduce(larger, zip(neighbours(best), neighbours(index), strict=True))
-    if whole == length:
-        return folded
-    rest = (lax.slice_in_dim(values, whole, length, axis=axis) for values in (best, index))
-    return tuple(lax.concatenate(pair, axis) for pair in zip(folded, rest, strict=True))
+def _maximum_and_index(x, axis):
+    length = x.shape[axis]
+    fold = max(d for d in range(1, _FOLD + 1) if length % d == 0)
+    if axis == x.ndim - 1 or fold == 1:
+        return _reduce(x, axis)
+    rest = length // fold
+    tiles = x.reshape(*x.shape[:axis], fold, rest, *x.shape[axis + 1 :])
+    best, tile = _fold([lax.index_in_dim(tiles, i, axis, keepdims=False) for i in range(fold)])
+    index = tile * rest + lax.broadcasted_iota(jnp.int32, best.shape, axis)
+    return _reduce(best, axis, index)
 
 
-def larger(left, right):
-    """The pair with the larger value, the left one among equals."""
+def _fold(slices):
+    """Maximum and index of the slices of an axis, elementwise."""
+    best, index = slices[0], jnp.zeros(slices[0].shape, jnp.int32)
+    for i, candidate in enumerate(slices[1:], 1):
+        best, index = _larger((best, index), (candidate, jnp.int32(i)))
+    return best, index
+
+
+def _reduce(x, axis, index=None):
+    """Maximum along an axis and the index that comes with it."""
+    if index is None:
+        index = lax.broadcasted_iota(jnp.int32, x.shape, axis)
+    lowest = jnp.array(-jnp.inf, x.dtype)
+    return lax.reduce((x, index), (lowest, jnp.int32(jnp.iinfo(jnp.int32).max)), _larger, (axis,))
+
+
+def _larger(left, right):
+    """The pair with the larger value; the smaller index among equals; NaN above all."""
     (a, i), (b, j) = left, right
-    return jnp.where(b > a, b, a), jnp.where(b > a, j, i)
-
-
-def _larger_or_nan(left, right):
-    """The same, and NaN above all."""
-    (a, i), (b, j) = left, right
-    take = (b > a) | jnp.isnan(b)
+    nan_a, nan_b = jnp.isnan(a), jnp.isnan(b)
+    take = (b > a) | (nan_b & ~nan_a) | ((j < i) & ((a == b) | (nan_a & nan_b)))
     return jnp.where(take, b, a), jnp.where(take, j, i)

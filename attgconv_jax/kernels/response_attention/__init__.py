@@ -41,8 +41,8 @@ def response_attention(
                            s = (mean over c, max over c) of alpha_C r, zero outside the responses
 
     A factor whose weights are None is 1. `m` counts the filters of all output group elements: the kernel knows no
-    group. Computed in float32 at least. Differentiable in reverse mode, to any order; of several equal elements the
-    first is the maximum and takes the gradient.
+    group. Computed in float32 at least. Differentiable in reverse mode; of several equal elements the first is the
+    maximum and takes the gradient. (Second derivatives are right where no two elements are equal.)
 
     Args:
       f: feature maps.

@@ -59,9 +59,10 @@ class Strips:
 
     def lay(self, maps):
         """`[b, m, n] -> [m, length]`."""
-        maps = maps.reshape(self.batch, -1, self.x, self.y).transpose(1, 2, 0, 3)
+        m = maps.shape[1]
+        maps = maps.reshape(self.batch, m, self.x, self.y).transpose(1, 2, 0, 3)
         widths = [(0, 0, 0)] * 3 + [(0, self.reach, 0)]
-        return lax.pad(maps, jnp.zeros((), maps.dtype), widths).reshape(-1, self.length)
+        return lax.pad(maps, jnp.zeros((), maps.dtype), widths).reshape(m, self.length)
 
     def widen(self, strips):
         """With zeros on both ends, so that every tap has something to read."""
@@ -70,8 +71,9 @@ class Strips:
 
     def lift(self, strips):
         """The adjoint of `lay`."""
-        maps = strips.reshape(-1, self.x, self.batch, self.y + self.reach)[..., : self.y]
-        return maps.transpose(2, 0, 1, 3).reshape(self.batch, -1, self.x * self.y)
+        m = len(strips)
+        maps = strips.reshape(m, self.x, self.batch, self.y + self.reach)[..., : self.y]
+        return maps.transpose(2, 0, 1, 3).reshape(self.batch, m, self.x * self.y)
 
     def correlate(self, wide, filters):
         """`out[m, n] = sum over s, u of  wide[s, m, n + u] filters[s, m, u]`."""

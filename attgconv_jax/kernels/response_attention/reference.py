@@ -1,5 +1,7 @@
 """Response attention as its formulas say it: every response is stored. For tests and for reading."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 
@@ -57,7 +59,7 @@ def spatial_attention(attended, spatial, dilation):
 def _taps(f, windows):
     """`(a, b, f[x s + a d - p, y s + b d - p])` for every tap of the windows."""
     batch, x, y, *rest = f.shape
-    padded = pad(f.reshape(batch, x, y, -1), windows)
+    padded = pad(f.reshape(batch, x, y, math.prod(rest)), windows)
     rows, columns = windows
     for a in range(rows.size):
         row = take_tap(padded, rows, a, 1, rows.outputs(x))

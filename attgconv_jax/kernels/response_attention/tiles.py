@@ -10,7 +10,6 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from attgconv_jax.kernels.chunks import scan_chunks
-from attgconv_jax.kernels.maximum import larger, maximum_and_index
 from attgconv_jax.kernels.response_attention.planes import Strips, add_patches, patches
 
 # Positions whose responses are compared at once; terms of an elementwise maximum over channels that a loop carries, and
@@ -128,8 +127,8 @@ class Tiles:
             start = jnp.minimum(i * length, n - length)
             r = jnp.einsum("bcun,cum->bcnm", lax.dynamic_slice_in_dim(p, start, length, 3), bank)
             # NaN may get lost here, but not in the mean.
-            highest, at = maximum_and_index(r, 2, nan=False)
-            return larger(best, (highest, at + start)), ()
+            at = start + lax.broadcasted_iota(jnp.int32, r.shape, 2)
+            return _larger(best, _first_largest(r, at)), ()
 
         lowest = jnp.full((b, c, self.m), -jnp.inf, p.dtype), jnp.zeros((b, c, self.m), jnp.int32)
         (highest, at), _ = lax.scan(block, lowest, jnp.arange(-(-n // length), dtype=jnp.int32))
@@ -150,7 +149,7 @@ class Tiles:
 
         def block(best, inputs):
             channels, *products = inputs
-            return functools.reduce(larger, zip(_responses(*products), channels, strict=True), best), ()
+            return functools.reduce(_larger, zip(_responses(*products), channels, strict=True), best), ()
 
         lowest = jnp.full((len(p), self.m, self.x * self.y), -jnp.inf, p.dtype)
         start = lowest, jnp.zeros(lowest.shape, jnp.int32)
@@ -207,6 +206,27 @@ def channel_attention(statistics: Statistics | None, channel: tuple | None) -> F
     w1, w2 = channel
     hidden = (jax.nn.relu(jnp.einsum("bcm,mjc->bjm", s, w1)) for s in (statistics.mean, statistics.highest))
     return jax.nn.sigmoid(jnp.einsum("bjm,mcj->bcm", sum(hidden), w2))
+
+
+def _first_largest(r, at):
+    """Maximum over the positions of `[b, c, n, m]`, and the number `at` that comes with it.
+
+    Neighbours are compared elementwise, up to 16 at once; XLA:CPU's reduction of pairs is several times slower. A loop
+    must carry the result, or XLA repeats the comparisons wherever it is used.
+    """
+    while (length := r.shape[2]) > 1:
+        size = next((d for d in range(min(16, length), 1, -1) if length % d == 0), min(16, length))
+        whole = length // size * size
+        groups = [x[:, :, :whole].reshape(*x.shape[:2], whole // size, size, x.shape[3]) for x in (r, at)]
+        largest = functools.reduce(_larger, [tuple(x[:, :, :, i] for x in groups) for i in range(size)])
+        r, at = (jnp.concatenate([x, rest[:, :, whole:]], 2) for x, rest in zip(largest, (r, at), strict=True))
+    return r[:, :, 0], at[:, :, 0]
+
+
+def _larger(left, right):
+    """The pair with the larger value, the left one among equals."""
+    (a, i), (b, j) = left, right
+    return jnp.where(b > a, b, a), jnp.where(b > a, j, i)
 
 
 def _statistics_backward(p, bank, at, d_statistics, d_p):
