@@ -15,6 +15,8 @@ from attgconv_jax.kernels.response_attention.planes import Strips, add_patches, 
 # Positions whose responses are compared at once; terms of an elementwise maximum over channels that a loop carries, and
 # of one without a loop. Measured on a CPU.
 _POSITIONS = 48
+# How many times the bytes of the maps the patches of a chunk may take.
+_PATCHES = 16
 _TERMS, _TERMS_AT_ONCE = 24, 128
 
 
@@ -69,7 +71,9 @@ class Tiles:
         self.taps = k * l
         self.size, self.dilation = None if spatial is None else len(spatial), dilation
         map_bytes, filter_bytes = 4 * self.m * self.x * self.y, 4 * self.m * self.c * self.taps
-        self.chunk = max(1, min(self.batch, tiling.maps // map_bytes, tiling.responses // filter_bytes))
+        patch_bytes = 4 * self.c * self.taps * self.x * self.y
+        images = tiling.maps // map_bytes, tiling.responses // filter_bytes, _PATCHES * tiling.maps // patch_bytes
+        self.chunk = max(1, min(self.batch, *images))
         self.positions = max(1, min(_POSITIONS, tiling.responses // (4 * self.chunk * self.c * self.m)))
         self.tile_images = max(1, tiling.responses // (self.c * map_bytes))
         self.tile_channels = _divisor(self.c, tiling.responses // map_bytes)

@@ -28,8 +28,9 @@ taps, `n` the positions of the output, `m = |H| c_out` the filters:
 | statistics and arg-maxima over `n`; `t`, `s`, `l` | `3 B h c m`; `3 B h m n` | whole, for the backward pass |
 
 The last line only where it takes at most `STORE_BYTES`; else all of it is computed again, for a chunk at a time. So
-beyond input and output the layer holds a bounded amount, linear in every dimension. Time grows as `B h c u m n`, the
-number of products, and for the attention filter with `v` taps as `B h m n v`.
+beyond input and output the layer holds a bounded amount, or what one image takes where that is more (its patches, its
+maps); the attention filter's reach pads every map. Time grows as `B h c u m n`, the number of products, and for the
+attention filter with `v` taps as `B h m n v`.
 """
 
 import functools
