@@ -48,8 +48,8 @@ from attgconv_jax.kernels.taps import Window
 # at batch 128.
 STORE_BYTES = 150_000_000
 
-# Measured best on a CPU: the maps of a chunk, and a tile, in its second-level cache or not far from it. Elsewhere not
-# yet measured.
+# On a CPU the maps of a chunk, and a tile, stay in the second-level cache or not far from it; twice the maps were
+# measured equally fast, to the noise. Elsewhere nothing is measured yet.
 CPU = Tiling(maps=800_000, responses=2_000_000)
 OTHER = Tiling(maps=4_000_000, responses=8_000_000)
 
@@ -67,7 +67,10 @@ def attended_responses(f, bank, channel, spatial, windows, dilation):
 
 
 def attention_maps(f, bank, channel, spatial, windows, dilation):
-    """See `attgconv_jax.kernels.response_attention_maps`; the maps are whole, the responses are not."""
+    """See `attgconv_jax.kernels.response_attention_maps`; the maps are whole, the responses are not.
+
+    In the smaller tiles on every platform: maps are for pictures of a few images.
+    """
     tiles = Tiles(f.shape, bank.shape, spatial, windows, dilation, CPU)
 
     def element(carry, inputs):
