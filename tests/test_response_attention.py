@@ -30,6 +30,7 @@ from attgconv_jax import (
     response_attentive_group_conv,
     trivial,
 )
+from attgconv_jax.attention import response_channel_bank
 from attgconv_jax.filters import disc
 
 P4, P4M = cyclic(4), dihedral(4)
@@ -241,6 +242,12 @@ def test_what_cannot_work_is_refused_by_saying_what_would(case):
     response_attentive_group_conv(**good)
     with assert_refused(message):
         response_attentive_group_conv(**(good | changes))
+
+
+def test_a_bank_of_another_group_is_refused():
+    channel, _ = response_weights(3, 3, 2, 2)
+    with assert_refused("weights have 2 group elements, but cyclic(4) needs 1 (on images) or 4"):
+        response_channel_bank(channel, P4)
 
 
 def test_the_disc_masks_the_attention_filter_too():

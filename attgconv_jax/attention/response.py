@@ -31,12 +31,17 @@ def response_channel_bank(weights: ResponseChannelWeights, group: Group) -> Chan
     Returns:
       The bank, its axis `m` the filters `(g, o)`.
 
+    Raises:
+      ValueError: the weights' group axis has neither length 1 nor the group's order.
+
     Source: Romero et al. 2020, section 4. Its code rolls the weights cyclically for every group, which is right for
     rotations alone.
     """
 
     def turned(w):
         o, c_out, c_in, h = w.shape
+        if h not in (1, group.order):
+            raise ValueError(f"weights have {h} group elements, but {group} needs 1 (on images) or {group.order}")
         bank = w[..., group.action] if h == group.order else jnp.repeat(w[..., None, :], group.order, axis=-2)
         return bank.transpose(4, 3, 0, 1, 2).reshape(h, group.order * o, c_out, c_in)
 
