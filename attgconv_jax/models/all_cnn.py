@@ -8,7 +8,7 @@ from flax import nnx
 
 from attgconv_jax.convolution import max_pool, project_mean
 from attgconv_jax.groups import Group
-from attgconv_jax.models.layers import Network, NetworkAttention, batch_norm, check_attention, check_image, convolution
+from attgconv_jax.models.layers import Network, NetworkAttention, batch_norm, check_image
 from attgconv_jax.nn import Dropout
 from attgconv_jax.nn.checks import positive
 from attgconv_jax.nn.initializers import FilterInitializer, paper_uniform
@@ -97,39 +97,34 @@ class AllCNN(Network):
         if features is None:
             features = 96 if group.order == 1 else 32 if group.reflections else 48
         positive(features=features, in_features=in_features, classes=classes)
-        check_attention(attention)
         init = kernel_init or (_narrow_normal if group.order == 1 else _narrow_uniform)
         widths = [in_features, *[layer.width * features for layer in LAYERS], classes]
-        shared = dict(haar=haar, kernel_init=init, attention_init=init, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
-        self.convolutions = nnx.List(
-            convolution(
-                attention,
-                widths[i],
-                widths[i + 1],
-                layer.kernel_size,
-                group,
-                lifting=i == 0,
-                padding=layer.kernel_size // 2,
-                hidden_features=widths[i] if i == 0 else max(1, widths[i] // 16),
-                **shared,
-            )
-            for i, layer in enumerate([*LAYERS, CLASSIFIER])
+        hidden = [in_features, *[max(1, width // 16) for width in widths[1:]]]
+        super().__init__(
+            group,
+            attention,
+            widths,
+            [
+                dict(kernel_size=layer.kernel_size, padding=layer.kernel_size // 2, hidden_features=hidden[i])
+                for i, layer in enumerate([*LAYERS, CLASSIFIER])
+            ],
+            dict(
+                features=features,
+                in_features=in_features,
+                classes=classes,
+                input_dropout_rate=float(input_dropout_rate),
+                dropout_rate=float(dropout_rate),
+            ),
+            haar=haar,
+            kernel_init=init,
+            attention_init=init,
+            dtype=dtype,
+            param_dtype=param_dtype,
+            rngs=rngs,
         )
         self.norms = nnx.List([batch_norm(width, dtype, param_dtype, rngs) for width in widths[1:]])
         self.input_dropout = Dropout(input_dropout_rate, rngs=rngs)
         self.dropouts = nnx.List([Dropout(dropout_rate if layer.pool else 0.0, rngs=rngs) for layer in LAYERS])
-        self.group = group
-        # Pairs and no dict: a graph definition that holds a dict cannot be hashed, nor be a static argument.
-        self._settings = (
-            ("attention", attention),
-            ("features", features),
-            ("in_features", in_features),
-            ("classes", classes),
-            ("input_dropout_rate", float(input_dropout_rate)),
-            ("dropout_rate", float(dropout_rate)),
-            ("haar", haar),
-            ("dtype", None if dtype is None else jnp.dtype(dtype).name),
-        )
 
     def _start(self, image):
         check_image(image, SIZE)

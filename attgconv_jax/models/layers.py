@@ -1,5 +1,6 @@
-"""What the networks are made of: a convolution with the attention of a network's description, and its norm."""
+"""What the networks are made of: convolutions with the attention of a network's description, norms, their order."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
 
 import jax.numpy as jnp
@@ -56,6 +57,9 @@ def convolution(
 
     Returns:
       The module.
+
+    Raises:
+      ValueError: a size is out of range, or an unknown initialiser.
     """
     if attention is None:
         return GroupConv(in_features, out_features, kernel_size, group, **options)
@@ -83,9 +87,58 @@ def batch_norm(features: int, dtype, param_dtype, rngs: nnx.Rngs) -> nnx.BatchNo
 class Network(nnx.Module):
     """A row of convolutions and what follows each: what the networks of this package have in common.
 
-    Subclasses set `convolutions`, `group` and `_settings`, and say what comes before the first convolution (`_start`)
-    and after each (`_follow`).
+    Subclasses say what comes before the first convolution (`_start`) and after each (`_follow`).
+
+    Args:
+      group: of the convolutions.
+      attention: in every convolution.
+      widths: channels of the image, then of every convolution's output.
+      layers: of every convolution, those arguments of `convolution` that are its own, the filter's size among them.
+      settings: further arguments of the network, as JSON can hold them.
+      haar: whether group convolutions carry the Haar weight.
+      dtype: to compute in; None: the common type of input and parameters.
+      **shared: arguments that all convolutions have in common.
+
+    Raises:
+      ValueError: unknown attention, or a number of channels is out of range.
     """
+
+    def __init__(
+        self,
+        group: Group,
+        attention: NetworkAttention | None,
+        widths: Sequence[int],
+        layers: Sequence[Mapping[str, Any]],
+        settings: Mapping[str, Any],
+        *,
+        haar: bool,
+        dtype,
+        **shared,
+    ):
+        check_attention(attention)
+        self.convolutions = nnx.List(
+            convolution(
+                attention,
+                widths[i],
+                widths[i + 1],
+                group=group,
+                lifting=i == 0,
+                haar=haar,
+                dtype=dtype,
+                **layer,
+                **shared,
+            )
+            for i, layer in enumerate(layers)
+        )
+        self.group = group
+        settings = {
+            "attention": attention,
+            **settings,
+            "haar": haar,
+            "dtype": None if dtype is None else jnp.dtype(dtype).name,
+        }
+        # Pairs and no dict: a graph definition that holds a dict cannot be hashed, nor be a static argument.
+        self._settings = tuple(settings.items())
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from flax import nnx
 
 from attgconv_jax.convolution import max_pool, project_max
 from attgconv_jax.groups import Group
-from attgconv_jax.models.layers import Network, NetworkAttention, batch_norm, check_attention, check_image, convolution
+from attgconv_jax.models.layers import Network, NetworkAttention, batch_norm, check_image
 from attgconv_jax.nn import Dropout
 from attgconv_jax.nn.checks import positive
 from attgconv_jax.nn.initializers import FilterInitializer
@@ -102,35 +102,23 @@ class RotMNISTNet(Network):
         if kernel_init is None:
             kernel_init = "paper_normal" if group.order == 1 else "paper_uniform"
         positive(features=features, in_features=in_features, classes=classes)
-        check_attention(attention)
-        widths = [in_features, *[features] * len(LAYERS), classes]
-        shared = dict(haar=haar, kernel_init=kernel_init, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
-        self.convolutions = nnx.List(
-            convolution(
-                attention,
-                widths[i],
-                widths[i + 1],
-                layer.kernel_size,
-                group,
-                lifting=i == 0,
-                input_dilation=layer.attention_dilation,
-                **shared,
-            )
-            for i, layer in enumerate([*LAYERS, CLASSIFIER])
+        super().__init__(
+            group,
+            attention,
+            [in_features, *[features] * len(LAYERS), classes],
+            [
+                dict(kernel_size=layer.kernel_size, input_dilation=layer.attention_dilation)
+                for layer in [*LAYERS, CLASSIFIER]
+            ],
+            dict(features=features, in_features=in_features, classes=classes, dropout_rate=float(dropout_rate)),
+            haar=haar,
+            kernel_init=kernel_init,
+            dtype=dtype,
+            param_dtype=param_dtype,
+            rngs=rngs,
         )
         self.norms = nnx.List([batch_norm(features, dtype, param_dtype, rngs) for _ in LAYERS])
         self.dropouts = nnx.List([Dropout(dropout_rate if layer.dropout else 0.0, rngs=rngs) for layer in LAYERS])
-        self.group = group
-        # Pairs and no dict: a graph definition that holds a dict cannot be hashed, nor be a static argument.
-        self._settings = (
-            ("attention", attention),
-            ("features", features),
-            ("in_features", in_features),
-            ("classes", classes),
-            ("dropout_rate", float(dropout_rate)),
-            ("haar", haar),
-            ("dtype", None if dtype is None else jnp.dtype(dtype).name),
-        )
 
     def _start(self, image):
         check_image(image, SIZE)
