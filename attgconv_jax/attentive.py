@@ -3,6 +3,8 @@
 import math
 from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
@@ -17,8 +19,8 @@ from attgconv_jax.attention import (
     spatial_attention,
 )
 from attgconv_jax.attention.response import check_response_weights
-from attgconv_jax.convolution import group_conv
-from attgconv_jax.filters import Interpolation, filter_bank
+from attgconv_jax.convolution import check_feature_map, group_conv
+from attgconv_jax.filters import Interpolation, check_filter, filter_bank
 from attgconv_jax.geometry import Padding, windows_of
 from attgconv_jax.groups import Group
 
@@ -163,7 +165,7 @@ def response_attentive_group_conv(
     interpolation: Interpolation = "bilinear",
     disc_mask: bool = False,
     return_attention: bool = False,
-    implementation: str | None = None,
+    implementation: kernels.Implementation | None = None,
 ) -> Float[Array, "*batch x_out y_out h c_out"] | tuple[Float[Array, "*batch x_out y_out h c_out"], ResponseMaps]:
     """Group convolution that attends to its own responses, the paper's `alpha`; on an image the lifting convolution.
 
@@ -216,22 +218,20 @@ def response_attentive_group_conv(
 
     Source: Romero et al. 2020, sections 3.2 and 4.
     """
-    y = group_conv(
-        f,
-        w,
-        group,
-        stride=stride,
-        padding=padding,
-        dilation=dilation,
-        exact=exact,
-        interpolation=interpolation,
-        disc_mask=disc_mask,
-    )
-    weight = 2 * math.pi / group.order if haar and f.shape[-2] > 1 else 1
-    if channel is None and spatial is None:
-        return (weight * y, ResponseMaps(None, None)) if return_attention else weight * y
-    check_response_weights(w, channel, spatial, attention_dilation)
+    check_feature_map(f, group)
+    check_filter(w, group)
+    check_response_weights(f, w, channel, spatial, attention_dilation)
+    attends = channel is not None or spatial is not None
+    out_dtype = f.dtype
+    if attends:
+        # What is left of a response is a small difference of two large parts: not the parts are rounded to bfloat16.
+        dtype = jnp.promote_types(f.dtype, jnp.float32)
+        f, w, channel, spatial = jax.tree.map(lambda x: x.astype(dtype), (f, w, channel, spatial))
     turning = dict(interpolation=interpolation, disc_mask=disc_mask)
+    y = group_conv(f, w, group, stride=stride, padding=padding, dilation=dilation, exact=exact, **turning)
+    weight = 2 * math.pi / group.order if haar and f.shape[-2] > 1 else 1
+    if not attends:
+        return (weight * y, ResponseMaps(None, None)) if return_attention else weight * y
     bank = filter_bank(w, group, **turning)
     arrays = (
         f.reshape(-1, *f.shape[-4:]),
@@ -242,7 +242,7 @@ def response_attentive_group_conv(
     windows = windows_of(w.shape[0], stride, padding, dilation, f.shape[-4:-2])
     options = dict(dilation=attention_dilation, implementation=implementation)
     attended = kernels.response_attention(*arrays, windows, **options)
-    y = weight * (y - attended.reshape(y.shape))
+    y = (weight * (y - attended.reshape(y.shape))).astype(out_dtype)
     if not return_attention:
         return y
     maps = kernels.response_attention_maps(*lax.stop_gradient(arrays), windows, **options)

@@ -18,9 +18,9 @@ def attention_figure(
     images: Float[Array, "image x y 1 c"],
     group: Group,
     *,
-    elements: list[int] | None = None,
+    elements: Sequence[int] | None = None,
     layer: int = 0,
-    channels: Sequence[int] = (0, 1, 2),
+    channels: Sequence[int] | None = None,
 ):
     """Images under group elements, each above the attention map that the network computes for it.
 
@@ -35,21 +35,27 @@ def attention_figure(
       group: whose elements transform the images.
       elements: of the group, a column each; None: all.
       layer: whose attention is shown, from 0.
-      channels: output channels shown, of attention on responses.
+      channels: output channels shown, of attention on responses; None: the first three.
 
     Returns:
       A matplotlib figure.
 
     Raises:
       ImportError: matplotlib is not installed.
-      ValueError: the network has no attention, no such layer, or no such output channel.
+      ValueError: the network has no attention, no such layer, group element or output channel; or `images` has another
+        number of axes.
     """
     pyplot = _pyplot()
-    elements = list(range(group.order)) if elements is None else elements
+    if images.ndim != 5:
+        raise ValueError(f"images must be [image, x, y, 1, c], got shape {images.shape}")
+    elements = range(group.order) if elements is None else elements
+    _check_elements(group, elements)
     transformed = jnp.stack([act(images, group, element, "image") for element in elements])
     maps = _layer_maps(network, transformed, layer)
     if isinstance(maps, ResponseMaps):
-        _check_channels(maps, channels)
+        known = _channels(maps)
+        channels = range(min(3, known)) if channels is None else channels
+        _check_channels(known, channels)
         shown = {f"channel {o}": np.asarray(jnp.mean(_pair_maps(maps, o), axis=(-2, -1))) for o in channels}
     else:
         shown = {"suppressed": np.asarray(jnp.mean(maps, axis=(-2, -1)))}
@@ -79,7 +85,6 @@ def attention_figure(
 def response_figure(
     network: Network,
     image: Float[Array, "x y 1 c"],
-    group: Group,
     *,
     elements: Sequence[int] | None = None,
     layer: int = 1,
@@ -93,9 +98,8 @@ def response_figure(
 
     Args:
       network: with attention on responses, in evaluation mode.
-      image: standardised.
-      group: the network's.
-      elements: that transform the image, a grid each; None: the first two.
+      image: standardised, a single one.
+      elements: of the network's group, that transform the image, a grid each; None: the first two.
       layer: whose attention is shown, from 0.
       channel: output channel shown.
 
@@ -104,16 +108,21 @@ def response_figure(
 
     Raises:
       ImportError: matplotlib is not installed.
-      ValueError: the network has no attention on responses, no such layer, or no such output channel.
+      ValueError: the network has no attention on responses, no such layer, group element or output channel; or `image`
+        has another number of axes.
     """
     pyplot = _pyplot()
+    if image.ndim != 4:
+        raise ValueError(f"image must be a single one, [x, y, 1, c], got shape {image.shape}")
+    group = network.group
     elements = range(min(2, group.order)) if elements is None else elements
+    _check_elements(group, elements)
     transformed = jnp.stack([act(image, group, element, "image") for element in elements])
     maps = _layer_maps(network, transformed, layer)
     if not isinstance(maps, ResponseMaps):
         attention = network.settings["attention"]
         raise ValueError(f"the network attends to inputs, not to responses: its attention is {attention}")
-    _check_channels(maps, [channel])
+    _check_channels(_channels(maps), [channel])
     shown = np.asarray(_pair_maps(maps, channel))
     inputs, outputs = shown.shape[-2:]
     figure = pyplot.figure(figsize=(1.1 * (outputs + 1) * len(elements) + 0.8, 1.1 * inputs + 1), layout="constrained")
@@ -144,11 +153,18 @@ def _layer_maps(network, images, layer):
     return nnx.jit(lambda network, images: network.attention_maps(images)[layer])(network, images)
 
 
-def _check_channels(maps, channels):
-    known = next(alpha for alpha in maps if alpha is not None).shape[-1]
-    wrong = [o for o in channels if not 0 <= o < known]
-    if wrong or not channels:
+def _channels(maps):
+    return next(alpha for alpha in maps if alpha is not None).shape[-1]
+
+
+def _check_channels(known, channels):
+    if len(channels) == 0 or any(not 0 <= o < known for o in channels):
         raise ValueError(f"output channels must be some of 0 to {known - 1}, got {list(channels)}")
+
+
+def _check_elements(group, elements):
+    if len(elements) == 0 or any(not 0 <= element < group.order for element in elements):
+        raise ValueError(f"elements must be some of 0 to {group.order - 1} of {group}, got {list(elements)}")
 
 
 def _pair_maps(maps, o):

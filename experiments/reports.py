@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from attgconv_jax import cyclic, equivariance_error, plotting
-from attgconv_jax.models import RotMNISTNet, save_network
+from attgconv_jax.models import save_network
+from attgconv_jax.models.layers import Network
 from experiments.config import parse_group
 from experiments.data import Dataset
 from experiments.loop import Best, Spent, percent
@@ -116,23 +117,27 @@ def save_networks(run: Run, trainer: Trainer, state: TrainState, best: Best) -> 
 
 
 def draw_attention(
-    network: RotMNISTNet, dataset: Dataset, path: pathlib.Path, images: Sequence[int] = (0, 1, 2), layer: int = 0
+    network: Network, dataset: Dataset, path: pathlib.Path, images: Sequence[int] = (0, 1, 2), layer: int = 0
 ) -> None:
     """Draws what the network suppresses in test images under four rotations, if it has attention.
+
+    Of attention on responses also, to `NAME-pairs.SUFFIX` beside it, what it suppresses of the first image between
+    group elements: in the second layer if `layer` is the first, whose input has but one.
 
     Args:
       network: in evaluation mode.
       dataset: standardised.
       path: of the picture.
       images: which of the test split.
-      layer: whose attention, 0 to 6.
+      layer: whose attention, from 0.
 
     Raises:
-      OSError: the picture cannot be written.
+      OSError: a picture cannot be written.
+      ValueError: no such layer.
     """
     if network.settings["attention"] is not None:
         chosen = jnp.asarray(dataset.test.images[np.array(images)])
         plotting.attention_figure(network, chosen, cyclic(4), layer=layer).savefig(path, dpi=150)
         if network.settings["attention"].startswith("response"):
-            figure = plotting.response_figure(network, chosen[0], network.group, layer=max(1, layer))
+            figure = plotting.response_figure(network, chosen[0], layer=max(1, layer))
             figure.savefig(path.with_name(f"{path.stem}-pairs{path.suffix}"), dpi=150)

@@ -57,11 +57,12 @@ def main(arguments: Arguments) -> None:
         "group order": {group.order: (group, 10) for group in GROUPS},
         "channels": {c: (cyclic(4), c) for c in CHANNELS},
     }.items():
-        results[axis] = {kind: _curve(kind, cases, arguments) for kind in KINDS}
-        for kind, curve in results[axis].items():
+        results[axis] = {}
+        for kind in KINDS:
+            results[axis][kind] = curve = _curve(kind, cases, arguments)
             exponents = ", ".join(f"{quantity} {curve[f'{quantity}_exponent']:.2f}" for quantity in ("ms", "mb"))
             print(f"{axis}, {kind}: exponents {exponents}; ms {[round(ms, 1) for ms in curve['ms']]}", flush=True)
-    out.write_text(json.dumps(results, indent=2) + "\n")
+            out.write_text(json.dumps(results, indent=2) + "\n")
     figure(results).savefig(out.with_suffix(".png"), dpi=150)
 
 

@@ -44,7 +44,7 @@ def test_maps_between_group_elements_turn_and_are_permuted(group):
     network = networks.random_network(group, "response_spatial", features=2)
     image = random(28, 28, 1, 1)
     element = 1
-    shown = pictures(plotting.response_figure(network, image, group, elements=[0, element], layer=1, channel=1))
+    shown = pictures(plotting.response_figure(network, image, elements=[0, element], layer=1, channel=1))
     upright, turned = np.split(np.array([p for p in shown if p.shape == (24, 24)]), 2)
     row = group.action[element]
     order = group.order
@@ -68,8 +68,18 @@ def test_what_cannot_be_shown_is_refused():
     with assert_refused("output channels must be some of 0 to 1, got [0, 2]"):
         plotting.attention_figure(response, image, P4, layer=1, channels=[0, 2])
     with assert_refused("output channels must be some of 0 to 1, got [-1]"):
-        plotting.response_figure(response, image[0], P4, channel=-1)
+        plotting.response_figure(response, image[0], channel=-1)
+    with assert_refused("output channels must be some of 0 to 1, got []"):
+        plotting.attention_figure(response, image, P4, layer=1, channels=np.array([], int))
+    with assert_refused("elements must be some of 0 to 3 of cyclic(4), got [4]"):
+        plotting.response_figure(response, image[0], elements=[4])
+    with assert_refused("elements must be some of 0 to 3 of cyclic(4), got []"):
+        plotting.attention_figure(response, image, P4, elements=[])
+    with assert_refused("image must be a single one, [x, y, 1, c], got shape (1, 28, 28, 1, 1)"):
+        plotting.response_figure(response, image)
+    with assert_refused("images must be [image, x, y, 1, c], got shape (28, 28, 1, 1)"):
+        plotting.attention_figure(response, image[0], P4)
     with assert_refused("attends to inputs, not to responses: its attention is input"):
-        plotting.response_figure(networks.random_network(P4, "input", features=2), image[0], P4)
+        plotting.response_figure(networks.random_network(P4, "input", features=2), image[0])
     with assert_refused("the network has no attention"):
-        plotting.response_figure(networks.random_network(trivial(), features=2), image[0], trivial())
+        plotting.response_figure(networks.random_network(trivial(), features=2), image[0])

@@ -190,6 +190,9 @@ def test_bfloat16_input_has_float32_statistics():
     assert {alpha.dtype for alpha in maps} == {np.dtype(np.float32)}
     exact, exact_maps = layer(f)
     assert relative_error(y.astype(jnp.float32), exact) < 0.03
+    # One rounding: what is left is not the difference of two rounded parts.
+    wide = jax.tree.map(lambda x: x.astype(jnp.float32), rounded)
+    np.testing.assert_array_equal(y, response_attentive_group_conv(*wide, P4).astype(jnp.bfloat16))
     # What the bfloat16 numbers mean in float64 has the same maps: nothing between is rounded to bfloat16.
     known = response_attentive_group_conv(
         *jax.tree.map(lambda x: x.astype(jnp.float64), rounded), P4, return_attention=True
@@ -210,6 +213,10 @@ ERRORS = {
     "weights of input attention": (
         dict(channel=ResponseChannelWeights(random(2, 3, 4), random(3, 2, 4))),
         "takes channel weights w1 [2, c_hid, 3, 4] and w2 [2, 3, c_hid, 4] with c_hid of at least 1, got (2, 3, 4)",
+    ),
+    "a plain tuple": (
+        dict(channel=(random(2, 2, 3, 4), random(2, 3, 2, 4))),
+        "channel must be ResponseChannelWeights(w1, w2) or None, got a tuple",
     ),
     "no hidden channel": (
         dict(channel=ResponseChannelWeights(random(2, 0, 3, 4), random(2, 3, 0, 4))),

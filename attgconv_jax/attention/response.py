@@ -72,13 +72,15 @@ def response_spatial_bank(
 
 
 def check_response_weights(
-    w: Array, channel: ResponseChannelWeights | None, spatial: Array | None, dilation: int
+    f: Array, w: Array, channel: ResponseChannelWeights | None, spatial: Array | None, dilation: int
 ) -> None:
-    """Raises a `ValueError` unless weights and dilation fit the convolution's filter `[k, k, h, c, o]`."""
+    """Raises a `ValueError` unless weights and dilation fit input and filter `[k, k, h, c, o]` of the convolution."""
     if isinstance(dilation, bool) or not isinstance(dilation, int) or dilation < 1:
         raise ValueError(f"attention_dilation must be a Python integer of at least 1, got {dilation!r}")
     h, c, o = w.shape[2:]
     if channel is not None:
+        if not isinstance(channel, ResponseChannelWeights):
+            raise ValueError(f"channel must be ResponseChannelWeights(w1, w2) or None, got a {type(channel).__name__}")
         hidden = channel.w1.shape[1] if channel.w1.ndim == 4 else "c_hid"
         if channel.w1.shape != (o, hidden, c, h) or channel.w2.shape != (o, c, hidden, h) or hidden == 0:
             raise ValueError(
@@ -95,7 +97,9 @@ def check_response_weights(
             f"response attention with a filter {w.shape} takes a spatial filter [k, k, {h}, 2, {o}] of odd size k, "
             f"got {spatial.shape}"
         )
-    arrays = {"w1": channel and channel.w1, "w2": channel and channel.w2, "spatial": spatial}
-    for name, array in arrays.items():
+    if f.dtype != w.dtype:
+        raise ValueError(f"f and w must have one dtype, got {f.dtype} and {w.dtype}; cast one of them")
+    arrays = {} if channel is None else channel._asdict()
+    for name, array in {**arrays, "spatial": spatial}.items():
         if array is not None and array.dtype != w.dtype:
             raise ValueError(f"{name} must have the dtype of w, {w.dtype}, got {array.dtype}; cast one of them")

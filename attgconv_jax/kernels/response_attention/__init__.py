@@ -1,6 +1,7 @@
 """Response attention: attention during the convolution, without ever holding the responses."""
 
 import functools
+import warnings
 from typing import Literal, NamedTuple
 
 import jax
@@ -52,7 +53,8 @@ def response_attention(
       windows: sizes, strides `s`, paddings `p` and dilations `d` of the filters along `x` and `y`.
       dilation: `d_a` of the spatial attention filters, in pixels.
       implementation: "xla" (in tiles, see `attgconv_jax.kernels.response_attention.xla`), "reference" (the formulas,
-        with every response stored), or None: the first of these that takes the arguments.
+        with every response stored), or None: the first of these that takes the arguments, with a warning if it is not
+        the first of all.
 
     Returns:
       The attended responses, of the dtype of `f`.
@@ -100,6 +102,9 @@ def _call(name, f, bank, channel, spatial, windows, dilation, implementation):
             return _on_every_device(function, arrays)
         except NotImplementedError as refusal:
             refusals.append(f"{candidate}: {refusal}")
+            if implementation is None and candidate != "reference":
+                message = f"response attention is not computed by {refusals[-1]}; the next may take far more memory"
+                warnings.warn(message, stacklevel=3)
     raise ValueError("no implementation takes these arguments; " + "; ".join(refusals))
 
 

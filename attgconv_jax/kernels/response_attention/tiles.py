@@ -139,7 +139,7 @@ class Tiles:
         return Statistics(jnp.einsum("bcu,cum->bcm", jnp.mean(p, axis=-1), bank), highest, at)
 
     def _largest(self, p, scaled):
-        """`max over c of alpha_C r`. In two blocks at least: a loop's carry is computed on all cores."""
+        """`max over c of alpha_C r`, of several channels in two blocks at least: a carry is computed on all cores."""
 
         def block(largest, inputs):
             return functools.reduce(jnp.maximum, [largest, *_responses(*inputs)]), ()
