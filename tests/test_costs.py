@@ -18,7 +18,7 @@ def case(features=2):
 
 
 def test_memory_grows_with_the_batch_as_planned_and_as_resident():
-    few, many = (memory.step_memory(case(features=8), batch) for batch in (16, 256))
+    few, many = (memory.step_memory(case(features=8), batch) for batch in (8, 128))
     assert many["planned_mb"] > 8 * few["planned_mb"]
     assert many["step_s"] > 0
     # The plan leaves out the few megabytes of the program itself and of XLA's threads.
