@@ -43,7 +43,8 @@ def response_attention(
 
     A factor whose weights are None is 1. `m` counts the filters of all output group elements: the kernel knows no
     group. Computed in float32 at least. Differentiable in reverse mode; of several equal elements the first is the
-    maximum and takes the gradient. (Second derivatives are right where no two elements are equal.)
+    maximum and takes the gradient. (Second derivatives are right where no two elements are equal.) Of images spread over
+    an explicit mesh every device attends to its own.
 
     Args:
       f: feature maps.
