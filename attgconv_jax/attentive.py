@@ -23,6 +23,7 @@ from attgconv_jax.convolution import check_feature_map, group_conv
 from attgconv_jax.filters import Interpolation, check_filter, filter_bank
 from attgconv_jax.geometry import Padding, windows_of
 from attgconv_jax.groups import Group
+from attgconv_jax.kernels.response_attention import Implementation
 
 
 def input_attention(
@@ -165,7 +166,7 @@ def response_attentive_group_conv(
     interpolation: Interpolation = "bilinear",
     disc_mask: bool = False,
     return_attention: bool = False,
-    implementation: kernels.Implementation | None = None,
+    implementation: Implementation | None = None,
 ) -> Float[Array, "*batch x_out y_out h c_out"] | tuple[Float[Array, "*batch x_out y_out h c_out"], ResponseMaps]:
     """Group convolution that attends to its own responses, the paper's `alpha`; on an image the lifting convolution.
 
@@ -211,7 +212,7 @@ def response_attentive_group_conv(
       implementation: see `attgconv_jax.kernels.response_attention`.
 
     Returns:
-      Feature map on `group`; with `return_attention` also the maps, in (0, 1).
+      Feature map on `group`; with `return_attention` also the maps, in (0, 1) and in float32 at least.
 
     Raises:
       ValueError: shapes or dtypes do not fit, or the grid is not symmetric and `exact` is set.

@@ -27,10 +27,11 @@ def attention_figure(
     Every map is computed from its own transformed image, not transformed itself: where the network is equivariant the
     maps turn with the image. Bright is suppressed. Attention on the input is shown as its mean over group and channels.
     Attention on responses is another for every output channel and group element: shown are some output channels, each
-    as the mean over input channels and both group elements; `response_figure` shows the group elements.
+    as the mean over input channels and both group elements; `response_figure` shows the group elements. Images are
+    shown as the mean over their channels, maps as in evaluation mode.
 
     Args:
-      network: with attention, in evaluation mode.
+      network: with attention.
       images: standardised.
       group: whose elements transform the images.
       elements: of the group, a column each; None: all.
@@ -42,21 +43,23 @@ def attention_figure(
 
     Raises:
       ImportError: matplotlib is not installed.
-      ValueError: the network has no attention, no such layer, group element or output channel; or `images` has another
-        number of axes.
+      ValueError: the network has no attention, no such layer or output channel (attention on the input has none to
+        choose); the group has no such element; `images` is empty or has another number of axes.
     """
     pyplot = _pyplot()
-    if images.ndim != 5:
-        raise ValueError(f"images must be [image, x, y, 1, c], got shape {images.shape}")
+    if images.ndim != 5 or len(images) == 0:
+        raise ValueError(f"images must be [image, x, y, 1, c], one at least, got shape {images.shape}")
     elements = range(group.order) if elements is None else elements
-    _check_elements(group, elements)
+    _check_some(elements, group.order, f"elements of {group}")
     transformed = jnp.stack([act(images, group, element, "image") for element in elements])
     maps = _layer_maps(network, transformed, layer)
     if isinstance(maps, ResponseMaps):
         known = _channels(maps)
         channels = range(min(3, known)) if channels is None else channels
-        _check_channels(known, channels)
+        _check_some(channels, known, "output channels")
         shown = {f"channel {o}": np.asarray(jnp.mean(_pair_maps(maps, o), axis=(-2, -1))) for o in channels}
+    elif channels is not None:
+        raise ValueError("attention on the input is the same for all output channels: leave out channels")
     else:
         shown = {"suppressed": np.asarray(jnp.mean(maps, axis=(-2, -1)))}
     block = 1 + len(shown)
@@ -66,7 +69,7 @@ def attention_figure(
     )
     for i in range(len(images)):
         for j in range(columns):
-            axes[block * i, j].imshow(np.asarray(transformed[j, i, :, :, 0, 0]), cmap="gray_r")
+            axes[block * i, j].imshow(_grey(transformed[j, i]), cmap="gray_r")
         axes[block * i, 0].set_ylabel("image")
         for row, (label, pictures) in enumerate(shown.items(), block * i + 1):
             low, high = pictures[:, i].min(), pictures[:, i].max()
@@ -94,10 +97,10 @@ def response_figure(
 
     For every transformation of the image one such grid, of one output channel, as the mean over input channels. Where
     the network is equivariant, transforming the image turns every map and permutes rows and columns; bright is
-    suppressed.
+    suppressed. The image is shown as the mean over its channels, maps as in evaluation mode.
 
     Args:
-      network: with attention on responses, in evaluation mode.
+      network: with attention on responses.
       image: standardised, a single one.
       elements: of the network's group, that transform the image, a grid each; None: the first two.
       layer: whose attention is shown, from 0.
@@ -116,13 +119,13 @@ def response_figure(
         raise ValueError(f"image must be a single one, [x, y, 1, c], got shape {image.shape}")
     group = network.group
     elements = range(min(2, group.order)) if elements is None else elements
-    _check_elements(group, elements)
+    _check_some(elements, group.order, f"elements of {group}")
     transformed = jnp.stack([act(image, group, element, "image") for element in elements])
     maps = _layer_maps(network, transformed, layer)
     if not isinstance(maps, ResponseMaps):
         attention = network.settings["attention"]
         raise ValueError(f"the network attends to inputs, not to responses: its attention is {attention}")
-    _check_channels(_channels(maps), [channel])
+    _check_some([channel], _channels(maps), "output channels")
     shown = np.asarray(_pair_maps(maps, channel))
     inputs, outputs = shown.shape[-2:]
     figure = pyplot.figure(figsize=(1.1 * (outputs + 1) * len(elements) + 0.8, 1.1 * inputs + 1), layout="constrained")
@@ -130,7 +133,7 @@ def response_figure(
         figure.subfigures(1, len(elements), squeeze=False)[0], transformed, shown, elements, strict=True
     ):
         axes = part.subplots(inputs, outputs + 1, squeeze=False)
-        axes[0, 0].imshow(np.asarray(picture[:, :, 0, 0]), cmap="gray_r")
+        axes[0, 0].imshow(_grey(picture), cmap="gray_r")
         for h in range(inputs):
             for g in range(outputs):
                 mappable = axes[h, g + 1].imshow(values[:, :, h, g], cmap="cividis", vmin=shown.min(), vmax=shown.max())
@@ -147,24 +150,24 @@ def response_figure(
 
 
 def _layer_maps(network, images, layer):
-    layers = len(network.convolutions)
-    if not 0 <= layer < layers:
-        raise ValueError(f"layer must be 0 to {layers - 1}, got {layer}")
-    return nnx.jit(lambda network, images: network.attention_maps(images)[layer])(network, images)
+    _check_some([layer], len(network.convolutions), "layers")
+    evaluated = nnx.clone(network)
+    evaluated.eval()
+    return nnx.jit(lambda network, images: network.attention_maps(images)[layer])(evaluated, images)
 
 
 def _channels(maps):
     return next(alpha for alpha in maps if alpha is not None).shape[-1]
 
 
-def _check_channels(known, channels):
-    if len(channels) == 0 or any(not 0 <= o < known for o in channels):
-        raise ValueError(f"output channels must be some of 0 to {known - 1}, got {list(channels)}")
+def _check_some(chosen, known, what):
+    chosen = np.atleast_1d(np.asarray(chosen)).tolist()
+    if not chosen or not all(type(number) is int and 0 <= number < known for number in chosen):
+        raise ValueError(f"{what} must be some of 0 to {known - 1}, got {chosen}")
 
 
-def _check_elements(group, elements):
-    if len(elements) == 0 or any(not 0 <= element < group.order for element in elements):
-        raise ValueError(f"elements must be some of 0 to {group.order - 1} of {group}, got {list(elements)}")
+def _grey(image):
+    return np.asarray(jnp.mean(image, axis=(-2, -1)))
 
 
 def _pair_maps(maps, o):
@@ -187,8 +190,11 @@ def filter_bank_figure(bank: Float[Array, "k k h_in c_in h c_out"], group: Group
 
     Raises:
       ImportError: matplotlib is not installed.
+      ValueError: the bank has no such channel.
     """
     pyplot = _pyplot()
+    _check_some([c_in], bank.shape[3], "input channels")
+    _check_some([c_out], bank.shape[5], "output channels")
     shown = np.asarray(bank[:, :, :, c_in, :, c_out])
     limit = np.abs(shown).max()
     rows, columns = shown.shape[2:]

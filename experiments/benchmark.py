@@ -1,8 +1,9 @@
-"""Times the rot-MNIST networks on the device at hand: `python -m experiments.benchmark`.
+"""What the networks cost on the device at hand: `python -m experiments.benchmark`.
 
-For every network: time to compile the training step with an empty cache and, as at a second start, with a filled one;
-time of a training step (dropout and Adam included), of the forward pass in evaluation mode, of making all filter banks
-and their gradients; and peak memory as XLA plans it. Medians; saved as JSON. Let nothing else run beside it.
+For every rot-MNIST network: time to compile the training step with an empty cache and, as at a second start, with a
+filled one; time of a training step (dropout and Adam included), of the forward pass in evaluation mode, of making the
+convolutions' filter banks and their gradients; and peak memory as XLA plans it. Medians; saved as JSON. Let nothing
+else run beside it.
 
 With `--memory` the memory of one training step instead, also of the All-CNNs for CIFAR-10.
 """
@@ -43,7 +44,7 @@ NETWORKS = {
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    """Times the rot-MNIST networks on the device at hand."""
+    """Measures what the networks cost on the device at hand."""
 
     networks: tuple[str, ...] = ()
     """Which networks. Default: all."""
@@ -55,17 +56,17 @@ class Arguments:
     """Images a step."""
 
     steps: int = 10
-    """Training steps a compiled call."""
+    """Training steps a compiled call; with --memory it is one."""
 
     repeats: int = 7
-    """Calls timed; the median counts."""
+    """Calls timed; the median counts. With --memory it is one."""
 
     out: pathlib.Path | None = None
     """File for the figures. Default: experiments/results/benchmark-PLATFORM.json."""
 
 
 def main(arguments: Arguments) -> None:
-    """Times the networks, prints a table and saves the figures."""
+    """Measures the networks, prints a table and saves the figures."""
     for name in ("batch_size", "steps", "repeats"):
         if getattr(arguments, name) < 1:
             raise ValueError(f"{name} must be at least 1, got {getattr(arguments, name)}")

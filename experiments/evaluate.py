@@ -14,7 +14,8 @@ from typing import Annotated, Any
 import numpy as np
 import tyro
 
-from attgconv_jax.models import RotMNISTNet, load_network
+from attgconv_jax.models import load_network
+from attgconv_jax.models.layers import Network
 from experiments import figures
 from experiments.data import Dataset, DatasetName, load
 from experiments.loop import last_state, make_trainer
@@ -68,8 +69,8 @@ class Arguments:
             )
         if self.angle_images < 1:
             raise ValueError(f"angle_images must be at least 1, got {self.angle_images}")
-        if not 0 <= self.layer <= 6:
-            raise ValueError(f"layer must be 0 to 6, got {self.layer}")
+        if self.layer < 0:
+            raise ValueError(f"layer must be at least 0, got {self.layer}")
 
 
 def main(arguments: Arguments) -> None:
@@ -112,7 +113,7 @@ def _evaluate(arguments, out, network, dataset, report, metrics):
         print(f"picture: {picture}")
 
 
-def _of_run(arguments: Arguments, this: Run) -> tuple[RotMNISTNet, Dataset, dict[str, Any], list[dict[str, Any]]]:
+def _of_run(arguments: Arguments, this: Run) -> tuple[Network, Dataset, dict[str, Any], list[dict[str, Any]]]:
     """The network best on validation of one seed, its data, the run's report so far and its metrics."""
     config = this.config(arguments.directory)
     seeds = config.seeds
@@ -130,7 +131,7 @@ def _of_run(arguments: Arguments, this: Run) -> tuple[RotMNISTNet, Dataset, dict
     return trainer.network(best.params, best.rest, seeds.index(seed)), dataset, report, this.metrics()
 
 
-def _of_network(arguments: Arguments) -> tuple[RotMNISTNet, Dataset, dict[str, Any]]:
+def _of_network(arguments: Arguments) -> tuple[Network, Dataset, dict[str, Any]]:
     """The network, its data, and its error on every split."""
     if arguments.data is None:
         raise ValueError(f"{arguments.path} is a network without a run: name its data, for example --data digits")

@@ -8,12 +8,12 @@ from jaxtyping import Float, Int
 
 from attgconv_jax import act, cyclic
 from attgconv_jax.groups import Group
-from attgconv_jax.models import RotMNISTNet
+from attgconv_jax.models.layers import Network
 from experiments.data import Dataset
 from experiments.training import predict
 
 
-def by_element(network: RotMNISTNet, dataset: Dataset, count: int) -> list[float]:
+def by_element(network: Network, dataset: Dataset, count: int) -> list[float]:
     """The largest change of the logits under each element of the network's group, relative to the largest logit.
 
     Args:
@@ -28,7 +28,7 @@ def by_element(network: RotMNISTNet, dataset: Dataset, count: int) -> list[float
     return [record["largest_change"] for record in _turned(network, images, network.group, background)]
 
 
-def by_angle(network: RotMNISTNet, dataset: Dataset, step: float, count: int) -> list[dict[str, float]]:
+def by_angle(network: Network, dataset: Dataset, step: float, count: int) -> list[dict[str, float]]:
     """What turning test images by every multiple of `step` degrees does, 360 degrees included.
 
     Right angles permute pixels. Others interpolate bilinearly and fill up with the darkest training pixel: part of the
@@ -59,7 +59,7 @@ def confusion(logits: Float[np.ndarray, "image classes"], dataset: Dataset) -> I
 
 
 def _turned(
-    network: RotMNISTNet, images: np.ndarray, group: Group, background: float, labels: np.ndarray | None = None
+    network: Network, images: np.ndarray, group: Group, background: float, labels: np.ndarray | None = None
 ) -> Iterator[dict[str, float]]:
     """What each element of the group changes, the identity included."""
     upright = predict(network, images)

@@ -67,7 +67,7 @@ def main(arguments: Arguments) -> None:
 
 
 def layer_cost(group: Group, c: int, kind: str, batch_size: int, repeats: int) -> tuple[float, float]:
-    """Milliseconds and megabytes (XLA's plan) of a layer's output and the gradients by all its arrays."""
+    """Milliseconds and megabytes (XLA's plan) of a layer and its gradients by all its arrays."""
     generator, h = np.random.default_rng(0), group.order
 
     def random(*shape):
@@ -85,7 +85,8 @@ def layer_cost(group: Group, c: int, kind: str, batch_size: int, repeats: int) -
         jax.block_until_ready(step(arrays))
         times.append(1e3 * (time.perf_counter() - started))
     plan = step.memory_analysis()
-    return statistics.median(times[1:]), (plan.temp_size_in_bytes + plan.argument_size_in_bytes) / 1e6
+    memory = plan.temp_size_in_bytes + plan.argument_size_in_bytes + plan.output_size_in_bytes
+    return statistics.median(times[1:]), memory / 1e6
 
 
 def exponent(x: list[float], y: list[float]) -> float:

@@ -12,6 +12,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from attgconv_jax.models import RotMNISTNet
+from attgconv_jax.models.layers import Network
 from experiments.config import ModelConfig, OptimizerConfig, parse_group
 
 EVALUATION_BATCH = 250
@@ -268,7 +269,7 @@ def _logits(network, images):
     return network(images)
 
 
-def predict(network: RotMNISTNet, images: Float[np.ndarray, "image x y 1 c"]) -> Float[np.ndarray, "image classes"]:
+def predict(network: Network, images: Float[np.ndarray, "image x y 1 c"]) -> Float[np.ndarray, "image classes"]:
     """Logits of a network in evaluation mode, a batch at a time."""
     logits = []
     for start in range(0, len(images), EVALUATION_BATCH):

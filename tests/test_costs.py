@@ -1,6 +1,7 @@
 """What is said about memory and growth: the measures themselves, on small networks."""
 
 import json
+import pathlib
 
 import optax
 import pytest
@@ -17,6 +18,12 @@ def case(features=2):
     return memory.Case(make, 28, 1, optax.sgd(0.1))
 
 
+resident_known = pytest.mark.skipif(
+    not pathlib.Path("/proc/self/clear_refs").exists(), reason="resident memory is read from Linux' /proc"
+)
+
+
+@resident_known
 def test_memory_grows_with_the_batch_as_planned_and_as_resident():
     few, many = (memory.step_memory(case(features=8), batch) for batch in (8, 128))
     assert many["planned_mb"] > 8 * few["planned_mb"]
@@ -32,6 +39,7 @@ def test_the_plan_is_read_without_running_the_step():
     assert figures["step_s"] is None
 
 
+@resident_known
 def test_memory_is_a_command(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(memory.CASES, "small", case())
     out = tmp_path / "memory.json"

@@ -60,10 +60,25 @@ def test_maps_of_input_attention_turn_with_the_image():
     assert_close(shown[5], np.rot90(shown[4]), 1e-10)
 
 
+@pytest.mark.usefixtures("close")
+def test_a_network_in_training_is_drawn_as_it_evaluates_and_left_as_it_was():
+    network = networks.random_network(P4, "response_channel", features=2)
+    image = random(1, 28, 28, 1, 1)
+    evaluated = pictures(plotting.attention_figure(network, image, P4, layer=2))
+    network.train()
+    before = networks.leaves(network)
+    for drawn, expected in zip(
+        pictures(plotting.attention_figure(network, image, P4, layer=2)), evaluated, strict=True
+    ):
+        np.testing.assert_array_equal(drawn, expected)
+    assert all(np.array_equal(after, before[name]) for name, after in networks.leaves(network).items())
+    assert not network.norms[0].use_running_average
+
+
 def test_what_cannot_be_shown_is_refused():
     image = random(1, 28, 28, 1, 1)
     response = networks.random_network(P4, "response_channel", features=2)
-    with assert_refused("layer must be 0 to 6, got 7"):
+    with assert_refused("layers must be some of 0 to 6, got [7]"):
         plotting.attention_figure(response, image, P4, layer=7)
     with assert_refused("output channels must be some of 0 to 1, got [0, 2]"):
         plotting.attention_figure(response, image, P4, layer=1, channels=[0, 2])
@@ -71,14 +86,22 @@ def test_what_cannot_be_shown_is_refused():
         plotting.response_figure(response, image[0], channel=-1)
     with assert_refused("output channels must be some of 0 to 1, got []"):
         plotting.attention_figure(response, image, P4, layer=1, channels=np.array([], int))
-    with assert_refused("elements must be some of 0 to 3 of cyclic(4), got [4]"):
+    with assert_refused("elements of cyclic(4) must be some of 0 to 3, got [4]"):
         plotting.response_figure(response, image[0], elements=[4])
-    with assert_refused("elements must be some of 0 to 3 of cyclic(4), got []"):
+    with assert_refused("elements of cyclic(4) must be some of 0 to 3, got []"):
         plotting.attention_figure(response, image, P4, elements=[])
+    with assert_refused("layers must be some of 0 to 6, got [1.0]"):
+        plotting.attention_figure(response, image, P4, layer=1.0)
+    with assert_refused("input channels must be some of 0 to 1, got [9]"):
+        plotting.filter_bank_figure(random(3, 3, 4, 2, 4, 3), P4, c_in=9)
     with assert_refused("image must be a single one, [x, y, 1, c], got shape (1, 28, 28, 1, 1)"):
         plotting.response_figure(response, image)
-    with assert_refused("images must be [image, x, y, 1, c], got shape (28, 28, 1, 1)"):
+    with assert_refused("images must be [image, x, y, 1, c], one at least, got shape (28, 28, 1, 1)"):
         plotting.attention_figure(response, image[0], P4)
+    with assert_refused("images must be [image, x, y, 1, c], one at least, got shape (0, 28, 28, 1, 1)"):
+        plotting.attention_figure(response, image[:0], P4)
+    with assert_refused("attention on the input is the same for all output channels: leave out channels"):
+        plotting.attention_figure(networks.random_network(P4, "input", features=2), image, P4, channels=[0])
     with assert_refused("attends to inputs, not to responses: its attention is input"):
         plotting.response_figure(networks.random_network(P4, "input", features=2), image[0])
     with assert_refused("the network has no attention"):

@@ -154,9 +154,12 @@ def test_without_weights_the_layer_is_the_group_convolution():
 
 
 @every_factor
-def test_an_empty_batch_gives_an_empty_batch(attention):
-    layer, f, _ = layer_of(P4, attention)
+def test_an_empty_batch_gives_an_empty_batch_and_no_gradient(attention):
+    layer, f, arguments = layer_of(P4, attention)
     assert layer(f[:0]).shape == (0, 7, 8, 4, 2)
+    loss = functools.partial(response_attentive_group_conv, group=P4)
+    gradients = jax.jit(jax.grad(lambda weights: jnp.sum(loss(f[:0], *weights))))(arguments[1:])
+    assert not any(np.any(gradient) for gradient in jax.tree.leaves(gradients))
 
 
 def test_batch_axes_may_be_several_or_none():
@@ -216,7 +219,7 @@ ERRORS = {
     ),
     "a plain tuple": (
         dict(channel=(random(2, 2, 3, 4), random(2, 3, 2, 4))),
-        "channel must be ResponseChannelWeights(w1, w2) or None, got a tuple",
+        "channel must be None or ResponseChannelWeights of two arrays, got (",
     ),
     "no hidden channel": (
         dict(channel=ResponseChannelWeights(random(2, 0, 3, 4), random(2, 3, 0, 4))),

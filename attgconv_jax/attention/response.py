@@ -64,6 +64,9 @@ def response_spatial_bank(
     Returns:
       The bank.
 
+    Raises:
+      ValueError: as `filter_bank`.
+
     Source: Romero et al. 2020, section 4.
     """
     bank = filter_bank(w, group, interpolation=interpolation, disc_mask=disc_mask)
@@ -79,8 +82,8 @@ def check_response_weights(
         raise ValueError(f"attention_dilation must be a Python integer of at least 1, got {dilation!r}")
     h, c, o = w.shape[2:]
     if channel is not None:
-        if not isinstance(channel, ResponseChannelWeights):
-            raise ValueError(f"channel must be ResponseChannelWeights(w1, w2) or None, got a {type(channel).__name__}")
+        if not isinstance(channel, ResponseChannelWeights) or any(w is None for w in channel):
+            raise ValueError(f"channel must be None or ResponseChannelWeights of two arrays, got {channel!r:.200}")
         hidden = channel.w1.shape[1] if channel.w1.ndim == 4 else "c_hid"
         if channel.w1.shape != (o, hidden, c, h) or channel.w2.shape != (o, c, hidden, h) or hidden == 0:
             raise ValueError(

@@ -53,6 +53,11 @@ def sum_dtype(x: Array):
     return jnp.promote_types(x.dtype, jnp.float32)
 
 
+def largest_divisor(n: int, most: int) -> int:
+    """The largest divisor of `n` that is at most `most`, or 1."""
+    return max(d for d in range(1, max(1, min(n, most)) + 1) if n % d == 0)
+
+
 def scan_chunks(step: Callable, carry, images, chunk: int):
     """`lax.scan` over chunks of the leading axis: `step(carry, chunk) -> carry, outputs of the chunk`.
 
@@ -73,7 +78,7 @@ def scan_chunks(step: Callable, carry, images, chunk: int):
     batch = jax.tree.leaves(images)[0].shape[0]
     if batch <= chunk:
         return step(carry, images)
-    divisor = max(d for d in range(1, chunk + 1) if batch % d == 0)
+    divisor = largest_divisor(batch, chunk)
     size = divisor if 2 * divisor > chunk else math.ceil(batch / math.ceil(batch / chunk))
     count = math.ceil(batch / size)
 

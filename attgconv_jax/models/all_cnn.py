@@ -25,7 +25,7 @@ class Layer(NamedTuple):
 # Spatial sizes: 32 three times, pooled to 16 three times, pooled to 8 three times. All are symmetric grids. The ninth
 # layer goes to the classes.
 LAYERS = (Layer(1), Layer(1), Layer(1, pool=True), Layer(2), Layer(2), Layer(2, pool=True), Layer(2), Layer(2, 1))
-CLASSIFIER = Layer(0, kernel_size=1)
+CLASSIFIER_SIZE = 1
 
 SIZE = 32
 
@@ -105,8 +105,8 @@ class AllCNN(Network):
             attention,
             widths,
             [
-                dict(kernel_size=layer.kernel_size, padding=layer.kernel_size // 2, hidden_features=hidden[i])
-                for i, layer in enumerate([*LAYERS, CLASSIFIER])
+                dict(kernel_size=size, padding=size // 2, hidden_features=hidden[i])
+                for i, size in enumerate([*(layer.kernel_size for layer in LAYERS), CLASSIFIER_SIZE])
             ],
             dict(
                 features=features,

@@ -15,17 +15,17 @@ from attgconv_jax.nn.initializers import FilterInitializer
 
 
 class Layer(NamedTuple):
-    """One convolution and what follows it."""
+    """One convolution and what follows it; `input_dilation` is of attention on its input, that on responses has 1."""
 
     kernel_size: int = 3
-    attention_dilation: int = 1
+    input_dilation: int = 1
     pool: bool = False
     dropout: bool = True
 
 
 # Spatial sizes after each layer: 28 -> 26, 24 pooled to 12, 10, 8, 6, 4, 1. All are symmetric grids.
 LAYERS = (
-    Layer(attention_dilation=4),
+    Layer(input_dilation=4),
     Layer(pool=True, dropout=False),
     Layer(),
     Layer(),
@@ -71,7 +71,8 @@ class RotMNISTNet(Network):
       classes: number of logits.
       dropout_rate: after every layer but the second and the last.
       haar: whether group convolutions carry the Haar weight, as in the published networks.
-      kernel_init: of all filters; None: as published, "paper_normal" on the trivial group, else "paper_uniform".
+      kernel_init: of the convolutions' filters; None: as published, "paper_normal" on the trivial group, else
+        "paper_uniform", as the filters of attention are.
       dtype: to compute in; None: the common type of input and parameters.
       param_dtype: of the parameters.
       rngs: its "params" and "dropout" streams are used.
@@ -107,7 +108,7 @@ class RotMNISTNet(Network):
             attention,
             [in_features, *[features] * len(LAYERS), classes],
             [
-                dict(kernel_size=layer.kernel_size, input_dilation=layer.attention_dilation)
+                dict(kernel_size=layer.kernel_size, input_dilation=layer.input_dilation)
                 for layer in [*LAYERS, CLASSIFIER]
             ],
             dict(features=features, in_features=in_features, classes=classes, dropout_rate=float(dropout_rate)),

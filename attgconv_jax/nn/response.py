@@ -79,8 +79,9 @@ class ResponseAttentiveGroupConv(nnx.Module):
         param_dtype=jnp.float32,
         rngs: nnx.Rngs,
     ):
+        positive(in_features=in_features, out_features=out_features, kernel_size=kernel_size)
         hidden = max(1, in_features // 2) if hidden_features is None else hidden_features
-        positive(in_features=in_features, out_features=out_features, kernel_size=kernel_size, hidden_features=hidden)
+        positive(hidden_features=hidden)
         positive(attention_kernel_size=attention_kernel_size, attention_dilation=attention_dilation)
         check_settings(kernel_size, stride, padding, dilation)
         check_interpolation(interpolation)

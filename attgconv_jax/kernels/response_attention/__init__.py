@@ -5,6 +5,7 @@ import warnings
 from typing import Literal, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from attgconv_jax.kernels.chunks import sum_dtype
@@ -43,12 +44,12 @@ def response_attention(
 
     A factor whose weights are None is 1. `m` counts the filters of all output group elements: the kernel knows no
     group. Computed in float32 at least. Differentiable in reverse mode; of several equal elements the first is the
-    maximum and takes the gradient. (Second derivatives are right where no two elements are equal.) Of images spread over
-    an explicit mesh every device attends to its own.
+    maximum and takes the gradient. (Second derivatives are right where no two elements are equal.) Of images spread
+    over an explicit mesh every device attends to its own; a `jax.shard_map` of the caller's needs `check_vma=False`.
 
     Args:
       f: feature maps.
-      bank: filters, of the dtype of `f`.
+      bank: filters.
       channel: weights of `alpha_C`, or None.
       spatial: filters of `alpha_X`, the mean's before the maximum's, of odd size `k_a`; or None.
       windows: sizes, strides `s`, paddings `p` and dilations `d` of the filters along `x` and `y`.
@@ -61,7 +62,8 @@ def response_attention(
       The attended responses, of the dtype of `f`.
 
     Raises:
-      ValueError: unknown implementation, or both factors are left out.
+      ValueError: unknown implementation, or none that takes the arguments; both factors are left out; the arrays are
+        not of one floating dtype, or their shapes do not fit each other or the windows; the dilation is no size.
 
     Source: Romero et al. 2020, sections 3.2 and 4; the tiling is our own.
     """
@@ -80,6 +82,8 @@ def response_attention_maps(
 ) -> tuple[Float[Array, "batch 1 1 h c m"] | None, Float[Array, "batch x_out y_out h 1 m"] | None]:
     """`alpha_C` and `alpha_X` of `response_attention`, for pictures; None for a factor that is left out.
 
+    Differentiable, but not in tiles: the backward pass stores what the forward pass had.
+
     Args, Raises and Source: as of `response_attention`.
 
     Returns:
@@ -88,9 +92,8 @@ def response_attention_maps(
     return _call("attention_maps", f, bank, channel, spatial, windows, dilation, implementation)
 
 
-def _call(name, f, bank, channel, spatial, windows, dilation, implementation):
-    if channel is None and spatial is None:
-        raise ValueError("response attention needs channel weights or spatial filters, got neither")
+def _call(formula, f, bank, channel, spatial, windows, dilation, implementation):
+    _check(f, bank, channel, spatial, windows, dilation)
     if implementation is not None and implementation not in _IMPLEMENTATIONS:
         names = ", ".join(f'"{name}"' for name in _IMPLEMENTATIONS)
         raise ValueError(f"implementation must be None or one of {names}, got {implementation!r}")
@@ -98,15 +101,52 @@ def _call(name, f, bank, channel, spatial, windows, dilation, implementation):
     arrays = jax.tree.map(lambda x: x.astype(dtype), (f, bank, channel, spatial))
     refusals = []
     for candidate in _IMPLEMENTATIONS if implementation is None else [implementation]:
-        function = functools.partial(getattr(_IMPLEMENTATIONS[candidate], name), windows=windows, dilation=dilation)
+        step = functools.partial(getattr(_IMPLEMENTATIONS[candidate], formula), windows=windows, dilation=dilation)
         try:
-            return _on_every_device(function, arrays)
+            return _on_every_device(step, arrays)
         except NotImplementedError as refusal:
             refusals.append(f"{candidate}: {refusal}")
             if implementation is None and candidate != "reference":
                 message = f"response attention is not computed by {refusals[-1]}; the next may take far more memory"
                 warnings.warn(message, stacklevel=3)
     raise ValueError("no implementation takes these arguments; " + "; ".join(refusals))
+
+
+def _check(f, bank, channel, spatial, windows, dilation):
+    if channel is None and spatial is None:
+        raise ValueError("response attention needs channel weights or spatial filters, got neither")
+    if f.ndim != 5 or bank.ndim != 5 or 0 in (*f.shape[1:], *bank.shape):
+        raise ValueError(
+            f"f and bank must be [batch, x, y, h, c] and [k, l, h, c, m], no axis but the batch empty, got {f.shape} "
+            f"and {bank.shape}"
+        )
+    h, c, m = bank.shape[2:]
+    if f.shape[3:] != (h, c):
+        raise ValueError(f"f {f.shape} must have the group elements and channels of bank {bank.shape}, {h} and {c}")
+    sizes = tuple(window.size for window in windows)
+    if bank.shape[:2] != sizes:
+        raise ValueError(f"bank {bank.shape} must have the size of the windows, {sizes[0]}x{sizes[1]}")
+    outputs = [window.outputs(length) for window, length in zip(windows, f.shape[1:3], strict=True)]
+    if min(outputs) < 1:
+        raise ValueError(f"f {f.shape} is smaller than the windows {windows}: take larger images or padding")
+    if isinstance(dilation, bool) or not isinstance(dilation, int) or dilation < 1:
+        raise ValueError(f"dilation must be a Python integer of at least 1, got {dilation!r}")
+    if channel is not None:
+        hidden = channel.w1.shape[2] if channel.w1.ndim == 4 else "c_hid"
+        if channel.w1.shape != (h, m, hidden, c) or channel.w2.shape != (h, m, c, hidden) or hidden == 0:
+            raise ValueError(
+                f"channel must have w1 [{h}, {m}, c_hid, {c}] and w2 [{h}, {m}, {c}, c_hid] with c_hid of at least 1, "
+                f"got {channel.w1.shape} and {channel.w2.shape}"
+            )
+    if spatial is not None:
+        size = spatial.shape[0] if spatial.ndim == 5 else 0
+        if spatial.shape != (size, size, 2, h, m) or size % 2 == 0:
+            raise ValueError(f"spatial must be [k_a, k_a, 2, {h}, {m}] of odd size k_a, got {spatial.shape}")
+    dtypes = {array.dtype for array in jax.tree.leaves((f, bank, channel, spatial))}
+    if len(dtypes) > 1 or not jnp.issubdtype(f.dtype, jnp.floating):
+        raise ValueError(
+            f"f, bank and weights must be of one floating dtype, got {', '.join(sorted(map(str, dtypes)))}"
+        )
 
 
 def _on_every_device(function, arrays):

@@ -111,7 +111,8 @@ class Strips:
         ]
         moved = jnp.stack(moved, 1).reshape(m, len(moved), blocks, rows, self.row)
         wide = lax.slice_in_dim(wide, self.reach, wide.shape[-1] - self.reach, axis=2)
-        wide = lax.pad(wide, zero, [(0, 0, 0), (0, 0, 0), (0, missing * self.row, 0)]).reshape(maps, m, -1, self.row)
+        wide = lax.pad(wide, zero, [(0, 0, 0), (0, 0, 0), (0, missing * self.row, 0)])
+        wide = wide.reshape(maps, m, self.x + missing + 2 * self.reach, self.row)
         windows = [wide[:, :, i * rows : (i + 1) * rows + 2 * self.reach] for i in range(blocks)]
         products = jnp.einsum("smipr,mbixr->msbpx", jnp.stack(windows, 2), moved)
         diagonals = [jnp.trace(products[..., a : a + rows, :], axis1=-2, axis2=-1) for a in self.shifts]

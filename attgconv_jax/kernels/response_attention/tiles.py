@@ -9,14 +9,14 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from attgconv_jax.kernels.chunks import scan_chunks
+from attgconv_jax.kernels.chunks import largest_divisor, scan_chunks
 from attgconv_jax.kernels.response_attention.planes import Strips, add_patches, patches
 
-# Positions whose responses are compared at once; terms of an elementwise maximum over channels that a loop carries, and
-# of one without a loop. Measured on a CPU.
+# All measured on a CPU. Positions whose responses are compared at once.
 _POSITIONS = 48
 # How many times the bytes of the maps the patches of a chunk may take.
 _PATCHES = 16
+# Terms of an elementwise maximum over channels that a loop carries, and of one whose channel is counted too.
 _TERMS, _TERMS_AT_ONCE = 24, 128
 
 
@@ -76,7 +76,7 @@ class Tiles:
         self.chunk = max(1, min(self.batch, *images))
         self.positions = max(1, min(_POSITIONS, tiling.responses // (4 * self.chunk * self.c * self.m)))
         self.tile_images = max(1, tiling.responses // (self.c * map_bytes))
-        self.tile_channels = _divisor(self.c, tiling.responses // map_bytes)
+        self.tile_channels = largest_divisor(self.c, tiling.responses // map_bytes)
 
     def kept_bytes(self, has_channel: bool) -> int:
         """What statistics and maps of the batch take, in bytes of float32."""
@@ -145,7 +145,7 @@ class Tiles:
             return functools.reduce(jnp.maximum, [largest, *_responses(*inputs)]), ()
 
         lowest = jnp.full((len(p), self.m, self.x * self.y), -jnp.inf, p.dtype)
-        channels = _divisor(self.c, min(_TERMS // self.taps, self.c // 2))
+        channels = largest_divisor(self.c, min(_TERMS // self.taps, self.c // 2))
         return _over_channels(block, lowest, (p, scaled), channels)[0]
 
     def _largest_at(self, p, scaled):
@@ -157,9 +157,9 @@ class Tiles:
 
         lowest = jnp.full((len(p), self.m, self.x * self.y), -jnp.inf, p.dtype)
         start = lowest, jnp.zeros(lowest.shape, jnp.int32)
-        return _over_channels(block, start, (p, scaled), _divisor(self.c, _TERMS_AT_ONCE // self.taps), count=True)[0][
-            1
-        ]
+        return _over_channels(
+            block, start, (p, scaled), largest_divisor(self.c, _TERMS_AT_ONCE // self.taps), count=True
+        )[0][1]
 
     def _products_backward(self, p, scaled, d_total, d_largest):
         """Gradients of patches and scaled filters from that of the products `alpha_C r`, a tile of them at a time."""
@@ -277,8 +277,3 @@ def _over_channels(step, carry, arrays, block, *, count=False):
         carry, outputs = lax.scan(step, carry, blocks)
         outputs = jax.tree.map(lambda x: x.reshape(c, *x.shape[2:]), outputs)
     return carry, jax.tree.map(lambda x: x.swapaxes(0, 1), outputs)
-
-
-def _divisor(c, most):
-    """The largest divisor of `c` that is at most `most`, or 1."""
-    return max(d for d in range(1, c + 1) if c % d == 0 and d <= max(1, most))

@@ -63,6 +63,7 @@ class Settings(NamedTuple):
 
 def attended_responses(f, bank, channel, spatial, windows, dilation):
     """See `attgconv_jax.kernels.response_attention`."""
+    spatial = _reaching(spatial, f, windows, dilation)
     return _attended(f, bank, channel, spatial, Settings(windows, dilation))
 
 
@@ -71,6 +72,7 @@ def attention_maps(f, bank, channel, spatial, windows, dilation):
 
     In the smaller tiles on every platform: maps are for pictures of a few images.
     """
+    spatial = _reaching(spatial, f, windows, dilation)
     tiles = Tiles(f.shape, bank.shape, spatial, windows, dilation, CPU)
 
     def element(carry, inputs):
@@ -90,6 +92,16 @@ def attention_maps(f, bank, channel, spatial, windows, dilation):
         h, batch, m, _ = alpha_x.shape
         alpha_x = alpha_x.transpose(1, 3, 0, 2).reshape(batch, tiles.x, tiles.y, h, 1, m)
     return alpha_c, alpha_x
+
+
+def _reaching(spatial, f, windows, dilation):
+    """The attention filter without taps that lie outside the responses wherever its centre is: they meet zeros only."""
+    if spatial is None:
+        return None
+    longest = max(window.outputs(length) for window, length in zip(windows, f.shape[1:3], strict=True))
+    size = spatial.shape[0]
+    rest = max(0, size // 2 - (longest - 1) // dilation)
+    return spatial[rest : size - rest, rest : size - rest]
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
