@@ -16,6 +16,9 @@ from attgconv_jax import ChannelWeights, ResponseChannelWeights, cyclic, dihedra
 EXACT_GROUPS = [trivial(), cyclic(2), cyclic(4), dihedral(1), dihedral(2), dihedral(4)]
 INTERPOLATED_GROUPS = [cyclic(8), dihedral(3)]
 
+# Of the reference's layers, by its files' names: factors, stride, padding, size.
+LAYER_SETTINGS = ("none_s1p0_9", "ch_s1p0_9", "sp_s1p0_9", "chsp_s1p0_9", "chsp_s1p1_8", "chsp_s2p1_9")
+
 
 def random(*shape, seed=0):
     """Standard normal numbers in float64, the same for the same shape and seed."""
@@ -100,6 +103,16 @@ def filter_to_ours(array):
 def channel_to_ours(w1, w2):
     """`[c_out, c_in, (h)] -> [c_out, c_in, h]`."""
     return ChannelWeights(*(w if w.ndim == 3 else w[:, :, None] for w in (w1, w2)))
+
+
+def group_of(file):
+    """The group that a file of the reference's is of."""
+    return {"se2": cyclic(4), "e2": dihedral(4)}[file.split("_")[0]]
+
+
+def eager(function):
+    """In the place of `jax.jit`."""
+    return function
 
 
 def check_reference_layer(data, layer, compiled=jax.jit):

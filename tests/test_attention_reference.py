@@ -3,9 +3,12 @@
 import jax
 import pytest
 from helpers import (
+    LAYER_SETTINGS,
     channel_to_ours,
     check_reference_layer,
+    eager,
     filter_to_ours,
+    group_of,
     maps_to_ours,
     maps_to_reference,
 )
@@ -13,8 +16,6 @@ from helpers import (
 from attgconv_jax import (
     channel_attention,
     co_attention,
-    cyclic,
-    dihedral,
     group_conv,
     input_attention,
     input_co_attention,
@@ -32,23 +33,11 @@ ATTENTION_FILES = [
     "se2_RomHog_fSpatialAttentionGG",
 ]
 ATTENTIVE_FILES = [
-    *[
-        f"se2_fAttConv{layer}_{settings}"
-        for layer in ("RnG", "GG")
-        for settings in ("none_s1p0_9", "ch_s1p0_9", "sp_s1p0_9", "chsp_s1p0_9", "chsp_s1p1_8", "chsp_s2p1_9")
-    ],
+    *[f"se2_fAttConv{layer}_{settings}" for layer in ("RnG", "GG") for settings in LAYER_SETTINGS],
     "se2_fAttConvGG_RomHog",
     "e2_fAttConvRnG_chsp_s1p0_9",
     "e2_fAttConvGG_chsp_s1p0_9",
 ]
-
-
-def eager(function):
-    return function
-
-
-def group_of(file):
-    return {"se2": cyclic(4), "e2": dihedral(4)}[file.split("_")[0]]
 
 
 def check_attention_map(data, file, run):

@@ -4,9 +4,17 @@ import functools
 
 import jax
 import pytest
-from helpers import check_reference_layer, filter_to_ours, maps_to_ours, maps_to_reference
+from helpers import (
+    LAYER_SETTINGS,
+    check_reference_layer,
+    eager,
+    filter_to_ours,
+    group_of,
+    maps_to_ours,
+    maps_to_reference,
+)
 
-from attgconv_jax import ResponseChannelWeights, cyclic, dihedral, response_attentive_group_conv
+from attgconv_jax import ResponseChannelWeights, response_attentive_group_conv
 from attgconv_jax.attention import response_channel_bank, response_spatial_bank
 from attgconv_jax.kernels.response_attention import reference as formulas
 
@@ -18,22 +26,10 @@ MAP_FILES = [
     "se2_SpatialAttentionGG_k7",
 ]
 LAYER_FILES = [
-    *[
-        f"se2_AttConv{layer}_{settings}"
-        for layer in ("RnG", "GG")
-        for settings in ("none_s1p0_9", "ch_s1p0_9", "sp_s1p0_9", "chsp_s1p0_9", "chsp_s1p1_8", "chsp_s2p1_9")
-    ],
+    *[f"se2_AttConv{layer}_{settings}" for layer in ("RnG", "GG") for settings in LAYER_SETTINGS],
     "e2_AttConvRnG_chsp_s1p0_9",
     "e2_AttConvGG_sp_s1p0_9",
 ]
-
-
-def eager(function):
-    return function
-
-
-def group_of(file):
-    return {"se2": cyclic(4), "e2": dihedral(4)}[file.split("_")[0]]
 
 
 def channel_to_ours(w1, w2):
