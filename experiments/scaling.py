@@ -96,7 +96,7 @@ def exponent(x: list[float], y: list[float]) -> float:
 
 def figure(results: Mapping) -> Figure:
     """Time and memory over the order of the group and over the channels, logarithmic."""
-    picture = Figure(figsize=(9, 6.4), layout="constrained")
+    picture = Figure(figsize=(11.5, 6.4), layout="constrained")
     axes = picture.subplots(2, 2)
     for column, x_label in enumerate(("group order", "channels")):
         for row, (quantity, y_label) in enumerate({"ms": "time (ms)", "mb": "memory (MB)"}.items()):
@@ -107,7 +107,9 @@ def figure(results: Mapping) -> Figure:
             axis.set(xlabel=x_label, ylabel=y_label, xticks=curve["x"], xticklabels=curve["x"])
             axis.minorticks_off()
             axis.grid(alpha=0.3)
-            axis.legend(frameon=False, fontsize=8, title="attention: exponent")
+            axis.legend(
+                frameon=False, fontsize=8, title="attention: exponent", loc="center left", bbox_to_anchor=(1, 0.5)
+            )
     return picture
 
 
