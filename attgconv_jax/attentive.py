@@ -4,7 +4,6 @@ import math
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
@@ -23,6 +22,7 @@ from attgconv_jax.convolution import check_feature_map, group_conv
 from attgconv_jax.filters import Interpolation, check_filter, filter_bank
 from attgconv_jax.geometry import Padding, windows_of
 from attgconv_jax.groups import Group
+from attgconv_jax.kernels.chunks import sum_dtype
 from attgconv_jax.kernels.response_attention import Implementation
 
 
@@ -225,8 +225,8 @@ def response_attentive_group_conv(
     attends = channel is not None or spatial is not None
     out_dtype = f.dtype
     if attends:
-        # What is left of a response is a small difference of two large parts: not the parts are rounded to bfloat16.
-        dtype = jnp.promote_types(f.dtype, jnp.float32)
+        # What is left of a response can be a small difference of two large parts: bfloat16 would round both.
+        dtype = sum_dtype(f)
         f, w, channel, spatial = jax.tree.map(lambda x: x.astype(dtype), (f, w, channel, spatial))
     turning = dict(interpolation=interpolation, disc_mask=disc_mask)
     y = group_conv(f, w, group, stride=stride, padding=padding, dilation=dilation, exact=exact, **turning)

@@ -7,6 +7,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from attgconv_jax.kernels.chunks import largest_divisor
+
 # How many slices one comparison tree holds; XLA:CPU's reduction over a long axis is several times slower.
 _FOLD = 16
 
@@ -64,7 +66,7 @@ _maximum.defvjp(_forward, _backward)
 
 def _maximum_and_index(x, axis):
     length = x.shape[axis]
-    fold = max(d for d in range(1, _FOLD + 1) if length % d == 0)
+    fold = largest_divisor(length, _FOLD)
     if axis == x.ndim - 1 or fold == 1:
         return _reduce(x, axis)
     rest = length // fold
