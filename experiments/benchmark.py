@@ -5,7 +5,8 @@ filled one; time of a training step (dropout and Adam included), of the forward 
 convolutions' filter banks and their gradients; and peak memory as XLA plans it. Medians; saved as JSON. Let nothing
 else run beside it.
 
-With `--memory` the memory of one training step instead, also of the All-CNNs for CIFAR-10.
+With `--memory` the memory of one training step instead, also of the All-CNNs for CIFAR-10; with `--memory --plan-only`
+without running it.
 """
 
 import dataclasses
@@ -52,6 +53,9 @@ class Arguments:
     memory: bool = False
     """Memory of one step, as XLA plans it and as it runs, instead of times."""
 
+    plan_only: bool = False
+    """With --memory: only as XLA plans it. No step runs; with attention on the responses an All-CNN's takes minutes."""
+
     batch_size: int = 128
     """Images a step."""
 
@@ -70,6 +74,8 @@ def main(arguments: Arguments) -> None:
     for name in ("batch_size", "steps", "repeats"):
         if getattr(arguments, name) < 1:
             raise ValueError(f"{name} must be at least 1, got {getattr(arguments, name)}")
+    if arguments.plan_only and not arguments.memory:
+        raise ValueError("--plan-only is about memory: add --memory")
     known = CASES if arguments.memory else NETWORKS
     unknown = set(arguments.networks) - known.keys()
     if unknown:
@@ -85,11 +91,12 @@ def main(arguments: Arguments) -> None:
 def _memory(arguments, networks, results, out):
     print("| network | planned (MB) | resident (MB) | one step (s) |\n|---|---|---|---|")
     for name in networks:
-        figures = step_memory(CASES[name], arguments.batch_size)
+        figures = step_memory(CASES[name], arguments.batch_size, run=not arguments.plan_only)
         results["networks"][name] = figures
         out.write_text(json.dumps(results, indent=2) + "\n")
         resident = "-" if figures["resident_mb"] is None else f"{figures['resident_mb']:.0f}"
-        print(f"| {name} | {figures['planned_mb']:.0f} | {resident} | {figures['step_s']:.1f} |", flush=True)
+        step = "-" if figures["step_s"] is None else f"{figures['step_s']:.1f}"
+        print(f"| {name} | {figures['planned_mb']:.0f} | {resident} | {step} |", flush=True)
 
 
 def _times(arguments, networks, results, out):
