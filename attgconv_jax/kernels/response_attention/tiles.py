@@ -1,7 +1,6 @@
 """Response attention of a few images and one input group element: what one tile computes, forward and backward."""
 
 import functools
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import jax
@@ -16,7 +15,7 @@ from attgconv_jax.kernels.response_attention.planes import Strips, add_patches, 
 _POSITIONS = 48
 # How many times the bytes of the maps the patches of a chunk may take.
 _PATCHES = 16
-# Terms of an elementwise maximum over channels that a loop carries, and of one whose channel is counted too.
+# Terms of an elementwise maximum over channels: in a block that a loop carries, and at most without a loop.
 _TERMS, _TERMS_AT_ONCE = 24, 128
 
 
@@ -141,25 +140,23 @@ class Tiles:
     def _largest(self, p, scaled):
         """`max over c of alpha_C r`, of several channels in two blocks at least: a carry is computed on all cores."""
 
-        def block(largest, inputs):
-            return functools.reduce(jnp.maximum, [largest, *_responses(*inputs)]), ()
+        def larger(largest, _, r):
+            return jnp.maximum(largest, r)
 
         lowest = jnp.full((len(p), self.m, self.x * self.y), -jnp.inf, p.dtype)
-        channels = largest_divisor(self.c, min(_TERMS // self.taps, self.c // 2))
-        return _over_channels(block, lowest, (p, scaled), channels)[0]
+        block = min(max(2, _TERMS // self.taps), max(1, self.c // 2))
+        return _fold_responses(larger, lowest, p, scaled, block)
 
     def _largest_at(self, p, scaled):
         """The first channel that attains the maximum."""
 
-        def block(best, inputs):
-            channels, *products = inputs
-            return functools.reduce(_larger, zip(_responses(*products), channels, strict=True), best), ()
+        def larger(best, channel, r):
+            return _larger(best, (r, channel))
 
         lowest = jnp.full((len(p), self.m, self.x * self.y), -jnp.inf, p.dtype)
         start = lowest, jnp.zeros(lowest.shape, jnp.int32)
-        return _over_channels(
-            block, start, (p, scaled), largest_divisor(self.c, _TERMS_AT_ONCE // self.taps), count=True
-        )[0][1]
+        block = self.c if self.c * self.taps <= _TERMS_AT_ONCE else max(2, _TERMS // self.taps)
+        return _fold_responses(larger, start, p, scaled, block)[1]
 
     def _products_backward(self, p, scaled, d_total, d_largest):
         """Gradients of patches and scaled filters from that of the products `alpha_C r`, a tile of them at a time."""
@@ -167,13 +164,12 @@ class Tiles:
         def images(carry, inputs):
             p, scaled, d_total, d_largest, at = inputs
 
-            def block(carry, inputs):
-                channels, p, scaled = inputs
+            def block(channels, p, scaled):
                 d_products = d_total + jnp.where(at == channels[:, None, None, None], d_largest, 0)
                 d_p = jnp.einsum("cbum,cbmn->cbun", scaled, d_products)
-                return carry, (d_p, jnp.einsum("cbun,cbmn->cbum", p, d_products))
+                return d_p, jnp.einsum("cbun,cbmn->cbum", p, d_products)
 
-            return carry, _over_channels(block, (), (p, scaled), self.tile_channels, count=True)[1]
+            return carry, _over_channels(block, p, scaled, self.tile_channels)
 
         inputs = p, scaled, d_total, d_largest, self._largest_at(p, scaled)
         return scan_chunks(images, (), inputs, self.tile_images)[1]
@@ -255,25 +251,44 @@ def _scale(bank, alpha_c, batch):
     return jnp.broadcast_to(bank, (batch, *bank.shape)) if alpha_c is None else bank * alpha_c[:, :, None]
 
 
-def _responses(p, scaled) -> Iterator[Float[Array, "b m n"]]:
-    """`alpha_C r` of one channel after another, as elementwise expressions that fuse into what they are used in."""
-    for p_c, scaled_c in zip(p, scaled, strict=True):
-        yield sum(p_c[:, u, None, :] * scaled_c[:, u, :, None] for u in range(p_c.shape[1]))
+def _fold_responses(step, carry, p, scaled, block):
+    """Folds `step(carry, c, alpha_C r)` over the channels, a block of them in one elementwise expression.
 
-
-def _over_channels(step, carry, arrays, block, *, count=False):
-    """`lax.scan` over blocks of the channels, the second axis of all arrays and of the outputs.
-
-    The step sees the channels first, with `count` their numbers before the arrays.
+    What remains of the channels comes first, so that no block is small: with few terms, or with the slices of the
+    loop's inputs in the expression (what the barrier prevents), XLA:CPU computes it many times slower.
     """
-    c = arrays[0].shape[1]
-    inputs = tuple(x.swapaxes(0, 1) for x in arrays)
-    if count:
-        inputs = jnp.arange(c, dtype=jnp.int32), *inputs
+    channels, p, scaled = _channels_first(p, scaled)
+    c = len(channels)
+    first = c % block or block
+
+    def fold(carry, inputs):
+        for channel, p_c, scaled_c in zip(*inputs, strict=True):
+            # Elementwise: it fuses into what it is used in, and responses live in registers.
+            r = sum(p_c[:, u, None] * scaled_c[:, u, :, None] for u in range(p.shape[2]))
+            carry = step(carry, channel, r)
+        return carry
+
+    inputs = channels, p, scaled
+    carry = fold(carry, [x[:first] for x in inputs])
+    if first == c:
+        return carry
+    blocks = [x[first:].reshape(-1, block, *x.shape[1:]) for x in inputs]
+    return lax.scan(lambda carry, block: (fold(carry, lax.optimization_barrier(block)), ()), carry, blocks)[0]
+
+
+def _over_channels(function, p, scaled, block):
+    """Maps `function(channels, p, scaled)` over blocks of the channels, the first axis there, here the second."""
+    arrays = _channels_first(p, scaled)
+    c = len(arrays[0])
     if block == c:
-        carry, outputs = step(carry, inputs)
+        outputs = function(*arrays)
     else:
-        blocks = jax.tree.map(lambda x: x.reshape(c // block, block, *x.shape[1:]), inputs)
-        carry, outputs = lax.scan(step, carry, blocks)
+        blocks = tuple(x.reshape(c // block, block, *x.shape[1:]) for x in arrays)
+        outputs = lax.map(lambda inputs: function(*inputs), blocks)
         outputs = jax.tree.map(lambda x: x.reshape(c, *x.shape[2:]), outputs)
-    return carry, jax.tree.map(lambda x: x.swapaxes(0, 1), outputs)
+    return jax.tree.map(lambda x: x.swapaxes(0, 1), outputs)
+
+
+def _channels_first(p, scaled):
+    """The numbers of the channels, and the arrays with the channels first."""
+    return jnp.arange(p.shape[1], dtype=jnp.int32), p.swapaxes(0, 1), scaled.swapaxes(0, 1)
