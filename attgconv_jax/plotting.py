@@ -18,9 +18,9 @@ def attention_figure(
     images: Float[Array, "image x y 1 c"],
     group: Group,
     *,
-    elements: Sequence[int] | None = None,
+    elements: int | Sequence[int] | None = None,
     layer: int = 0,
-    channels: Sequence[int] | None = None,
+    channels: int | Sequence[int] | None = None,
 ):
     """Images under group elements, each above the attention map that the network computes for it.
 
@@ -50,13 +50,12 @@ def attention_figure(
     if images.ndim != 5 or len(images) == 0:
         raise ValueError(f"images must be [image, x, y, 1, c], one at least, got shape {images.shape}")
     elements = range(group.order) if elements is None else elements
-    _check_some(elements, group.order, f"elements of {group}")
+    elements = _some(elements, group.order, f"elements of {group}")
     transformed = jnp.stack([act(images, group, element, "image") for element in elements])
     maps = _layer_maps(network, transformed, layer)
     if isinstance(maps, ResponseMaps):
         known = _channels(maps)
-        channels = range(min(3, known)) if channels is None else channels
-        _check_some(channels, known, "output channels")
+        channels = _some(range(min(3, known)) if channels is None else channels, known, "output channels")
         shown = {f"channel {o}": np.asarray(jnp.mean(_pair_maps(maps, o), axis=(-2, -1))) for o in channels}
     elif channels is not None:
         raise ValueError("attention on the input is the same for all output channels: leave out channels")
@@ -89,7 +88,7 @@ def response_figure(
     network: Network,
     image: Float[Array, "x y 1 c"],
     *,
-    elements: Sequence[int] | None = None,
+    elements: int | Sequence[int] | None = None,
     layer: int = 1,
     channel: int = 0,
 ):
@@ -119,13 +118,13 @@ def response_figure(
         raise ValueError(f"image must be a single one, [x, y, 1, c], got shape {image.shape}")
     group = network.group
     elements = range(min(2, group.order)) if elements is None else elements
-    _check_some(elements, group.order, f"elements of {group}")
+    elements = _some(elements, group.order, f"elements of {group}")
     transformed = jnp.stack([act(image, group, element, "image") for element in elements])
     maps = _layer_maps(network, transformed, layer)
     if not isinstance(maps, ResponseMaps):
         attention = network.settings["attention"]
         raise ValueError(f"the network attends to inputs, not to responses: its attention is {attention}")
-    _check_some([channel], _channels(maps), "output channels")
+    _some([channel], _channels(maps), "output channels")
     shown = np.asarray(_pair_maps(maps, channel))
     inputs, outputs = shown.shape[-2:]
     figure = pyplot.figure(figsize=(1.1 * (outputs + 1) * len(elements) + 0.8, 1.1 * inputs + 1), layout="constrained")
@@ -150,7 +149,7 @@ def response_figure(
 
 
 def _layer_maps(network, images, layer):
-    _check_some([layer], len(network.convolutions), "layers")
+    _some([layer], len(network.convolutions), "layers")
     evaluated = nnx.clone(network)
     evaluated.eval()
     return nnx.jit(lambda network, images: network.attention_maps(images)[layer])(evaluated, images)
@@ -160,10 +159,12 @@ def _channels(maps):
     return next(alpha for alpha in maps if alpha is not None).shape[-1]
 
 
-def _check_some(chosen, known, what):
+def _some(chosen, known, what):
+    """The numbers chosen, as a list; a `ValueError` unless all are known, and one is chosen at least."""
     chosen = np.atleast_1d(np.asarray(chosen)).tolist()
     if not chosen or not all(type(number) is int and 0 <= number < known for number in chosen):
         raise ValueError(f"{what} must be some of 0 to {known - 1}, got {chosen}")
+    return chosen
 
 
 def _grey(image):
@@ -193,8 +194,8 @@ def filter_bank_figure(bank: Float[Array, "k k h_in c_in h c_out"], group: Group
       ValueError: the bank has no such channel.
     """
     pyplot = _pyplot()
-    _check_some([c_in], bank.shape[3], "input channels")
-    _check_some([c_out], bank.shape[5], "output channels")
+    _some([c_in], bank.shape[3], "input channels")
+    _some([c_out], bank.shape[5], "output channels")
     shown = np.asarray(bank[:, :, :, c_in, :, c_out])
     limit = np.abs(shown).max()
     rows, columns = shown.shape[2:]

@@ -50,7 +50,7 @@ class Arguments:
     """Test images whose attention maps are drawn."""
 
     layer: int = 0
-    """Whose attention maps are drawn, 0 to 6."""
+    """Whose attention maps are drawn, from 0."""
 
     angle_step: float = 15.0
     """Between the angles at which images are turned, in degrees; 360 must be a multiple."""
@@ -69,8 +69,6 @@ class Arguments:
             )
         if self.angle_images < 1:
             raise ValueError(f"angle_images must be at least 1, got {self.angle_images}")
-        if self.layer < 0:
-            raise ValueError(f"layer must be at least 0, got {self.layer}")
 
 
 def main(arguments: Arguments) -> None:
@@ -88,11 +86,6 @@ def main(arguments: Arguments) -> None:
 
 
 def _evaluate(arguments, out, network, dataset, report, metrics):
-    wrong = [image for image in arguments.images if not 0 <= image < len(dataset.test)]
-    if wrong or not arguments.images:
-        raise ValueError(f"images must be in 0 to {len(dataset.test) - 1}, at least one, got {wrong or 'none'}")
-    if arguments.angle_images > len(dataset.test):
-        raise ValueError(f"angle_images must be at most {len(dataset.test)}, got {arguments.angle_images}")
     out.mkdir(parents=True, exist_ok=True)
     logits = predict(network, dataset.test.images)
     evaluation = report | {
@@ -125,10 +118,12 @@ def _of_run(arguments: Arguments, this: Run) -> tuple[Network, Dataset, dict[str
     state, best, spent = last_state(this, trainer)
     others = arguments.data not in (None, config.data.name)
     dataset = (load(arguments.data, arguments.directory) if others else trained_on).standardised(trained_on)
+    network = trainer.network(best.params, best.rest, seeds.index(seed))
+    _check(arguments, network, dataset)
     report = report_of(this, trainer, state, best, dataset, spent)
     if others and {arguments.data, config.data.name} <= OF_MNIST:
         report["note"] = f"{arguments.data} and {config.data.name} share digits: it was trained on some that are tested"
-    return trainer.network(best.params, best.rest, seeds.index(seed)), dataset, report, this.metrics()
+    return network, dataset, report, this.metrics()
 
 
 def _of_network(arguments: Arguments) -> tuple[Network, Dataset, dict[str, Any]]:
@@ -142,12 +137,25 @@ def _of_network(arguments: Arguments) -> tuple[Network, Dataset, dict[str, Any]]
             f"{arguments.path} tells {network.settings['classes']} classes apart, but {arguments.data} has "
             f"{dataset.classes}: choose other data"
         )
+    _check(arguments, network, dataset)
     errors = {
         name: [float(100 * np.mean(predict(network, split.images).argmax(axis=1) != split.labels))]
         for name, split in dataset.splits().items()
     }
     report = {"network": network.settings, "data": dict(dataset.provenance), **describe_device()}
     return network, dataset, report | {"as_loaded": {"error_percent": errors}}
+
+
+def _check(arguments, network, dataset):
+    """Before anything is computed: that there are such images, angles and layer."""
+    wrong = [image for image in arguments.images if not 0 <= image < len(dataset.test)]
+    if wrong or not arguments.images:
+        raise ValueError(f"images must be in 0 to {len(dataset.test) - 1}, at least one, got {wrong or 'none'}")
+    if arguments.angle_images > len(dataset.test):
+        raise ValueError(f"angle_images must be at most {len(dataset.test)}, got {arguments.angle_images}")
+    layers = len(network.convolutions)
+    if not 0 <= arguments.layer < layers:
+        raise ValueError(f"layer must be in 0 to {layers - 1}, got {arguments.layer}")
 
 
 def _print(evaluation):

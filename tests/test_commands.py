@@ -293,6 +293,7 @@ def test_the_best_epoch_on_test_is_the_earliest_of_all_that_were_measured():
         (prepare, ["cifar10"], "rot_mnist/regenerated"),
         (benchmark, ["--networks", "p5"], "networks must be among Z2, p4"),
         (benchmark, ["--memory", "--networks", "Z2"], "networks must be among p4, alpha_F-p4"),
+        (benchmark, ["--plan-only"], "--plan-only is about memory: add --memory"),
         (scaling, ["--repeats", "0"], "repeats must be at least 1, got 0"),
         (scaling, ["--out", "x.png"], "--out must end in .json"),
     ],
@@ -313,12 +314,17 @@ def test_bad_arguments_are_one_line_and_code_2_and_say_what_is_right(
     [
         (["--seed", "4"], "--seed must be one of the run's, 3, 5, got 4"),
         (["--images", "999"], "images must be in 0 to 499"),
+        (["--layer", "7"], "layer must be in 0 to 6, got 7"),
     ],
 )
-def test_what_a_run_does_not_have_is_refused(workdirs, words, message, capsys):
+def test_what_a_run_does_not_have_is_refused_before_anything_is_computed(
+    workdirs, words, message, capsys, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(evaluate, "report_of", lambda *arguments: pytest.fail("computed first"))
     with pytest.raises(SystemExit):
-        evaluate.cli([str(workdirs["two-seeds"]), *words])
+        evaluate.cli([str(workdirs["two-seeds"]), *words, "--out", str(tmp_path / "out")])
     assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(("rate", "step", "kept"), [("1e30", 2, ["1"]), ("1e39", 1, [])])

@@ -1,12 +1,10 @@
 """What is said about memory and growth: the measures themselves, on small networks."""
 
-import dataclasses
 import json
 import pathlib
 
 import optax
 import pytest
-from helpers import assert_refused
 
 from attgconv_jax import cyclic
 from attgconv_jax.models import RotMNISTNet
@@ -53,12 +51,9 @@ def test_memory_is_a_command(tmp_path, capsys, monkeypatch):
 def test_the_plan_alone_is_a_command_too(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(memory.CASES, "small", case())
     out = tmp_path / "memory.json"
-    arguments = benchmark.Arguments(networks=("small",), memory=True, plan_only=True, batch_size=4, out=out)
-    benchmark.main(arguments)
+    benchmark.main(benchmark.Arguments(networks=("small",), memory=True, plan_only=True, batch_size=4, out=out))
     planned = json.loads(out.read_text())["networks"]["small"]["planned_mb"]
     assert f"| small | {planned:.0f} | - | - |" in capsys.readouterr().out
-    with assert_refused("--plan-only is about memory: add --memory"):
-        benchmark.main(dataclasses.replace(arguments, memory=False))
 
 
 def test_exponents_are_slopes_of_the_logarithms():

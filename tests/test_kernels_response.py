@@ -11,11 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import assert_close, assert_refused, random, relative_error
+from helpers import assert_close, assert_refused, quickly, random, relative_error
 
 from attgconv_jax.kernels import ChannelBank, response_attention, response_attention_maps
-from attgconv_jax.kernels.response_attention import reference, xla
-from attgconv_jax.kernels.response_attention.tiles import Tiles
+from attgconv_jax.kernels.response_attention import reference, tiles, xla
 from attgconv_jax.kernels.taps import Window
 
 FACTORS = ("channel", "spatial", "channel+spatial")
@@ -47,7 +46,7 @@ def value_and_gradients(implementation, arrays, windows, dilation=1, compiled=ja
 
 
 def assert_agrees(arrays, windows, dilation=1, tolerance=1e-10, implementation="xla"):
-    expected = value_and_gradients("reference", arrays, windows, dilation)
+    expected = value_and_gradients("reference", arrays, windows, dilation, compiled=quickly)
     actual = value_and_gradients(implementation, arrays, windows, dilation)
     jax.tree.map(functools.partial(assert_close, tolerance=tolerance), actual, expected)
 
@@ -79,10 +78,10 @@ def test_small_tiles_agree_with_the_formulas(factors, stored, monkeypatch):
     monkeypatch.setattr(xla, "STORE_BYTES", 10**9 if stored else 0)
     monkeypatch.setattr(xla, "CPU", xla.Tiling(maps=1500, responses=1800))
     arrays = problem((5, 8, 9), c=6, factors=factors)
-    tiles = Tiles(arrays[0].shape, arrays[1].shape, None, (Window(3),) * 2, 1, xla.CPU)
-    assert (tiles.chunk, tiles.tile_images, tiles.tile_channels) == (2, 1, 2)
-    assert 42 % tiles.positions
-    assert tiles.positions < 42
+    cut = tiles.Tiles(arrays[0].shape, arrays[1].shape, None, (Window(3),) * 2, 1, xla.CPU)
+    assert (cut.chunk, cut.tile_images, cut.tile_channels) == (2, 1, 2)
+    assert 42 % cut.positions
+    assert cut.positions < 42
     assert_agrees(arrays, (Window(3),) * 2)
 
 
@@ -91,7 +90,7 @@ def test_gradients_agree_without_a_compiler(factors):
     arrays = problem((2, 5, 5), c=2, m=2, h=1, k=2, l=2, factors=factors)
     windows = (Window(2),) * 2
     eager = value_and_gradients("xla", arrays, windows, compiled=lambda function: function)
-    jax.tree.map(assert_close, eager, value_and_gradients("reference", arrays, windows))
+    jax.tree.map(assert_close, eager, value_and_gradients("reference", arrays, windows, compiled=quickly))
 
 
 @every_factor
@@ -112,20 +111,38 @@ def test_gradients_are_finite_differences(factors):
 def test_gradients_of_gradients_agree(factors):
     arrays, windows = problem((2, 5, 5), c=2, m=2, h=1, k=2, l=2, factors=factors), (Window(2),) * 2
 
-    def second(implementation):
+    def second(implementation, compiled):
         layer = functools.partial(response_attention, windows=windows, implementation=implementation)
         gradients = jax.grad(lambda arrays: jnp.sum(jnp.sin(layer(*arrays))))
-        return jax.jit(jax.grad(lambda a: sum(jnp.sum(g**2) for g in jax.tree.leaves(gradients(a)))))(arrays)
+        return compiled(jax.grad(lambda a: sum(jnp.sum(g**2) for g in jax.tree.leaves(gradients(a)))))(arrays)
 
-    jax.tree.map(assert_close, second("xla"), second("reference"))
+    jax.tree.map(assert_close, second("xla", jax.jit), second("reference", quickly))
+
+
+@pytest.mark.parametrize("c", [15, 16])
+@pytest.mark.parametrize("factors", ["spatial", "channel+spatial"])
+def test_many_channels_are_compared_in_blocks(c, factors):
+    # More products than one expression takes; one channel remains of 15, none of 16.
+    assert c * 9 > tiles._TERMS_AT_ONCE
+    assert_agrees(problem((2, 4, 4), c=c, m=2, h=1, factors=factors), (Window(3),) * 2)
 
 
 def test_among_equal_elements_the_first_takes_the_gradient():
     f, bank, channel, spatial = problem((2, 6, 6), c=4)
-    # Where the input is constant all positions and channels are maxima at once.
+    # Where the input is constant all positions are maxima at once; where it is zero all channels too.
     arrays = jnp.ones_like(f), jnp.broadcast_to(bank[:, :, :, :1], bank.shape), channel, spatial
     assert_agrees(arrays, (Window(3),) * 2)
     assert_agrees((jnp.zeros_like(f), *arrays[1:]), (Window(3, 1, 1, 1),) * 2)
+
+
+@pytest.mark.parametrize("c", [4, 16])
+def test_of_equal_channels_only_the_first_has_a_gradient_of_the_maximum(c):
+    f, bank, _, spatial = problem((2, 6, 6), c=c)
+    arrays = jnp.ones_like(f), jnp.broadcast_to(bank[:, :, :, :1], bank.shape), None, spatial.at[:, :, 0].set(0)
+    d_f = value_and_gradients("xla", arrays, (Window(3),) * 2)[1][0]
+    first, others = d_f[..., 0], d_f[..., 1:]
+    assert_close(others, jnp.broadcast_to(others[..., :1], others.shape))
+    assert relative_error(first, others[..., 0]) > 1e-3
 
 
 @every_factor
@@ -152,15 +169,34 @@ def test_maps_are_those_of_the_formulas(factors):
         jax.tree.map(assert_close, *maps)
 
 
+def test_maps_have_the_gradients_of_the_formulas():
+    arrays = problem((3, 6, 7), c=4)
+
+    def gradients(implementation, compiled):
+        def loss(arrays):
+            maps = response_attention_maps(*arrays, (Window(3),) * 2, implementation=implementation)
+            return sum(jnp.sum(jnp.cos(alpha) ** 3) for alpha in maps if alpha is not None)
+
+        return compiled(jax.grad(loss))(arrays)
+
+    jax.tree.map(assert_close, gradients("xla", jax.jit), gradients("reference", quickly))
+
+
 def test_bfloat16_is_computed_in_float32():
     arrays = jax.tree.map(lambda x: x.astype(jnp.bfloat16), problem((2, 6, 6)))
     windows = (Window(3),) * 2
     out, gradients = value_and_gradients("xla", arrays, windows)
     assert {leaf.dtype for leaf in jax.tree.leaves((out, gradients))} == {jnp.dtype(jnp.bfloat16)}
     wide = jax.tree.map(lambda x: x.astype(jnp.float32), arrays)
-    # One rounding, of the result.
-    exact = value_and_gradients("xla", wide, windows)[0]
+    # One rounding, of the result; what comes back to the output was rounded too.
+    layer = functools.partial(response_attention, windows=windows)
+    exact, pull_back = jax.vjp(layer, *wide)
     np.testing.assert_array_equal(out, exact.astype(jnp.bfloat16))
+    weights = jnp.cos(jnp.arange(out.size, dtype=jnp.bfloat16)).reshape(out.shape)
+    for actual, expected in zip(
+        jax.tree.leaves(gradients), jax.tree.leaves(pull_back(weights.astype(jnp.float32))), strict=True
+    ):
+        assert relative_error(actual.astype(jnp.float32), expected) < 0.005
 
 
 def test_several_seeds_are_one_batch():
@@ -185,6 +221,10 @@ ERRORS = {
         "f (1, 4, 4, 2, 3) must have the group elements and channels",
     ),
     "an empty filter": (dict(bank=BANK[..., :0]), "no axis but the batch empty"),
+    "no windows": (dict(windows=(3, 3)), "windows must be two Windows"),
+    "one window": (dict(windows=Window(3)), "windows must be two Windows"),
+    "no stride": (dict(windows=(Window(3, 0),) * 2), "strides and dilations of at least 1"),
+    "a plain tuple": (dict(channel=tuple(CHANNEL)), "channel must be None or a ChannelBank, got tuple"),
     "windows of another size": (dict(windows=(Window(2),) * 2), "must have the size of the windows, 2x2"),
     "an image smaller than the filter": (dict(f=F[:, :2]), "is smaller than the windows"),
     "no dilation": (dict(dilation=0), "dilation must be a Python integer of at least 1, got 0"),
@@ -221,6 +261,14 @@ def test_an_implementation_that_declines_passes_to_the_next(monkeypatch):
     assert_close(actual, reference.attended_responses(*arrays, windows, 1), 0)
     with assert_refused("no implementation takes these arguments; xla: not today"):
         response_attention(*arrays, windows, implementation="xla")
+
+
+def test_patches_that_int32_cannot_count_are_declined():
+    shapes = (1, 4096, 4096, 1, 16), (3, 3, 1, 16, 1), (3, 3, 2, 1, 1)
+    f, bank, spatial = (jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes)
+    run = functools.partial(response_attention, windows=(Window(3, 1, 1, 1),) * 2, implementation="xla")
+    with assert_refused("xla: the patches of one image are 2^31 numbers or more"):
+        jax.eval_shape(lambda f, bank, spatial: run(f, bank, None, spatial), f, bank, spatial)
 
 
 def test_the_reference_changes_with_every_array():

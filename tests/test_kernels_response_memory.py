@@ -74,11 +74,25 @@ def test_no_array_is_as_large_as_the_responses_in_the_rot_mnist_network_either()
     assert largest_array(run, (f, *weights)) < 128 * 4 * 10 * 40 * 24 * 24 / 9
 
 
+@pytest.mark.parametrize(
+    ("factors", "maps", "statistics"), [("channel", 0, 3), ("spatial", 3, 0), ("channel+spatial", 3, 3)]
+)
+def test_what_is_left_for_the_gradient_is_what_the_docstring_says(factors, maps, statistics):
+    batch, x, h, c, m = 8, 20, 2, 3, 4
+    arrays = problem((batch, x, x), c=c, m=m, h=h, factors=factors)
+    layer = functools.partial(response_attention, windows=(Window(3),) * 2)
+    left = jax.tree.leaves(jax.eval_shape(lambda *arrays: jax.vjp(layer, *arrays)[1], *arrays))
+    inputs = sum(array.size for array in jax.tree.leaves(arrays))
+    assert sum(array.size for array in left) <= inputs + batch * h * m * (maps * (x - 2) ** 2 + statistics * c)
+
+
 def test_taps_beyond_the_responses_take_no_memory():
     f, bank, _, spatial = problem((2, 9, 9), k_a=7)
 
     def temporaries(dilation):
-        loss = lambda f: jnp.sum(response_attention(f, bank, None, spatial, (Window(3),) * 2, dilation=dilation))  # noqa: E731
+        def loss(f):
+            return jnp.sum(response_attention(f, bank, None, spatial, (Window(3),) * 2, dilation=dilation))
+
         return jax.jit(jax.grad(loss)).lower(f).compile().memory_analysis().temp_size_in_bytes
 
     assert temporaries(30) <= temporaries(1)

@@ -1,4 +1,4 @@
-"""The rot-MNIST network: its size, its invariance, and the reference's numbers to the last digits."""
+"""The networks: their sizes, their invariance, and the reference's numbers to the last digits."""
 
 import functools
 import math
@@ -9,7 +9,7 @@ import networks
 import numpy as np
 import pytest
 from flax import nnx
-from helpers import assert_close, assert_refused, random, relative_error
+from helpers import assert_close, assert_refused, quickly, random, relative_error
 
 from attgconv_jax import act, cyclic, dihedral, equivariance_error, trivial
 from attgconv_jax.interop import REFERENCE_NETWORKS, load_reference
@@ -20,12 +20,9 @@ from attgconv_jax.nn import ATTENTIONS
 EVERY_ATTENTION = [None, *ATTENTIONS]
 RESPONSE_ATTENTIONS = ["response", "response_channel", "response_spatial"]
 EXACT_GROUPS = [trivial(), cyclic(2), cyclic(4), dihedral(1), dihedral(2), dihedral(4)]
-REFERENCE_FILES = ["z2cnn", "p4cnn", "f_att_p4cnn", "att_p4cnn"]
-
-
-def quickly(function):
-    """Compiles in half the time, for comparisons of a function with itself."""
-    return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0})
+REFERENCE_FILES = ["z2cnn", "p4cnn", "f_att_p4cnn", "att_p4cnn", "p4m_allcnnc", "f_att_p4_allcnnc"]
+# Of the maps that every batch norm sees, along one axis.
+NORM_SIZES = {RotMNISTNet: (26, 24, 10, 8, 6, 4), AllCNN: (32, 32, 16, 16, 16, 8, 8, 8, 8)}
 
 
 def invariance_error(function, image, group, depend=1e-3):
@@ -131,20 +128,6 @@ def test_all_cnn_parameter_counts(group, attention, expected):
     assert count(network) == expected
     with assert_refused("[..., 32, 32, 1, c]", "(2, 28, 28, 1, 3)"):
         network(jnp.ones((2, 28, 28, 1, 3)))
-
-
-@pytest.mark.parametrize("name", ["p4m_allcnnc", "f_att_p4_allcnnc"])
-def test_all_cnn_matches_the_reference_in_training_mode(reference, name):
-    file = reference(f"models/{name}")
-    network = load_reference(file.under("state"), name)
-    network.train()
-    for dropout in [network.input_dropout, *network.dropouts]:
-        dropout.rate = 0.0
-    image = jnp.asarray(file["input"].transpose(0, 2, 3, 1)[:, :, :, None])
-    assert_close(networks.logits(network, image), file["train64/logits"], 1e-9)
-    means = {f"bn{i}.running_mean": norm.mean[...] for i, norm in enumerate(network.norms, 1)}
-    for key, mean in means.items():
-        assert_close(mean, file[f"bnafter64/{key}"], 1e-9)
 
 
 def test_logits_are_not_invariant_under_a_larger_group():
@@ -266,7 +249,7 @@ def load(reference):
     def load(name):
         file = reference(f"models/{name}")
         network = load_reference(file.under("state"), name)
-        for dropout in network.dropouts:
+        for dropout in [*network.dropouts, *([network.input_dropout] if "allcnn" in name else [])]:
             dropout.rate = 0.0
         return network, jnp.asarray(file["input"].transpose(0, 2, 3, 1)[:, :, :, None]), file
 
@@ -286,7 +269,7 @@ def test_evaluation_matches_the_reference(load, name):
 # Attention eagerly is tested layer by layer: here it would be compiled operation by operation, for a minute.
 @pytest.mark.parametrize(
     ("name", "jit"),
-    [(name, jit) for name in REFERENCE_FILES for jit in (True, False) if jit or "att" not in name],
+    [*((name, True) for name in REFERENCE_FILES), ("z2cnn", False), ("p4cnn", False)],
     ids=lambda value: {True: "jit", False: "eager"}.get(value, value),
 )
 def test_a_training_step_matches_the_reference(load, name, jit):
@@ -302,15 +285,17 @@ def test_a_training_step_matches_the_reference(load, name, jit):
     expected = file.under("grad64")
     nnx.update(network, statistics)
     ours = networks.by_reference_name(nnx.merge(graphdef, gradients, nnx.state(network, nnx.Not(nnx.Param))))
-    assert expected.keys() == {key for key in ours if "running" not in key}
+    # Of the large networks the reference kept some gradients.
+    known = {key for key in ours if "running" not in key}
+    assert expected.keys() == known or ("allcnn" in name and {"c1.weight", "c5.weight"} < expected.keys() < known)
     for key, gradient in expected.items():
         assert relative_error(ours[key], gradient) < 1e-9, key
 
-    elements = REFERENCE_NETWORKS[name][1].order
+    make, group, _ = REFERENCE_NETWORKS[name]
     unbiased = {}
-    for i, size in enumerate((26, 24, 10, 8, 6, 4), 1):
+    for i, size in enumerate(NORM_SIZES[make], 1):
         # PyTorch's running variance is the unbiased one, Flax's the biased one.
-        n = image.shape[0] * size**2 * elements
+        n = image.shape[0] * size**2 * group.order
         kept = 0.9 * old[f"bn{i}.running_var"]
         unbiased[f"bn{i}.running_var"] = kept + (ours[f"bn{i}.running_var"] - kept) * n / (n - 1)
         unbiased[f"bn{i}.running_mean"] = ours[f"bn{i}.running_mean"]

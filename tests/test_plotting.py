@@ -61,6 +61,14 @@ def test_maps_of_input_attention_turn_with_the_image():
 
 
 @pytest.mark.usefixtures("close")
+def test_a_single_element_or_channel_need_not_be_in_a_list():
+    network = networks.random_network(P4, "response_channel", features=2)
+    shown = pictures(plotting.attention_figure(network, random(1, 28, 28, 1, 1), P4, elements=1, channels=1))
+    assert len(shown) == 2
+    assert len(pictures(plotting.response_figure(network, random(28, 28, 1, 1), elements=1, layer=0))) == 1 + 4
+
+
+@pytest.mark.usefixtures("close")
 def test_a_network_in_training_is_drawn_as_it_evaluates_and_left_as_it_was():
     network = networks.random_network(P4, "response_channel", features=2)
     image = random(1, 28, 28, 1, 1)

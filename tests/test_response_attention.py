@@ -14,6 +14,7 @@ from helpers import (
     INTERPOLATED_GROUPS,
     assert_close,
     assert_refused,
+    quickly,
     random,
     relative_error,
     response_weights,
@@ -114,7 +115,7 @@ def test_layer_commutes_with_the_group_where_it_is_accepted(
     )
     weights = response_weights(3, 3, 2, h, attention)
     if is_accepted(group, shape, *settings):
-        assert equivariance_error(jax.jit(lambda f: layer(f, w, *weights)), f, group) < 1e-10
+        assert equivariance_error(quickly(lambda f: layer(f, w, *weights)), f, group) < 1e-10
     else:
         with assert_refused("does not map the sampling grid to itself"):
             jax.eval_shape(lambda f: layer(f, w, *weights), f)
@@ -219,7 +220,12 @@ ERRORS = {
     ),
     "a plain tuple": (
         dict(channel=(random(2, 2, 3, 4), random(2, 3, 2, 4))),
-        "channel must be None or ResponseChannelWeights of two arrays, got (",
+        "channel must be None or ResponseChannelWeights of two arrays, got tuple of ",
+    ),
+    "a list": (dict(spatial=[[1.0]]), "a spatial filter [k, k, 4, 2, 2] of odd size k, got list"),
+    "no array": (
+        dict(channel=ResponseChannelWeights(random(2, 2, 3, 4), None)),
+        "of two arrays, got ResponseChannelWeights of ",
     ),
     "no hidden channel": (
         dict(channel=ResponseChannelWeights(random(2, 0, 3, 4), random(2, 3, 0, 4))),
@@ -237,6 +243,10 @@ ERRORS = {
     ),
     "an unknown implementation": (
         dict(implementation="cuda"),
+        'implementation must be None or one of "xla", "reference", got \'cuda\'',
+    ),
+    "an unknown implementation of no attention": (
+        dict(channel=None, spatial=None, implementation="cuda"),
         'implementation must be None or one of "xla", "reference", got \'cuda\'',
     ),
     "an uneven grid": (dict(stride=2), "does not map the sampling grid to itself"),

@@ -82,8 +82,11 @@ def check_response_weights(
         raise ValueError(f"attention_dilation must be a Python integer of at least 1, got {dilation!r}")
     h, c, o = w.shape[2:]
     if channel is not None:
-        if not isinstance(channel, ResponseChannelWeights) or any(w is None for w in channel):
-            raise ValueError(f"channel must be None or ResponseChannelWeights of two arrays, got {channel!r:.200}")
+        if not isinstance(channel, ResponseChannelWeights) or not all(hasattr(w, "ndim") for w in channel):
+            parts = f" of {', '.join(type(w).__name__ for w in channel)}" if isinstance(channel, tuple) else ""
+            raise ValueError(
+                f"channel must be None or ResponseChannelWeights of two arrays, got {type(channel).__name__}{parts}"
+            )
         hidden = channel.w1.shape[1] if channel.w1.ndim == 4 else "c_hid"
         if channel.w1.shape != (o, hidden, c, h) or channel.w2.shape != (o, c, hidden, h) or hidden == 0:
             raise ValueError(
@@ -91,14 +94,15 @@ def check_response_weights(
                 f"[{o}, {c}, c_hid, {h}] with c_hid of at least 1, got {channel.w1.shape} and {channel.w2.shape}"
             )
     if spatial is not None and (
-        spatial.ndim != 5
+        not hasattr(spatial, "ndim")
+        or spatial.ndim != 5
         or spatial.shape[0] != spatial.shape[1]
         or spatial.shape[2:] != (h, 2, o)
         or spatial.shape[0] % 2 == 0
     ):
         raise ValueError(
             f"response attention with a filter {w.shape} takes a spatial filter [k, k, {h}, 2, {o}] of odd size k, "
-            f"got {spatial.shape}"
+            f"got {getattr(spatial, 'shape', type(spatial).__name__)}"
         )
     if f.dtype != w.dtype:
         raise ValueError(f"f and w must have one dtype, got {f.dtype} and {w.dtype}; cast one of them")

@@ -4,10 +4,16 @@ from attgconv_jax.kernels.conv import conv
 from attgconv_jax.kernels.depthwise import depthwise_conv
 from attgconv_jax.kernels.dropout import dropout
 from attgconv_jax.kernels.maximum import maximum
-from attgconv_jax.kernels.response_attention import ChannelBank, response_attention, response_attention_maps
+from attgconv_jax.kernels.response_attention import (
+    ChannelBank,
+    check_implementation,
+    response_attention,
+    response_attention_maps,
+)
 
 __all__ = [
     "ChannelBank",
+    "check_implementation",
     "conv",
     "depthwise_conv",
     "dropout",

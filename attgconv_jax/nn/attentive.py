@@ -68,7 +68,10 @@ class AttentiveGroupConv(nnx.Module):
         **options,
     ):
         if attention not in ATTENTIONS:
-            raise ValueError(f"attention must be one of {', '.join(ATTENTIONS)}, got {attention!r}")
+            raise ValueError(
+                f"attention must be one of {', '.join(ATTENTIONS)}, got {attention!r}; attention on responses is "
+                "ResponseAttentiveGroupConv"
+            )
         shared = dict(lifting=lifting, haar=haar, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
         self.attention = ATTENTIONS[attention](in_features, group, **shared, **(attention_options or {}))
         self.conv = GroupConv(in_features, out_features, kernel_size, group, **shared, **options)

@@ -82,7 +82,7 @@ def response_attention_maps(
 ) -> tuple[Float[Array, "batch 1 1 h c m"] | None, Float[Array, "batch x_out y_out h 1 m"] | None]:
     """`alpha_C` and `alpha_X` of `response_attention`, for pictures; None for a factor that is left out.
 
-    Differentiable, but not in tiles: the backward pass stores what the forward pass had.
+    Differentiable, but only in part in tiles: the backward pass stores much of what the forward pass had.
 
     Args, Raises and Source: as of `response_attention`.
 
@@ -92,11 +92,16 @@ def response_attention_maps(
     return _call("attention_maps", f, bank, channel, spatial, windows, dilation, implementation)
 
 
-def _call(formula, f, bank, channel, spatial, windows, dilation, implementation):
-    _check(f, bank, channel, spatial, windows, dilation)
+def check_implementation(implementation: str | None) -> None:
+    """Raises a `ValueError` unless `implementation` is None or a name of `Implementation`."""
     if implementation is not None and implementation not in _IMPLEMENTATIONS:
         names = ", ".join(f'"{name}"' for name in _IMPLEMENTATIONS)
         raise ValueError(f"implementation must be None or one of {names}, got {implementation!r}")
+
+
+def _call(formula, f, bank, channel, spatial, windows, dilation, implementation):
+    _check(f, bank, channel, spatial, windows, dilation)
+    check_implementation(implementation)
     dtype = sum_dtype(f)
     arrays = jax.tree.map(lambda x: x.astype(dtype), (f, bank, channel, spatial))
     refusals = []
@@ -120,18 +125,41 @@ def _check(f, bank, channel, spatial, windows, dilation):
             f"f and bank must be [batch, x, y, h, c] and [k, l, h, c, m], no axis but the batch empty, got {f.shape} "
             f"and {bank.shape}"
         )
-    h, c, m = bank.shape[2:]
+    h, c, _ = bank.shape[2:]
     if f.shape[3:] != (h, c):
         raise ValueError(f"f {f.shape} must have the group elements and channels of bank {bank.shape}, {h} and {c}")
+    _check_windows(windows, f, bank)
+    _check_weights(channel, spatial, bank)
+    if isinstance(dilation, bool) or not isinstance(dilation, int) or dilation < 1:
+        raise ValueError(f"dilation must be a Python integer of at least 1, got {dilation!r}")
+    dtypes = {array.dtype for array in jax.tree.leaves((f, bank, channel, spatial))}
+    if len(dtypes) > 1 or not jnp.issubdtype(f.dtype, jnp.floating):
+        raise ValueError(
+            f"f, bank and weights must be of one floating dtype, got {', '.join(sorted(map(str, dtypes)))}"
+        )
+
+
+def _check_windows(windows, f, bank):
+    if not (
+        isinstance(windows, tuple)
+        and len(windows) == 2
+        and all(isinstance(w, Window) for w in windows)
+        and all(min(w.size, w.stride, w.dilation) >= 1 and min(w.low, w.high) >= 0 for w in windows)
+    ):
+        raise ValueError(f"windows must be two Windows, of sizes, strides and dilations of at least 1, got {windows}")
     sizes = tuple(window.size for window in windows)
     if bank.shape[:2] != sizes:
         raise ValueError(f"bank {bank.shape} must have the size of the windows, {sizes[0]}x{sizes[1]}")
     outputs = [window.outputs(length) for window, length in zip(windows, f.shape[1:3], strict=True)]
     if min(outputs) < 1:
         raise ValueError(f"f {f.shape} is smaller than the windows {windows}: take larger images or padding")
-    if isinstance(dilation, bool) or not isinstance(dilation, int) or dilation < 1:
-        raise ValueError(f"dilation must be a Python integer of at least 1, got {dilation!r}")
+
+
+def _check_weights(channel, spatial, bank):
+    h, c, m = bank.shape[2:]
     if channel is not None:
+        if not isinstance(channel, ChannelBank):
+            raise ValueError(f"channel must be None or a ChannelBank, got {type(channel).__name__}")
         hidden = channel.w1.shape[2] if channel.w1.ndim == 4 else "c_hid"
         if channel.w1.shape != (h, m, hidden, c) or channel.w2.shape != (h, m, c, hidden) or hidden == 0:
             raise ValueError(
@@ -142,11 +170,6 @@ def _check(f, bank, channel, spatial, windows, dilation):
         size = spatial.shape[0] if spatial.ndim == 5 else 0
         if spatial.shape != (size, size, 2, h, m) or size % 2 == 0:
             raise ValueError(f"spatial must be [k_a, k_a, 2, {h}, {m}] of odd size k_a, got {spatial.shape}")
-    dtypes = {array.dtype for array in jax.tree.leaves((f, bank, channel, spatial))}
-    if len(dtypes) > 1 or not jnp.issubdtype(f.dtype, jnp.floating):
-        raise ValueError(
-            f"f, bank and weights must be of one floating dtype, got {', '.join(sorted(map(str, dtypes)))}"
-        )
 
 
 def _on_every_device(function, arrays):

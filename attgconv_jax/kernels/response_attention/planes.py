@@ -69,7 +69,7 @@ class Strips:
         width = self.reach * (self.row + 1)
         return lax.pad(strips, jnp.zeros((), strips.dtype), [(0, 0, 0), (width, width, 0)])
 
-    def lift(self, strips):
+    def unlay(self, strips):
         """The adjoint of `lay`."""
         m = len(strips)
         maps = strips.reshape(m, self.x, self.batch, self.y + self.reach)[..., : self.y]

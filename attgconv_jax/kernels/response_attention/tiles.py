@@ -69,6 +69,8 @@ class Tiles:
         self.x, self.y = (w.outputs(length) for w, length in zip(windows, self.shape, strict=True))
         self.taps = k * l
         self.size, self.dilation = None if spatial is None else len(spatial), dilation
+        if self.c * self.taps * self.x * self.y >= 2**31:
+            raise NotImplementedError("the patches of one image are 2^31 numbers or more, too many to count in int32")
         map_bytes, filter_bytes = 4 * self.m * self.x * self.y, 4 * self.m * self.c * self.taps
         patch_bytes = 4 * self.c * self.taps * self.x * self.y
         images = tiling.maps // map_bytes, tiling.responses // filter_bytes, _PATCHES * tiling.maps // patch_bytes
@@ -97,7 +99,7 @@ class Tiles:
         self,
         weights: Weights,
         planes: Float[Array, "b c x y"],
-        kept: tuple[Statistics | None, Maps] | None,
+        kept: tuple[Statistics | None, Maps | None] | None,
         d_out: Float[Array, "b m n"],
     ) -> tuple[Float[Array, "b c x y"], Weights]:
         """Gradients of planes and weights; what was not kept of the forward pass is computed again."""
@@ -143,9 +145,17 @@ class Tiles:
         def larger(largest, _, r):
             return jnp.maximum(largest, r)
 
-        lowest = jnp.full((len(p), self.m, self.x * self.y), -jnp.inf, p.dtype)
-        block = min(max(2, _TERMS // self.taps), max(1, self.c // 2))
-        return _fold_responses(larger, lowest, p, scaled, block)
+        @jax.custom_vjp
+        def largest(p, scaled):
+            lowest = jnp.full((len(p), self.m, self.x * self.y), -jnp.inf, p.dtype)
+            block = min(max(2, _TERMS // self.taps), max(1, self.c // 2))
+            return _fold_responses(larger, lowest, p, scaled, block)
+
+        def backward(products, d_largest):
+            return self._products_backward(*products, jnp.zeros_like(d_largest), d_largest)
+
+        largest.defvjp(lambda *products: (largest(*products), products), backward)
+        return largest(p, scaled)
 
     def _largest_at(self, p, scaled):
         """The first channel that attains the maximum."""
@@ -176,7 +186,7 @@ class Tiles:
 
     def _logits(self, total, largest, filters):
         strips = self._strips(len(total))
-        return strips.lift(strips.correlate(self._wide(strips, total, largest), filters))
+        return strips.unlay(strips.correlate(self._wide(strips, total, largest), filters))
 
     def _maps_backward(self, maps, filters, d_out):
         """Gradients of `total`, `largest` and the attention filter."""
@@ -184,7 +194,7 @@ class Tiles:
         alpha = jax.nn.sigmoid(maps.logits)
         d_logits = strips.lay(d_out * maps.total * alpha * (1 - alpha))
         d_filters = strips.inner_products(self._wide(strips, maps.total, maps.largest), d_logits)
-        d_mean, d_largest = map(strips.lift, strips.correlate_each(strips.widen(d_logits), filters[..., ::-1]))
+        d_mean, d_largest = map(strips.unlay, strips.correlate_each(strips.widen(d_logits), filters[..., ::-1]))
         return d_out * alpha + d_mean / self.c, d_largest, d_filters
 
     def _wide(self, strips, total, largest):
@@ -272,7 +282,7 @@ def _fold_responses(step, carry, p, scaled, block):
     carry = fold(carry, [x[:first] for x in inputs])
     if first == c:
         return carry
-    blocks = [x[first:].reshape(-1, block, *x.shape[1:]) for x in inputs]
+    blocks = [x[first:].reshape((c - first) // block, block, *x.shape[1:]) for x in inputs]
     return lax.scan(lambda carry, block: (fold(carry, lax.optimization_barrier(block)), ()), carry, blocks)[0]
 
 

@@ -137,7 +137,8 @@ def _forward(f, bank, channel, spatial, settings, tiling, keep):
             return carry, tiles.forward(planes, weights)
 
         _, (statistics, maps) = scan_chunks(chunk, (), planes, tiles.chunk)
-        return out + attend(maps), ((statistics, maps) if keep else None)
+        kept = (statistics, None if spatial is None else maps) if keep else None
+        return out + attend(maps), kept
 
     out = jnp.zeros((tiles.batch, tiles.m, tiles.x * tiles.y), f.dtype)
     out, kept = lax.scan(element, out, (_planes(f), _weights(bank, channel, spatial)))
