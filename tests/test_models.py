@@ -269,7 +269,7 @@ def test_evaluation_matches_the_reference(load, name):
 # Attention eagerly is tested layer by layer: here it would be compiled operation by operation, for a minute.
 @pytest.mark.parametrize(
     ("name", "jit"),
-    [*((name, True) for name in REFERENCE_FILES), ("z2cnn", False), ("p4cnn", False)],
+    [*((name, True) for name in REFERENCE_FILES), ("p4cnn", False)],
     ids=lambda value: {True: "jit", False: "eager"}.get(value, value),
 )
 def test_a_training_step_matches_the_reference(load, name, jit):
@@ -287,7 +287,7 @@ def test_a_training_step_matches_the_reference(load, name, jit):
     ours = networks.by_reference_name(nnx.merge(graphdef, gradients, nnx.state(network, nnx.Not(nnx.Param))))
     # Of the large networks the reference kept some gradients.
     known = {key for key in ours if "running" not in key}
-    assert expected.keys() == known or ("allcnn" in name and {"c1.weight", "c5.weight"} < expected.keys() < known)
+    assert expected.keys() == known or ("allcnn" in name and {"c1.weight", "bn9.bias"} < expected.keys() < known)
     for key, gradient in expected.items():
         assert relative_error(ours[key], gradient) < 1e-9, key
 
