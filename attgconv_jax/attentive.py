@@ -179,8 +179,8 @@ def response_attentive_group_conv(
 
     `mlp` mixes the input channels of every output channel for itself, with weights `W(g^-1 h')`. What attention marks
     is suppressed. No response is stored: beyond its input and output the layer holds little more than the patches and
-    maps of a few images, and until its gradient is taken at most 150 MB. Differentiable in reverse mode; in a
-    `jax.shard_map` it needs `check_vma=False`.
+    maps of a few images, and until its gradient is taken at most 150 MB (in float32). Differentiable in reverse mode;
+    in a `jax.shard_map` it needs `check_vma=False`.
 
     >>> import jax.numpy as jnp
     >>> from attgconv_jax import ResponseChannelWeights, cyclic, response_attentive_group_conv

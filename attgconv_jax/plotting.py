@@ -50,12 +50,12 @@ def attention_figure(
     if images.ndim != 5 or len(images) == 0:
         raise ValueError(f"images must be [image, x, y, 1, c], one at least, got shape {images.shape}")
     elements = range(group.order) if elements is None else elements
-    elements = _some(elements, group.order, f"elements of {group}")
+    elements = _chosen_of(elements, group.order, f"elements of {group}")
     transformed = jnp.stack([act(images, group, element, "image") for element in elements])
     maps = _layer_maps(network, transformed, layer)
     if isinstance(maps, ResponseMaps):
         known = _channels(maps)
-        channels = _some(range(min(3, known)) if channels is None else channels, known, "output channels")
+        channels = _chosen_of(range(min(3, known)) if channels is None else channels, known, "output channels")
         shown = {f"channel {o}": np.asarray(jnp.mean(_pair_maps(maps, o), axis=(-2, -1))) for o in channels}
     elif channels is not None:
         raise ValueError("attention on the input is the same for all output channels: leave out channels")
@@ -118,13 +118,13 @@ def response_figure(
         raise ValueError(f"image must be a single one, [x, y, 1, c], got shape {image.shape}")
     group = network.group
     elements = range(min(2, group.order)) if elements is None else elements
-    elements = _some(elements, group.order, f"elements of {group}")
+    elements = _chosen_of(elements, group.order, f"elements of {group}")
     transformed = jnp.stack([act(image, group, element, "image") for element in elements])
     maps = _layer_maps(network, transformed, layer)
     if not isinstance(maps, ResponseMaps):
         attention = network.settings["attention"]
         raise ValueError(f"the network attends to inputs, not to responses: its attention is {attention}")
-    _some([channel], _channels(maps), "output channels")
+    _chosen_of([channel], _channels(maps), "output channels")
     shown = np.asarray(_pair_maps(maps, channel))
     inputs, outputs = shown.shape[-2:]
     figure = pyplot.figure(figsize=(1.1 * (outputs + 1) * len(elements) + 0.8, 1.1 * inputs + 1), layout="constrained")
@@ -149,7 +149,7 @@ def response_figure(
 
 
 def _layer_maps(network, images, layer):
-    _some([layer], len(network.convolutions), "layers")
+    _chosen_of([layer], len(network.convolutions), "layers")
     evaluated = nnx.clone(network)
     evaluated.eval()
     return nnx.jit(lambda network, images: network.attention_maps(images)[layer])(evaluated, images)
@@ -159,7 +159,7 @@ def _channels(maps):
     return next(alpha for alpha in maps if alpha is not None).shape[-1]
 
 
-def _some(chosen, known, what):
+def _chosen_of(chosen, known, what):
     """The numbers chosen, as a list; a `ValueError` unless all are known, and one is chosen at least."""
     chosen = np.atleast_1d(np.asarray(chosen)).tolist()
     if not chosen or not all(type(number) is int and 0 <= number < known for number in chosen):
@@ -194,8 +194,8 @@ def filter_bank_figure(bank: Float[Array, "k k h_in c_in h c_out"], group: Group
       ValueError: the bank has no such channel.
     """
     pyplot = _pyplot()
-    _some([c_in], bank.shape[3], "input channels")
-    _some([c_out], bank.shape[5], "output channels")
+    _chosen_of([c_in], bank.shape[3], "input channels")
+    _chosen_of([c_out], bank.shape[5], "output channels")
     shown = np.asarray(bank[:, :, :, c_in, :, c_out])
     limit = np.abs(shown).max()
     rows, columns = shown.shape[2:]

@@ -54,7 +54,7 @@ class Arguments:
     """Memory of one step, as XLA plans it and as it runs, instead of times."""
 
     plan_only: bool = False
-    """With --memory: only as XLA plans it. No step runs; with attention on the responses an All-CNN's takes minutes."""
+    """With --memory: only as XLA plans it. No step runs; that of All-CNN alpha-p4m takes minutes on a CPU."""
 
     batch_size: int = 128
     """Images a step."""

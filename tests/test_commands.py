@@ -315,6 +315,8 @@ def test_bad_arguments_are_one_line_and_code_2_and_say_what_is_right(
         (["--seed", "4"], "--seed must be one of the run's, 3, 5, got 4"),
         (["--images", "999"], "images must be in 0 to 499"),
         (["--layer", "7"], "layer must be in 0 to 6, got 7"),
+        (["--layer", "-1"], "layer must be in 0 to 6, got -1"),
+        (["--angle-images", "999"], "angle_images must be at most 500, got 999"),
     ],
 )
 def test_what_a_run_does_not_have_is_refused_before_anything_is_computed(

@@ -43,6 +43,7 @@ def test_memory_is_a_command(tmp_path, capsys, monkeypatch):
 
 def test_the_plan_is_read_without_running_the_step(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(memory.CASES, "small", case())
+    monkeypatch.setattr(memory, "_forget_peak", lambda: pytest.fail("the step is about to run"))
     out = tmp_path / "memory.json"
     benchmark.main(benchmark.Arguments(networks=("small",), memory=True, plan_only=True, batch_size=4, out=out))
     figures = json.loads(out.read_text())["networks"]["small"]

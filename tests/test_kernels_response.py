@@ -119,6 +119,25 @@ def test_gradients_of_gradients_agree(factors):
     jax.tree.map(assert_close, second("xla", jax.jit), second("reference", quickly))
 
 
+@pytest.mark.parametrize(("c", "k"), [(2, 2), (15, 3)])
+def test_gradients_may_be_differentiated_forwards(c, k):
+    arrays, windows = problem((1, 4, 4), c=c, m=2, h=1, k=k, l=k), (Window(k),) * 2
+    directions = jax.tree.map(jnp.cos, arrays)
+
+    def gradients(implementation):
+        layer = functools.partial(response_attention, windows=windows, implementation=implementation)
+        return jax.grad(lambda arrays: jnp.sum(jnp.sin(layer(*arrays))))
+
+    forwards = jax.jit(lambda arrays: jax.jvp(gradients("xla"), (arrays,), (directions,))[1])
+
+    def along(arrays):
+        products = jax.tree.map(jnp.vdot, gradients("reference")(arrays), directions)
+        return sum(jax.tree.leaves(products))
+
+    # The matrix of second derivatives is symmetric.
+    jax.tree.map(assert_close, forwards(arrays), quickly(jax.grad(along))(arrays))
+
+
 @pytest.mark.parametrize("c", [15, 16])
 @pytest.mark.parametrize("factors", ["spatial", "channel+spatial"])
 def test_many_channels_are_compared_in_blocks(c, factors):
@@ -224,7 +243,10 @@ ERRORS = {
     "no windows": (dict(windows=(3, 3)), "windows must be two Windows"),
     "one window": (dict(windows=Window(3)), "windows must be two Windows"),
     "no stride": (dict(windows=(Window(3, 0),) * 2), "strides and dilations of at least 1"),
-    "a plain tuple": (dict(channel=tuple(CHANNEL)), "channel must be None or a ChannelBank, got tuple"),
+    "negative padding": (dict(windows=(Window(3, 1, -1, 0),) * 2), "paddings of at least 0"),
+    "a plain tuple": (dict(channel=tuple(CHANNEL)), "channel must be None or a ChannelBank of two arrays, got tuple"),
+    "half a bank": (dict(channel=ChannelBank(CHANNEL.w1, None)), "a ChannelBank of two arrays"),
+    "a list": (dict(spatial=[1.0]), "of odd size k_a, got list"),
     "windows of another size": (dict(windows=(Window(2),) * 2), "must have the size of the windows, 2x2"),
     "an image smaller than the filter": (dict(f=F[:, :2]), "is smaller than the windows"),
     "no dilation": (dict(dilation=0), "dilation must be a Python integer of at least 1, got 0"),
@@ -264,11 +286,15 @@ def test_an_implementation_that_declines_passes_to_the_next(monkeypatch):
 
 
 def test_patches_that_int32_cannot_count_are_declined():
-    shapes = (1, 4096, 4096, 1, 16), (3, 3, 1, 16, 1), (3, 3, 2, 1, 1)
-    f, bank, spatial = (jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes)
-    run = functools.partial(response_attention, windows=(Window(3, 1, 1, 1),) * 2, implementation="xla")
+    shapes = (1, 4096, 4096, 1, 16), (3, 3, 1, 16, 1), (1, 1, 1, 16), (1, 1, 16, 1)
+    arrays = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
+
+    def run(f, bank, w1, w2):
+        windows = (Window(3, 1, 1, 1),) * 2
+        return response_attention(f, bank, ChannelBank(w1, w2), None, windows, implementation="xla")
+
     with assert_refused("xla: the patches of one image are 2^31 numbers or more"):
-        jax.eval_shape(lambda f, bank, spatial: run(f, bank, None, spatial), f, bank, spatial)
+        jax.eval_shape(run, *arrays)
 
 
 def test_the_reference_changes_with_every_array():

@@ -82,8 +82,8 @@ def check_response_weights(
         raise ValueError(f"attention_dilation must be a Python integer of at least 1, got {dilation!r}")
     h, c, o = w.shape[2:]
     if channel is not None:
-        if not isinstance(channel, ResponseChannelWeights) or not all(hasattr(w, "ndim") for w in channel):
-            parts = f" of {', '.join(type(w).__name__ for w in channel)}" if isinstance(channel, tuple) else ""
+        if not isinstance(channel, ResponseChannelWeights) or not all(hasattr(array, "ndim") for array in channel):
+            parts = f" of {', '.join(type(part).__name__ for part in channel)}" if isinstance(channel, tuple) else ""
             raise ValueError(
                 f"channel must be None or ResponseChannelWeights of two arrays, got {type(channel).__name__}{parts}"
             )

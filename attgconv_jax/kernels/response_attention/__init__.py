@@ -93,7 +93,14 @@ def response_attention_maps(
 
 
 def check_implementation(implementation: str | None) -> None:
-    """Raises a `ValueError` unless `implementation` is None or a name of `Implementation`."""
+    """Refuses unknown implementations.
+
+    Args:
+      implementation: None, or a name of `Implementation`.
+
+    Raises:
+      ValueError: it is neither.
+    """
     if implementation is not None and implementation not in _IMPLEMENTATIONS:
         names = ", ".join(f'"{name}"' for name in _IMPLEMENTATIONS)
         raise ValueError(f"implementation must be None or one of {names}, got {implementation!r}")
@@ -146,7 +153,10 @@ def _check_windows(windows, f, bank):
         and all(isinstance(w, Window) for w in windows)
         and all(min(w.size, w.stride, w.dilation) >= 1 and min(w.low, w.high) >= 0 for w in windows)
     ):
-        raise ValueError(f"windows must be two Windows, of sizes, strides and dilations of at least 1, got {windows}")
+        raise ValueError(
+            "windows must be two Windows, with sizes, strides and dilations of at least 1 and paddings of at least 0, "
+            f"got {windows}"
+        )
     sizes = tuple(window.size for window in windows)
     if bank.shape[:2] != sizes:
         raise ValueError(f"bank {bank.shape} must have the size of the windows, {sizes[0]}x{sizes[1]}")
@@ -158,8 +168,8 @@ def _check_windows(windows, f, bank):
 def _check_weights(channel, spatial, bank):
     h, c, m = bank.shape[2:]
     if channel is not None:
-        if not isinstance(channel, ChannelBank):
-            raise ValueError(f"channel must be None or a ChannelBank, got {type(channel).__name__}")
+        if not isinstance(channel, ChannelBank) or not all(hasattr(w, "ndim") for w in channel):
+            raise ValueError(f"channel must be None or a ChannelBank of two arrays, got {type(channel).__name__}")
         hidden = channel.w1.shape[2] if channel.w1.ndim == 4 else "c_hid"
         if channel.w1.shape != (h, m, hidden, c) or channel.w2.shape != (h, m, c, hidden) or hidden == 0:
             raise ValueError(
@@ -167,9 +177,10 @@ def _check_weights(channel, spatial, bank):
                 f"got {channel.w1.shape} and {channel.w2.shape}"
             )
     if spatial is not None:
-        size = spatial.shape[0] if spatial.ndim == 5 else 0
-        if spatial.shape != (size, size, 2, h, m) or size % 2 == 0:
-            raise ValueError(f"spatial must be [k_a, k_a, 2, {h}, {m}] of odd size k_a, got {spatial.shape}")
+        shape = getattr(spatial, "shape", type(spatial).__name__)
+        size = shape[0] if len(shape) == 5 else 0
+        if shape != (size, size, 2, h, m) or size % 2 == 0:
+            raise ValueError(f"spatial must be [k_a, k_a, 2, {h}, {m}] of odd size k_a, got {shape}")
 
 
 def _on_every_device(function, arrays):

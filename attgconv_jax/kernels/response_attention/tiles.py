@@ -15,7 +15,7 @@ from attgconv_jax.kernels.response_attention.planes import Strips, add_patches, 
 _POSITIONS = 48
 # How many times the bytes of the maps the patches of a chunk may take.
 _PATCHES = 16
-# Terms of an elementwise maximum over channels: in a block that a loop carries, and at most without a loop.
+# Terms of an elementwise maximum over channels: in a block of a loop, but two channels at least; and without a loop.
 _TERMS, _TERMS_AT_ONCE = 24, 128
 
 
@@ -69,8 +69,6 @@ class Tiles:
         self.x, self.y = (w.outputs(length) for w, length in zip(windows, self.shape, strict=True))
         self.taps = k * l
         self.size, self.dilation = None if spatial is None else len(spatial), dilation
-        if self.c * self.taps * self.x * self.y >= 2**31:
-            raise NotImplementedError("the patches of one image are 2^31 numbers or more, too many to count in int32")
         map_bytes, filter_bytes = 4 * self.m * self.x * self.y, 4 * self.m * self.c * self.taps
         patch_bytes = 4 * self.c * self.taps * self.x * self.y
         images = tiling.maps // map_bytes, tiling.responses // filter_bytes, _PATCHES * tiling.maps // patch_bytes
@@ -125,6 +123,9 @@ class Tiles:
 
     def _statistics(self, p, bank):
         b, c, _, n = p.shape
+        if p.size >= 2**31:
+            # The gradient counts them, see `_statistics_backward`.
+            raise NotImplementedError("the patches of one image are 2^31 numbers or more, too many to count in int32")
         length = min(self.positions, n)
 
         def block(best, i):
@@ -145,16 +146,24 @@ class Tiles:
         def larger(largest, _, r):
             return jnp.maximum(largest, r)
 
-        @jax.custom_vjp
+        @jax.custom_jvp
         def largest(p, scaled):
             lowest = jnp.full((len(p), self.m, self.x * self.y), -jnp.inf, p.dtype)
-            block = min(max(2, _TERMS // self.taps), max(1, self.c // 2))
             return _fold_responses(larger, lowest, p, scaled, block)
 
-        def backward(products, d_largest):
-            return self._products_backward(*products, jnp.zeros_like(d_largest), d_largest)
+        @largest.defjvp
+        def tangent(primals, tangents):
+            (p, scaled), (p_dot, scaled_dot) = primals, tangents
+            highest, at = largest(p, scaled), self._largest_at(*lax.stop_gradient(primals))
 
-        largest.defvjp(lambda *products: (largest(*products), products), backward)
+            def pick(picked, channel, r):
+                return picked + jnp.where(at == channel, r, 0)
+
+            nothing = jnp.zeros_like(highest)
+            r_dot = _fold_responses(pick, nothing, p_dot, scaled, block)
+            return highest, r_dot + _fold_responses(pick, nothing, p, scaled_dot, block)
+
+        block = min(max(2, _TERMS // self.taps), max(1, self.c // 2))
         return largest(p, scaled)
 
     def _largest_at(self, p, scaled):
@@ -181,7 +190,7 @@ class Tiles:
 
             return carry, _over_channels(block, p, scaled, self.tile_channels)
 
-        inputs = p, scaled, d_total, d_largest, self._largest_at(p, scaled)
+        inputs = p, scaled, d_total, d_largest, self._largest_at(*lax.stop_gradient((p, scaled)))
         return scan_chunks(images, (), inputs, self.tile_images)[1]
 
     def _logits(self, total, largest, filters):
@@ -264,8 +273,8 @@ def _scale(bank, alpha_c, batch):
 def _fold_responses(step, carry, p, scaled, block):
     """Folds `step(carry, c, alpha_C r)` over the channels, a block of them in one elementwise expression.
 
-    What remains of the channels comes first, so that no block is small: with few terms, or with the slices of the
-    loop's inputs in the expression (what the barrier prevents), XLA:CPU computes it many times slower.
+    What remains of the channels comes first, so that all blocks of the loop have one size: with few terms, or with the
+    slices of the loop's inputs in the expression (what the barrier prevents), XLA:CPU computes it many times slower.
     """
     channels, p, scaled = _channels_first(p, scaled)
     c = len(channels)
@@ -283,7 +292,8 @@ def _fold_responses(step, carry, p, scaled, block):
     if first == c:
         return carry
     blocks = [x[first:].reshape((c - first) // block, block, *x.shape[1:]) for x in inputs]
-    return lax.scan(lambda carry, block: (fold(carry, lax.optimization_barrier(block)), ()), carry, blocks)[0]
+    # Each behind a barrier of its own: one for all would make every array a part of what is differentiated.
+    return lax.scan(lambda carry, block: (fold(carry, [*map(lax.optimization_barrier, block)]), ()), carry, blocks)[0]
 
 
 def _over_channels(function, p, scaled, block):
