@@ -125,6 +125,9 @@ def test_a_network_without_a_run_is_evaluated_on_the_data_it_is_given(tmp_path, 
     assert f"{error:.2f} |" in capsys.readouterr().out
     evaluation = json.loads((tmp_path / "network" / "evaluation-digits" / "evaluation.json").read_text())
     assert evaluation["as_loaded"]["error_percent"]["test"] == [error]
+    with pytest.raises(SystemExit):
+        evaluate.cli([str(tmp_path / "network"), "--data", "digits", "--layer", "7"])
+    assert "layer must be in 0 to 6, got 7" in capsys.readouterr().err
 
 
 def test_a_run_stopped_within_an_epoch_is_evaluated_without_calling_that_an_epoch(tmp_path, capsys):

@@ -83,7 +83,7 @@ def test_what_is_left_for_the_gradient_is_what_the_docstring_says(factors, maps,
     layer = functools.partial(response_attention, windows=(Window(3),) * 2)
     left = jax.tree.leaves(jax.eval_shape(lambda *arrays: jax.vjp(layer, *arrays)[1], *arrays))
     inputs = sum(array.size for array in jax.tree.leaves(arrays))
-    assert sum(array.size for array in left) <= inputs + batch * h * m * (maps * (x - 2) ** 2 + statistics * c)
+    assert sum(array.size for array in left) == inputs + batch * h * m * (maps * (x - 2) ** 2 + statistics * c)
 
 
 def test_taps_beyond_the_responses_take_no_memory():

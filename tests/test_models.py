@@ -269,7 +269,7 @@ def test_evaluation_matches_the_reference(load, name):
 # Attention eagerly is tested layer by layer: here it would be compiled operation by operation, for a minute.
 @pytest.mark.parametrize(
     ("name", "jit"),
-    [*((name, True) for name in REFERENCE_FILES), ("p4cnn", False)],
+    [*((name, True) for name in REFERENCE_FILES), ("z2cnn", False), ("p4cnn", False)],
     ids=lambda value: {True: "jit", False: "eager"}.get(value, value),
 )
 def test_a_training_step_matches_the_reference(load, name, jit):

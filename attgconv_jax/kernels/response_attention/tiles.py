@@ -142,6 +142,7 @@ class Tiles:
 
     def _largest(self, p, scaled):
         """`max over c of alpha_C r`, of several channels in two blocks at least: a carry is computed on all cores."""
+        block = min(max(2, _TERMS // self.taps), max(1, self.c // 2))
 
         def larger(largest, _, r):
             return jnp.maximum(largest, r)
@@ -154,7 +155,7 @@ class Tiles:
         @largest.defjvp
         def tangent(primals, tangents):
             (p, scaled), (p_dot, scaled_dot) = primals, tangents
-            highest, at = largest(p, scaled), self._largest_at(*lax.stop_gradient(primals))
+            highest, at = largest(p, scaled), self._largest_at(p, scaled)
 
             def pick(picked, channel, r):
                 return picked + jnp.where(at == channel, r, 0)
@@ -163,11 +164,11 @@ class Tiles:
             r_dot = _fold_responses(pick, nothing, p_dot, scaled, block)
             return highest, r_dot + _fold_responses(pick, nothing, p, scaled_dot, block)
 
-        block = min(max(2, _TERMS // self.taps), max(1, self.c // 2))
         return largest(p, scaled)
 
     def _largest_at(self, p, scaled):
-        """The first channel that attains the maximum."""
+        """The first channel that attains the maximum; a number, so nothing is differentiated."""
+        p, scaled = lax.stop_gradient((p, scaled))
 
         def larger(best, channel, r):
             return _larger(best, (r, channel))
@@ -190,7 +191,7 @@ class Tiles:
 
             return carry, _over_channels(block, p, scaled, self.tile_channels)
 
-        inputs = p, scaled, d_total, d_largest, self._largest_at(*lax.stop_gradient((p, scaled)))
+        inputs = p, scaled, d_total, d_largest, self._largest_at(p, scaled)
         return scan_chunks(images, (), inputs, self.tile_images)[1]
 
     def _logits(self, total, largest, filters):
