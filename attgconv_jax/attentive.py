@@ -11,13 +11,14 @@ from jaxtyping import Array, Float
 from attgconv_jax import kernels
 from attgconv_jax.attention import (
     ChannelWeights,
+    InputWeights,
     ResponseChannelWeights,
-    channel_attention,
+    alpha_f,
     co_attention,
     response_channel_bank,
     response_spatial_bank,
-    spatial_attention,
 )
+from attgconv_jax.attention.operators import Combination
 from attgconv_jax.attention.response import check_response_weights
 from attgconv_jax.convolution import check_feature_map, group_conv
 from attgconv_jax.filters import Interpolation, check_filter, filter_bank
@@ -25,6 +26,48 @@ from attgconv_jax.geometry import Padding, windows_of
 from attgconv_jax.groups import Group
 from attgconv_jax.kernels.chunks import sum_dtype
 from attgconv_jax.kernels.response_attention import Implementation
+
+_COMBINATIONS = {
+    "scale": lambda f, alpha: alpha * f,
+    "suppress": lambda f, alpha: f - alpha * f,
+    "emphasise": lambda f, alpha: f + alpha * f,
+    "add": lambda f, alpha: f + alpha,
+    "choose": lambda f, alpha: jnp.sum(alpha * f, axis=0),
+}
+
+
+def attend(
+    f: Float[Array, "..."], alpha: Float[Array, "..."], combination: Combination = "scale"
+) -> Float[Array, "..."]:
+    """Puts an attention map and what it attends to together.
+
+    | `combination` | result | operators |
+    |---|---|---|
+    | "scale" | `alpha f` | most |
+    | "suppress" | `(1 - alpha) f` | alpha_F, co-attention |
+    | "emphasise" | `(1 + alpha) f` | BAM |
+    | "add" | `f + alpha` | Global Context, non-local and self-attention |
+    | "choose" | `sum over b of alpha_b f_b` | Selective Kernel; `f` is `[branches, ..., x, y, h, c]` |
+
+    Args:
+      f: feature map; with "choose" several of them.
+      alpha: broadcastable to `f`.
+      combination: as above; `attgconv_jax.attention.OPERATORS` has that of every operator.
+
+    Returns:
+      The attended feature map.
+
+    Raises:
+      ValueError: unknown combination, or a map that does not broadcast to `f`.
+
+    Source: the operators' papers.
+    """
+    if combination not in _COMBINATIONS:
+        raise ValueError(f"combination must be one of {', '.join(_COMBINATIONS)}, got {combination!r}")
+    fits = alpha.ndim == f.ndim and all(a in (1, b) for a, b in zip(alpha.shape, f.shape, strict=False))
+    if not fits:
+        raise ValueError(f"alpha must be broadcastable to f, of shape {f.shape}; got {alpha.shape}")
+    return _COMBINATIONS[combination](f, alpha)
 
 
 def input_attention(
@@ -107,19 +150,15 @@ def input_attention_map(
 
     Source: Romero et al. 2020, sections 3.2 and 3.3.
     """
-    if channel is None and spatial is None:
-        raise ValueError("an attention map needs channel weights or a spatial filter, got neither")
-    if channel is None:
-        alpha_c, attended = 1, f
-    else:
-        alpha_c = channel_attention(f, channel, group)
-        attended = alpha_c * f
-    if spatial is None:
-        return alpha_c
-    alpha_x = spatial_attention(
-        attended, spatial, group, dilation=dilation, haar=haar, interpolation=interpolation, disc_mask=disc_mask
+    return alpha_f(
+        f,
+        InputWeights(channel, spatial),
+        group,
+        dilation=dilation,
+        haar=haar,
+        interpolation=interpolation,
+        disc_mask=disc_mask,
     )
-    return alpha_x * alpha_c
 
 
 def input_co_attention(

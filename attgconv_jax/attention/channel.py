@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from attgconv_jax import kernels
+from attgconv_jax.attention.mlp import group_linear
 from attgconv_jax.convolution import check_feature_map
 from attgconv_jax.groups import Group
 
@@ -46,15 +47,9 @@ def channel_attention(
     *batch, x, y, h, c = f.shape
     mean = jnp.mean(f, axis=(-4, -3))
     highest = kernels.maximum(f.reshape(*batch, x * y, h, c), axis=-3)
-    hidden = jax.nn.relu(_group_linear(jnp.stack([mean, highest]), weights.w1, group))
-    mlp = _group_linear(hidden, weights.w2, group)
+    hidden = jax.nn.relu(group_linear(jnp.stack([mean, highest]), weights.w1, group))
+    mlp = group_linear(hidden, weights.w2, group)
     return jax.nn.sigmoid(mlp[0] + mlp[1])[..., None, None, :, :]
-
-
-def _group_linear(s, weight, group):
-    """`out[g, o] = sum over h', c of W(g^-1 h')[o, c] s[h', c]`."""
-    bank = weight[:, :, group.action] if weight.shape[-1] == group.order else weight[:, :, None, :]
-    return jnp.einsum("...hc,ocgh->...go", s, bank)
 
 
 def _check_weights(f, weights):

@@ -1,6 +1,7 @@
 """The All-CNN-C for CIFAR-10: one description for every group and every attention."""
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -8,10 +9,11 @@ from flax import nnx
 
 from attgconv_jax.convolution import max_pool, project_mean
 from attgconv_jax.groups import Group
-from attgconv_jax.models.layers import Network, NetworkAttention, batch_norm, check_image
+from attgconv_jax.models.layers import Network, NetworkAttention, check_image
 from attgconv_jax.nn import Dropout
 from attgconv_jax.nn.checks import positive
 from attgconv_jax.nn.initializers import FilterInitializer, paper_uniform
+from attgconv_jax.nn.norm import batch_norm
 
 
 class Layer(NamedTuple):
@@ -26,6 +28,8 @@ class Layer(NamedTuple):
 # layer goes to the classes.
 LAYERS = (Layer(1), Layer(1), Layer(1, pool=True), Layer(2), Layer(2), Layer(2, pool=True), Layer(2), Layer(2, 1))
 CLASSIFIER_SIZE = 1
+# So many layers have maps of more than 16x16 pixels.
+LARGE = 3
 
 SIZE = 32
 
@@ -56,7 +60,8 @@ class AllCNN(Network):
 
     Args:
       group: of the convolutions.
-      attention: in every convolution; see `RotMNISTNet`.
+      attention: in every convolution; see `RotMNISTNet` ("non_local" and "self" from the fourth on).
+      attention_options: further arguments of every attention's module.
       features: channels per group element of the first three layers; None: 96 on the trivial group, 48 without
         reflections, else 32.
       in_features: channels of the image.
@@ -83,6 +88,7 @@ class AllCNN(Network):
         group: Group,
         attention: NetworkAttention | None = None,
         *,
+        attention_options: Mapping[str, Any] | None = None,
         features: int | None = None,
         in_features: int = 3,
         classes: int = 10,
@@ -105,7 +111,7 @@ class AllCNN(Network):
             attention,
             widths,
             [
-                dict(kernel_size=size, padding=size // 2, hidden_features=hidden[i])
+                dict(kernel_size=size, padding=size // 2, hidden_features=hidden[i], large=i < LARGE)
                 for i, size in enumerate([*(layer.kernel_size for layer in LAYERS), CLASSIFIER_SIZE])
             ],
             dict(
@@ -115,6 +121,7 @@ class AllCNN(Network):
                 input_dropout_rate=float(input_dropout_rate),
                 dropout_rate=float(dropout_rate),
             ),
+            attention_options=attention_options,
             haar=haar,
             kernel_init=init,
             attention_init=init,

@@ -9,12 +9,18 @@ from jaxtyping import Array, Float
 
 from attgconv_jax.attentive import ResponseMaps
 from attgconv_jax.groups import Group
-from attgconv_jax.nn import AttentiveGroupConv, GroupConv, ResponseAttentiveGroupConv
+from attgconv_jax.nn import AttentiveGroupConv, GroupConv, ResponseAttentiveGroupConv, SelectiveKernelGroupConv
+from attgconv_jax.nn.attentive import AttentionName
 from attgconv_jax.nn.initializers import FilterInitializer
 
-NetworkAttention = Literal[
-    "input", "input_channel", "input_spatial", "co", "response", "response_channel", "response_spatial"
-]
+ResponseAttention = Literal["response", "response_channel", "response_spatial", "sk"]
+NetworkAttention = AttentionName | ResponseAttention
+
+# Those that read the image as well; the operators of other papers are made for responses, and an image has none.
+_ON_IMAGES = ("input", "input_channel", "input_spatial", "co")
+# Those whose cost grows with the number of positions times that of their neighbours.
+_BY_POSITION = ("non_local", "self")
+_REDUCING = ("se", "ge", "bam", "cbam", "gc", "coordinate", "non_local", "self")
 
 _RESPONSE_FACTORS = {
     "response": dict(channel=True, spatial=True),
@@ -25,9 +31,9 @@ _RESPONSE_FACTORS = {
 
 def check_attention(attention: str | None) -> None:
     """Raises a `ValueError` unless `attention` is None or a name of `NetworkAttention`."""
-    if attention is not None and attention not in get_args(NetworkAttention):
-        names = ", ".join(get_args(NetworkAttention))
-        raise ValueError(f"attention must be None or one of {names}, got {attention!r}")
+    names = [*get_args(AttentionName), *get_args(ResponseAttention)]
+    if attention is not None and attention not in names:
+        raise ValueError(f"attention must be None or one of {', '.join(names)}, got {attention!r}")
 
 
 def convolution(
@@ -37,9 +43,12 @@ def convolution(
     kernel_size: int,
     group: Group,
     *,
+    lifting: bool = False,
+    large: bool = False,
     hidden_features: int | None = None,
     input_dilation: int = 1,
     attention_init: FilterInitializer = "paper_uniform",
+    attention_options: Mapping[str, Any] | None = None,
     **options,
 ) -> nnx.Module:
     """A group convolution with attention as a network's description names it.
@@ -50,9 +59,12 @@ def convolution(
       out_features: output channels, per group element.
       kernel_size: of the convolution's square filter, in pixels.
       group: of the convolution.
-      hidden_features: of the channel attention; None: half of `in_features`, at least 1.
-      input_dilation: of the spatial filter of attention on the input, in pixels.
-      attention_init: of the attention's filter.
+      lifting: whether the input is an image. The operators that are not the attentive paper's leave it alone.
+      large: whether the map is too large for attention of every position to others, which then is left out.
+      hidden_features: of the attention's networks; None: half of the channels, at least 1.
+      input_dilation: of the spatial filter of the paper's attention on the input, in pixels.
+      attention_init: of the filter of the paper's attentions.
+      attention_options: further arguments of the attention's module.
       **options: arguments that every convolution takes.
 
     Returns:
@@ -61,27 +73,31 @@ def convolution(
     Raises:
       ValueError: a size is out of range, or an unknown initialiser.
     """
-    if attention is None:
-        return GroupConv(in_features, out_features, kernel_size, group, **options)
     sizes = in_features, out_features, kernel_size, group
+    options = dict(lifting=lifting, **options)
+    further = dict(attention_options or {})
     if attention in _RESPONSE_FACTORS:
         factors = _RESPONSE_FACTORS[attention]
-        return ResponseAttentiveGroupConv(
-            *sizes, hidden_features=hidden_features, attention_init=attention_init, **factors, **options
-        )
-    of_attention = dict(kernel_init=attention_init)
-    if attention != "co":
+        of_attention = dict(hidden_features=hidden_features, attention_init=attention_init, **factors) | further
+        return ResponseAttentiveGroupConv(*sizes, **of_attention, **options)
+    if attention == "sk" and kernel_size % 2 == 1:
+        return SelectiveKernelGroupConv(*sizes, **_reduction(out_features, hidden_features) | further, **options)
+    left_out = attention not in _ON_IMAGES and (lifting or (large and attention in _BY_POSITION))
+    if attention in (None, "sk") or left_out:
+        return GroupConv(*sizes, **options)
+    of_attention = {}
+    if attention in _ON_IMAGES:
+        of_attention |= dict(kernel_init=attention_init)
+    if attention in ("input", "input_channel", "input_spatial"):
         of_attention |= dict(hidden_features=hidden_features, dilation=input_dilation)
-    return AttentiveGroupConv(*sizes, attention=attention, attention_options=of_attention, **options)
+    if attention in _REDUCING:
+        of_attention |= _reduction(in_features, hidden_features)
+    return AttentiveGroupConv(*sizes, attention=attention, attention_options=of_attention | further, **options)
 
 
-def batch_norm(features: int, dtype, param_dtype, rngs: nnx.Rngs) -> nnx.BatchNorm:
-    """Batch norm over batch, space and group, with the reference's constants."""
-    norm = nnx.BatchNorm(features, momentum=0.9, epsilon=2e-5, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
-    # Flax keeps running statistics in float32 whatever the parameters are: too little for float64.
-    for statistic in (norm.mean, norm.var):
-        statistic.set_value(statistic[...].astype(jnp.promote_types(param_dtype, jnp.float32)))
-    return norm
+def _reduction(features, hidden_features):
+    hidden = max(1, features // 2) if hidden_features is None else hidden_features
+    return {"reduction": max(1, features // hidden)}
 
 
 class Network(nnx.Module):
@@ -95,6 +111,7 @@ class Network(nnx.Module):
       widths: channels of the image, then of every convolution's output.
       layers: of every convolution, those arguments of `convolution` that are its own, the filter's size among them.
       settings: further arguments of the network, as JSON can hold them.
+      attention_options: further arguments of every attention's module.
       haar: whether group convolutions carry the Haar weight.
       dtype: to compute in; None: the common type of input and parameters.
       **shared: arguments that all convolutions have in common.
@@ -111,11 +128,14 @@ class Network(nnx.Module):
         layers: Sequence[Mapping[str, Any]],
         settings: Mapping[str, Any],
         *,
+        attention_options: Mapping[str, Any] | None,
         haar: bool,
         dtype,
         **shared,
     ):
         check_attention(attention)
+        if attention is None and attention_options:
+            raise ValueError(f"attention_options need an attention, got {dict(attention_options)} with attention=None")
         self.convolutions = nnx.List(
             convolution(
                 attention,
@@ -123,6 +143,7 @@ class Network(nnx.Module):
                 widths[i + 1],
                 group=group,
                 lifting=i == 0,
+                attention_options=attention_options,
                 haar=haar,
                 dtype=dtype,
                 **layer,
@@ -133,18 +154,20 @@ class Network(nnx.Module):
         self.group = group
         settings = {
             "attention": attention,
+            # Pairs and no dict: a graph definition that holds a dict cannot be hashed, nor be a static argument.
+            "attention_options": tuple(sorted((attention_options or {}).items())),
             **settings,
             "haar": haar,
             "dtype": None if dtype is None else jnp.dtype(dtype).name,
         }
-        # Pairs and no dict: a graph definition that holds a dict cannot be hashed, nor be a static argument.
         self._settings = tuple(settings.items())
 
     @property
     def settings(self) -> dict[str, Any]:
         """What this network was made with, as JSON can hold it; the rest shows in its parameters."""
         group = {"rotations": self.group.rotations, "reflections": self.group.reflections}
-        return {"group": group, **dict(self._settings)}
+        settings = dict(self._settings)
+        return {"group": group, **settings, "attention_options": dict(settings["attention_options"])}
 
     def __call__(self, image: Float[Array, "*batch x y 1 c"]) -> Float[Array, "*batch classes"]:
         """Logits of images.
@@ -165,15 +188,16 @@ class Network(nnx.Module):
 
     def attention_maps(
         self, image: Float[Array, "*batch x y 1 c"]
-    ) -> list[Float[Array, "*batch _x _y _h _c"]] | list[ResponseMaps]:
-        """What the attention of each layer suppresses.
+    ) -> list[Float[Array, "*maps _x _y _h _c"] | ResponseMaps | None]:
+        """The attention of each layer.
 
         Args:
           image: standardised, of the size the network is made for.
 
         Returns:
-          A map a layer, in (0, 1): of attention on the input, on the group, the first on the image, the others on
-          feature maps; of attention on responses, `ResponseMaps`, whose spatial maps are large: take few images.
+          A map a layer: of attention on the input, on the group, the first on the image, the others on feature maps; of
+          attention on responses, `ResponseMaps`, whose spatial maps are large: take few images; None where a layer has
+          no attention.
 
         Raises:
           ValueError: the network has no attention, or the image has another size.
@@ -182,7 +206,7 @@ class Network(nnx.Module):
             raise ValueError("the network has no attention; make it with attention=...")
         maps, f = [], self._start(image)
         for i, layer in enumerate(self.convolutions):
-            maps.append(layer.attention_maps(f))
+            maps.append(None if isinstance(layer, GroupConv) else layer.attention_maps(f))
             f = self._follow(i, layer(f))
         return maps
 

@@ -1,6 +1,7 @@
 """The rot-MNIST network: one description for every group and every attention."""
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -8,10 +9,11 @@ from flax import nnx
 
 from attgconv_jax.convolution import max_pool, project_max
 from attgconv_jax.groups import Group
-from attgconv_jax.models.layers import Network, NetworkAttention, batch_norm, check_image
+from attgconv_jax.models.layers import Network, NetworkAttention, check_image
 from attgconv_jax.nn import Dropout
 from attgconv_jax.nn.checks import positive
 from attgconv_jax.nn.initializers import FilterInitializer
+from attgconv_jax.nn.norm import batch_norm
 
 
 class Layer(NamedTuple):
@@ -33,6 +35,8 @@ LAYERS = (
     Layer(),
 )
 CLASSIFIER = Layer(kernel_size=4)
+# So many layers have maps of more than 12x12 pixels.
+LARGE = 2
 
 SIZE = 28
 
@@ -65,7 +69,10 @@ class RotMNISTNet(Network):
       group: of the convolutions.
       attention: in every convolution: None; on its input, "input" (channel and spatial), "input_channel",
         "input_spatial" or "co"; on its responses, "response" (channel and spatial), "response_channel" or
-        "response_spatial".
+        "response_spatial"; or an operator of another paper, a name of `attgconv_jax.attention.OPERATORS`. Those act on
+        the input of every convolution but the first, which is an image; "non_local" and "self" from the third on; "sk"
+        takes the place of every convolution but the last.
+      attention_options: further arguments of every attention's module.
       features: channels per group element; None: 20 on the trivial group, else 10.
       in_features: channels of the image.
       classes: number of logits.
@@ -88,6 +95,7 @@ class RotMNISTNet(Network):
         group: Group,
         attention: NetworkAttention | None = None,
         *,
+        attention_options: Mapping[str, Any] | None = None,
         features: int | None = None,
         in_features: int = 1,
         classes: int = 10,
@@ -108,10 +116,11 @@ class RotMNISTNet(Network):
             attention,
             [in_features, *[features] * len(LAYERS), classes],
             [
-                dict(kernel_size=layer.kernel_size, input_dilation=layer.input_dilation)
-                for layer in [*LAYERS, CLASSIFIER]
+                dict(kernel_size=layer.kernel_size, input_dilation=layer.input_dilation, large=i < LARGE)
+                for i, layer in enumerate([*LAYERS, CLASSIFIER])
             ],
             dict(features=features, in_features=in_features, classes=classes, dropout_rate=float(dropout_rate)),
+            attention_options=attention_options,
             haar=haar,
             kernel_init=kernel_init,
             dtype=dtype,

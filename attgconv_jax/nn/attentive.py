@@ -10,20 +10,66 @@ from jaxtyping import Array, Float
 
 from attgconv_jax.groups import Group
 from attgconv_jax.nn.attention import CoAttention, InputAttention
+from attgconv_jax.nn.channel_operators import (
+    EfficientChannelAttention,
+    GatherExcite,
+    GlobalContext,
+    SqueezeExcitation,
+    StyleRecalibration,
+)
 from attgconv_jax.nn.convolution import GroupConv
+from attgconv_jax.nn.position_operators import (
+    BottleneckAttention,
+    ConvolutionalBlockAttention,
+    CoordinateAttention,
+    GroupSelfAttention,
+    NonLocal,
+    SpatialGroupEnhance,
+)
 
-AttentionName = Literal["input", "input_channel", "input_spatial", "co"]
+AttentionName = Literal[
+    "input",
+    "input_channel",
+    "input_spatial",
+    "co",
+    "se",
+    "ge",
+    "bam",
+    "cbam",
+    "sge",
+    "gc",
+    "srm",
+    "eca",
+    "coordinate",
+    "non_local",
+    "self",
+]
 
 ATTENTIONS = {
     "input": InputAttention,
     "input_channel": functools.partial(InputAttention, spatial=False),
     "input_spatial": functools.partial(InputAttention, channel=False),
     "co": CoAttention,
+    "se": SqueezeExcitation,
+    "ge": GatherExcite,
+    "bam": BottleneckAttention,
+    "cbam": ConvolutionalBlockAttention,
+    "sge": SpatialGroupEnhance,
+    "gc": GlobalContext,
+    "srm": StyleRecalibration,
+    "eca": EfficientChannelAttention,
+    "coordinate": CoordinateAttention,
+    "non_local": NonLocal,
+    "self": GroupSelfAttention,
 }
+"""The modules by name; all are made as `Module(features, group, lifting=..., rngs=..., **options)`."""
+
+# Those whose group convolutions may carry the Haar weight.
+_WITH_HAAR = ("input", "input_channel", "input_spatial", "co")
 
 
 class AttentiveGroupConv(nnx.Module):
-    """Attention on the input of a group convolution, `group_conv((1 - alpha) f, w)`.
+    """Attention on the input of a group convolution, such as `group_conv((1 - alpha) f, w)`.
 
     >>> import jax.numpy as jnp
     >>> from flax import nnx
@@ -38,10 +84,11 @@ class AttentiveGroupConv(nnx.Module):
       out_features: output channels, per group element.
       kernel_size: of the convolution's square filter, in pixels.
       group: acts on all weights.
-      attention: "input" (channel and spatial), "input_channel", "input_spatial" or "co".
-      attention_options: further arguments of the attention's module (`InputAttention` or `CoAttention`).
+      attention: a name of `attgconv_jax.nn.ATTENTIONS`: the paper's "input" (channel and spatial), "input_channel",
+        "input_spatial", "co", or any other operator on the input.
+      attention_options: further arguments of the attention's module.
       lifting: whether the input is an image (one group element) instead of a feature map.
-      haar: whether all group convolutions carry the Haar weight, the attention's included.
+      haar: whether the group convolutions carry the Haar weight, those of the paper's four attentions included.
       dtype: to compute in; None: the common type of input and parameters.
       param_dtype: of the parameters.
       rngs: source of the parameters' randomness.
@@ -70,16 +117,18 @@ class AttentiveGroupConv(nnx.Module):
         if attention not in ATTENTIONS:
             raise ValueError(
                 f"attention must be one of {', '.join(ATTENTIONS)}, got {attention!r}; attention on responses is "
-                "ResponseAttentiveGroupConv"
+                "ResponseAttentiveGroupConv or SelectiveKernelGroupConv"
             )
-        shared = dict(lifting=lifting, haar=haar, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
-        self.attention = ATTENTIONS[attention](in_features, group, **shared, **(attention_options or {}))
-        self.conv = GroupConv(in_features, out_features, kernel_size, group, **shared, **options)
+        shared = dict(lifting=lifting, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
+        of_attention = {"haar": haar} if attention in _WITH_HAAR else {}
+        of_attention |= attention_options or {}
+        self.attention = ATTENTIONS[attention](in_features, group, **shared, **of_attention)
+        self.conv = GroupConv(in_features, out_features, kernel_size, group, haar=haar, **shared, **options)
 
     def __call__(self, f: Float[Array, "*batch x y h_in c_in"]) -> Float[Array, "*batch x_out y_out h c_out"]:
         """Attends, then convolves."""
         return self.conv(self.attention(f))
 
     def attention_maps(self, f: Float[Array, "*batch x y h_in c_in"]) -> Float[Array, "*batch #x #y h_in #c_in"]:
-        """What is suppressed in the input."""
+        """The map of the input: what is suppressed, or what it is scaled by, or what is added."""
         return self.attention.attention_map(f)

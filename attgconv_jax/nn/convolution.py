@@ -5,7 +5,7 @@ from flax import nnx
 from flax.nnx.nn.dtypes import promote_dtype
 from jaxtyping import Array, Float
 
-from attgconv_jax.convolution import group_conv
+from attgconv_jax.convolution import check_channel_groups, grouped_group_conv
 from attgconv_jax.filters import Interpolation, check_interpolation
 from attgconv_jax.geometry import Padding, check_settings
 from attgconv_jax.groups import Group
@@ -34,6 +34,7 @@ class GroupConv(nnx.Module):
       padding: pixels on every side, "SAME" or "VALID".
       dilation: of the filter, in pixels.
       haar: whether the sum over a feature map carries the Haar weight.
+      channel_groups: into how many separate parts the channels fall; see `attgconv_jax.grouped_group_conv`.
       use_bias: whether a bias per channel is added.
       exact: whether to refuse a sampling grid that the group does not map to itself.
       interpolation: of filters turned by other than right angles.
@@ -44,7 +45,8 @@ class GroupConv(nnx.Module):
       rngs: source of the parameters' randomness.
 
     Raises:
-      ValueError: a size is not at least 1; unknown padding, interpolation or initialiser.
+      ValueError: a size is not at least 1; `channel_groups` does not divide the channels; unknown padding,
+      interpolation or initialiser.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class GroupConv(nnx.Module):
         padding: Padding = "VALID",
         dilation: int = 1,
         haar: bool = False,
+        channel_groups: int = 1,
         use_bias: bool = False,
         exact: bool = True,
         interpolation: Interpolation = "bilinear",
@@ -71,7 +74,8 @@ class GroupConv(nnx.Module):
         positive(in_features=in_features, out_features=out_features, kernel_size=kernel_size)
         check_settings(kernel_size, stride, padding, dilation)
         check_interpolation(interpolation)
-        shape = (kernel_size, kernel_size, 1 if lifting else group.order, in_features, out_features)
+        check_channel_groups(channel_groups, in_features, out_features)
+        shape = (kernel_size, kernel_size, 1 if lifting else group.order, in_features // channel_groups, out_features)
         self.w = nnx.Param(filter_initializer(kernel_init)(rngs.params(), shape, param_dtype))
         self.bias = nnx.Param(jnp.zeros(out_features, param_dtype)) if use_bias else nnx.data(None)
         self.group = group
@@ -79,6 +83,7 @@ class GroupConv(nnx.Module):
         self.padding = padding
         self.dilation = dilation
         self.haar = haar
+        self.channel_groups = channel_groups
         self.exact = exact
         self.interpolation = interpolation
         self.disc_mask = disc_mask
@@ -88,10 +93,11 @@ class GroupConv(nnx.Module):
         """Convolves; see `attgconv_jax.group_conv`."""
         bias = None if self.bias is None else self.bias[...]
         f, w, bias = promote_dtype((f, self.w[...], bias), dtype=self.dtype)
-        y = group_conv(
+        y = grouped_group_conv(
             f,
             w,
             self.group,
+            self.channel_groups,
             stride=self.stride,
             padding=self.padding,
             dilation=self.dilation,

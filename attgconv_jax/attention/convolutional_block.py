@@ -1,0 +1,80 @@
+"""Convolutional block attention (CBAM): channels first, then positions."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from attgconv_jax import kernels
+from attgconv_jax.attention.mlp import (
+    MLPWeights,
+    check_tuple,
+    check_weights,
+    mean_statistic,
+    mlp,
+    mlp_shapes,
+    over_space,
+)
+from attgconv_jax.attention.spatial import spatial_attention
+from attgconv_jax.filters import Interpolation
+from attgconv_jax.groups import Group
+
+
+class ConvolutionalBlockWeights(NamedTuple):
+    """The channel network and the filter on the two spatial statistics, the mean first."""
+
+    channel: MLPWeights
+    spatial: Float[Array, "k k h 2 1"]
+
+
+def convolutional_block_attention(
+    f: Float[Array, "*batch x y h c"],
+    weights: ConvolutionalBlockWeights,
+    group: Group,
+    *,
+    over_group: bool = False,
+    interpolation: Interpolation = "bilinear",
+) -> Float[Array, "*batch x y h c"]:
+    """A weight for every channel, and of what that leaves one for every position.
+
+        alpha_C[h, c] = sigmoid(mlp(mean over x of f) + mlp(max over x of f))
+        alpha_X[x, h] = sigmoid(group_conv([mean over c, max over c] of alpha_C f, spatial))
+        alpha = alpha_X alpha_C
+
+    On a group: `mlp` is two 1x1 group convolutions; the spatial filter is a group filter (on an image it is lifted and
+    the maximum over the group taken before the sigmoid). Over the group: mean and maximum are over `x` and `h`. Made to
+    scale the last responses of a residual branch, `alpha f`; the attentive paper's alpha_F is the same map, without
+    biases, as what to suppress.
+
+    Args:
+      f: feature map, or image.
+      weights: of both factors; the spatial filter of odd size.
+      group: acts on the weights.
+      over_group: whether the channels' statistics are over space and group instead of space alone.
+      interpolation: of filters turned by other than right angles; see `filter_bank`.
+
+    Returns:
+      The attention map, in (0, 1).
+
+    Raises:
+      ValueError: the weights do not fit `f` or `group`, or the spatial filter is of even size.
+
+    Source: Woo et al. 2018 (arXiv 1807.06521), section 3.
+    """
+    check_tuple("convolutional block attention", weights, ConvolutionalBlockWeights)
+    *batch, x, y, h, c = f.shape
+    check_weights(
+        "convolutional block attention",
+        f,
+        group,
+        {
+            **mlp_shapes(weights.channel, c, 1 if over_group else h, prefix="channel."),
+            "spatial": (weights.spatial, ("k", "k", h, 2, 1)),
+        },
+    )
+    highest = kernels.maximum(f.reshape(*batch, x * y, h, c), axis=-3)
+    highest = jnp.expand_dims(kernels.maximum(highest, axis=-2), -2) if over_group else highest
+    logits = mlp(jnp.stack([mean_statistic(f, over_group), highest]), weights.channel, group)
+    alpha_c = over_space(jax.nn.sigmoid(logits[0] + logits[1]))
+    return spatial_attention(alpha_c * f, weights.spatial, group, interpolation=interpolation) * alpha_c

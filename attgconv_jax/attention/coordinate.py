@@ -1,0 +1,99 @@
+"""Coordinate attention: a factor along each of the two axes."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from attgconv_jax.attention.mlp import check_tuple, check_weights, group_linear
+from attgconv_jax.convolution import project_max
+from attgconv_jax.groups import Group
+
+
+class CoordinateWeights(NamedTuple):
+    """What reduces the channels, and what brings them back along the first and along the second axis."""
+
+    w1: Float[Array, "c_hid c h"]
+    first: Float[Array, "c c_hid h"]
+    second: Float[Array, "c c_hid h"]
+    b1: Float[Array, " c_hid"]
+    b_first: Float[Array, " c"]
+    b_second: Float[Array, " c"]
+
+
+def coordinate_attention(
+    f: Float[Array, "*batch x y h c"], weights: CoordinateWeights, group: Group, *, norm: Callable | None = None
+) -> Float[Array, "*batch x y h c"]:
+    """A weight for every position, the product of one for its row and one for its column.
+
+        m_1[x, h, c] = mean over y of f,    m_2[y, h, c] = mean over x of f
+        v = hard_swish(norm(W1 m + b1))                                              for both
+        alpha[x, y, g, c] = sigmoid(first v_1[x] + b_first) sigmoid(second v_2[y] + b_second)
+
+    The paper's operator knows which axis is which, and a quarter turn swaps them. It becomes equivariant by letting
+    each group element have axes of its own: where `g` swaps the two axes, `second` takes the place of `first` and
+    `first` that of `second`. Together with 1x1 group convolutions `W(g^-1 h')` that is the group acting on `H` and on
+    the pair of axes at once. Rows and columns of pixels exist for right angles only: groups that interpolate are
+    refused. On an image the maximum of `alpha` over the group is taken. Made to scale the last responses of a residual
+    branch, `alpha f`.
+
+    Args:
+      f: feature map, or image.
+      weights: of all three layers.
+      group: acts on the weights; an exact one.
+      norm: batch norm or the like, of an array `[..., c_hid]` with the two statistics side by side; None: none.
+
+    Returns:
+      The attention map, in (0, 1).
+
+    Raises:
+      ValueError: the weights do not fit `f` or `group`, or the group turns by other than right angles.
+
+    Source: Hou et al. 2021 (arXiv 2103.02907), section 3.2; the group acting on the axes is our own.
+    """
+    check_tuple("coordinate attention", weights, CoordinateWeights)
+    x, _, h, c = f.shape[-4:]
+    check_weights(
+        "coordinate attention",
+        f,
+        group,
+        {
+            "w1": (weights.w1, ("c_hid", c, h)),
+            "first": (weights.first, (c, "c_hid", h)),
+            "second": (weights.second, (c, "c_hid", h)),
+            "b1": (weights.b1, ("c_hid",)),
+            "b_first": (weights.b_first, (c,)),
+            "b_second": (weights.b_second, (c,)),
+        },
+    )
+    if not group.is_exact:
+        raise ValueError(
+            f"coordinate attention has rows and columns of pixels, which {group} does not map to each other: take a "
+            "group of right angles, such as cyclic(4) or dihedral(4)"
+        )
+    lines = jnp.concatenate([jnp.mean(f, axis=-3), jnp.mean(f, axis=-4)], axis=-3)
+    hidden = group_linear(lines, weights.w1, group, weights.b1)
+    hidden = jax.nn.hard_swish(hidden if norm is None else norm(hidden))
+    swaps = group.matrices[:, 0, 0] == 0
+    first, second = _bank(weights.first, group), _bank(weights.second, group)
+    rows = _axis(hidden[..., :x, :, :], first, second, weights.b_first, weights.b_second, swaps)
+    columns = _axis(hidden[..., x:, :, :], second, first, weights.b_second, weights.b_first, swaps)
+    alpha = rows[..., :, None, :, :] * columns[..., None, :, :, :]
+    return project_max(alpha) if h == 1 else alpha
+
+
+def _bank(weight, group):
+    """`bank[o, c, g, h'] = W(g^-1 h')[o, c]`."""
+    if weight.shape[-1] == group.order:
+        return weight[:, :, group.action]
+    return jnp.broadcast_to(weight[:, :, None, :], (*weight.shape[:2], group.order, 1))
+
+
+def _axis(hidden, kept, swapped, bias_kept, bias_swapped, swaps):
+    """The factor of one axis: `kept` where a group element keeps the axes, `swapped` where it swaps them."""
+    bank = jnp.where(swaps[:, None], swapped, kept)
+    bias = jnp.where(np.expand_dims(swaps, -1), bias_swapped, bias_kept)
+    return jax.nn.sigmoid(jnp.einsum("...xhc,ocgh->...xgo", hidden, bank) + bias)

@@ -1,0 +1,45 @@
+"""Efficient channel attention (ECA): each channel weighed by its neighbours' means."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from attgconv_jax.attention.mlp import check_weights, mean_statistic, over_space
+from attgconv_jax.groups import Group
+
+
+def efficient_channel_attention(
+    f: Float[Array, "*batch x y h c"], w: Float[Array, "k h"], group: Group, *, over_group: bool = False
+) -> Float[Array, "*batch 1 1 #h c"]:
+    """A weight for every channel from the means of its `k` neighbours, with one filter for all channels.
+
+        s[h, c] = mean over x of f,    zero beyond the first and the last channel
+        alpha[g, c] = sigmoid(sum over h', j of  w(g^-1 h')[j] s[h', c + j - (k - 1) / 2])
+
+    On a group: the filter along the channels is a 1x1 group convolution over `h'`. Over the group: the mean is over `x`
+    and `h`. Made to scale the last responses of a residual branch, `alpha f`.
+
+    Args:
+      f: feature map, or image.
+      w: filter along the channels, of odd size; group axis 1 on images and over the group.
+      group: acts on `w`.
+      over_group: whether the mean is over space and group instead of space alone.
+
+    Returns:
+      The attention map, in (0, 1).
+
+    Raises:
+      ValueError: `w` does not fit `f` or `group`, or is of even size.
+
+    Source: Wang et al. 2020 (arXiv 1910.03151), section 3.
+    """
+    h, c = 1 if over_group else f.shape[-2], f.shape[-1]
+    check_weights("efficient channel attention", f, group, {"w": (w, ("k", h))})
+    k = w.shape[0]
+    if k % 2 == 0:
+        raise ValueError(f"efficient channel attention takes a filter of odd size, got {w.shape}")
+    s = mean_statistic(f, over_group)
+    padded = jnp.pad(s, [(0, 0)] * (s.ndim - 1) + [(k // 2, k // 2)])
+    neighbours = jnp.stack([padded[..., j : j + c] for j in range(k)])
+    bank = w[:, group.action] if h == group.order else w[:, None, :]
+    return over_space(jax.nn.sigmoid(jnp.einsum("j...hc,jgh->...gc", neighbours, bank)))

@@ -1,0 +1,120 @@
+"""What several operators share: statistics, 1x1 group convolutions, networks of two of them, and checks of weights."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from attgconv_jax.convolution import check_feature_map
+from attgconv_jax.groups import Group
+
+
+class MLPWeights(NamedTuple):
+    """Weights of the network `mlp(s) = W2 relu(W1 s + b1) + b2` on statistics `s[h, c]`; on images `h` is 1."""
+
+    w1: Float[Array, "c_hid c h"]
+    w2: Float[Array, "c_out c_hid h"]
+    b1: Float[Array, " c_hid"] | None = None
+    b2: Float[Array, " c_out"] | None = None
+
+
+def mlp(s: Float[Array, "*batch h c"], weights: MLPWeights, group: Group) -> Float[Array, "*batch h c_out"]:
+    """`W2 relu(W1 s + b1) + b2`, two 1x1 group convolutions.
+
+    Args:
+      s: statistics.
+      weights: whose group axis is that of `s`.
+      group: acts on the weights.
+
+    Returns:
+      The network's output.
+    """
+    hidden = jax.nn.relu(group_linear(s, weights.w1, group, weights.b1))
+    return group_linear(hidden, weights.w2, group, weights.b2)
+
+
+def group_linear(
+    s: Float[Array, "*batch h c"],
+    weight: Float[Array, "c_out c h"],
+    group: Group,
+    bias: Float[Array, " c_out"] | None = None,
+) -> Float[Array, "*batch h c_out"]:
+    """A 1x1 group convolution, `out[g, o] = bias[o] + sum over h', c of W(g^-1 h')[o, c] s[h', c]`.
+
+    Args:
+      s: on the group, or with one element alone.
+      weight: whose group axis is that of `s`.
+      group: acts on the weight.
+      bias: one an output channel; None: none.
+
+    Returns:
+      What `s` becomes, with the same group axis.
+    """
+    on_group = weight.shape[-1] == group.order
+    bank = weight[:, :, group.action] if on_group else weight[:, :, None, :]
+    out = jnp.einsum("...hc,ocgh->...go", s, bank)
+    return out if bias is None else out + bias
+
+
+def mean_statistic(f: Float[Array, "*batch x y h c"], over_group: bool) -> Float[Array, "*batch #h c"]:
+    """The mean over space, or over space and group, whose axis then has length 1."""
+    mean = jnp.mean(f, axis=(-4, -3))
+    return jnp.mean(mean, axis=-2, keepdims=True) if over_group else mean
+
+
+def over_space(s: Float[Array, "*batch h c"]) -> Float[Array, "*batch 1 1 h c"]:
+    """The statistics with two spatial axes of length 1."""
+    return s[..., None, None, :, :]
+
+
+def check_weights(
+    operator: str, f: Array, group: Group, arrays: Mapping[str, tuple[Array | None, tuple[int | str, ...]]]
+) -> None:
+    """Raises a `ValueError` unless `f` is a feature map on `group` and the weights fit it.
+
+    Args:
+      operator: its name, for the message.
+      f: feature map, or image.
+      group: that acts.
+      arrays: by name the array, or None where it is left out, and its shape; a name in a shape stands for any length of
+        at least 1, the same wherever it stands.
+    """
+    check_feature_map(f, group)
+    present = {name: (array, shape) for name, (array, shape) in arrays.items() if array is not None}
+    lengths = {}
+    fits = True
+    for array, shape in present.values():
+        fits &= hasattr(array, "shape") and len(array.shape) == len(shape)
+        for length, wanted in zip(getattr(array, "shape", ()), shape, strict=False):
+            fits &= length > 0 and length == (lengths.setdefault(wanted, length) if isinstance(wanted, str) else wanted)
+    if not fits:
+        wanted = ", ".join(f"{name} [{', '.join(map(str, shape))}]" for name, (_, shape) in present.items())
+        got = ", ".join(
+            f"{name} {getattr(array, 'shape', type(array).__name__)}" for name, (array, _) in present.items()
+        )
+        raise ValueError(
+            f"{operator} on {f.shape[-2]} group elements and {f.shape[-1]} channels takes {wanted}; got {got}"
+        )
+    for name, (array, _) in present.items():
+        if array.dtype != f.dtype:
+            raise ValueError(f"{operator}: {name} must have the dtype of f, {f.dtype}, got {array.dtype}; cast one")
+
+
+def check_tuple(operator: str, weights, kind: type) -> None:
+    """Raises a `ValueError` unless the weights are of this kind."""
+    if not isinstance(weights, kind):
+        raise ValueError(f"{operator} takes its weights as {kind.__name__}, got {type(weights).__name__}")
+
+
+def mlp_shapes(weights: MLPWeights, c: int, h: int, c_out: int | None = None, prefix: str = "") -> dict:
+    """The shapes that `check_weights` asks of a network's weights."""
+    check_tuple("the network of statistics", weights, MLPWeights)
+    c_out = c if c_out is None else c_out
+    return {
+        f"{prefix}w1": (weights.w1, ("c_hid", c, h)),
+        f"{prefix}w2": (weights.w2, (c_out, "c_hid", h)),
+        f"{prefix}b1": (weights.b1, ("c_hid",)),
+        f"{prefix}b2": (weights.b2, (c_out,)),
+    }

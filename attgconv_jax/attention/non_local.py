@@ -1,0 +1,76 @@
+"""Non-local attention: every position on the group attends to every other."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from attgconv_jax.attention.mlp import check_tuple, check_weights, group_linear
+from attgconv_jax.groups import Group
+from attgconv_jax.kernels.chunks import scan_chunks, sum_dtype
+
+# Scores of as many images as have so many are held at once, forward and backward.
+SCORES = 2**24
+
+
+class NonLocalWeights(NamedTuple):
+    """Four 1x1 group convolutions."""
+
+    query: Float[Array, "c_hid c h"]
+    key: Float[Array, "c_hid c h"]
+    value: Float[Array, "c_hid c h"]
+    out: Float[Array, "c c_hid h"]
+
+
+def non_local(
+    f: Float[Array, "*batch x y h c"], weights: NonLocalWeights, group: Group, *, over_group: bool = True
+) -> Float[Array, "*batch x y h c"]:
+    """What is added to every position: a mean of all, each weighed by how its key answers the position's query.
+
+        p[(x, h), (x~, h~)] = softmax over (x~, h~) of  (query f)[x, h] . (key f)[x~, h~]
+        alpha[x, h, c] = out (sum over (x~, h~) of  p[(x, h), (x~, h~)] (value f)[x~, h~])
+
+    The paper's embedded Gaussian. On a group: all four are 1x1 group convolutions, and positions are those on the
+    group. Not over the group: an `h` attends to itself alone, `h~ = h`. No position is told from another by where it
+    is. Made for the end of a stage of a network; it is no factor but a term, `f + alpha`.
+
+    Time grows with the square of the positions, `(x y |H|)^2 c_hid` (`|H|` times less where each `h` attends to
+    itself). Scores are held for a few images at a time and computed again for the gradient, so memory does not grow
+    with the batch.
+
+    Args:
+      f: feature map, or image.
+      weights: of query, key, value and output.
+      group: acts on the weights.
+      over_group: whether the softmax is over space and group instead of space alone.
+
+    Returns:
+      The term.
+
+    Raises:
+      ValueError: the weights do not fit `f` or `group`.
+
+    Source: Wang et al. 2018 (arXiv 1711.07971), section 3.
+    """
+    check_tuple("non-local attention", weights, NonLocalWeights)
+    *batch, x, y, h, c = f.shape
+    embed = ("c_hid", c, h)
+    shapes = {name: (getattr(weights, name), embed) for name in ("query", "key", "value")}
+    check_weights("non-local attention", f, group, {**shapes, "out": (weights.out, (c, "c_hid", h))})
+    query, key, value = (
+        group_linear(f.reshape(-1, x, y, h, c), w, group) for w in (weights.query, weights.key, weights.value)
+    )
+    # An axis of positions that attend to each other, and one of those that do not.
+    together, apart = (x * y * h, 1) if over_group else (x * y, h)
+    rows = [a.reshape(len(a), together, apart, -1) for a in (query, key, value)]
+
+    @jax.checkpoint
+    def attend(rows):
+        query, key, value = rows
+        score = jnp.einsum("bqhd,bkhd->bhqk", query, key, preferred_element_type=sum_dtype(query))
+        return jnp.einsum("bhqk,bkhd->bqhd", jax.nn.softmax(score).astype(value.dtype), value)
+
+    chunk = max(1, SCORES // (together**2 * apart))
+    _, attended = scan_chunks(lambda carry, rows: (carry, attend(rows)), (), rows, chunk)
+    return group_linear(attended.reshape(*batch, x, y, h, -1), weights.out, group)

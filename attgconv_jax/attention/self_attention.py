@@ -1,0 +1,119 @@
+"""Group self-attention: each position attends to its neighbours, by what they hold and by where they are."""
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from attgconv_jax.attention.mlp import check_tuple, check_weights
+from attgconv_jax.attention.non_local import SCORES
+from attgconv_jax.filters import Interpolation, filter_bank
+from attgconv_jax.groups import Group
+from attgconv_jax.kernels.chunks import scan_chunks
+from attgconv_jax.kernels.taps import Window, pad, take_tap
+
+
+class SelfAttentionWeights(NamedTuple):
+    """Linear maps of the channels, the same for all group elements, and the relative positions' vectors."""
+
+    query: Float[Array, "c_hid c"]
+    key: Float[Array, "c_hid c"]
+    value: Float[Array, "c_hid c"]
+    out: Float[Array, "c c_hid"]
+    position: Float[Array, "k k h c_hid"]
+
+
+def self_attention(
+    f: Float[Array, "*batch x y h c"],
+    weights: SelfAttentionWeights,
+    group: Group,
+    *,
+    heads: int = 1,
+    interpolation: Interpolation = "bilinear",
+) -> Float[Array, "*batch x y h c"]:
+    """What is added to every position: a mean of its neighbours on the group, weighed by content and relative position.
+
+        score[(x, g), (u, h')] = (query f)[x, g] . ((key f)[x + u, h'] + position[g^-1 u, g^-1 h']) / sqrt(c_hid /
+        heads) p = softmax over (u, h') of score                       neighbours outside the image take no part
+        alpha[x, g] = out (sum over u, h' of  p[(x, g), (u, h')] (value f)[x + u, h'])
+
+    `u` runs over a window of `k x k` pixels, `h'` over the whole group; heads split the hidden channels. On a group the
+    vectors of relative positions are what a filter is to a convolution: the group acts on them, and they alone mix
+    group elements. On an image they are lifted, and the mean over the group taken. It is no factor but a term, `f +
+    alpha`.
+
+    Time and scores grow with `x y |H|^2 k^2 c_hid`. Scores are held for a few images at a time and computed again for
+    the gradient, so memory does not grow with the batch.
+
+    Args:
+      f: feature map, or image.
+      weights: of query, key, value, output and positions; an odd window.
+      group: acts on the positions.
+      heads: divide the hidden channels.
+      interpolation: of positions turned by other than right angles; see `filter_bank`.
+
+    Returns:
+      The term.
+
+    Raises:
+      ValueError: the weights do not fit `f` or `group`, the window is even, or heads do not divide the channels.
+
+    Source: Romero and Cordonnier 2021 (arXiv 2010.00977), sections 4 and 5; on the trivial group Ramachandran et al.
+    2019 (arXiv 1906.05909).
+    """
+    check_tuple("self-attention", weights, SelfAttentionWeights)
+    *batch, x, y, h, c = f.shape
+    shapes = {name: (getattr(weights, name), ("c_hid", c)) for name in ("query", "key", "value")}
+    shapes |= {"out": (weights.out, (c, "c_hid")), "position": (weights.position, ("k", "k", h, "c_hid"))}
+    check_weights("self-attention", f, group, shapes)
+    k, hidden = weights.position.shape[0], len(weights.query)
+    if k % 2 == 0:
+        raise ValueError(f"self-attention takes a window of odd size, or it is off centre, got {k}")
+    check_heads(heads, hidden)
+    features = hidden // heads
+    position = filter_bank(weights.position[..., None], group, interpolation=interpolation)[..., 0]
+    position = position.reshape(k * k, h, heads, features, group.order)
+    windows = (Window(k, low=k // 2, high=k // 2),) * 2
+    inside = jnp.asarray(_inside(x, y, k))
+
+    def neighbours(a):
+        """`[image, x, y, u, h, head, c]`."""
+        padded = pad(a.reshape(len(a), x, y, -1), windows)
+        taps = [
+            take_tap(take_tap(padded, windows[0], i, 1, x), windows[1], j, 2, y) for i in range(k) for j in range(k)
+        ]
+        return jnp.stack(taps, axis=3).reshape(len(a), x, y, k * k, h, heads, features)
+
+    @jax.checkpoint
+    def attend(f):
+        query = (f @ weights.query.T).reshape(*f.shape[:-1], heads, features)
+        query = jnp.broadcast_to(query, (*f.shape[:3], group.order, heads, features)) / math.sqrt(features)
+        content = jnp.einsum("bxygnd,bxyuhnd->bxygnuh", query, neighbours(f @ weights.key.T))
+        score = content + jnp.einsum("bxygnd,uhndg->bxygnuh", query, position)
+        score = jnp.where(inside[:, :, None, None, :, None], score, -jnp.inf)
+        p = jax.nn.softmax(score, axis=(-2, -1))
+        attended = jnp.einsum("bxygnuh,bxyuhnd->bxygnd", p, neighbours(f @ weights.value.T))
+        return attended.reshape(*attended.shape[:-2], hidden) @ weights.out.T
+
+    chunk = max(1, SCORES // (x * y * group.order * heads * k * k * max(h, features)))
+    _, out = scan_chunks(lambda carry, f: (carry, attend(f)), (), f.reshape(-1, x, y, h, c), chunk)
+    out = jnp.mean(out, axis=-2, keepdims=True) if h == 1 else out
+    return out.reshape(*batch, x, y, h, c)
+
+
+def check_heads(heads: int, hidden: int) -> None:
+    """Raises a `ValueError` unless so many heads divide so many hidden channels."""
+    if isinstance(heads, bool) or not isinstance(heads, int) or heads < 1 or hidden % heads:
+        known = ", ".join(str(n) for n in range(1, hidden + 1) if hidden % n == 0)
+        raise ValueError(f"heads must divide the {hidden} hidden channels: one of {known}; got {heads!r}")
+
+
+def _inside(x, y, k):
+    """Whether a tap of the window lies inside the image, `[x, y, u]`."""
+    offset = np.arange(k) - k // 2
+    rows, columns = (np.arange(n)[:, None] + offset for n in (x, y))
+    rows, columns = ((at >= 0) & (at < n) for at, n in ((rows, x), (columns, y)))
+    return (rows[:, None, :, None] & columns[None, :, None, :]).reshape(x, y, k * k)

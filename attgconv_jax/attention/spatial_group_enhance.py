@@ -1,0 +1,107 @@
+"""Spatial Group-wise Enhance: each group of channels looks for what it has most of."""
+
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from attgconv_jax.attention.mlp import check_tuple, check_weights
+from attgconv_jax.groups import Group
+
+Grouping = Literal["element", "joint"]
+
+
+class GroupEnhanceWeights(NamedTuple):
+    """Scale and shift of every group of channels; the published initial values are 0 and 1."""
+
+    weight: Float[Array, " groups"]
+    bias: Float[Array, " groups"]
+
+
+def spatial_group_enhance(
+    f: Float[Array, "*batch x y h c"],
+    weights: GroupEnhanceWeights,
+    group: Group,
+    *,
+    grouping: Grouping = "element",
+    over_group: bool = False,
+    epsilon: float = 1e-5,
+) -> Float[Array, "*batch x y #h c"]:
+    """A weight for every position and group of channels: how alike the position is to the group's mean vector.
+
+        t[x, h, i] = sum over c in group i of  f[x, h, c] (mean over x of f)[h, c]
+        t' = (t - mean over x of t) / (deviation over x of t + epsilon)        the unbiased deviation
+        alpha[x, h, c] = sigmoid(weight[i] t'[x, h, i] + bias[i])              for every channel c of group i
+
+    A group of channels is `c / groups` neighbours. On a group of transformations there are two ways to form it.
+    "element": those channels at one `h`, as above. "joint": those channels at all `h`, so that `t` sums over `h` too
+    and all group elements share a map. Over the group ("element" only): all means and the deviation are over `x` and
+    `h`. Weights have no group axis. Made to scale the last responses of a residual branch, `alpha f`.
+
+    >>> import jax.numpy as jnp
+    >>> from attgconv_jax import GroupEnhanceWeights, cyclic, spatial_group_enhance
+    >>> weights = GroupEnhanceWeights(weight=jnp.zeros(4), bias=jnp.ones(4))
+    >>> spatial_group_enhance(jnp.ones([2, 9, 9, 4, 32]), weights, cyclic(4)).shape
+    (2, 9, 9, 4, 32)
+
+    Args:
+      f: feature map, or image, of two positions or more.
+      weights: their length is the number of groups, which divides the channels.
+      group: of transformations.
+      grouping: "element" or "joint".
+      over_group: whether statistics are over space and group instead of space alone.
+      epsilon: added to the deviation.
+
+    Returns:
+      The attention map, in (0, 1).
+
+    Raises:
+      ValueError: the number of groups does not divide the channels, unknown grouping, `over_group` with "joint", or
+        there is only one position.
+
+    Source: Li, Hu and Yang 2019 (arXiv 1905.09646), section 3.
+    """
+    check_tuple("spatial group-wise enhance", weights, GroupEnhanceWeights)
+    shape = ("groups",)
+    arrays = {"weight": (weights.weight, shape), "bias": (weights.bias, shape)}
+    check_weights("spatial group-wise enhance", f, group, arrays)
+    *batch, x, y, h, c = f.shape
+    groups = len(weights.weight)
+    check_groups(groups, c)
+    check_grouping(grouping, over_group)
+    if x * y * (h if over_group else 1) < 2:
+        raise ValueError("spatial group-wise enhance has no deviation over one position; take a larger map")
+    over_x = (-4, -3)
+    parts = f.reshape(*batch, x, y, h, groups, c // groups)
+    descriptor = jnp.mean(parts, axis=(-5, -4, -3) if over_group else (-5, -4), keepdims=True)
+    t = jnp.sum(parts * descriptor, axis=-1)
+    t = jnp.sum(t, axis=-2, keepdims=True) if grouping == "joint" else t
+    axes = (*over_x, -2) if over_group else over_x
+    t = t - jnp.mean(t, axis=axes, keepdims=True)
+    positions = x * y * (h if over_group else 1)
+    variance = jnp.sum(jnp.square(t), axis=axes, keepdims=True) / (positions - 1)
+    t = t / (_root(variance) + epsilon)
+    alpha = jax.nn.sigmoid(weights.weight * t + weights.bias)
+    return jnp.broadcast_to(alpha[..., None], (*alpha.shape, c // groups)).reshape(*alpha.shape[:-1], c)
+
+
+def check_groups(groups: int, channels: int) -> None:
+    """Raises a `ValueError` unless so many groups divide so many channels."""
+    if channels % groups:
+        known = ", ".join(str(n) for n in range(1, channels + 1) if channels % n == 0)
+        raise ValueError(f"groups must divide the {channels} channels: one of {known}; got {groups}")
+
+
+def check_grouping(grouping: Grouping, over_group: bool) -> None:
+    """Raises a `ValueError` unless the grouping is known and has a group axis left for statistics over the group."""
+    if grouping not in ("element", "joint"):
+        raise ValueError(f'grouping must be "element" or "joint", got {grouping!r}')
+    if over_group and grouping == "joint":
+        raise ValueError('over_group needs grouping "element": a joint group of channels holds all group elements')
+
+
+def _root(variance):
+    """The square root whose gradient is zero, not infinite, where all positions are alike."""
+    alike = variance == 0
+    return jnp.where(alike, 0, jnp.sqrt(jnp.where(alike, 1, variance)))

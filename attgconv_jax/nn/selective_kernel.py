@@ -1,0 +1,143 @@
+"""Selective Kernel convolution as a Flax NNX module."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from flax.nnx.nn.dtypes import promote_dtype
+from jaxtyping import Array, Float
+
+from attgconv_jax.attention import SelectiveKernelWeights, selective_kernel
+from attgconv_jax.attentive import attend
+from attgconv_jax.geometry import Padding
+from attgconv_jax.groups import Group
+from attgconv_jax.nn.checks import positive
+from attgconv_jax.nn.convolution import GroupConv
+from attgconv_jax.nn.initializers import FilterInitializer, channel_uniform
+from attgconv_jax.nn.operator import group_axis, operator_norm, reduced
+
+
+class SelectiveKernelGroupConv(nnx.Module):
+    """Group convolutions of several dilations, between which every channel chooses: `sum over b of alpha_b r_b`.
+
+    `r_b` is the response of branch `b`, with dilation `b + 1`, after a batch norm and a relu; `alpha` is
+    `attgconv_jax.selective_kernel` of the sum of all responses.
+
+    >>> import jax.numpy as jnp
+    >>> from flax import nnx
+    >>> from attgconv_jax import cyclic
+    >>> from attgconv_jax.nn import SelectiveKernelGroupConv
+    >>> layer = SelectiveKernelGroupConv(4, 6, 3, cyclic(4), padding=1, rngs=nnx.Rngs(0))
+    >>> layer(jnp.ones([2, 9, 9, 4, 4], jnp.float32)).shape
+    (2, 9, 9, 4, 6)
+
+    Args:
+      in_features: input channels.
+      out_features: output channels, per group element.
+      kernel_size: of the filters, odd, in pixels.
+      group: acts on all weights.
+      branches: how many, 2 at least.
+      channel_groups: into how many separate parts the channels of all branches but the first fall; divides both numbers
+        of channels.
+      reduction: output channels over hidden channels; None: 16, or the number of channels where that is smaller.
+      over_group: whether the choice's mean is over space and group instead of space alone.
+      lifting: whether the input is an image (one group element) instead of a feature map.
+      stride: in pixels.
+      padding: of the first branch, pixels on every side, "SAME" or "VALID"; the others have as much more as keeps the
+        outputs alike.
+      haar: whether the convolutions carry the Haar weight.
+      exact: whether to refuse a sampling grid that the group does not map to itself.
+      kernel_init: of the filters; see `attgconv_jax.nn.INITIALIZERS`.
+      dtype: to compute in; None: the common type of input and parameters.
+      param_dtype: of the parameters.
+      rngs: source of the parameters' randomness.
+
+    Raises:
+      ValueError: a size is out of range, `kernel_size` even, or `channel_groups` or `reduction` do not fit the
+      channels.
+
+    Source: Li et al. 2019 (arXiv 1903.06586), section 3.1; the second branch is their dilated 3x3 instead of a 5x5.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        kernel_size: int,
+        group: Group,
+        *,
+        branches: int = 2,
+        channel_groups: int = 1,
+        reduction: int | None = None,
+        over_group: bool = False,
+        lifting: bool = False,
+        stride: int = 1,
+        padding: Padding = "VALID",
+        haar: bool = False,
+        exact: bool = True,
+        kernel_init: FilterInitializer = "he_normal",
+        dtype=None,
+        param_dtype=jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        positive(in_features=in_features, out_features=out_features, kernel_size=kernel_size, branches=branches)
+        if kernel_size % 2 == 0:
+            raise ValueError(f"kernel_size must be odd, or dilated branches do not lie on the first, got {kernel_size}")
+        if branches < 2:
+            raise ValueError(f"branches must be at least 2, or there is nothing to choose, got {branches}")
+        hidden, h = reduced(out_features, reduction), group_axis(group, False, over_group)
+        shared = dict(
+            lifting=lifting,
+            stride=stride,
+            haar=haar,
+            exact=exact,
+            kernel_init=kernel_init,
+            dtype=dtype,
+            param_dtype=param_dtype,
+            rngs=rngs,
+        )
+        self.convs = nnx.List(
+            GroupConv(
+                in_features,
+                out_features,
+                kernel_size,
+                group,
+                padding=_padding(padding, kernel_size, b),
+                dilation=b + 1,
+                channel_groups=channel_groups if b else 1,
+                **shared,
+            )
+            for b in range(branches)
+        )
+        self.conv_norms = nnx.List(operator_norm(out_features, dtype, param_dtype, rngs) for _ in range(branches))
+        w1 = channel_uniform(rngs.params(), (hidden, out_features, h), param_dtype)
+        w2 = [channel_uniform(rngs.params(), (out_features, hidden, h), param_dtype) for _ in range(branches)]
+        self.w1, self.w2 = nnx.Param(w1), nnx.Param(jnp.stack(w2))
+        self.norm = operator_norm(hidden, dtype, param_dtype, rngs)
+        self.group = group
+        self.over_group = over_group
+        self.dtype = dtype
+
+    def __call__(self, f: Float[Array, "*batch x y h_in c_in"]) -> Float[Array, "*batch x_out y_out h c_out"]:
+        """Convolves in all branches, and chooses."""
+        responses = self._responses(f)
+        return attend(responses, self._alpha(responses), "choose")
+
+    def attention_maps(self, f: Float[Array, "*batch x y h_in c_in"]) -> Float[Array, "branches *batch 1 1 #h c_out"]:
+        """The share of every branch; see `attgconv_jax.selective_kernel`."""
+        return self._alpha(self._responses(f))
+
+    def _responses(self, f):
+        branches = zip(self.convs, self.conv_norms, strict=True)
+        return jnp.stack([jax.nn.relu(norm(conv(f))) for conv, norm in branches])
+
+    def _alpha(self, responses):
+        mixed, w1, w2 = promote_dtype((jnp.sum(responses, axis=0), self.w1[...], self.w2[...]), dtype=self.dtype)
+        weights = SelectiveKernelWeights(w1, w2)
+        return selective_kernel(mixed, weights, self.group, over_group=self.over_group, norm=self.norm)
+
+
+def _padding(padding, kernel_size, branch):
+    """The padding of a branch that has one output for every output of the first."""
+    if padding == "SAME":
+        return padding
+    return (0 if padding == "VALID" else padding) + branch * (kernel_size // 2)
