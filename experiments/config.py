@@ -10,11 +10,11 @@ from typing import Annotated, Any, Literal, get_args
 import tyro
 
 from attgconv_jax import Group, cyclic, dihedral, trivial
+from attgconv_jax.models.layers import ResponseAttention, attention_option_names
+from attgconv_jax.nn.attentive import AttentionName
 from experiments.data import DatasetName
 
-Attention = Literal[
-    "none", "input", "input_channel", "input_spatial", "co", "response", "response_channel", "response_spatial"
-]
+Attention = Literal["none"] | AttentionName | ResponseAttention
 DType = Literal["float32", "bfloat16", "float64"]
 Schedule = Literal["constant", "cosine", "step"]
 SeedsMode = Literal["auto", "loop", "vmap"]
@@ -42,8 +42,9 @@ def _check(name, value, expected, good):
 
 
 def _check_choice(name, value, choices):
-    if value not in get_args(choices):
-        raise ValueError(f"{name} must be one of {', '.join(get_args(choices))}, got {value!r}")
+    names = [name for choice in get_args(choices) for name in get_args(choice) or [choice]]
+    if value not in names:
+        raise ValueError(f"{name} must be one of {', '.join(names)}, got {value!r}")
 
 
 def _check_seed(name, seed):
@@ -76,7 +77,8 @@ class ModelConfig:
     """Of the convolutions: z2, p4, p4m, or any other as C8 (8 rotations) or D2 (2 rotations and the reflections)."""
 
     attention: Attention = "input"
-    """In every convolution: none, on its input (input, input_channel, input_spatial, co), or on its responses."""
+    """In every convolution: none, on its input (input, co, se, sge, cbam and others), or on its responses (response,
+    response_channel, response_spatial, sk)."""
 
     dropout_rate: float = 0.1
     """After every layer but the second and the last. The paper has 0.3; the few steps of `digits` bear less."""
@@ -84,12 +86,40 @@ class ModelConfig:
     dtype: DType = "float32"
     """To compute in. bfloat16 keeps parameters and statistics in float32; float64 has everything in float64."""
 
+    attention_options: tuple[str, ...] = ()
+    """Further arguments of the attention's module, as NAME=VALUE: groups=5, over_group=True. Default: the module's."""
+
+    features: tuple[int, ...] = ()
+    """Channels per group element, of all layers or of each of the six. Default: 20 on z2, 10 on other groups."""
+
     def __post_init__(self):
         parse_group(self.group)
         _check_choice("model.attention", self.attention, Attention)
         _check_choice("model.dtype", self.dtype, DType)
+        good = len(self.features) in (0, 1, 6) and all(width >= 1 for width in self.features)
+        _check("model.features", self.features, "one number or six, of at least 1", good)
+        self.parsed_options()
         if not 0 <= self.dropout_rate < 1:
             raise ValueError(f"model.dropout_rate must be in [0, 1), got {self.dropout_rate}")
+
+    def parsed_options(self) -> dict[str, int | bool | str]:
+        """The attention's further arguments by name.
+
+        Raises:
+          ValueError: an option is not NAME=VALUE, or the attention has none of this name.
+        """
+        known = () if self.attention == "none" else attention_option_names(self.attention)
+        options = {}
+        for option in self.attention_options:
+            name, equals, value = option.partition("=")
+            if not equals or name not in known:
+                raise ValueError(
+                    f"model.attention_options must be NAME=VALUE; the names for model.attention {self.attention} are "
+                    f"{', '.join(known) or 'none'}; got {option!r}"
+                )
+            words = {"True": True, "False": False}
+            options[name] = words[value] if value in words else int(value) if re.fullmatch(r"-?\d+", value) else value
+        return options
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,6 +231,8 @@ def from_identity(fields: Mapping[str, Any], directory: pathlib.Path | None = No
     """
     config = Config()
     expected = identity(config).keys()
+    # Runs that began before these fields existed.
+    fields = {"model.attention_options": [], "model.features": []} | dict(fields)
     if fields.keys() != expected:
         raise ValueError(
             f"a configuration has the fields {', '.join(expected)}; missing: "

@@ -9,6 +9,7 @@ import dataclasses
 import json
 import pathlib
 import re
+import statistics
 import time
 from typing import Annotated, Literal
 
@@ -21,6 +22,9 @@ from experiments.runs import write_json
 from experiments.runtime import run, use_compilation_cache
 from experiments.tables import PROTOCOLS, markdown, protocols
 from experiments.train import train
+
+RANKED = ("operators",)
+"""Tables whose rows stand in the order of their figures, the lowest error first."""
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -114,9 +118,12 @@ def _report(path):
 
 
 def document(table: str, reports: list[dict]) -> str:
-    """A table's figures as a Markdown document, a row a report, in the order of the presets."""
+    """A table's figures as a Markdown document, a row a report, in the order of the presets or ranked by error."""
     columns = ["preset", "parameters", "paper", *PROTOCOLS.values(), "seeds", "training", "device"]
-    rows = [_row(preset, report) for preset in TABLES[table] for report in reports if report["preset"] == preset.name]
+    of_presets = [(preset, report) for preset in TABLES[table] for report in reports if report["preset"] == preset.name]
+    if table in RANKED:
+        of_presets.sort(key=lambda pair: statistics.mean(pair[1]["best_on_validation"]["error_percent"]["test"]))
+    rows = [_row(preset, report) for preset, report in of_presets]
     return f"""# {table}
 
 Written by `python -m experiments.reproduce {table}` from the files in [{table}]({table}); do not edit.

@@ -53,6 +53,8 @@ def make_network(config: ModelConfig, classes: int, seed: int) -> RotMNISTNet:
     return RotMNISTNet(
         parse_group(config.group),
         None if config.attention == "none" else config.attention,
+        attention_options=config.parsed_options(),
+        features=config.features[0] if len(config.features) == 1 else config.features or None,
         classes=classes,
         dropout_rate=config.dropout_rate,
         dtype=None if config.dtype == "float32" else jnp.dtype(config.dtype),

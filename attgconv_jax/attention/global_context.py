@@ -75,6 +75,8 @@ def global_context(
     p = jax.nn.softmax(group_linear(f, weights.key, group), axis=axes)
     s = jnp.sum(p * f, axis=(-4, -3))
     s = jnp.sum(s, axis=-2, keepdims=True) if over_group else s
-    hidden = jax.nn.standardize(group_linear(s, weights.w1, group, weights.b1), axis=-1, epsilon=epsilon)
+    hidden = jax.nn.standardize(
+        group_linear(s, weights.w1, group, weights.b1), axis=-1, epsilon=epsilon, algorithm="stable"
+    )
     hidden = jax.nn.relu(weights.scale * hidden + weights.shift)
     return over_space(group_linear(hidden, weights.w2, group, weights.b2))

@@ -1,5 +1,6 @@
 """What the networks are made of: convolutions with the attention of a network's description, norms, their order."""
 
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
 
@@ -9,7 +10,13 @@ from jaxtyping import Array, Float
 
 from attgconv_jax.attentive import ResponseMaps
 from attgconv_jax.groups import Group
-from attgconv_jax.nn import AttentiveGroupConv, GroupConv, ResponseAttentiveGroupConv, SelectiveKernelGroupConv
+from attgconv_jax.nn import (
+    ATTENTIONS,
+    AttentiveGroupConv,
+    GroupConv,
+    ResponseAttentiveGroupConv,
+    SelectiveKernelGroupConv,
+)
 from attgconv_jax.nn.attentive import AttentionName
 from attgconv_jax.nn.initializers import FilterInitializer
 
@@ -20,6 +27,9 @@ NetworkAttention = AttentionName | ResponseAttention
 _ON_IMAGES = ("input", "input_channel", "input_spatial", "co")
 # Those whose cost grows with the number of positions times that of their neighbours.
 _BY_POSITION = ("non_local", "self")
+# Arguments of an attention's module that the network's description decides, and those of one that is a convolution.
+_OF_NETWORK = {"self", "features", "group", "lifting", "haar", "dtype", "param_dtype", "rngs"}
+_OF_CONVOLUTION = set(inspect.signature(GroupConv.__init__).parameters) - {"channel_groups"}
 _REDUCING = ("se", "ge", "bam", "cbam", "gc", "coordinate", "non_local", "self")
 
 _RESPONSE_FACTORS = {
@@ -93,6 +103,17 @@ def convolution(
     if attention in _REDUCING:
         of_attention |= _reduction(in_features, hidden_features)
     return AttentiveGroupConv(*sizes, attention=attention, attention_options=of_attention | further, **options)
+
+
+def attention_option_names(attention: NetworkAttention) -> tuple[str, ...]:
+    """What `attention_options` may name, of an attention of a network's description."""
+    responses = dict.fromkeys(_RESPONSE_FACTORS, ResponseAttentiveGroupConv)
+    module = {**ATTENTIONS, **responses, "sk": SelectiveKernelGroupConv}[attention]
+    # A partial's keywords, or the name, say which factors take part.
+    fixed = {*getattr(module, "keywords", {}), *_RESPONSE_FACTORS.get(attention, {})}
+    names = inspect.signature(getattr(module, "func", module).__init__).parameters
+    fixed |= _OF_NETWORK if attention in ATTENTIONS else _OF_CONVOLUTION
+    return tuple(name for name in names if name not in fixed)
 
 
 def _reduction(features, hidden_features):

@@ -1,6 +1,6 @@
 """The rot-MNIST network: one description for every group and every attention."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -73,7 +73,7 @@ class RotMNISTNet(Network):
         the input of every convolution but the first, which is an image; "non_local" and "self" from the third on; "sk"
         takes the place of every convolution but the last.
       attention_options: further arguments of every attention's module.
-      features: channels per group element; None: 20 on the trivial group, else 10.
+      features: channels per group element, of all layers or of each of the six; None: 20 on the trivial group, else 10.
       in_features: channels of the image.
       classes: number of logits.
       dropout_rate: after every layer but the second and the last.
@@ -96,7 +96,7 @@ class RotMNISTNet(Network):
         attention: NetworkAttention | None = None,
         *,
         attention_options: Mapping[str, Any] | None = None,
-        features: int | None = None,
+        features: int | Sequence[int] | None = None,
         in_features: int = 1,
         classes: int = 10,
         dropout_rate: float = 0.3,
@@ -110,16 +110,26 @@ class RotMNISTNet(Network):
             features = 20 if group.order == 1 else 10
         if kernel_init is None:
             kernel_init = "paper_normal" if group.order == 1 else "paper_uniform"
-        positive(features=features, in_features=in_features, classes=classes)
+        widths = tuple(features) if isinstance(features, Sequence) else (features,) * len(LAYERS)
+        if len(widths) != len(LAYERS):
+            raise ValueError(f"features must be one number or {len(LAYERS)}, a layer each, got {features}")
+        for width in widths:
+            positive(features=width)
+        positive(in_features=in_features, classes=classes)
         super().__init__(
             group,
             attention,
-            [in_features, *[features] * len(LAYERS), classes],
+            [in_features, *widths, classes],
             [
                 dict(kernel_size=layer.kernel_size, input_dilation=layer.input_dilation, large=i < LARGE)
                 for i, layer in enumerate([*LAYERS, CLASSIFIER])
             ],
-            dict(features=features, in_features=in_features, classes=classes, dropout_rate=float(dropout_rate)),
+            dict(
+                features=widths if len(set(widths)) > 1 else widths[0],
+                in_features=in_features,
+                classes=classes,
+                dropout_rate=float(dropout_rate),
+            ),
             attention_options=attention_options,
             haar=haar,
             kernel_init=kernel_init,
@@ -127,7 +137,7 @@ class RotMNISTNet(Network):
             param_dtype=param_dtype,
             rngs=rngs,
         )
-        self.norms = nnx.List([batch_norm(features, dtype, param_dtype, rngs) for _ in LAYERS])
+        self.norms = nnx.List([batch_norm(width, dtype, param_dtype, rngs) for width in widths])
         self.dropouts = nnx.List([Dropout(dropout_rate if layer.dropout else 0.0, rngs=rngs) for layer in LAYERS])
 
     def _start(self, image):

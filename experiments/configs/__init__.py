@@ -4,7 +4,7 @@ import dataclasses
 import inspect
 
 from experiments.config import Config
-from experiments.configs import digits, rot_mnist
+from experiments.configs import digits, operators, rot_mnist
 
 DEFAULT = "digits"
 
@@ -31,7 +31,11 @@ def _table(module):
     )
 
 
-TABLES: dict[str, tuple[Preset, ...]] = {"digits": _table(digits), "rot-mnist": _table(rot_mnist)}
+TABLES: dict[str, tuple[Preset, ...]] = {
+    "digits": _table(digits),
+    "rot-mnist": _table(rot_mnist),
+    "operators": _table(operators),
+}
 """The tables that `experiments.reproduce` knows, row by row, the quickest first."""
 
 PRESETS: dict[str, Preset] = {preset.name: preset for table in TABLES.values() for preset in table}

@@ -1,0 +1,357 @@
+"""ResNets for ImageNet: one description for every depth, every group and every attention."""
+
+import math
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple, get_args
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from attgconv_jax.convolution import max_pool, project_mean
+from attgconv_jax.groups import Group
+from attgconv_jax.nn import ATTENTIONS, GroupConv, SelectiveKernelGroupConv
+from attgconv_jax.nn.checks import positive
+from attgconv_jax.nn.norm import batch_norm
+
+ResNetAttention = Literal["se", "ge", "bam", "cbam", "sge", "sk", "gc", "srm", "eca", "coordinate", "non_local"]
+
+
+class Layer(NamedTuple):
+    """One convolution of a residual branch; its channels are `width` times those of the stage."""
+
+    width: int
+    kernel_size: int
+
+
+class Architecture(NamedTuple):
+    """How many blocks each stage has, and the residual branch of every block."""
+
+    blocks: tuple[int, ...]
+    branch: tuple[Layer, ...]
+
+
+BASIC = (Layer(1, 3), Layer(1, 3))
+BOTTLENECK = (Layer(1, 1), Layer(1, 3), Layer(4, 1))
+
+ARCHITECTURES = {
+    18: Architecture((2, 2, 2, 2), BASIC),
+    34: Architecture((3, 4, 6, 3), BASIC),
+    50: Architecture((3, 4, 6, 3), BOTTLENECK),
+    101: Architecture((3, 4, 23, 3), BOTTLENECK),
+}
+
+# On what the branch adds, on the sum after its relu, or in the place of the convolution with the stride.
+PLACES = dict.fromkeys(get_args(ResNetAttention), "branch") | {"bam": "sum", "non_local": "sum", "sk": "convolution"}
+
+# Options that count groups of channels; a network of other widths has as many as divide `features`, at most these.
+PUBLISHED_GROUPS = {"sge": ("groups", 64), "sk": ("channel_groups", 32)}
+
+# Strides of two: of the lifting convolution, of the pooling, and of three of the four stages.
+SCALE = 2**5
+
+
+class ResNet(nnx.Module):
+    """The residual networks for ImageNet, with attention where its paper puts it.
+
+    Lifting 7x7 convolution with stride 2 and maximum over 3x3 pixels with stride 2; four stages of residual blocks,
+    each of twice the channels and, after the first, half the size; the mean over pixels and group; a linear layer.
+    Every convolution has a batch norm, of epsilon 1e-5. Attention is
+
+    - "se", "ge", "cbam", "sge", "gc", "srm", "eca", "coordinate": on what the residual branch of every block adds;
+    - "sk", depth 50 and 101 only: in the place of every 3x3 convolution, between 3x3 filters and dilated ones of 32
+      groups of channels;
+    - "bam": on the output of each of the first three stages;
+    - "non_local": on outputs of blocks of the second and third stage, every second one, in the long third stage of
+      depth 101 every seventh (the paper's five blocks; two at depth 18).
+
+    On a group that reverses an axis the image needs `32 n + 1` pixels along it: 225 where others take 224. On the
+    trivial group every size will do (above 32 pixels with SGE, which has no deviation over one position).
+
+    | `depth` | `attention` | parameters, `trivial()` | `cyclic(4)` | `dihedral(4)` |
+    |---|---|---|---|---|
+    | 18 | None | 11,689,512 | 11,424,008 | 12,752,320 |
+    | 18 | "sge" | 11,690,536 | 11,424,520 | 12,752,704 |
+    | 34 | "sge" | 21,799,720 | 21,529,480 | 24,119,200 |
+    | 50 | None | 25,557,032 | 24,501,768 | 27,168,640 |
+    | 50 | "se", "ge" | 28,088,024 | 27,024,736 | 30,003,970 |
+    | 50 | "bam" | 25,917,793 | 24,859,729 | 27,570,337 |
+    | 50 | "cbam" | 28,089,592 | 27,031,008 | 30,016,514 |
+    | 50 | "sge" | 25,559,080 | 24,502,792 | 27,169,408 |
+    | 50 | "sk" | 26,154,496 | 25,095,220 | 27,966,526 |
+    | 50 | "gc" | 28,105,016 | 27,055,888 | 30,049,990 |
+    | 50 | "srm" | 25,617,448 | 24,577,288 | 27,270,592 |
+    | 50 | "eca" | 25,557,118 | 24,502,088 | 27,169,232 |
+    | 50 | "coordinate" | 29,362,488 | 28,290,704 | 31,424,998 |
+    | 50 | "non_local" | 32,897,064 | 31,841,800 | 35,426,176 |
+    | 101 | None | 44,549,160 | 43,467,784 | 48,495,616 |
+    | 101 | "sge" | 44,553,384 | 43,469,896 | 48,497,200 |
+    | 101 | "se" | 49,326,872 | 48,228,224 | 53,844,634 |
+
+    >>> import jax.numpy as jnp
+    >>> from flax import nnx
+    >>> from attgconv_jax import cyclic
+    >>> from attgconv_jax.models import ResNet
+    >>> network = ResNet(18, cyclic(4), "sge", features=4, classes=10, rngs=nnx.Rngs(0))
+    >>> network(jnp.ones([2, 33, 33, 1, 3], jnp.float32)).shape
+    (2, 10)
+
+    Args:
+      depth: 18, 34, 50 or 101 layers.
+      group: of the convolutions.
+      attention: None, or one of those above.
+      features: channels per group element of the first stage; None: `64 / sqrt(|H|)` rounded to eights, so that the
+        filters of all groups have about equally many parameters: 64 on the trivial group, 32 for p4, 24 for p4m.
+      in_features: channels of the image.
+      classes: number of logits.
+      exact: whether to refuse an image whose grids the group does not map to themselves.
+      attention_options: arguments of the attention's module (see `attgconv_jax.nn.ATTENTIONS`) that are to differ from
+        the published ones: reduction 16 (of non-local 2), 7x7 filters in CBAM, dilation 4 in BAM, 64 groups of channels
+        in SGE and 32 in SK (on other widths as many as divide `features`). Plain values, as JSON can hold them.
+      dtype: to compute in; None: the common type of input and parameters.
+      param_dtype: of the parameters.
+      rngs: its "params" stream is used.
+
+    Raises:
+      ValueError: unknown depth or attention, "sk" at depth 18 or 34, or a size is out of range.
+
+    Source: He et al. 2015 (arXiv 1512.03385), strides as in torchvision; the operators' papers. Published parameters of
+    depth 50: SGE 25.56 M, SE 28.09 M, CBAM 28.09 M, BAM 25.92 M, SK 26.15 M.
+    """
+
+    def __init__(
+        self,
+        depth: int,
+        group: Group,
+        attention: ResNetAttention | None = None,
+        *,
+        features: int | None = None,
+        in_features: int = 3,
+        classes: int = 1000,
+        exact: bool = True,
+        attention_options: Mapping[str, Any] | None = None,
+        dtype=None,
+        param_dtype=jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        _check_names(depth, attention, attention_options)
+        features = _equal_features(group) if features is None else features
+        positive(features=features, in_features=in_features, classes=classes)
+        blocks, branch = ARCHITECTURES[depth]
+        options = _published_options(attention, features) | dict(attention_options or {})
+        shared = dict(exact=exact, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
+        self.lifting = ConvNorm(in_features, features, 7, group, lifting=True, stride=2, padding=3, **shared)
+        self.stages = nnx.List([])
+        channels = features
+        for stage, count in enumerate(blocks):
+            self.stages.append(nnx.List([]))
+            for block in range(count):
+                self.stages[stage].append(
+                    ResidualBlock(
+                        channels,
+                        features * 2**stage,
+                        branch,
+                        group,
+                        attention if _attends(attention, stage, block, count) else None,
+                        options,
+                        stride=2 if stage > 0 and block == 0 else 1,
+                        **shared,
+                    )
+                )
+                channels = features * 2**stage * branch[-1].width
+        self.classifier = nnx.Linear(channels, classes, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
+        self.group = group
+        self.exact = exact
+        # Pairs and no dict: a graph definition that holds a dict cannot be hashed, nor be a static argument.
+        self._settings = (
+            ("depth", depth),
+            ("attention", attention),
+            ("features", features),
+            ("in_features", in_features),
+            ("classes", classes),
+            ("exact", exact),
+            ("dtype", None if dtype is None else jnp.dtype(dtype).name),
+        )
+        self._attention_options = tuple((attention_options or {}).items())
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What this network was made with, as JSON can hold it; the rest shows in its parameters."""
+        group = {"rotations": self.group.rotations, "reflections": self.group.reflections}
+        return {"group": group, **dict(self._settings), "attention_options": dict(self._attention_options)}
+
+    def __call__(self, image: Float[Array, "*batch x y 1 c"]) -> Float[Array, "*batch classes"]:
+        """Logits of images.
+
+        Args:
+          image: standardised.
+
+        Returns:
+          Logits, invariant under the group.
+
+        Raises:
+          ValueError: the image has other channels, or a size whose grids the group does not map to themselves.
+        """
+        f = self._start(image)
+        for block in self._blocks():
+            f = block(f)
+        return self.classifier(jnp.mean(project_mean(f), axis=(-4, -3, -2)))
+
+    def attention_maps(self, image: Float[Array, "*batch x y 1 c"]) -> list[Float[Array, "..."]]:
+        """The attention of each block that attends.
+
+        Args:
+          image: standardised.
+
+        Returns:
+          Its map by block, as the attention's own `attention_map` gives it.
+
+        Raises:
+          ValueError: the network has no attention, or the image does not fit.
+        """
+        if self.settings["attention"] is None:
+            raise ValueError("the network has no attention; make it with attention=...")
+        maps, f = [], self._start(image)
+        for block in self._blocks():
+            if block.place is not None:
+                maps.append(block.attention_map(f))
+            f = block(f)
+        return maps
+
+    def _start(self, image):
+        self._check_image(image)
+        return max_pool(jax.nn.relu(self.lifting(image)), self.group, window=3, stride=2, padding=1, exact=self.exact)
+
+    def _blocks(self):
+        return [block for stage in self.stages for block in stage]
+
+    def _check_image(self, image):
+        channels = self.settings["in_features"]
+        if image.ndim < 4 or image.shape[-2:] != (1, channels):
+            raise ValueError(f"image must be [..., x, y, 1, {channels}], got shape {image.shape}")
+        for axis, is_reversed, length in zip("xy", self.group.reversed_axes, image.shape[-4:-2], strict=True):
+            if self.exact and is_reversed and (length - 1) % 2:
+                below = (length - 1) // SCALE * SCALE + 1
+                sizes = [n for n in sorted([below, below + SCALE], key=lambda n: abs(n - length)) if n > 1]
+                raise ValueError(
+                    f"image has {length} pixels along {axis}, and strides of 2 sample it off centre: {self.group} "
+                    f"needs (size - 1) divisible by {SCALE}; take {' or '.join(map(str, sizes))}, or pass exact=False "
+                    "and give up exact equivariance"
+                )
+
+
+class ResidualBlock(nnx.Module):
+    """`relu(shortcut(f) + branch(f))`, with attention on what the branch adds, on the sum, or inside the branch.
+
+    Args:
+      in_features: channels of the input.
+      width: channels of the stage.
+      branch: its convolutions; the first 3x3 filter takes the stride.
+      group: of the convolutions.
+      attention: None, or its name.
+      attention_options: of the attention's module.
+      stride: in pixels.
+      exact: whether to refuse a sampling grid that the group does not map to itself.
+      **shared: dtypes and random streams, of all that has parameters.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        width: int,
+        branch: tuple[Layer, ...],
+        group: Group,
+        attention: ResNetAttention | None,
+        attention_options: Mapping[str, Any],
+        *,
+        stride: int,
+        exact: bool,
+        **shared,
+    ):
+        self.place = None if attention is None else PLACES[attention]
+        self.branch = nnx.List([])
+        features, strided = in_features, [layer.kernel_size for layer in branch].index(3)
+        for i, layer in enumerate(branch):
+            sizes = features, width * layer.width, layer.kernel_size, group
+            options = dict(stride=stride if i == strided else 1, padding=layer.kernel_size // 2, exact=exact, **shared)
+            if self.place == "convolution" and i == strided:
+                self.branch.append(SelectiveKernelGroupConv(*sizes, **options, **attention_options))
+            else:
+                self.branch.append(ConvNorm(*sizes, **options))
+            features = width * layer.width
+        self.shortcut = self.attention = nnx.data(None)
+        if stride > 1 or features != in_features:
+            self.shortcut = ConvNorm(in_features, features, 1, group, stride=stride, exact=exact, **shared)
+        if self.place in ("branch", "sum"):
+            self.attention = ATTENTIONS[attention](features, group, **shared, **attention_options)
+
+    def __call__(self, f: Float[Array, "*batch x y h c_in"]) -> Float[Array, "*batch x_out y_out h c_out"]:
+        """Adds what the branch makes of `f`."""
+        f = self._add(f, self._attend("branch", self._residual(f)))
+        return self._attend("sum", f)
+
+    def attention_map(self, f: Float[Array, "*batch x y h c_in"]) -> Float[Array, "..."]:
+        """The map of the block's attention."""
+        if self.place == "convolution":
+            return self.branch[1].attention_maps(jax.nn.relu(self.branch[0](f)))
+        residual = self._residual(f)
+        return self.attention.attention_map(residual if self.place == "branch" else self._add(f, residual))
+
+    def _residual(self, f):
+        f = self.branch[0](f)
+        for layer in list(self.branch)[1:]:
+            f = layer(jax.nn.relu(f))
+        return f
+
+    def _attend(self, place, f):
+        return self.attention(f) if self.place == place else f
+
+    def _add(self, f, residual):
+        return jax.nn.relu(residual + (f if self.shortcut is None else self.shortcut(f)))
+
+
+class ConvNorm(nnx.Module):
+    """A group convolution and its batch norm; the arguments are those of `GroupConv`."""
+
+    def __init__(self, in_features: int, out_features: int, kernel_size: int, group: Group, **options):
+        self.conv = GroupConv(in_features, out_features, kernel_size, group, **options)
+        of_norm = (options[name] for name in ("dtype", "param_dtype", "rngs"))
+        self.norm = batch_norm(out_features, *of_norm, epsilon=1e-5)
+
+    def __call__(self, f: Float[Array, "*batch x y h_in c_in"]) -> Float[Array, "*batch x_out y_out h c_out"]:
+        """Convolves, then normalises."""
+        return self.norm(self.conv(f))
+
+
+def _attends(attention, stage, block, count):
+    """Whether a block has the attention; non-local: as often as the code of Wang et al. 2018 (NONLOCAL.LAYER_MOD)."""
+    if attention == "bam":
+        return stage < 3 and block == count - 1
+    if attention == "non_local":
+        return stage in (1, 2) and (block + 1) % max(2, count // 3) == 0
+    return attention is not None
+
+
+def _published_options(attention, features):
+    """Where the published networks do not have the default of the attention's module."""
+    if attention not in PUBLISHED_GROUPS:
+        return {}
+    name, published = PUBLISHED_GROUPS[attention]
+    return {name: max(n for n in range(1, published + 1) if features % n == 0)}
+
+
+def _equal_features(group):
+    """`64 / sqrt(|H|)` in eights: filters then have about the parameters of the trivial group's."""
+    return 8 * max(1, round(8 / math.sqrt(group.order)))
+
+
+def _check_names(depth, attention, attention_options):
+    if depth not in ARCHITECTURES:
+        raise ValueError(f"depth must be one of {', '.join(map(str, ARCHITECTURES))}, got {depth!r}")
+    if attention is None and attention_options:
+        raise ValueError(f"attention_options need an attention, got {dict(attention_options)} with attention=None")
+    if attention is not None and attention not in PLACES:
+        raise ValueError(f"attention must be None or one of {', '.join(PLACES)}, got {attention!r}")
+    if attention == "sk" and ARCHITECTURES[depth].branch != BOTTLENECK:
+        raise ValueError(f'"sk" takes the place of a bottleneck\'s 3x3 convolution: depth 50 or 101, got {depth}')

@@ -1,0 +1,118 @@
+"""Animated pictures of attention to an image that turns."""
+
+import os
+import pathlib
+
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float
+
+from attgconv_jax.attentive import ResponseMaps
+from attgconv_jax.filters import disc
+from attgconv_jax.groups import cyclic
+from attgconv_jax.models.layers import Network
+from attgconv_jax.plotting import common
+from attgconv_jax.plotting.common import IMAGE_COLOURS, MAP_COLOURS
+
+
+def turning_animation(
+    network: Network,
+    image: Float[Array, "x y 1 c"],
+    path: str | os.PathLike,
+    *,
+    layer: int = 0,
+    frames: int = 36,
+    channel: int | None = None,
+    frames_per_second: float = 10,
+) -> pathlib.Path:
+    """Writes a GIF of the image turning once, the attention map computed for it, and that map turned back.
+
+    What stands still in the third picture is equivariant; how far it is from the first frame's is written below, as the
+    largest difference. That is rounding at right angles, if the network's group has them. At others the image and the
+    map turned back are interpolated, which no group of the network's can undo: part of the difference is that. The map
+    turned back is shown, and compared, in the disc that never leaves the image.
+
+    Images are shown as the mean over channels, maps as the mean over group elements and input channels, as in
+    evaluation mode. All frames are computed in one compiled call.
+
+    Args:
+      network: with attention.
+      image: standardised, a single one, square; its minimum fills the corners.
+      path: of the file, which ends in ".gif"; one that is there is replaced.
+      layer: whose attention is shown, from 0.
+      frames: of one whole turn, at least 2.
+      channel: output channel shown, of attention on responses; None: the first.
+      frames_per_second: of the animation, 50 at most, beyond which viewers slow down.
+
+    Returns:
+      The path.
+
+    Raises:
+      ImportError: matplotlib is not installed.
+      OSError: the file cannot be written.
+      ValueError: `path`, `frames` or `frames_per_second` is another than above; `image` is not square or has another
+        number of axes; the network has no attention, no such layer or output channel (attention on the input has none
+        to choose), or its maps have one pixel, which cannot be seen turning.
+    """
+    path = pathlib.Path(path)
+    if path.suffix.lower() != ".gif":
+        raise ValueError(f"path must end in .gif, which is what is written, got {path}")
+    if isinstance(frames, bool) or not isinstance(frames, int) or frames < 2:
+        raise ValueError(f"frames must be an integer of at least 2, or nothing moves, got {frames!r}")
+    if not 0 < frames_per_second <= 50:
+        raise ValueError(f"frames_per_second must be in (0, 50], got {frames_per_second}")
+    if image.ndim != 4 or image.shape[0] != image.shape[1]:
+        raise ValueError(f"image must be a single square one, [x, x, 1, c], got shape {image.shape}")
+    common.chosen_of([layer], len(network.convolutions), "layers")
+    turns = cyclic(frames)
+
+    @nnx.jit
+    def compute(network, image):
+        images = jnp.stack([common.turned_image(image, turns, element) for element in range(frames)])
+        alpha = _single_map(network.attention_maps(images)[layer], channel)
+        back = [common.turned_back(alpha[element], turns, element, pairs=False) for element in range(frames)]
+        return tuple(jnp.mean(f, axis=(-2, -1)) for f in (images, alpha, jnp.stack(back)))
+
+    turned, maps, back = (np.array(f, np.float64) for f in compute(common.evaluated(network), image))
+    back[:, disc(back.shape[1]) == 0] = np.nan
+    _write(path, turned, maps, back, f"attention of layer {layer + 1}", common.meaning(network), frames_per_second)
+    return path
+
+
+def _single_map(maps, channel):
+    """A layer's attention as one map, the mean over group elements and channels: `[..., x, y, 1, 1]`."""
+    if channel is None and isinstance(maps, ResponseMaps):
+        channel = 0
+    (alpha,) = common.maps_by_channel(maps, channel).values()
+    if common.is_matrix(alpha):
+        raise ValueError("attention maps of one pixel cannot be seen turning: take attention_figure(turned_back=True)")
+    return jnp.mean(alpha, axis=(-2, -1), keepdims=True)
+
+
+def _write(path, turned, maps, back, title, meaning, frames_per_second):
+    """Draws and writes one frame after the other."""
+    figure = common.matplotlib("figure").Figure(figsize=(8.4, 3.4), dpi=80, layout="constrained")
+    axes = figure.subplots(1, 3)
+    looks = [dict(cmap=IMAGE_COLOURS, **common.shades(turned)), *[dict(cmap=MAP_COLOURS, **common.shades(maps))] * 2]
+    videos = turned, maps, back
+    drawn = [axis.imshow(video[0], **look) for axis, video, look in zip(axes, videos, looks, strict=True)]
+    for axis, name in zip(axes, ("image", title, "turned back"), strict=True):
+        axis.set(xticks=[], yticks=[], title=name)
+    figure.colorbar(drawn[1], ax=axes, label=meaning, shrink=0.7)
+
+    def show(frame):
+        for picture, video in zip(drawn, videos, strict=True):
+            picture.set_data(video[frame])
+        figure.suptitle(f"turned by {360 * frame / len(turned):.0f}°")
+        axes[2].set_xlabel(f"differs from 0° by {np.nanmax(np.abs(back[frame] - back[0])):.1g}")
+
+    # The places are found once, or the pictures would shake with the width of the text.
+    show(1)
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    writer = common.matplotlib("animation").PillowWriter(fps=frames_per_second)
+    with writer.saving(figure, path, figure.dpi):
+        for frame in range(len(turned)):
+            show(frame)
+            writer.grab_frame()

@@ -1,0 +1,168 @@
+"""What several pictures need: choices that exist, names of group elements, maps of a layer, maps turned back."""
+
+import functools
+import importlib
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float
+
+from attgconv_jax.attentive import ResponseMaps
+from attgconv_jax.equivariance import act
+from attgconv_jax.groups import Group
+from attgconv_jax.models.layers import Network
+
+MAP_COLOURS, IMAGE_COLOURS, FILTER_COLOURS = "cividis", "gray_r", "PuOr"
+
+
+def matplotlib(module: str):
+    """A module of matplotlib, which is an optional dependency.
+
+    Args:
+      module: its name inside matplotlib.
+
+    Returns:
+      The module.
+
+    Raises:
+      ImportError: matplotlib is not installed.
+    """
+    try:
+        return importlib.import_module(f"matplotlib.{module}")
+    except ImportError as error:
+        raise ImportError("plotting needs matplotlib: install attgconv_jax[experiments]") from error
+
+
+def chosen_of(chosen: int | Sequence[int] | np.ndarray, known: int, what: str) -> list[int]:
+    """The numbers chosen, as a list.
+
+    Raises:
+      ValueError: not all are integers from 0 to `known - 1`, or none is chosen.
+    """
+    chosen = np.atleast_1d(np.asarray(chosen)).tolist()
+    if not chosen or not all(type(number) is int and 0 <= number < known for number in chosen):
+        raise ValueError(f"{what} must be some of 0 to {known - 1}, got {chosen}")
+    return chosen
+
+
+def element_name(group: Group, element: int, *, short: bool = False) -> str:
+    """The element in words: degrees counter-clockwise, and whether a flip follows; short, in two lines."""
+    reflection, rotation = divmod(element, group.rotations)
+    return f"{360 * rotation / group.rotations:g}°" + (",\nflipped" if short else ", flipped") * reflection
+
+
+def evaluated(network: Network) -> Network:
+    """A copy in evaluation mode, whatever mode the network is in."""
+    network = nnx.clone(network)
+    network.eval()
+    return network
+
+
+def check_group(network: Network, group: Group, what: str) -> None:
+    """Raises a `ValueError` unless it is known how `group` acts on the network's feature maps."""
+    if network.group not in (group, Group(1)):
+        raise ValueError(
+            f"{what} needs to know how the group acts on the network's feature maps: group must be {network.group}, "
+            f"got {group}"
+        )
+
+
+def turned_image(image: Float[Array, "*batch x y 1 c"], group: Group, element: int) -> Float[Array, "*batch _x _y 1 c"]:
+    """The image under a group element; where other than right angles leave corners empty, its minimum."""
+    if group.preserves_grid[element]:
+        return act(image, group, element, "image")
+    background = jnp.min(image, axis=(-4, -3, -2, -1), keepdims=True)
+    return act(image - background, group, element, "image") + background
+
+
+def shown_image(image: Float[Array, "*batch x y 1 c"]) -> Float[np.ndarray, "*batch x y"]:
+    """The mean over channels."""
+    return np.asarray(jnp.mean(image, axis=(-2, -1)))
+
+
+def layer_maps(network: Network, images: Float[Array, "*batch x y 1 c"], layer: int) -> Array | ResponseMaps:
+    """What `Network.attention_maps` returns for one layer, in evaluation mode.
+
+    Raises:
+      ValueError: the network has no attention, or no such layer.
+    """
+    chosen_of([layer], len(network.convolutions), "layers")
+    return _attention_map(evaluated(network), images, layer)
+
+
+@functools.partial(nnx.jit, static_argnames="layer")
+def _attention_map(network, images, layer):
+    return network.attention_maps(images)[layer]
+
+
+def maps_by_channel(maps: Array | ResponseMaps, channels: int | Sequence[int] | None) -> dict[int | None, Array]:
+    """The maps to show, by output channel: of attention on responses another for each, else one for all.
+
+    Args:
+      maps: of a layer.
+      channels: output channels, of attention on responses; None: the first three.
+
+    Returns:
+      Of attention on the input, `{None: [..., x, y, h, c]}`; of that on responses, for every channel its
+      `[..., x, y, h_in, h]` as the mean over input channels. Attention of channels alone has one pixel.
+
+    Raises:
+      ValueError: no such output channel, or attention on the input, which has none to choose.
+    """
+    if isinstance(maps, ResponseMaps):
+        known = next(alpha for alpha in maps if alpha is not None).shape[-1]
+        channels = range(min(3, known)) if channels is None else channels
+        return {o: _pair_maps(maps, o) for o in chosen_of(channels, known, "output channels")}
+    if channels is not None:
+        raise ValueError("attention on the input is the same for all output channels: leave out channels")
+    return {None: maps}
+
+
+def _pair_maps(maps, o):
+    """`alpha_X alpha_C` of output channel `o`, the mean over input channels: `[..., x, y, h_in, h]`."""
+    channel, spatial = (1.0 if alpha is None else jnp.mean(alpha[..., o], axis=-2) for alpha in maps)
+    return spatial * channel
+
+
+def turned_back(
+    alpha: Float[Array, "*batch x y h _last"], group: Group, element: int, *, pairs: bool
+) -> Float[Array, "*batch _x _y h _last"]:
+    """`L_(g^-1) alpha`: what an equivariant network makes of the image under `g`, as it would be without `g`.
+
+    Args:
+      alpha: an attention map, `[..., x, y, h, c]` or with `pairs` `[..., x, y, h_in, h]`; a group axis of length 1
+        stays as it is.
+      group: that acts.
+      element: `g`.
+      pairs: whether the last axis, too, is a group axis.
+
+    Returns:
+      The map, transformed.
+    """
+    back = int(group.inverse[element])
+    moved = act(alpha, group, back, "image" if alpha.shape[-2] == 1 else "feature_map")
+    return moved[..., group.action[back]] if pairs and alpha.shape[-1] > 1 else moved
+
+
+def shades(shown: Float[np.ndarray, "*shape"]) -> dict[str, float]:
+    """The range of colours for maps; numbers that differ by rounding alone are to look alike."""
+    low, high = float(np.nanmin(shown)), float(np.nanmax(shown))
+    return dict(vmin=low, vmax=max(high, low + 1e-4))
+
+
+def is_matrix(alpha: Array | np.ndarray) -> bool:
+    """Whether there is but one pixel, so that group elements and channels are worth a picture, not space."""
+    return alpha.shape[-4:-2] == (1, 1)
+
+
+def shown_map(alpha: Float[Array | np.ndarray, "*batch x y h _last"]) -> Float[np.ndarray, "*batch _rows _columns"]:
+    """The mean over the last two axes; of a map of one pixel these two axes."""
+    return np.asarray(alpha[..., 0, 0, :, :] if is_matrix(alpha) else jnp.mean(alpha, axis=(-2, -1)))
+
+
+def meaning(network: Network) -> str:
+    """What a large value of the network's attention maps means."""
+    suppressing = str(network.settings["attention"]).split("_")[0] in ("input", "co", "response")
+    return "suppressed" if suppressing else "attention"

@@ -1,0 +1,153 @@
+"""How far every layer of a network is from equivariance, measured and drawn."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float
+
+from attgconv_jax.equivariance import equivariance_error
+from attgconv_jax.groups import Group
+from attgconv_jax.models.layers import Network
+from attgconv_jax.plotting.common import check_group, evaluated, matplotlib
+
+Errors = Sequence[tuple[str, float]]
+
+# Okabe and Ito 2008; bars of a series also have a hatching of their own.
+_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
+_HATCHES = ("", "//", "..", "xx", "\\\\", "++", "oo")
+
+# So many values can be read above bars.
+_WRITTEN_BARS = 12
+
+
+def layer_errors(
+    network: Network, images: Float[Array, "*batch x y 1 c"], group: Group | None = None
+) -> list[tuple[str, float]]:
+    """The `equivariance_error` of every feature map on the way to the logits, and of the logits.
+
+    A layer's error is that of all layers up to it: from the image to its convolution's output after norm, relu and
+    pooling. Logits are to be invariant. Other than right angles interpolate the images, too, and leave zeros in their
+    corners: part of such an error is that. In evaluation mode; everything is computed once for every layer and element:
+    a few images are enough.
+
+    >>> import jax.numpy as jnp
+    >>> from flax import nnx
+    >>> from attgconv_jax import cyclic, plotting
+    >>> from attgconv_jax.models import RotMNISTNet
+    >>> network = RotMNISTNet(cyclic(2), features=1, rngs=nnx.Rngs(0))
+    >>> image = jnp.arange(28 * 28, dtype=jnp.float32).reshape(28, 28, 1, 1) / 784
+    >>> [name for name, error in plotting.layer_errors(network, image) if error < 1e-4]
+    ['layer 1', 'layer 2', 'layer 3', 'layer 4', 'layer 5', 'layer 6', 'logits']
+
+    Args:
+      network: with or without attention.
+      images: standardised.
+      group: whose elements transform the images; None: the network's own. It may be another only if the network has
+        the trivial one, as a comparison.
+
+    Returns:
+      A name and an error a layer, in their order.
+
+    Raises:
+      ValueError: `group` is another than the network's, or the images have another size than the network's.
+    """
+    group = network.group if group is None else group
+    check_group(network, group, "layer_errors")
+    network = evaluated(network)
+    kind = "feature_map" if network.group == group else "image"
+    last = len(network.convolutions) - 1
+    return [
+        (
+            "logits" if i == last else f"layer {i + 1}",
+            equivariance_error(
+                lambda x, i=i: _feature_maps(network, x)[i], images, group, "invariant" if i == last else kind
+            ),
+        )
+        for i in range(last + 1)
+    ]
+
+
+@nnx.jit
+def _feature_maps(network: Network, images: Array) -> list[Array]:
+    """What follows every layer, the logits last."""
+    maps, f = [], network._start(images)
+    for i, layer in enumerate(network.convolutions):
+        f = network._follow(i, layer(f))
+        maps.append(f)
+    return maps
+
+
+def equivariance_figure(
+    networks: Network | Errors | Mapping[str, Network | Errors],
+    images: Float[Array, "*batch x y 1 c"] | None = None,
+    group: Group | None = None,
+):
+    """The equivariance error by layer, a bar a layer, on a logarithmic axis.
+
+    Two lines say what the numbers mean: the rounding of float32, 1.2e-7, of which an exactly equivariant network is a
+    few away; and 1, where the error is as large as the output. An error of zero has no bar but a 0.
+
+    Args:
+      networks: one network, its errors from `layer_errors`, or several of either by name, drawn side by side.
+      images: standardised; for networks.
+      group: whose elements transform the images; see `layer_errors`.
+
+    Returns:
+      A matplotlib figure.
+
+    Raises:
+      ImportError: matplotlib is not installed.
+      ValueError: networks without images, no errors, errors that are no finite numbers of at least 0, or networks of
+        different layers; and what `layer_errors` raises.
+    """
+    series = networks if isinstance(networks, Mapping) else {"": networks}
+    series = {name: _errors(known, images, group) for name, known in series.items()}
+    layers = [[layer for layer, _ in errors] for errors in series.values()]
+    if not layers or not layers[0]:
+        raise ValueError("there is nothing to draw: networks must be one network at least, or errors of one layer")
+    if any(names != layers[0] for names in layers):
+        raise ValueError(f"networks compared must have the same layers, got {layers}")
+    heights = np.array([[error for _, error in errors] for errors in series.values()], np.float64)
+    if not np.all(np.isfinite(heights) & (heights >= 0)):
+        raise ValueError(f"errors must be finite and at least 0, got {heights.tolist()}")
+
+    rounding = float(np.finfo(np.float32).eps)
+    positive = heights[heights > 0]
+    bottom = 10 ** np.floor(np.log10(np.min(positive, initial=rounding)) - 0.5)
+    top = 10 * np.max(heights, initial=1)
+    count, bars = heights.shape
+    width = 0.8 / count
+    size = max(4.5, 1.2 + bars * max(0.75, 0.3 * count)), 3.8
+    figure = matplotlib("pyplot").figure(figsize=size, layout="constrained")
+    axis = figure.subplots()
+    for i, (name, values) in enumerate(zip(series, heights, strict=True)):
+        places = np.arange(bars) + (i - (count - 1) / 2) * width
+        look = dict(color=_COLOURS[i % len(_COLOURS)], hatch=_HATCHES[i % len(_HATCHES)], edgecolor="white")
+        axis.bar(places, np.maximum(values, bottom) - bottom, width, bottom=bottom, label=name, **look)
+        for x, value in zip(places, values, strict=True):
+            if value == 0 or bars * count <= _WRITTEN_BARS:
+                text = f"{value:.1e}" if value else "0"
+                axis.annotate(
+                    text, (x, max(value, bottom)), (0, 2), textcoords="offset points", ha="center", fontsize=7
+                )
+    lines = {rounding: f"rounding of float32, {rounding:.1e}", 1.0: "as large as the output"}
+    for (height, text), style in zip(lines.items(), ("--", ":"), strict=True):
+        axis.axhline(height, color="black", linestyle=style, linewidth=1, label=text)
+    axis.set(
+        yscale="log",
+        ylim=(bottom, top),
+        xticks=range(bars),
+        xticklabels=layers[0],
+        ylabel="equivariance error,\nrelative to the largest output",
+    )
+    figure.legend(loc="outside upper center", ncols=2, frameon=False)
+    return figure
+
+
+def _errors(known, images, group):
+    if not isinstance(known, nnx.Module):
+        return list(known)
+    if images is None:
+        raise ValueError("images must be given to measure the errors of a network; or give errors from layer_errors")
+    return layer_errors(known, images, group)

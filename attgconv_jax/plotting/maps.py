@@ -1,0 +1,154 @@
+"""Pictures of attention maps under the group's elements."""
+
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from attgconv_jax.filters import disc
+from attgconv_jax.groups import Group
+from attgconv_jax.models.layers import Network
+from attgconv_jax.plotting import common
+from attgconv_jax.plotting.common import IMAGE_COLOURS, MAP_COLOURS, element_name
+
+# So many numbers can be read in a picture.
+_WRITTEN_CELLS = 4
+
+
+def attention_figure(
+    network: Network,
+    images: Float[Array, "image x y 1 c"],
+    group: Group,
+    *,
+    elements: int | Sequence[int] | None = None,
+    layer: int = 0,
+    channels: int | Sequence[int] | None = None,
+    turned_back: bool = False,
+):
+    """Images under group elements, each above the attention map that the network computes for it.
+
+    Every map is computed from its own transformed image, not transformed itself: where the network is equivariant the
+    maps turn with the image. Turned back, by `g^-1`, they are then all the same; how far they are from that is written
+    beside them, as the largest difference between any two of them anywhere, over all group elements and channels.
+
+    Bright is suppressed (of attention that scales instead: kept). Attention on the input is shown as its mean over
+    group and channels. Attention on responses is another for every output channel and group element: shown are some
+    output channels, each as the mean over input channels and both group elements; `response_figure` shows the group
+    elements. A map of one pixel, attention to channels alone, is shown as the matrix of group elements (rows) and
+    channels (columns), on responses of input and output group elements: where the network is equivariant transforming
+    the image permutes rows, and columns that are group elements.
+
+    Images are shown as the mean over their channels, maps as in evaluation mode. Other than right angles are
+    interpolated, with the image's minimum where it ends; turned back, only the disc that never leaves the image is
+    shown and compared.
+
+    Args:
+      network: with attention.
+      images: standardised.
+      group: whose elements transform the images.
+      elements: of the group, a column each; None: all.
+      layer: whose attention is shown, from 0.
+      channels: output channels shown, of attention on responses; None: the first three.
+      turned_back: whether to show every map transformed back, too; needs the network's own group (any, if the network
+        has the trivial one).
+
+    Returns:
+      A matplotlib figure.
+
+    Raises:
+      ImportError: matplotlib is not installed.
+      ValueError: the network has no attention, no such layer or output channel (attention on the input has none to
+        choose); the group has no such element; `images` is empty or has another number of axes. Turned back: `group` is
+        another than the network's, or there is but one element.
+    """
+    pyplot = common.matplotlib("pyplot")
+    if images.ndim != 5 or len(images) == 0:
+        raise ValueError(f"images must be [image, x, y, 1, c], one at least, got shape {images.shape}")
+    elements = range(group.order) if elements is None else elements
+    elements = common.chosen_of(elements, group.order, f"elements of {group}")
+    if turned_back:
+        common.check_group(network, group, "turned_back")
+        if len(elements) == 1:
+            raise ValueError("turned_back compares the maps of several elements, got one")
+    transformed = jnp.stack([common.turned_image(images, group, element) for element in elements])
+    maps = common.maps_by_channel(common.layer_maps(network, transformed, layer), channels)
+
+    rows = {
+        (channel, back): alpha if not back else _turned_back(alpha, group, elements, pairs=channel is not None)
+        for channel, alpha in maps.items()
+        for back in ((False, True) if turned_back else (False,))
+    }
+    block, columns = 1 + len(rows), len(elements)
+    figure, axes = pyplot.subplots(
+        block * len(images),
+        columns,
+        figsize=(1.5 * columns + 1.4, 1.5 * block * len(images) + 0.6),
+        squeeze=False,
+        layout="constrained",
+    )
+    for axis in axes.flat:
+        axis.set(xticks=[], yticks=[])
+    for axis, element in zip(axes[0], elements, strict=True):
+        axis.set_title(element_name(group, element))
+    for i in range(len(images)):
+        for axis, image in zip(axes[block * i], transformed[:, i], strict=True):
+            axis.imshow(common.shown_image(image), cmap=IMAGE_COLOURS)
+        axes[block * i, 0].set_ylabel("image")
+        for row, ((channel, back), alpha) in enumerate(rows.items(), block * i + 1):
+            label = "attention map" if channel is None else f"channel {channel}"
+            if back:
+                label = f"turned back:\ndiffer by {_spread(alpha[:, i]):.1g}"
+            axes[row, 0].set_ylabel(label)
+            drawn = _draw(axes[row], alpha[:, i], common.shades(common.shown_map(maps[channel][:, i])))
+            if common.is_matrix(alpha):
+                _label_matrix(axes[row], alpha, network.group, pairs=channel is not None)
+            if not back:
+                figure.colorbar(drawn, ax=axes[row : row + 1 + turned_back], shrink=0.8, label=common.meaning(network))
+    figure.suptitle(f"Attention of layer {layer + 1} under the group's elements")
+    return figure
+
+
+def _turned_back(alpha, group, elements, *, pairs):
+    """Every element's maps turned back, NaN wherever some element's map has left the picture."""
+    back = np.stack(
+        [common.turned_back(alpha[j], group, g, pairs=pairs) for j, g in enumerate(elements)], dtype=np.float64
+    )
+    if not common.is_matrix(alpha) and not all(group.preserves_grid[elements]):
+        back[..., disc(alpha.shape[-4]) == 0, :, :] = np.nan
+    return back
+
+
+def _spread(alpha):
+    """The largest difference between any two elements' maps, `[element, x, y, h, _]`."""
+    return np.nanmax(np.max(alpha, axis=0) - np.min(alpha, axis=0))
+
+
+def _draw(axes, alpha, shades):
+    """A picture for every element; few numbers are written out too."""
+    middle = (shades["vmin"] + shades["vmax"]) / 2
+    for axis, picture in zip(axes, common.shown_map(alpha), strict=True):
+        drawn = axis.imshow(picture, cmap=MAP_COLOURS, **shades)
+        if common.is_matrix(alpha):
+            axis.set(aspect="auto", box_aspect=1)
+            if picture.size <= _WRITTEN_CELLS:
+                for (y, x), value in np.ndenumerate(picture):
+                    colour = "black" if value > middle else "white"
+                    axis.text(x, y, f"{value:.3f}", ha="center", va="center", fontsize=7, color=colour)
+    return drawn
+
+
+def _label_matrix(axes, alpha, group, *, pairs):
+    """Names rows and columns of maps of one pixel."""
+    rows, columns = alpha.shape[-2:]
+
+    def names(length, before=""):
+        elements = [before + element_name(group, element) for element in range(length)]
+        return dict(ticks=range(length), labels=elements if length > 1 else ["image"], fontsize=7)
+
+    axes[0].set_yticks(**names(rows, "from " * pairs))
+    for axis in axes:
+        if pairs:
+            axis.set_xticks(**names(columns, "to "), rotation=90)
+        else:
+            axis.set_xlabel(f"{columns} channel{'s' * (columns > 1)}", fontsize=7)
