@@ -12,7 +12,7 @@ from attgconv_jax.groups import Group
 
 def style_recalibration(
     f: Float[Array, "*batch x y h c"],
-    w: Float[Array, "c 2 h"],
+    w: Float[Array, "c 2 #h"],
     group: Group,
     *,
     over_group: bool = False,

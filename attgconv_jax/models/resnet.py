@@ -231,7 +231,7 @@ class ResNet(nnx.Module):
         if image.ndim < 4 or image.shape[-2:] != (1, channels):
             raise ValueError(f"image must be [..., x, y, 1, {channels}], got shape {image.shape}")
         for axis, is_reversed, length in zip("xy", self.group.reversed_axes, image.shape[-4:-2], strict=True):
-            if self.exact and is_reversed and (length - 1) % 2:
+            if self.exact and is_reversed and (length - 1) % SCALE:
                 below = (length - 1) // SCALE * SCALE + 1
                 sizes = [n for n in sorted([below, below + SCALE], key=lambda n: abs(n - length)) if n > 1]
                 raise ValueError(

@@ -1,0 +1,310 @@
+"""Attention operators on groups: they commute with the group, their originals on flattened channels do not."""
+
+import functools
+
+import hypothesis
+import hypothesis.strategies as st
+import jax
+import jax.numpy as jnp
+import pytest
+from helpers import EXACT_GROUPS, assert_close, assert_refused, quickly, random
+from operator_cases import VARIANTS, weights_of
+
+from attgconv_jax import (
+    OPERATORS,
+    GatherExciteWeights,
+    GroupEnhanceWeights,
+    MLPWeights,
+    act,
+    attend,
+    cyclic,
+    dihedral,
+    equivariance_error,
+    group_conv,
+    grouped_group_conv,
+    squeeze_excitation,
+    trivial,
+)
+from attgconv_jax.attention import non_local
+
+every_variant = pytest.mark.parametrize("variant", VARIANTS)
+C = 4
+
+
+def attended(f, weights, variant, group):
+    """What an operator makes of a feature map; of Selective Kernel the choice between a map and its square."""
+    name, options = VARIANTS[variant]
+    operator = OPERATORS[name]
+    alpha = operator.function(f, weights, group, **options)
+    return attend(jnp.stack([f, f * f]) if name == "sk" else f, alpha, operator.combination)
+
+
+def kind_of(f):
+    return "image" if f.shape[-2] == 1 else "feature_map"
+
+
+@every_variant
+@hypothesis.settings(max_examples=5)
+@hypothesis.given(
+    group=st.sampled_from([group for group in EXACT_GROUPS if group.order > 1]),
+    lifting=st.booleans(),
+    shape=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+)
+@hypothesis.example(group=cyclic(4), lifting=False, shape=(3, 2))
+@hypothesis.example(group=dihedral(4), lifting=False, shape=(2, 3))
+def test_operator_commutes_with_the_group(variant, group, lifting, shape):
+    h = 1 if lifting else group.order
+    f = random(2, 2 * shape[0], 2 * shape[1], h, C)
+    layer = quickly(functools.partial(attended, variant=variant, group=group))
+    weights = weights_of(variant, C, h, group.order)
+    assert equivariance_error(lambda f: layer(f, weights), f, group, kind_of(f)) < 1e-10
+
+
+@every_variant
+@pytest.mark.parametrize("group", [cyclic(4), dihedral(4)], ids=str)
+def test_original_operator_on_channels_that_hold_the_group_does_not_commute(group, variant):
+    """An ordinary network over `(h, c)`, an ordinary convolution: what one gets who applies the original to `h c`."""
+    f = random(2, 4, 4, group.order, C)
+    weights = weights_of(variant, group.order * C, 1, 1)
+
+    @quickly
+    def original(f):
+        flat = f.reshape(*f.shape[:-2], 1, group.order * C)
+        return attended(flat, weights, variant, trivial()).reshape(f.shape)
+
+    assert equivariance_error(original, f, group) > 1e-3
+
+
+@pytest.mark.parametrize("variant", ["se", "ge learnt", "bam", "cbam", "sge", "gc", "srm", "eca", "non_local", "self"])
+def test_right_angles_of_an_interpolated_group_are_exact(variant):
+    group = cyclic(8)
+    f, weights = random(1, 4, 4, 8, C), weights_of(variant, C, 8, 8)
+    layer = quickly(functools.partial(attended, variant=variant, group=group))
+    assert_close(layer(act(f, group, 2, "feature_map"), weights), act(layer(f, weights), group, 2, "feature_map"))
+
+
+@every_variant
+def test_gradients_are_those_of_finite_differences_jitted_and_eager(variant):
+    group = cyclic(4)
+    f, weights = random(1, 4, 4, 4, C), weights_of(variant, C, 4, 4)
+    cotangent = random(1, 4, 4, 4, C, seed=1)
+
+    def value(f, weights):
+        return jnp.sum(attended(f, weights, variant, group) * cotangent)
+
+    gradient = jax.grad(value, argnums=(0, 1))
+    eager, jitted = gradient(f, weights), jax.jit(gradient)(f, weights)
+    jax.tree.map(lambda a, b: assert_close(a, b, 1e-10), eager, jitted)
+    direction = jax.tree.map(lambda leaf: random(*leaf.shape, seed=2), (f, weights))
+    step = 1e-6
+    ahead, behind = (
+        jax.jit(value)(*jax.tree.map(lambda leaf, d, s=sign: leaf + s * step * d, (f, weights), direction))
+        for sign in (1, -1)
+    )
+    slope = sum(jax.tree.leaves(jax.tree.map(lambda g, d: jnp.sum(g * d), jitted, direction)))
+    assert_close(slope, (ahead - behind) / (2 * step), 1e-6)
+
+
+@pytest.mark.parametrize("variant", ["non_local", "non_local per element", "self"])
+def test_attention_of_positions_is_the_same_however_many_images_are_scored_at_once(variant, monkeypatch):
+    group = cyclic(4)
+    f, weights = random(5, 4, 3, 4, C), weights_of(variant, C, 4, 4)
+
+    def run():
+        # A function of its own for each, or the second would be the first's compiled program.
+        return jax.jit(jax.value_and_grad(lambda f, w: jnp.sum(attended(f, w, variant, group) ** 2), argnums=(0, 1)))
+
+    whole = run()(f, weights)
+    for module in ("non_local", "self_attention"):
+        monkeypatch.setattr(f"attgconv_jax.attention.{module}.SCORES", 1)
+    chunked = run()(f, weights)
+    jax.tree.map(lambda a, b: assert_close(a, b, 1e-12), whole, chunked)
+
+
+@every_variant
+def test_operator_in_bfloat16_is_near_that_in_float32(variant):
+    group = cyclic(4)
+    f, weights = random(2, 4, 4, 4, C), weights_of(variant, C, 4, 4)
+    run = jax.jit(functools.partial(attended, variant=variant, group=group))
+
+    def cast(dtype):
+        return jax.tree.map(lambda leaf: leaf.astype(dtype), (f, weights))
+
+    half, single = run(*cast(jnp.bfloat16)), run(*cast(jnp.float32))
+    assert half.dtype == jnp.bfloat16
+    assert single.dtype == jnp.float32
+    assert_close(half, single, 0.1)
+
+
+def test_spatial_group_enhance_of_a_constant_map_has_finite_gradients():
+    f, weights = jnp.ones((2, 4, 4, 4, C)), GroupEnhanceWeights(random(2), random(2))
+    gradients = jax.grad(lambda f, w: jnp.sum(attended(f, w, "sge", cyclic(4))), argnums=(0, 1))(f, weights)
+    assert all(jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(gradients))
+
+
+def test_published_initial_values_of_spatial_group_enhance_scale_all_alike():
+    f = random(2, 4, 4, 4, C)
+    alpha = OPERATORS["sge"].function(f, GroupEnhanceWeights(jnp.zeros(2), jnp.ones(2)), cyclic(4))
+    assert_close(alpha, jnp.full(f.shape, 1 / (1 + jnp.exp(-1.0))))
+
+
+def test_gather_excite_without_weights_is_the_sigmoid_of_means():
+    f = random(2, 4, 6, 4, C)
+    alpha = OPERATORS["ge"].function(f, GatherExciteWeights(), cyclic(4))
+    assert_close(alpha, jax.nn.sigmoid(jnp.mean(f, axis=(1, 2), keepdims=True)))
+
+
+def test_gather_excite_gives_every_pixel_of_a_window_one_weight():
+    f = random(1, 4, 6, 4, C)
+    alpha = OPERATORS["ge"].function(f, GatherExciteWeights(), cyclic(4), extent=2)
+    assert alpha.shape == f.shape
+    assert_close(alpha[:, ::2, ::2], alpha[:, 1::2, 1::2], 0)
+    assert jnp.all(alpha[:, :2, :2] != alpha[:, 2:4, :2])
+
+
+def test_grouped_group_convolution_is_a_group_convolution_of_each_part():
+    group = dihedral(4)
+    f, w = random(2, 5, 5, 8, 6), random(3, 3, 8, 2, 9, seed=1)
+    y = grouped_group_conv(f, w, group, 3, padding=1, stride=2)
+    for p in range(3):
+        part = group_conv(f[..., 2 * p : 2 * p + 2], w[..., 3 * p : 3 * p + 3], group, padding=1, stride=2)
+        assert_close(y[..., 3 * p : 3 * p + 3], part)
+
+
+@pytest.mark.parametrize("combination", ["scale", "suppress", "emphasise", "add"])
+def test_attended_map_is_what_its_combination_says(combination):
+    f, alpha = random(2, 3, 3, 4, C), random(2, 1, 1, 4, C, seed=1)
+    expected = {"scale": alpha * f, "suppress": (1 - alpha) * f, "emphasise": (1 + alpha) * f, "add": f + alpha}
+    assert_close(attend(f, alpha, combination), expected[combination])
+
+
+def refused(name, f=None, weights=None, **options):
+    f = random(1, 4, 4, 4, C) if f is None else f
+    weights = weights_of(name, C, 4, 4) if weights is None else weights
+    return OPERATORS[name].function(f, weights, options.pop("group", cyclic(4)), **options)
+
+
+def network(c, h):
+    return MLPWeights(random(2, c, h), random(c, 2, h))
+
+
+REFUSALS = {
+    "se of other channels": (lambda: refused("se", weights=network(3, 4)), ("takes w1 [c_hid, 4, 4]", "w1 (2, 3, 4)")),
+    "se of an image's weights": (lambda: refused("se", weights=network(C, 1)), ("w2 [4, c_hid, 4]", "w2 (4, 2, 1)")),
+    "se over the group, weights per element": (lambda: refused("se", over_group=True), ("w1 [c_hid, 4, 1]",)),
+    "se with a plain tuple": (lambda: refused("se", weights=(1, 2)), ("MLPWeights", "tuple")),
+    "se without hidden channels": (
+        lambda: refused("se", weights=MLPWeights(jnp.zeros((0, C, 4)), jnp.zeros((C, 0, 4)))),
+        ("c_hid", "(0, 4, 4)"),
+    ),
+    "se of another dtype": (
+        lambda: refused("se", f=random(1, 4, 4, 4, C).astype(jnp.float32)),
+        ("w1 must have the dtype of f, float32, got float64",),
+    ),
+    "se of three axes": (lambda: refused("se", f=random(4, 4, C)), ("[..., x, y, h, c]", "(4, 4, 4)")),
+    "se of another group": (lambda: refused("se", f=random(1, 4, 4, 3, C)), ("3 group elements",)),
+    "ge windows that do not tile": (lambda: refused("ge", extent=3), ("one of 1, 2, 4", "got 3")),
+    "ge of no extent": (lambda: refused("ge", extent=0), ("one of 1, 2, 4", "got 0")),
+    "ge learnt over the group": (
+        lambda: refused("ge", weights=weights_of("ge learnt", C, 4, 4), extent=2, over_group=True),
+        ("leave out one",),
+    ),
+    "ge learnt over a map that is not square": (
+        lambda: refused("ge", f=random(1, 4, 6, 4, C), weights=weights_of("ge learnt", C, 4, 4)),
+        ("square", "4x6"),
+    ),
+    "bam without a bias": (
+        lambda: refused("bam", weights=weights_of("bam", C, 4, 4)._replace(biases=())),
+        ("4 convolutions takes 4 biases, got 0",),
+    ),
+    "bam of even filters": (
+        lambda: refused(
+            "bam", weights=weights_of("bam", C, 4, 4)._replace(dilated=(random(2, 2, 4, 4, 4), random(2, 2, 4, 4, 4)))
+        ),
+        ("odd size",),
+    ),
+    "cbam of an even filter": (
+        lambda: refused("cbam", weights=weights_of("cbam", C, 4, 4)._replace(spatial=random(2, 2, 4, 2, 1))),
+        ("odd size", "(2, 2, 4, 2, 1)"),
+    ),
+    "cbam of a filter on other statistics": (
+        lambda: refused("cbam", weights=weights_of("cbam", C, 4, 4)._replace(spatial=random(3, 3, 4, 3, 1))),
+        ("spatial [k, k, 4, 2, 1]", "(3, 3, 4, 3, 1)"),
+    ),
+    "sge of groups that do not divide": (
+        lambda: refused("sge", weights=GroupEnhanceWeights(random(3), random(3))),
+        ("groups must divide the 4 channels: one of 1, 2, 4; got 3",),
+    ),
+    "sge of weights of two lengths": (
+        lambda: refused("sge", weights=GroupEnhanceWeights(random(2), random(4))),
+        ("weight [groups], bias [groups]",),
+    ),
+    "sge of unknown grouping": (lambda: refused("sge", grouping="all"), ('"element" or "joint", got \'all\'',)),
+    "sge joint over the group": (
+        lambda: refused("sge", grouping="joint", over_group=True),
+        ('needs grouping "element"',),
+    ),
+    "sge of one pixel": (lambda: refused("sge", f=random(1, 1, 1, 4, C)), ("one position", "larger map")),
+    "sk of other branches' channels": (
+        lambda: refused("sk", weights=weights_of("sk", C, 4, 4)._replace(w2=random(2, 3, 4, 4))),
+        ("w2 [branches, 4, c_hid, 4]", "(2, 3, 4, 4)"),
+    ),
+    "gc with a key of an image": (
+        lambda: refused("gc", weights=weights_of("gc", C, 4, 4)._replace(key=random(1, C, 1))),
+        ("key [1, 4, 4]", "key (1, 4, 1)"),
+    ),
+    "srm of one statistic": (lambda: refused("srm", weights=random(C, 1, 4)), ("w [4, 2, 4]", "(4, 1, 4)")),
+    "eca of even size": (lambda: refused("eca", weights=random(2, 4)), ("odd size", "(2, 4)")),
+    "coordinate on eighth turns": (
+        lambda: refused(
+            "coordinate", f=random(1, 4, 4, 8, C), weights=weights_of("coordinate", C, 8, 8), group=cyclic(8)
+        ),
+        ("cyclic(8) does not map", "cyclic(4) or dihedral(4)"),
+    ),
+    "non-local of other channels": (
+        lambda: refused("non_local", weights=weights_of("non_local", 3, 4, 4)),
+        ("query [c_hid, 4, 4]", "(4, 3, 4)"),
+    ),
+    "self-attention of an even window": (
+        lambda: refused("self", weights=weights_of("self", C, 4, 4)._replace(position=random(2, 2, 4, 4))),
+        ("odd size", "got 2"),
+    ),
+    "self-attention of heads that do not divide": (
+        lambda: refused("self", heads=3),
+        ("heads must divide the 4 hidden channels: one of 1, 2, 4; got 3",),
+    ),
+    "unknown combination": (
+        lambda: attend(random(2, 2), random(2, 2), "multiply"),
+        ("one of scale, suppress, emphasise, add, choose, got 'multiply'",),
+    ),
+    "a map of another shape": (
+        lambda: attend(random(2, 4, 4, 4, 3), random(2, 4, 4, 4, 2)),
+        ("(2, 4, 4, 4, 3)", "(2, 4, 4, 4, 2)"),
+    ),
+    "parts that do not divide": (
+        lambda: grouped_group_conv(random(1, 4, 4, 4, 6), random(3, 3, 4, 2, 4), cyclic(4), 3),
+        ("channel_groups must divide 6 and 4 channels: one of 1, 2; got 3",),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSALS)
+def test_what_cannot_work_is_refused_by_saying_what_would(case):
+    call, parts = REFUSALS[case]
+    with assert_refused(*parts):
+        call()
+
+
+def test_statistics_over_the_group_are_those_of_an_ordinary_network_on_the_mean_image():
+    f, weights = random(2, 4, 4, 4, C), network(C, 1)
+    over = squeeze_excitation(f, weights, cyclic(4), over_group=True)
+    assert_close(over, squeeze_excitation(jnp.mean(f, axis=-2, keepdims=True), weights, trivial()))
+
+
+def test_non_local_attention_of_one_element_is_that_of_its_own_map():
+    f, weights = random(2, 4, 3, 4, C), weights_of("non_local", C, 1, 1)
+    group = trivial()
+    per_element = [non_local(f[..., h : h + 1, :], weights, group) for h in range(4)]
+    lifted = [jnp.zeros((*w.shape[:2], 4)).at[..., 0].set(w[..., 0]) for w in weights]
+    whole = non_local(f, type(weights)(*lifted), cyclic(4), over_group=False)
+    assert_close(whole, jnp.concatenate(per_element, axis=-2))
