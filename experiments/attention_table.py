@@ -21,7 +21,7 @@ from flax import nnx
 
 from attgconv_jax import OPERATORS, equivariance_error
 from experiments.config import Attention, ModelConfig, OptimizerConfig, parse_group
-from experiments.runtime import describe_device, new_file, run
+from experiments.runtime import describe_device, new_file, run, use_compilation_cache
 from experiments.tables import markdown
 from experiments.training import Trainer, make_network, make_optimizer
 
@@ -87,11 +87,13 @@ class Arguments:
 
 def main(arguments: Arguments) -> None:
     """Measures all operators, prints the table and saves it."""
+    use_compilation_cache()
     device = describe_device()
     out = new_file(arguments.out or pathlib.Path(f"experiments/results/attention-{device['platform']}.json"))
     results = {"date": time.strftime("%Y-%m-%d"), **device, "batch_size": arguments.batch_size, "rows": []}
     plain = _Step(ModelConfig("p4", "none"), arguments)
     results["plain"] = {"parameters": plain.parameters, "flops": _flops(plain.config), "memory_mb": plain.memory_mb}
+    results["ten_passes_ms"] = _ten_passes_ms(plain.config, arguments)
     for row in ROWS:
         if arguments.operators and row.attention not in arguments.operators:
             continue
@@ -112,7 +114,6 @@ def main(arguments: Arguments) -> None:
         results["rows"].append(figures)
         print(json.dumps(figures), flush=True)
         out.write_text(json.dumps(results, indent=2) + "\n")
-        jax.clear_caches()
     text = table(results)
     out.with_suffix(".md").write_text(text + "\n")
     print(text)
@@ -196,6 +197,19 @@ def _flops(config):
     image = jax.ShapeDtypeStruct((1, 28, 28, 1, 1), jnp.float32)
     traced = jax.jit(lambda variables, image: nnx.merge(graph, variables)(image)).trace(variables, image)
     return traced.lower(lowering_platforms=("tpu",)).cost_analysis()["flops"]
+
+
+def _ten_passes_ms(config, arguments):
+    """Ten times an elementwise product that reads and writes the inputs of all convolutions but the first."""
+    shapes = jax.eval_shape(_evaluated(config).feature_maps, jnp.zeros((arguments.batch_size, 28, 28, 1, 1)))[1:-1]
+    maps = [jnp.ones(shape.shape, shape.dtype) for shape in shapes]
+    scale = jax.jit(lambda maps: [1.5 * f for f in maps])
+    times = []
+    for _ in range(10 * arguments.repeats + 1):
+        started = time.perf_counter()
+        jax.block_until_ready(scale(maps))
+        times.append(1e4 * (time.perf_counter() - started))
+    return statistics.median(times[1:])
 
 
 def _error(config):

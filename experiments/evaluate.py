@@ -49,8 +49,8 @@ class Arguments:
     images: tuple[int, ...] = (0, 1, 2)
     """Test images whose attention maps are drawn."""
 
-    layer: int = 0
-    """Whose attention maps are drawn, from 0."""
+    layer: int | None = None
+    """Whose attention maps are drawn, from 0. Default: the first that has attention."""
 
     angle_step: float = 15.0
     """Between the angles at which images are turned, in degrees; 360 must be a multiple."""
@@ -131,6 +131,8 @@ def _of_network(arguments: Arguments) -> tuple[Network, Dataset, dict[str, Any]]
     if arguments.data is None:
         raise ValueError(f"{arguments.path} is a network without a run: name its data, for example --data digits")
     network = load_network(arguments.path)
+    if not isinstance(network, Network):
+        raise ValueError(f"{arguments.path} is a {type(network).__name__}, for which there is no data set here")
     dataset = load(arguments.data, arguments.directory).standardised()
     if network.settings["classes"] != dataset.classes:
         raise ValueError(
@@ -154,8 +156,11 @@ def _check(arguments, network, dataset):
     if arguments.angle_images > len(dataset.test):
         raise ValueError(f"angle_images must be at most {len(dataset.test)}, got {arguments.angle_images}")
     layers = len(network.convolutions)
-    if not 0 <= arguments.layer < layers:
+    if arguments.layer is not None and not 0 <= arguments.layer < layers:
         raise ValueError(f"layer must be in 0 to {layers - 1}, got {arguments.layer}")
+    if arguments.layer is not None and network.attending_layers and arguments.layer not in network.attending_layers:
+        known = ", ".join(map(str, network.attending_layers))
+        raise ValueError(f"layer {arguments.layer} has no attention: take one of {known}")
 
 
 def _print(evaluation):

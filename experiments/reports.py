@@ -117,7 +117,7 @@ def save_networks(run: Run, trainer: Trainer, state: TrainState, best: Best) -> 
 
 
 def draw_attention(
-    network: Network, dataset: Dataset, path: pathlib.Path, images: Sequence[int] = (0, 1, 2), layer: int = 0
+    network: Network, dataset: Dataset, path: pathlib.Path, images: Sequence[int] = (0, 1, 2), layer: int | None = None
 ) -> None:
     """Draws what the network suppresses in test images under four rotations, if it has attention.
 
@@ -129,7 +129,7 @@ def draw_attention(
       dataset: standardised.
       path: of the picture.
       images: which of the test split.
-      layer: whose attention, from 0.
+      layer: whose attention, from 0; None: the first that has attention.
 
     Raises:
       OSError: a picture cannot be written.
@@ -139,5 +139,5 @@ def draw_attention(
         chosen = jnp.asarray(dataset.test.images[np.array(images)])
         plotting.attention_figure(network, chosen, cyclic(4), layer=layer).savefig(path, dpi=150)
         if network.settings["attention"].startswith("response"):
-            figure = plotting.response_figure(network, chosen[0], layer=max(1, layer))
+            figure = plotting.response_figure(network, chosen[0], layer=max(1, layer or 0))
             figure.savefig(path.with_name(f"{path.stem}-pairs{path.suffix}"), dpi=150)

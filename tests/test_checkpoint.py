@@ -76,6 +76,7 @@ def test_the_description_is_readable(saved):
         "settings": {
             "group": {"rotations": 2, "reflections": False},
             "attention": "co",
+            "attention_options": {},
             "features": 2,
             "in_features": 1,
             "classes": 10,

@@ -21,7 +21,6 @@ from attgconv_jax import (
     response_attentive_group_conv,
 )
 from attgconv_jax.nn import (
-    ATTENTIONS,
     AttentiveGroupConv,
     CoAttention,
     GroupConv,
@@ -189,7 +188,7 @@ def test_co_attention_is_the_function(haar):
 
 
 @both_inputs
-@pytest.mark.parametrize("attention", ATTENTIONS)
+@pytest.mark.parametrize("attention", ["input", "input_channel", "input_spatial", "co"])
 def test_attentive_group_conv_attends_then_convolves(attention, lifting):
     layer = float64(AttentiveGroupConv, 4, 5, 3, P4, attention=attention, lifting=lifting, padding=1)
     h = 1 if lifting else 4

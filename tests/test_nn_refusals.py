@@ -76,8 +76,9 @@ ERRORS = {
         "attention_dilation must be a Python integer of at least 1, got 0",
     ),
     "unknown attention": (
-        lambda: AttentiveGroupConv(3, 3, 3, P4, attention="self", rngs=nnx.Rngs(0)),
-        "attention must be one of input, input_channel, input_spatial, co, got 'self'",
+        lambda: AttentiveGroupConv(3, 3, 3, P4, attention="spatial", rngs=nnx.Rngs(0)),
+        "attention must be one of input, input_channel, input_spatial, co, se, ge, bam, cbam, sge, gc, srm, eca, "
+        "coordinate, non_local, self, got 'spatial'",
     ),
     "attentive without channels": (
         lambda: AttentiveGroupConv(3, 0, 3, P4, rngs=nnx.Rngs(0)),

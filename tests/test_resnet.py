@@ -215,7 +215,7 @@ def test_selective_kernels_take_the_place_of_the_bottlenecks_3x3_convolutions(sh
     assert logits.shape == (2, 5)
     assert np.all(np.isfinite(logits))
     maps = output_shape(network, (2, 33, 33, 1, 3), lambda network, image: network.attention_maps(image))
-    assert [alpha.shape for alpha in maps] == [(2, 2, 1, 1, 4, width) for width in (8, 16, 16, 32, 64)]
+    assert [alpha.shape for alpha in maps] == [(2, 1, 1, 4, width) for width in (8, 16, 16, 32, 64)]
 
 
 @pytest.mark.parametrize(

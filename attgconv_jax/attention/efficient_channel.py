@@ -9,7 +9,7 @@ from attgconv_jax.groups import Group
 
 
 def efficient_channel_attention(
-    f: Float[Array, "*batch x y h c"], w: Float[Array, "k #h"], group: Group, *, over_group: bool = False
+    f: Float[Array, "*batch x y h c"], w: Float[Array, " k #h"], group: Group, *, over_group: bool = False
 ) -> Float[Array, "*batch 1 1 #h c"]:
     """A weight for every channel from the means of its `k` neighbours, with one filter for all channels.
 

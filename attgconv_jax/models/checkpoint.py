@@ -15,15 +15,16 @@ from attgconv_jax import __version__
 from attgconv_jax.groups import Group
 from attgconv_jax.models.all_cnn import AllCNN
 from attgconv_jax.models.layers import Network
+from attgconv_jax.models.resnet import ResNet
 from attgconv_jax.models.rot_mnist import RotMNISTNet
 from attgconv_jax.models.skeleton import ARRAYS, skeleton
 
-_NETWORKS = {"AllCNN": AllCNN, "RotMNISTNet": RotMNISTNet}
+_NETWORKS = {"AllCNN": AllCNN, "ResNet": ResNet, "RotMNISTNet": RotMNISTNet}
 _DESCRIPTION = "network.json"
 _STORE = "arrays"
 
 
-def save_network(path: str | os.PathLike, network: Network) -> None:
+def save_network(path: str | os.PathLike, network: Network | ResNet) -> None:
     """Writes a network's parameters and running statistics, and the settings that make it again.
 
     The checkpoint is a directory: `network.json` and, beside it, `arrays/` in Orbax's format. It appears whole or not
@@ -66,7 +67,7 @@ def save_network(path: str | os.PathLike, network: Network) -> None:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def load_network(path: str | os.PathLike) -> Network:
+def load_network(path: str | os.PathLike) -> Network | ResNet:
     """Reads a network that `save_network` wrote.
 
     Args:

@@ -190,6 +190,11 @@ class Network(nnx.Module):
         settings = dict(self._settings)
         return {"group": group, **settings, "attention_options": dict(settings["attention_options"])}
 
+    @property
+    def attending_layers(self) -> list[int]:
+        """Which convolutions have attention, from 0."""
+        return [i for i, layer in enumerate(self.convolutions) if not isinstance(layer, GroupConv)]
+
     def __call__(self, image: Float[Array, "*batch x y 1 c"]) -> Float[Array, "*batch classes"]:
         """Logits of images.
 
@@ -202,10 +207,24 @@ class Network(nnx.Module):
         Raises:
           ValueError: the image has another size.
         """
-        f = self._start(image)
+        return self.feature_maps(image)[-1]
+
+    def feature_maps(self, image: Float[Array, "*batch x y 1 c"]) -> list[Float[Array, "..."]]:
+        """What enters every convolution, and the logits.
+
+        Args:
+          image: standardised, of the size the network is made for.
+
+        Returns:
+          The image as the first convolution sees it, the feature maps between the convolutions, the logits.
+
+        Raises:
+          ValueError: the image has another size.
+        """
+        maps = [self._start(image)]
         for i, layer in enumerate(self.convolutions):
-            f = self._follow(i, layer(f))
-        return f
+            maps.append(self._follow(i, layer(maps[-1])))
+        return maps
 
     def attention_maps(
         self, image: Float[Array, "*batch x y 1 c"]
@@ -225,11 +244,9 @@ class Network(nnx.Module):
         """
         if self.settings["attention"] is None:
             raise ValueError("the network has no attention; make it with attention=...")
-        maps, f = [], self._start(image)
-        for i, layer in enumerate(self.convolutions):
-            maps.append(None if isinstance(layer, GroupConv) else layer.attention_maps(f))
-            f = self._follow(i, layer(f))
-        return maps
+        attending = self.attending_layers
+        inputs = zip(self.convolutions, self.feature_maps(image), strict=False)
+        return [layer.attention_maps(f) if i in attending else None for i, (layer, f) in enumerate(inputs)]
 
 
 def check_image(image: Array, size: int) -> None:

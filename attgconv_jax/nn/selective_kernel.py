@@ -7,7 +7,6 @@ from flax.nnx.nn.dtypes import promote_dtype
 from jaxtyping import Array, Float
 
 from attgconv_jax.attention import SelectiveKernelWeights, selective_kernel
-from attgconv_jax.attentive import attend
 from attgconv_jax.geometry import Padding
 from attgconv_jax.groups import Group
 from attgconv_jax.nn.checks import positive
@@ -120,18 +119,23 @@ class SelectiveKernelGroupConv(nnx.Module):
     def __call__(self, f: Float[Array, "*batch x y h_in c_in"]) -> Float[Array, "*batch x_out y_out h c_out"]:
         """Convolves in all branches, and chooses."""
         responses = self._responses(f)
-        return attend(responses, self._alpha(responses), "choose")
+        # Not stacked, as `attend` would have them: that would be a copy of them all.
+        return sum(share * response for share, response in zip(self._shares(responses), responses, strict=True))
 
-    def attention_maps(self, f: Float[Array, "*batch x y h_in c_in"]) -> Float[Array, "branches *batch 1 1 #h c_out"]:
+    def branch_shares(self, f: Float[Array, "*batch x y h_in c_in"]) -> Float[Array, "branches *batch 1 1 #h c_out"]:
         """The share of every branch; see `attgconv_jax.selective_kernel`."""
-        return self._alpha(self._responses(f))
+        return self._shares(self._responses(f))
+
+    def attention_maps(self, f: Float[Array, "*batch x y h_in c_in"]) -> Float[Array, "*batch 1 1 #h c_out"]:
+        """The share of the last branch, which sees farthest."""
+        return self.branch_shares(f)[-1]
 
     def _responses(self, f):
         branches = zip(self.convs, self.conv_norms, strict=True)
-        return jnp.stack([jax.nn.relu(norm(conv(f))) for conv, norm in branches])
+        return [jax.nn.relu(norm(conv(f))) for conv, norm in branches]
 
-    def _alpha(self, responses):
-        mixed, w1, w2 = promote_dtype((jnp.sum(responses, axis=0), self.w1[...], self.w2[...]), dtype=self.dtype)
+    def _shares(self, responses):
+        mixed, w1, w2 = promote_dtype((sum(responses), self.w1[...], self.w2[...]), dtype=self.dtype)
         weights = SelectiveKernelWeights(w1, w2)
         return selective_kernel(mixed, weights, self.group, over_group=self.over_group, norm=self.norm)
 

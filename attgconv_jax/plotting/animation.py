@@ -21,7 +21,7 @@ def turning_animation(
     image: Float[Array, "x y 1 c"],
     path: str | os.PathLike,
     *,
-    layer: int = 0,
+    layer: int | None = None,
     frames: int = 36,
     channel: int | None = None,
     frames_per_second: float = 10,
@@ -40,7 +40,7 @@ def turning_animation(
       network: with attention.
       image: standardised, a single one, square; its minimum fills the corners.
       path: of the file, which ends in ".gif"; one that is there is replaced.
-      layer: whose attention is shown, from 0.
+      layer: whose attention is shown, from 0; None: the first that has attention.
       frames: of one whole turn, at least 2.
       channel: output channel shown, of attention on responses; None: the first.
       frames_per_second: of the animation, 50 at most, beyond which viewers slow down.
@@ -64,7 +64,7 @@ def turning_animation(
         raise ValueError(f"frames_per_second must be in (0, 50], got {frames_per_second}")
     if image.ndim != 4 or image.shape[0] != image.shape[1]:
         raise ValueError(f"image must be a single square one, [x, x, 1, c], got shape {image.shape}")
-    common.chosen_of([layer], len(network.convolutions), "layers")
+    layer = common.attending_layer(network, layer)
     turns = cyclic(frames)
 
     @nnx.jit

@@ -82,13 +82,25 @@ def shown_image(image: Float[Array, "*batch x y 1 c"]) -> Float[np.ndarray, "*ba
     return np.asarray(jnp.mean(image, axis=(-2, -1)))
 
 
-def layer_maps(network: Network, images: Float[Array, "*batch x y 1 c"], layer: int) -> Array | ResponseMaps:
-    """What `Network.attention_maps` returns for one layer, in evaluation mode.
+def attending_layer(network: Network, layer: int | None) -> int:
+    """The layer, or the first that has attention.
 
     Raises:
-      ValueError: the network has no attention, or no such layer.
+      ValueError: the network has no attention, no such layer, or that one has none.
     """
+    attending = network.attending_layers
+    if not attending:
+        raise ValueError("the network has no attention; make it with attention=...")
+    if layer is None:
+        return attending[0]
     chosen_of([layer], len(network.convolutions), "layers")
+    if layer not in attending:
+        raise ValueError(f"layer {layer} has no attention: take one of {', '.join(map(str, attending))}")
+    return layer
+
+
+def layer_maps(network: Network, images: Float[Array, "*batch x y 1 c"], layer: int) -> Array | ResponseMaps:
+    """What `Network.attention_maps` returns for one layer that has attention, in evaluation mode."""
     return _attention_map(evaluated(network), images, layer)
 
 

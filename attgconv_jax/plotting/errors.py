@@ -71,11 +71,7 @@ def layer_errors(
 @nnx.jit
 def _feature_maps(network: Network, images: Array) -> list[Array]:
     """What follows every layer, the logits last."""
-    maps, f = [], network._start(images)
-    for i, layer in enumerate(network.convolutions):
-        f = network._follow(i, layer(f))
-        maps.append(f)
-    return maps
+    return network.feature_maps(images)[1:]
 
 
 def equivariance_figure(

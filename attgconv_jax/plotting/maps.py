@@ -22,7 +22,7 @@ def attention_figure(
     group: Group,
     *,
     elements: int | Sequence[int] | None = None,
-    layer: int = 0,
+    layer: int | None = None,
     channels: int | Sequence[int] | None = None,
     turned_back: bool = False,
 ):
@@ -48,7 +48,7 @@ def attention_figure(
       images: standardised.
       group: whose elements transform the images.
       elements: of the group, a column each; None: all.
-      layer: whose attention is shown, from 0.
+      layer: whose attention is shown, from 0; None: the first that has attention.
       channels: output channels shown, of attention on responses; None: the first three.
       turned_back: whether to show every map transformed back, too; needs the network's own group (any, if the network
         has the trivial one).
@@ -71,6 +71,7 @@ def attention_figure(
         common.check_group(network, group, "turned_back")
         if len(elements) == 1:
             raise ValueError("turned_back compares the maps of several elements, got one")
+    layer = common.attending_layer(network, layer)
     transformed = jnp.stack([common.turned_image(images, group, element) for element in elements])
     maps = common.maps_by_channel(common.layer_maps(network, transformed, layer), channels)
 

@@ -11,6 +11,7 @@ from attgconv_jax.models.layers import Network
 from attgconv_jax.plotting.common import (
     IMAGE_COLOURS,
     MAP_COLOURS,
+    attending_layer,
     chosen_of,
     element_name,
     layer_maps,
@@ -58,7 +59,7 @@ def response_figure(
     elements = range(min(2, group.order)) if elements is None else elements
     elements = chosen_of(elements, group.order, f"elements of {group}")
     transformed = jnp.stack([turned_image(image, group, element) for element in elements])
-    maps = layer_maps(network, transformed, layer)
+    maps = layer_maps(network, transformed, attending_layer(network, layer))
     if not isinstance(maps, ResponseMaps):
         attention = network.settings["attention"]
         raise ValueError(f"the network attends to inputs, not to responses: its attention is {attention}")

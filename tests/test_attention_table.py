@@ -1,0 +1,113 @@
+"""The table of the operators' costs, their presets of equal parameters, and how both reach the README."""
+
+import json
+import pathlib
+
+import jax
+import pytest
+from flax import nnx
+
+from attgconv_jax import OPERATORS
+from experiments import attention_table, reproduce
+from experiments.config import Config, ModelConfig, from_identity, identity
+from experiments.configs import TABLES
+from experiments.training import make_network
+
+ROOT = pathlib.Path(__file__).parents[1]
+RESULTS = ROOT / "experiments" / "results"
+
+
+def count(config):
+    network = nnx.eval_shape(lambda: make_network(config, 10, 0))
+    return sum(leaf.size for leaf in jax.tree.leaves(nnx.state(network, nnx.Param)))
+
+
+def test_table_measures_an_operator_beside_the_plain_network(tmp_path):
+    out = tmp_path / "table.json"
+    attention_table.main(attention_table.Arguments(("eca",), batch_size=4, steps=1, repeats=1, out=out))
+    results = json.loads(out.read_text())
+    (row,) = results["rows"]
+    assert (row["attention"], row["acts"]) == ("eca", "residual")
+    assert results["plain"]["parameters"] == 24_610
+    # Two products and a sum a multiplication: 676 * 9 * 40 in the first layer, 576 * 360 * 40 in the second and so on.
+    assert results["plain"]["flops"] > 2 * (676 * 9 * 40 + (576 + 100 + 64 + 36 + 16) * 360 * 40 + 16 * 40 * 40)
+    # A filter of 3 on 4 group elements, before each of the six convolutions of feature maps.
+    assert row["extra_parameters"] == 6 * 3 * 4
+    assert row["extra_flops"] > 0
+    assert row["step_ms"] > 0
+    assert row["memory_mb"] > 0
+    assert row["error_p4"] < 1e-4 > row["error_p4m"]
+    text = out.with_suffix(".md").read_text()
+    assert "| Efficient channel attention | `eca` | residual | +72 |" in text
+
+
+def test_table_has_every_operator():
+    assert {row.attention for row in attention_table.ROWS} == {*OPERATORS, "response"}
+
+
+def test_readme_has_the_table_that_was_measured():
+    results = json.loads((RESULTS / "attention-cpu.json").read_text())
+    measured = [(row["attention"], tuple(row["options"])) for row in results["rows"]]
+    assert measured == [(row.attention, row.options) for row in attention_table.ROWS]
+    assert attention_table.table(results) in (ROOT / "README.md").read_text()
+
+
+def test_presets_of_the_operators_have_equal_parameters():
+    counts = {preset.config.model.attention: count(preset.config.model) for preset in TABLES["operators"]}
+    assert counts.keys() == {*OPERATORS, "none", "response"}
+    assert max(counts.values()) / min(counts.values()) < 1.03
+
+
+def test_operators_are_ranked_by_their_error(tmp_path):
+    reports = [json.loads(path.read_text()) for path in sorted((RESULTS / "operators").glob("*.json"))]
+    document = reproduce.document("operators", reports)
+    assert document == (RESULTS / "operators.md").read_text()
+    ranked = [line.split(" | ") for line in document.splitlines() if line.startswith("| operators-")]
+    errors = [float(columns[3].split(" ")[0]) for columns in ranked]
+    assert len(errors) == len(reports) > 1
+    assert errors == sorted(errors)
+
+
+def test_options_of_an_attention_are_parsed_and_come_back():
+    model = ModelConfig(attention="sge", attention_options=("groups=5", "grouping=joint", "over_group=False"))
+    assert model.parsed_options() == {"groups": 5, "grouping": "joint", "over_group": False}
+    config = Config(model=model)
+    saved = json.loads(json.dumps(identity(config)))
+    assert from_identity(saved) == config
+
+
+def test_a_run_that_began_before_there_were_options_can_be_read():
+    saved = identity(Config())
+    del saved["model.attention_options"], saved["model.features"]
+    assert from_identity(saved) == Config()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (dict(attention="sgd"), "model.attention must be one of none, input, .*, sge, .*, sk, got 'sgd'"),
+        (
+            dict(attention="sge", attention_options=("group=5",)),
+            "the names for model.attention sge are groups, grouping, over_group; got 'group=5'",
+        ),
+        (dict(attention="sge", attention_options=("groups",)), "must be NAME=VALUE; .* got 'groups'"),
+        (dict(attention="none", attention_options=("groups=5",)), "model.attention none are none; got 'groups=5'"),
+        (dict(features=(1, 2)), "model.features must be one number or six, of at least 1, got"),
+        (dict(features=(0,)), "model.features must be one number or six, of at least 1, got"),
+    ],
+)
+def test_settings_without_sense_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        ModelConfig(**settings)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (dict(operators=("sgd",)), "operators must be among co, ge, se"),
+        (dict(repeats=0), "repeats must be at least 1, got 0"),
+    ],
+)
+def test_arguments_without_sense_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        attention_table.Arguments(**arguments)

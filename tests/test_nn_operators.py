@@ -1,0 +1,291 @@
+"""The modules of attention operators: they are their functions, and know what they cannot be."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from helpers import assert_close, assert_refused, quickly, random
+from networks import with_random_arrays
+
+from attgconv_jax import OPERATORS, attend, cyclic, dihedral, equivariance_error, group_conv
+from attgconv_jax.models import RotMNISTNet, load_network, save_network
+from attgconv_jax.models.layers import attention_option_names
+from attgconv_jax.nn import (
+    ATTENTIONS,
+    AttentiveGroupConv,
+    BottleneckAttention,
+    ConvolutionalBlockAttention,
+    CoordinateAttention,
+    EfficientChannelAttention,
+    GatherExcite,
+    GroupConv,
+    GroupSelfAttention,
+    NonLocal,
+    SelectiveKernelGroupConv,
+    SpatialGroupEnhance,
+    SqueezeExcitation,
+)
+
+P4 = cyclic(4)
+C = 4
+# The operators of the literature, with options that keep tests small.
+OPTIONS = {
+    "se": dict(reduction=2),
+    "ge": dict(reduction=2, extent=3),
+    "bam": dict(reduction=2, dilation=2),
+    "cbam": dict(reduction=2, kernel_size=3),
+    "sge": dict(groups=2),
+    "gc": dict(reduction=2),
+    "srm": {},
+    "eca": dict(kernel_size=3),
+    "coordinate": dict(reduction=2),
+    "non_local": {},
+    "self": dict(kernel_size=3, heads=2),
+}
+every_operator = pytest.mark.parametrize("name", OPTIONS)
+
+
+def make(name, group=P4, *, param_dtype=jnp.float64, **options):
+    def build():
+        return ATTENTIONS[name](C, group, param_dtype=param_dtype, rngs=nnx.Rngs(0), **OPTIONS[name], **options)
+
+    return with_random_arrays(build)
+
+
+def test_every_operator_on_an_input_has_a_module():
+    assert {*OPTIONS, "input", "co"} == {*OPERATORS} - {"sk"}
+    assert {*OPTIONS, "input", "input_channel", "input_spatial", "co"} == {*ATTENTIONS}
+
+
+@pytest.mark.parametrize("lifting", [True, False], ids=["image", "feature_map"])
+@every_operator
+def test_module_attends_with_its_own_map_and_commutes_with_the_group(name, lifting):
+    module = make(name, dihedral(4), lifting=lifting)
+    f = random(2, 6, 6, 1 if lifting else 8, C)
+    attended, alpha = quickly(lambda f: (module(f), module.attention_map(f)))(f)
+    assert attended.shape == f.shape
+    assert all(length in (1, full) for length, full in zip(alpha.shape, f.shape, strict=True))
+    assert_close(attended, attend(f, alpha, OPERATORS[name].combination))
+    assert not np.allclose(attended, f)
+    kind = "image" if lifting else "feature_map"
+    assert equivariance_error(quickly(module), f, dihedral(4), kind) < 1e-10
+
+
+@every_operator
+def test_module_in_a_convolution_attends_then_convolves(name):
+    options = dict(padding=1, attention=name, attention_options=OPTIONS[name], param_dtype=jnp.float64)
+    layer = with_random_arrays(lambda: AttentiveGroupConv(C, 3, 3, P4, rngs=nnx.Rngs(0), **options))
+    f = random(2, 6, 6, 4, C)
+    attended, y, maps = quickly(lambda f: (layer.attention(f), layer(f), layer.attention_maps(f)))(f)
+    assert_close(y, group_conv(attended, layer.conv.w[...], P4, padding=1))
+    assert_close(attended, attend(f, maps, OPERATORS[name].combination))
+
+
+@every_operator
+def test_every_parameter_of_a_module_learns(name):
+    module = ATTENTIONS[name](C, P4, rngs=nnx.Rngs(0), **OPTIONS[name])
+    graph, params, rest = nnx.split(module, nnx.Param, ...)
+    f, target = (random(4, 6, 6, 4, C, seed=seed).astype(jnp.float32) for seed in (0, 1))
+
+    @jax.jit
+    def step(params):
+        def loss(params):
+            return jnp.mean((nnx.merge(graph, params, rest, copy=True)(f) - target) ** 2)
+
+        return jax.tree.map(lambda leaf, slope: leaf - 0.5 * slope, params, jax.grad(loss)(params))
+
+    # The last layer of some is zero to begin with, and those before it have no gradient until it is not.
+    trained = step(step(step(params)))
+    for (path, before), after in zip(jax.tree.leaves_with_path(params), jax.tree.leaves(trained), strict=True):
+        assert np.all(np.isfinite(after))
+        # A batch norm takes away what the bias before it adds, a softmax what a query adds to all.
+        assert np.any(before != after), jax.tree_util.keystr(path)
+
+
+@every_operator
+def test_module_computes_in_the_type_it_is_told(name):
+    module = make(name, param_dtype=jnp.float32, dtype=jnp.bfloat16)
+    f = random(2, 6, 6, 4, C).astype(jnp.float32)
+    assert quickly(module)(f).dtype == jnp.bfloat16
+    assert make(name, param_dtype=jnp.float32)(f).dtype == jnp.float32
+
+
+@every_operator
+def test_structure_of_a_module_is_hashable_and_its_arrays_go_there_and_back(name):
+    module = make(name)
+    graph, state = nnx.split(module)
+    assert hash(graph) == hash(nnx.split(make(name))[0])
+    f = random(2, 6, 6, 4, C)
+    assert_close(quickly(nnx.merge(graph, state))(f), quickly(module)(f), 0)
+
+
+@pytest.mark.parametrize("name", ["bam", "srm", "coordinate"])
+def test_running_statistics_move_in_training_and_rest_in_evaluation(name):
+    module, f = make(name), random(2, 6, 6, 4, C)
+
+    def statistics():
+        return [np.asarray(leaf) for leaf in jax.tree.leaves(nnx.state(module, nnx.BatchStat))]
+
+    before = statistics()
+    module(f)
+    assert all(np.array_equal(a, b) for a, b in zip(before, statistics(), strict=True))
+    module.train()
+    module(f)
+    assert all(not np.array_equal(a, b) for a, b in zip(before, statistics(), strict=True))
+
+
+@pytest.mark.parametrize("group", [P4, dihedral(4)], ids=str)
+@pytest.mark.parametrize("name", [*OPTIONS, "sk"])
+def test_logits_of_a_network_with_the_operator_are_invariant_in_float32(name, group):
+    def build():
+        return RotMNISTNet(group, name, features=4, param_dtype=jnp.float32, rngs=nnx.Rngs(0))
+
+    network = quickly(with_random_arrays(build))
+    image = random(2, 28, 28, 1, 1).astype(jnp.float32)
+    logits = network(image)
+    assert logits.dtype == jnp.float32
+    assert np.max(np.abs(logits[0] - logits[1])) > 1e-3 * np.max(np.abs(logits))
+    assert equivariance_error(network, image, group, output="invariant") < 1e-5
+
+
+def test_operators_leave_the_image_alone_and_large_maps_to_others():
+    def attending(name):
+        return nnx.eval_shape(lambda: RotMNISTNet(P4, name, rngs=nnx.Rngs(0))).attending_layers
+
+    assert attending("sge") == [1, 2, 3, 4, 5, 6]
+    assert attending("self") == attending("non_local") == [2, 3, 4, 5, 6]
+    assert attending("sk") == [0, 1, 2, 3, 4, 5]
+    assert attending("input") == attending("response") == [0, 1, 2, 3, 4, 5, 6]
+    assert attending(None) == []
+
+
+def test_a_network_with_an_operator_comes_back_from_disk(tmp_path):
+    def build():
+        options = {"reduction": 3, "over_group": True}
+        return RotMNISTNet(P4, "bam", attention_options=options, features=(3, 4, 3, 3, 3, 3), rngs=nnx.Rngs(0))
+
+    network = with_random_arrays(build)
+    save_network(tmp_path / "network", network)
+    loaded = load_network(tmp_path / "network")
+    assert loaded.settings["attention_options"] == {"reduction": 3, "over_group": True}
+    image = random(2, 28, 28, 1, 1).astype(jnp.float32)
+    assert np.array_equal(quickly(loaded)(image), quickly(network)(image))
+
+
+def test_selective_kernel_convolution_chooses_between_its_branches():
+    options = dict(padding=1, branches=3, channel_groups=2, reduction=2, param_dtype=jnp.float64)
+    layer = with_random_arrays(lambda: SelectiveKernelGroupConv(C, 6, 3, P4, rngs=nnx.Rngs(0), **options))
+    f = random(2, 7, 7, 4, C)
+    shares, y = quickly(lambda f: (layer.branch_shares(f), layer(f)))(f)
+    assert shares.shape == (3, 2, 1, 1, 4, 6)
+    assert_close(jnp.sum(shares, axis=0), jnp.ones(shares.shape[1:]))
+    responses = [jax.nn.relu(norm(conv(f))) for conv, norm in zip(layer.convs, layer.conv_norms, strict=True)]
+    assert_close(y, sum(share * response for share, response in zip(shares, responses, strict=True)))
+    assert [conv.dilation for conv in layer.convs] == [1, 2, 3]
+    assert [conv.w.shape for conv in layer.convs] == [(3, 3, 4, 4, 6), (3, 3, 4, 2, 6), (3, 3, 4, 2, 6)]
+    assert equivariance_error(quickly(layer), f, P4) < 1e-10
+
+
+@pytest.mark.parametrize("padding", [0, 2, "SAME", "VALID"])
+def test_selective_kernel_convolution_has_the_size_of_a_convolution(padding):
+    def shape(module):
+        layer = nnx.eval_shape(lambda: module(C, 6, 3, P4, padding=padding, rngs=nnx.Rngs(0)))
+        return jax.eval_shape(layer, jax.ShapeDtypeStruct((1, 9, 9, 4, C), jnp.float32)).shape
+
+    assert shape(SelectiveKernelGroupConv) == shape(GroupConv)
+
+
+def test_group_convolution_in_parts_has_the_parameters_of_a_part():
+    layer = GroupConv(4, 6, 3, P4, channel_groups=2, rngs=nnx.Rngs(0))
+    assert layer.w.shape == (3, 3, 4, 2, 6)
+    assert layer(jnp.ones((1, 5, 5, 4, 4), jnp.float32)).shape == (1, 3, 3, 4, 6)
+
+
+def test_options_of_an_attention_are_those_of_its_module():
+    assert attention_option_names("sge") == ("groups", "grouping", "over_group")
+    assert "channel_groups" in attention_option_names("sk")
+    assert "spatial" not in attention_option_names("input_channel")
+    assert "channel" not in attention_option_names("response_spatial")
+
+
+def rngs():
+    return nnx.Rngs(0)
+
+
+REFUSALS = {
+    "reduction larger than the channels": (
+        lambda: SqueezeExcitation(8, P4, reduction=16, rngs=rngs()),
+        "reduction must be at most the 8 channels, got 16",
+    ),
+    "no reduction": (lambda: SqueezeExcitation(8, P4, reduction=0, rngs=rngs()), "reduction must be a Python integer"),
+    "no channels": (lambda: SqueezeExcitation(0, P4, rngs=rngs()), "features must be a Python integer of at least 1"),
+    "groups that do not divide": (
+        lambda: SpatialGroupEnhance(10, P4, groups=4, rngs=rngs()),
+        "groups must divide the 10 channels: one of 1, 2, 5, 10; got 4",
+    ),
+    "half a group": (lambda: SpatialGroupEnhance(10, P4, groups=2.5, rngs=rngs()), "groups must be a Python integer"),
+    "unknown grouping": (
+        lambda: SpatialGroupEnhance(10, P4, grouping="channel", rngs=rngs()),
+        'grouping must be "element" or "joint", got \'channel\'',
+    ),
+    "even filter of CBAM": (
+        lambda: ConvolutionalBlockAttention(10, P4, kernel_size=4, rngs=rngs()),
+        "kernel_size must be odd, or attention is off centre, got 4",
+    ),
+    "even filter of BAM": (lambda: BottleneckAttention(10, P4, kernel_size=2, rngs=rngs()), "kernel_size must be odd"),
+    "even filter of ECA": (lambda: EfficientChannelAttention(10, P4, kernel_size=2, rngs=rngs()), "must be odd"),
+    "even window": (lambda: GroupSelfAttention(10, P4, kernel_size=4, rngs=rngs()), "kernel_size must be odd"),
+    "heads that do not divide": (
+        lambda: GroupSelfAttention(10, P4, heads=2, rngs=rngs()),
+        "heads must divide the 5 hidden channels: one of 1, 5; got 2",
+    ),
+    "a gather of another size": (
+        lambda: GatherExcite(10, P4, extent=2, gather_size=3, rngs=rngs()),
+        "gather_size must be the extent of a window, 2, got 3",
+    ),
+    "a gather over the group": (
+        lambda: GatherExcite(10, P4, gather_size=3, over_group=True, rngs=rngs()),
+        "leave out one",
+    ),
+    "non-local attention of one channel": (
+        lambda: NonLocal(1, P4, rngs=rngs()),
+        "reduction must be at most the 1 channels, got 2",
+    ),
+    "coordinate attention on eighth turns": (
+        lambda: CoordinateAttention(4, cyclic(8), rngs=rngs())(jnp.ones((1, 4, 4, 8, 4), jnp.float32)),
+        "take a group of right angles",
+    ),
+    "one branch": (
+        lambda: SelectiveKernelGroupConv(4, 4, 3, P4, branches=1, rngs=rngs()),
+        "branches must be at least 2",
+    ),
+    "even filter of Selective Kernel": (
+        lambda: SelectiveKernelGroupConv(4, 4, 2, P4, rngs=rngs()),
+        "kernel_size must be odd",
+    ),
+    "parts that do not divide": (
+        lambda: GroupConv(4, 6, 3, P4, channel_groups=4, rngs=rngs()),
+        "channel_groups must divide 4 and 6 channels: one of 1, 2; got 4",
+    ),
+    "unknown attention of a network": (
+        lambda: RotMNISTNet(P4, "sgd", rngs=rngs()),
+        "attention must be None or one of input, input_channel, input_spatial, co, se, ge, bam, cbam, sge, gc, srm, "
+        "eca, coordinate, non_local, self, response, response_channel, response_spatial, sk, got 'sgd'",
+    ),
+    "options of no attention": (
+        lambda: RotMNISTNet(P4, attention_options={"groups": 2}, rngs=rngs()),
+        "attention_options need an attention",
+    ),
+    "four widths": (
+        lambda: RotMNISTNet(P4, features=(4, 4, 4, 4), rngs=rngs()),
+        "features must be one number or 6, a layer each, got (4, 4, 4, 4)",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSALS)
+def test_what_cannot_work_is_refused_by_saying_what_would(case):
+    call, message = REFUSALS[case]
+    with assert_refused(message):
+        call()
