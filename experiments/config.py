@@ -61,12 +61,17 @@ class DataConfig:
     directory: Annotated[pathlib.Path | None, tyro.conf.arg(metavar="DIR")] = None
     """Folder of prepared sets. Default: TFDS' own, $TFDS_DATA_DIR or ~/tensorflow_datasets."""
 
+    test_images: int | None = None
+    """How many images of the test split count, the first. Default: all."""
+
     seed: int = 0
     """Of digits: decides split and angles. Of mnist, fashion_mnist, kmnist: which training images validate."""
 
     def __post_init__(self):
         _check_choice("data.name", self.name, DatasetName)
         _check_seed("data.seed", self.seed)
+        good = self.test_images is None or self.test_images >= 1
+        _check("data.test_images", self.test_images, "at least 1", good)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -232,7 +237,7 @@ def from_identity(fields: Mapping[str, Any], directory: pathlib.Path | None = No
     config = Config()
     expected = identity(config).keys()
     # Runs that began before these fields existed.
-    fields = {"model.attention_options": [], "model.features": []} | dict(fields)
+    fields = {"data.test_images": None, "model.attention_options": [], "model.features": []} | dict(fields)
     if fields.keys() != expected:
         raise ValueError(
             f"a configuration has the fields {', '.join(expected)}; missing: "

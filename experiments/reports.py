@@ -41,15 +41,19 @@ def report_of(
     networks = [trainer.network(best.params, best.rest, i) for i in range(len(config.seeds))]
     group = parse_group(config.model.group)
     images = jnp.asarray(dataset.test.images[:250])
+    of_best = errors(trainer, best.params, best.rest, dataset)
+    # A network that is the best and the last is not tested twice.
+    same = not step and set(best.epoch.tolist()) == {epoch}
+    of_last = of_best if same else errors(trainer, state.params, state.rest, dataset)
     report = run.description | {
         "data": dict(dataset.provenance),
         "best_on_validation": {
             "epoch": best.epoch.tolist(),
-            "error_percent": errors(trainer, best.params, best.rest, dataset),
+            "error_percent": of_best,
         },
         "last_epoch": {
             "epoch": [epoch + round(step / steps_per_epoch, 2) if step else epoch] * len(config.seeds),
-            "error_percent": errors(trainer, state.params, state.rest, dataset),
+            "error_percent": of_last,
         },
         "equivariance_error": [
             equivariance_error(lambda x, n=network: jnp.asarray(predict(n, x)), images, group, output="invariant")

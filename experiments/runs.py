@@ -81,7 +81,7 @@ class Run:
           ValueError: the data are not there, or are others by now.
         """
         config = self.config(directory).data
-        dataset = load(config.name, config.directory, config.seed)
+        dataset = load(config.name, config.directory, config.seed, config.test_images)
         self._check_data(dataset)
         return dataset
 

@@ -66,7 +66,7 @@ def train(
     this.check(config)
     if this.report is not None:
         return this
-    dataset = load(config.data.name, config.data.directory, config.data.seed).standardised()
+    dataset = load(config.data.name, config.data.directory, config.data.seed, config.data.test_images).standardised()
     with precision(config.model.dtype):
         # Before anything is written, for what it refuses shall not bind the folder.
         trainer = make_trainer(config, dataset)

@@ -13,20 +13,24 @@ DatasetName = Literal["digits", prepared.PreparedName]
 NAMES: tuple[str, ...] = get_args(DatasetName)
 
 
-def load(name: str, directory: str | os.PathLike | None = None, seed: int = 0) -> Dataset:
+def load(
+    name: str, directory: str | os.PathLike | None = None, seed: int = 0, test_images: int | None = None
+) -> Dataset:
     """A data set by name.
 
     Args:
       name: one of `NAMES`; "digits" needs nothing, the others must have been prepared (`experiments.data.prepare`).
       directory: TFDS' folder of prepared sets; None: `$TFDS_DATA_DIR`, else `~/tensorflow_datasets`.
       seed: of the digits' splits and angles, and of the validation split of a set that has none.
+      test_images: how many of the test split, the first; None: all.
 
     Returns:
       The data set, pixels in [0, 1], not standardised.
 
     Raises:
-      ValueError: the name is unknown, or the set is not prepared.
+      ValueError: the name is unknown, the set is not prepared, or has fewer test images.
     """
     if name not in NAMES:
         raise ValueError(f"name must be one of {', '.join(NAMES)}, got {name!r}")
-    return rotated_digits(seed) if name == "digits" else prepared.prepared(name, directory, seed)
+    dataset = rotated_digits(seed) if name == "digits" else prepared.prepared(name, directory, seed)
+    return dataset if test_images is None else dataset.with_fewer_test_images(test_images)

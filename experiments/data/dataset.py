@@ -67,6 +67,18 @@ class Dataset:
         }
         return dataclasses.replace(self, **splits)
 
+    def with_fewer_test_images(self, count: int) -> "Dataset":
+        """The set with the first `count` images of its test split alone, and its provenance saying so.
+
+        Raises:
+          ValueError: there are fewer.
+        """
+        if not 1 <= count <= len(self.test):
+            raise ValueError(f"{self.name} has {len(self.test)} test images: take 1 of them at least, got {count}")
+        test = Split(self.test.images[:count], self.test.labels[:count])
+        described = {"test_images": str(count), "test_sha256": fingerprint(test)}
+        return dataclasses.replace(self, test=test, provenance={**self.provenance, **described})
+
 
 def describe(name: str, version: str, seed: str, splits: Mapping[str, Split]) -> dict[str, str]:
     """How a set came to be, in words that can be compared and saved.
