@@ -130,7 +130,7 @@ def test_an_interrupted_write_leaves_nothing(tmp_path, monkeypatch, error):
 def test_only_the_networks_of_the_papers_are_saved(tmp_path):
     layer = GroupConv(1, 1, 1, trivial(), rngs=nnx.Rngs(0))
     check_refused_in_one_line(
-        lambda: save_network(tmp_path / "network", layer), "must be one of AllCNN, RotMNISTNet, got GroupConv"
+        lambda: save_network(tmp_path / "network", layer), "must be one of AllCNN, ResNet, RotMNISTNet, got GroupConv"
     )
     network = networks.random_network(trivial(), features=2)
     network.norms[0].scale.set_value(network.norms[0].scale[...].astype(jnp.float32))
@@ -168,11 +168,11 @@ def change(saved, **changes):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (dict(network="ResNet44"), "holds a ResNet44; networks known here: AllCNN, RotMNISTNet"),
+        (dict(network="ResNet44"), "holds a ResNet44; networks known here: AllCNN, ResNet, RotMNISTNet"),
         (dict(param_dtype="float17"), "network.json does not describe a network: data type 'float17' not understood"),
         (dict(settings={"depth": 3}), "network.json does not describe a network: "),
         (dict(settings={"group": {"rotations": 0}}), "rotations must be a Python integer of at least 1, got 0"),
-        (dict(settings={"attention": "self"}), "attention must be None or one of input, "),
+        (dict(settings={"attention": "spatial"}), "attention must be None or one of input, "),
         (
             dict(settings={"classes": 3}),
             "misshapen: convolutions.6.conv.w is (4, 4, 2, 2, 10) instead of (4, 4, 2, 2, 3)",

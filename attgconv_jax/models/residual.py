@@ -1,0 +1,108 @@
+"""Residual blocks of group convolutions, with attention in one of three places."""
+
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple, get_args
+
+import jax
+from flax import nnx
+from jaxtyping import Array, Float
+
+from attgconv_jax.groups import Group
+from attgconv_jax.nn import ATTENTIONS, GroupConv, SelectiveKernelGroupConv
+from attgconv_jax.nn.norm import batch_norm
+
+ResNetAttention = Literal["se", "ge", "bam", "cbam", "sge", "sk", "gc", "srm", "eca", "coordinate", "non_local"]
+
+
+class Layer(NamedTuple):
+    """One convolution of a residual branch; its channels are `width` times those of the stage."""
+
+    width: int
+    kernel_size: int
+
+
+# On what the branch adds, on the sum after its relu, or in the place of the convolution with the stride.
+PLACES = dict.fromkeys(get_args(ResNetAttention), "branch") | {"bam": "sum", "non_local": "sum", "sk": "convolution"}
+
+
+class ResidualBlock(nnx.Module):
+    """`relu(shortcut(f) + branch(f))`, with attention on what the branch adds, on the sum, or inside the branch.
+
+    Args:
+      in_features: channels of the input.
+      width: channels of the stage.
+      branch: its convolutions; the first 3x3 filter takes the stride.
+      group: of the convolutions.
+      attention: None, or its name.
+      attention_options: of the attention's module.
+      stride: in pixels.
+      exact: whether to refuse a sampling grid that the group does not map to itself.
+      **shared: dtypes and random streams, of all that has parameters.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        width: int,
+        branch: tuple[Layer, ...],
+        group: Group,
+        attention: ResNetAttention | None,
+        attention_options: Mapping[str, Any],
+        *,
+        stride: int,
+        exact: bool,
+        **shared,
+    ):
+        self.place = None if attention is None else PLACES[attention]
+        self.branch = nnx.List([])
+        features, strided = in_features, [layer.kernel_size for layer in branch].index(3)
+        for i, layer in enumerate(branch):
+            sizes = features, width * layer.width, layer.kernel_size, group
+            options = dict(stride=stride if i == strided else 1, padding=layer.kernel_size // 2, exact=exact, **shared)
+            if self.place == "convolution" and i == strided:
+                self.branch.append(SelectiveKernelGroupConv(*sizes, **options, **attention_options))
+            else:
+                self.branch.append(ConvNorm(*sizes, **options))
+            features = width * layer.width
+        self.shortcut = self.attention = nnx.data(None)
+        if stride > 1 or features != in_features:
+            self.shortcut = ConvNorm(in_features, features, 1, group, stride=stride, exact=exact, **shared)
+        if self.place in ("branch", "sum"):
+            self.attention = ATTENTIONS[attention](features, group, **shared, **attention_options)
+
+    def __call__(self, f: Float[Array, "*batch x y h c_in"]) -> Float[Array, "*batch x_out y_out h c_out"]:
+        """Adds what the branch makes of `f`."""
+        f = self._add(f, self._attend("branch", self._residual(f)))
+        return self._attend("sum", f)
+
+    def attention_map(self, f: Float[Array, "*batch x y h c_in"]) -> Float[Array, "..."]:
+        """The map of the block's attention."""
+        if self.place == "convolution":
+            return self.branch[1].attention_maps(jax.nn.relu(self.branch[0](f)))
+        residual = self._residual(f)
+        return self.attention.attention_map(residual if self.place == "branch" else self._add(f, residual))
+
+    def _residual(self, f):
+        f = self.branch[0](f)
+        for layer in list(self.branch)[1:]:
+            f = layer(jax.nn.relu(f))
+        return f
+
+    def _attend(self, place, f):
+        return self.attention(f) if self.place == place else f
+
+    def _add(self, f, residual):
+        return jax.nn.relu(residual + (f if self.shortcut is None else self.shortcut(f)))
+
+
+class ConvNorm(nnx.Module):
+    """A group convolution and its batch norm; the arguments are those of `GroupConv`."""
+
+    def __init__(self, in_features: int, out_features: int, kernel_size: int, group: Group, **options):
+        self.conv = GroupConv(in_features, out_features, kernel_size, group, **options)
+        of_norm = (options[name] for name in ("dtype", "param_dtype", "rngs"))
+        self.norm = batch_norm(out_features, *of_norm, epsilon=1e-5)
+
+    def __call__(self, f: Float[Array, "*batch x y h_in c_in"]) -> Float[Array, "*batch x_out y_out h c_out"]:
+        """Convolves, then normalises."""
+        return self.norm(self.conv(f))

@@ -1,0 +1,75 @@
+"""The notebooks run from beginning to end, at settings a test has time for, and what they assert holds."""
+
+import ast
+import pathlib
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+ROOT = pathlib.Path(__file__).parents[1]
+NOTEBOOKS = ROOT / "notebooks"
+
+# What replaces the settings of a notebook's first code cell.
+SHORT = {
+    "1-groups-and-equivariance": dict(digits=1, channels=2, features=1),
+    "2-attention-on-the-group": dict(digits=1, channels=4),
+    "3-train-on-rotated-digits": dict(epochs=2, training_images=128, features=1, frames=4),
+    "4-attention-for-your-network": dict(epochs=2, training_images=100, channels=8, attention_name="se"),
+}
+every_notebook = pytest.mark.parametrize("name", SHORT)
+
+
+def read(name):
+    return nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
+
+
+def code_cells(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def test_there_are_these_notebooks_and_no_other():
+    assert {path.name for path in NOTEBOOKS.iterdir() if path.name != ".ipynb_checkpoints"} == {
+        f"{name}.ipynb" for name in SHORT
+    }
+
+
+@every_notebook
+def test_a_notebook_is_valid_and_kept_without_outputs(name):
+    notebook = read(name)
+    nbformat.validate(notebook)
+    assert (notebook.nbformat, notebook.nbformat_minor) == (4, 5)
+    assert notebook.metadata.kernelspec.name == "python3"
+    assert not any(cell.outputs or cell.execution_count for cell in code_cells(notebook))
+
+
+@every_notebook
+def test_the_first_code_cell_holds_the_settings_and_nothing_else(name):
+    first, *others = code_cells(read(name))
+    assert first.metadata.tags == ["parameters"]
+    assert not any("parameters" in cell.metadata.get("tags", []) for cell in others)
+    statements = ast.parse(first.source).body
+    assert all(isinstance(statement, ast.Assign) for statement in statements)
+    values = {statement.targets[0].id: ast.literal_eval(statement.value) for statement in statements}
+    assert SHORT[name].keys() <= values.keys()
+    assert all(type(values[setting]) is type(short) for setting, short in SHORT[name].items())
+
+
+@every_notebook
+def test_a_notebook_runs_without_errors_and_warnings(name, monkeypatch, tmp_path):
+    monkeypatch.delenv("JAX_PLATFORMS", raising=False)
+    # Compiling takes most of the time, and nothing here runs for long.
+    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+    # No settings of the user's own.
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
+    monkeypatch.delenv("MPLBACKEND", raising=False)
+    notebook = read(name)
+    place = next(i for i, cell in enumerate(notebook.cells) if cell.cell_type == "code") + 1
+    settings = "\n".join(f"{setting} = {value!r}" for setting, value in SHORT[name].items())
+    injected = nbformat.v4.new_code_cell(settings, metadata={"tags": ["injected-parameters"]})
+    notebook.cells.insert(place, injected)
+    NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(ROOT)}}).execute()
+    outputs = [output for cell in code_cells(notebook) for output in cell.outputs]
+    assert [output.text for output in outputs if output.get("name") == "stderr"] == []
+    assert any("image/png" in output.get("data", {}) for output in outputs) or name.startswith("4")
+    assert any(output.get("name") == "stdout" for output in outputs)
