@@ -76,12 +76,14 @@ class ResNet(nnx.Module):
     | 101 | "sge" | 44,553,384 | 43,469,896 | 48,497,200 |
     | 101 | "se" | 49,326,872 | 48,228,224 | 53,844,634 |
 
-    >>> import jax.numpy as jnp
+    >>> import jax, jax.numpy as jnp
     >>> from flax import nnx
     >>> from attgconv_jax import cyclic
     >>> from attgconv_jax.models import ResNet
-    >>> network = ResNet(18, cyclic(4), "sge", features=4, classes=10, rngs=nnx.Rngs(0))
-    >>> network(jnp.ones([2, 33, 33, 1, 3], jnp.float32)).shape
+    >>> def logits(image):
+    ...     network = ResNet(18, cyclic(4), "sge", features=4, classes=10, rngs=nnx.Rngs(0))
+    ...     return network(image)
+    >>> jax.eval_shape(logits, jnp.ones([2, 33, 33, 1, 3], jnp.float32)).shape
     (2, 10)
 
     Args:
