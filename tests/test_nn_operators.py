@@ -19,6 +19,7 @@ from attgconv_jax.nn import (
     CoordinateAttention,
     EfficientChannelAttention,
     GatherExcite,
+    GlobalContext,
     GroupConv,
     GroupSelfAttention,
     NonLocal,
@@ -101,6 +102,15 @@ def test_every_parameter_of_a_module_learns(name):
         assert np.all(np.isfinite(after))
         # A batch norm takes away what the bias before it adds, a softmax what a query adds to all.
         assert np.any(before != after), jax.tree_util.keystr(path)
+
+
+@pytest.mark.parametrize("features", [4, 16, 64])
+@every_operator
+def test_attention_of_a_module_with_its_defaults_depends_on_the_input(name, features):
+    options = {"heads": 1} if name == "self" else {}
+    module = with_random_arrays(lambda: ATTENTIONS[name](features, P4, rngs=nnx.Rngs(0), **options))
+    maps = quickly(module.attention_map)(random(2, 4, 4, 4, features).astype(jnp.float32))
+    assert np.max(np.abs(maps[0] - maps[1])) > 1e-2 * np.max(np.abs(maps))
 
 
 @every_operator
@@ -228,6 +238,10 @@ REFUSALS = {
     ),
     "no reduction": (lambda: SqueezeExcitation(8, P4, reduction=0, rngs=rngs()), "reduction must be a Python integer"),
     "no channels": (lambda: SqueezeExcitation(0, P4, rngs=rngs()), "features must be a Python integer of at least 1"),
+    "one hidden channel before a layer norm": (
+        lambda: GlobalContext(10, P4, reduction=10, rngs=rngs()),
+        "global context needs 2 hidden channels at least, or its layer norm leaves nothing: reduction must be at most half",
+    ),
     "groups that do not divide": (
         lambda: SpatialGroupEnhance(10, P4, groups=4, rngs=rngs()),
         "groups must divide the 10 channels: one of 1, 2, 5, 10; got 4",

@@ -196,6 +196,12 @@ def network(c, h):
     return MLPWeights(random(2, c, h), random(c, 2, h))
 
 
+def one_hidden_channel():
+    weights = weights_of("gc", C, 4, 4)
+    of_hidden = {name: getattr(weights, name)[:1] for name in ("w1", "scale", "shift", "b1")}
+    return weights._replace(**of_hidden, w2=weights.w2[:, :1])
+
+
 REFUSALS = {
     "se of other channels": (lambda: refused("se", weights=network(3, 4)), ("takes w1 [c_hid, 4, 4]", "w1 (2, 3, 4)")),
     "se of an image's weights": (lambda: refused("se", weights=network(C, 1)), ("w2 [4, c_hid, 4]", "w2 (4, 2, 1)")),
@@ -260,6 +266,10 @@ REFUSALS = {
     "gc with a key of an image": (
         lambda: refused("gc", weights=weights_of("gc", C, 4, 4)._replace(key=random(1, C, 1))),
         ("key [1, 4, 4]", "key (1, 4, 1)"),
+    ),
+    "gc of one hidden channel": (
+        lambda: refused("gc", weights=one_hidden_channel()),
+        ("2 hidden channels at least",),
     ),
     "srm of one statistic": (lambda: refused("srm", weights=random(C, 1, 4)), ("w [4, 2, 4]", "(4, 1, 4)")),
     "eca of even size": (lambda: refused("eca", weights=random(2, 4)), ("odd size", "(2, 4)")),

@@ -50,7 +50,7 @@ def global_context(
       The term.
 
     Raises:
-      ValueError: the weights do not fit `f` or `group`.
+      ValueError: the weights do not fit `f` or `group`, or there is one hidden channel, of which the norm leaves nothing.
 
     Source: Cao et al. 2019 (arXiv 1904.11492), section 3.
     """
@@ -71,6 +71,8 @@ def global_context(
             "b2": (weights.b2, (c,)),
         },
     )
+    if weights.w1.shape[0] < 2:
+        raise ValueError("global context takes 2 hidden channels at least: a layer norm over one leaves nothing of it")
     axes = (-4, -3, -2) if over_group else (-4, -3)
     p = jax.nn.softmax(group_linear(f, weights.key, group), axis=axes)
     s = jnp.sum(p * f, axis=(-4, -3))

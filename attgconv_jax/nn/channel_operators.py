@@ -114,14 +114,15 @@ class GlobalContext(OperatorAttention):
       features: channels of the input.
       group: acts on the weights.
       lifting: whether the input is an image (one group element) instead of a feature map.
-      reduction: channels over hidden channels; None: 16, or the number of channels where that is smaller.
+      reduction: channels over hidden channels; None: 16, or as many as leave four hidden channels. The layer norm takes
+        the mean away and divides by the deviation: of two hidden channels it leaves little more than signs.
       over_group: whether the context is over space and group instead of space alone.
       dtype: to compute in; None: the common type of input and parameters.
       param_dtype: of the parameters.
       rngs: source of the parameters' randomness.
 
     Raises:
-      ValueError: a size is out of range, or `reduction` larger than `features`.
+      ValueError: a size is out of range, or `reduction` leaves less than two hidden channels.
     """
 
     def __init__(
@@ -136,7 +137,13 @@ class GlobalContext(OperatorAttention):
         param_dtype=jnp.float32,
         rngs: nnx.Rngs,
     ):
-        hidden, h = reduced(features, reduction), group_axis(group, lifting, over_group)
+        h = group_axis(group, lifting, over_group)
+        hidden = max(reduced(features, None), min(4, features)) if reduction is None else reduced(features, reduction)
+        if hidden < 2:
+            raise ValueError(
+                f"global context needs 2 hidden channels at least, or its layer norm leaves nothing: reduction must be at "
+                f"most half of the {features} channels, got {reduction}"
+            )
         weights = GlobalContextWeights(
             key=channel_uniform(rngs.params(), (1, features, group_axis(group, lifting)), param_dtype),
             w1=channel_uniform(rngs.params(), (hidden, features, h), param_dtype),

@@ -33,7 +33,7 @@ OPERATOR_ROWS = (
     Row("ge", "Gather-Excite without parameters", ("excite=False",), WIDER),
     Row("srm", "Style-based Recalibration"),
     Row("eca", "Efficient channel attention", (), WIDER),
-    Row("gc", "Global Context", ("reduction=10",)),
+    Row("gc", "Global Context", ("reduction=2", "over_group=True")),
     Row("sge", "Spatial Group-wise Enhance", (), WIDER),
     Row("coordinate", "Coordinate attention", ("reduction=10",)),
     Row("cbam", "CBAM", ("reduction=10", "kernel_size=3")),
