@@ -65,6 +65,8 @@ def attend(
     if combination not in _COMBINATIONS:
         raise ValueError(f"combination must be one of {', '.join(_COMBINATIONS)}, got {combination!r}")
     fits = alpha.ndim == f.ndim and all(a in (1, b) for a, b in zip(alpha.shape, f.shape, strict=False))
+    if combination == "choose":
+        fits = fits and f.ndim > 4 and alpha.shape[0] == f.shape[0]
     if not fits:
         raise ValueError(f"alpha must be broadcastable to f, of shape {f.shape}; got {alpha.shape}")
     return _COMBINATIONS[combination](f, alpha)

@@ -118,10 +118,16 @@ def grouped_group_conv(
     check_channel_groups(channel_groups, f.shape[-1], w.shape[-1])
     if channel_groups == 1:
         return group_conv(f, w, group, **options)
-    parts = (a.reshape(*a.shape[:-1], channel_groups, -1) for a in (f, w))
+    c_part, c_out = f.shape[-1] // channel_groups, w.shape[-1]
+    if w.ndim != 5 or w.shape[3] != c_part:
+        raise ValueError(
+            f"f has {f.shape[-1]} channels in {channel_groups} parts of {c_part}, but w takes {w.shape[3]} of a part "
+            f"(shape {w.shape})"
+        )
+    parts = f.reshape(*f.shape[:-1], channel_groups, c_part), w.reshape(*w.shape[:-1], channel_groups, -1)
     conv = jax.vmap(functools.partial(group_conv, group=group, **options), in_axes=(-2, -2), out_axes=-2)
     y = conv(*parts)
-    return y.reshape(*y.shape[:-2], -1)
+    return y.reshape(*y.shape[:-2], c_out)
 
 
 def check_channel_groups(channel_groups: int, *channels: int) -> None:

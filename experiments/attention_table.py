@@ -79,6 +79,8 @@ class Arguments:
         for name in ("batch_size", "steps", "repeats"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.out is not None and self.out.suffix != ".json":
+            raise ValueError(f"--out must end in .json, the table gets .md beside it; got {self.out}")
         known = list(dict.fromkeys(row.attention for row in ROWS))
         unknown = [name for name in self.operators if name not in known]
         if unknown:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, get_args
 import tyro
 
 from attgconv_jax import Group, cyclic, dihedral, trivial
-from attgconv_jax.models.layers import ResponseAttention, attention_option_names
+from attgconv_jax.models.layers import ResponseAttention, attention_options
 from attgconv_jax.nn.attentive import AttentionName
 from experiments.data import DatasetName
 
@@ -101,7 +101,7 @@ class ModelConfig:
         parse_group(self.group)
         _check_choice("model.attention", self.attention, Attention)
         _check_choice("model.dtype", self.dtype, DType)
-        good = len(self.features) in (0, 1, 6) and all(width >= 1 for width in self.features)
+        good = len(self.features) in (0, 1, 6) and all(type(width) is int and width >= 1 for width in self.features)
         _check("model.features", self.features, "one number or six, of at least 1", good)
         self.parsed_options()
         if not 0 <= self.dropout_rate < 1:
@@ -113,7 +113,7 @@ class ModelConfig:
         Raises:
           ValueError: an option is not NAME=VALUE, or the attention has none of this name.
         """
-        known = () if self.attention == "none" else attention_option_names(self.attention)
+        known = {} if self.attention == "none" else attention_options(self.attention)
         options = {}
         for option in self.attention_options:
             name, equals, value = option.partition("=")
@@ -122,9 +122,25 @@ class ModelConfig:
                     f"model.attention_options must be NAME=VALUE; the names for model.attention {self.attention} are "
                     f"{', '.join(known) or 'none'}; got {option!r}"
                 )
-            words = {"True": True, "False": False}
-            options[name] = words[value] if value in words else int(value) if re.fullmatch(r"-?\d+", value) else value
+            if name in options:
+                raise ValueError(f"model.attention_options names {name} twice; once will do")
+            options[name] = _parse_option(name, value, known[name])
         return options
+
+
+def _parse_option(name, value, kind):
+    if kind is bool:
+        _check_option(name, "True or False", value, value in ("True", "False"))
+        return value == "True"
+    if kind is int:
+        _check_option(name, "an integer", value, re.fullmatch(r"-?\d+", value))
+        return int(value)
+    return value
+
+
+def _check_option(name, expected, value, good):
+    if not good:
+        raise ValueError(f"model.attention_options: {name} must be {expected}, got {value!r}")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -58,7 +58,8 @@ def weights_of(variant, c, h, order):
     number = iter(range(1000))
 
     def array(*shape):
-        return random(*shape, seed=next(number))
+        # Through BAM's four layers ordinary numbers would grow until the sigmoid is flat.
+        return (0.4 if name == "bam" else 1.0) * random(*shape, seed=next(number))
 
     pooled = 1 if options.get("over_group") else h
     mlp = functools.partial(MLPWeights, b1=array(HIDDEN), b2=array(c))

@@ -92,6 +92,13 @@ def test_a_run_that_began_before_there_were_options_can_be_read():
         ),
         (dict(attention="sge", attention_options=("groups",)), "must be NAME=VALUE; .* got 'groups'"),
         (dict(attention="none", attention_options=("groups=5",)), "model.attention none are none; got 'groups=5'"),
+        (
+            dict(attention="se", attention_options=("over_group=false",)),
+            "over_group must be True or False, got 'false'",
+        ),
+        (dict(attention="se", attention_options=("reduction=two",)), "reduction must be an integer, got 'two'"),
+        (dict(attention="se", attention_options=("reduction=2", "reduction=5")), "names reduction twice"),
+        (dict(features=(2.5,)), "model.features must be one number or six, of at least 1, got"),
         (dict(features=(1, 2)), "model.features must be one number or six, of at least 1, got"),
         (dict(features=(0,)), "model.features must be one number or six, of at least 1, got"),
     ],
@@ -105,6 +112,7 @@ def test_settings_without_sense_are_refused(settings, message):
     ("arguments", "message"),
     [
         (dict(operators=("sgd",)), "operators must be among co, ge, se"),
+        (dict(out=pathlib.Path("table.md")), "--out must end in .json"),
         (dict(repeats=0), "repeats must be at least 1, got 0"),
     ],
 )

@@ -7,7 +7,9 @@ import hypothesis
 import hypothesis.strategies as st
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
+from group_oracles import ORACLES
 from helpers import EXACT_GROUPS, assert_close, assert_refused, quickly, random
 from operator_cases import VARIANTS, weights_of
 
@@ -45,7 +47,7 @@ def kind_of(f):
 
 
 @every_variant
-@hypothesis.settings(max_examples=4)
+@hypothesis.settings(max_examples=2)
 @hypothesis.given(
     group=st.sampled_from([group for group in EXACT_GROUPS if group.order > 1]),
     lifting=st.booleans(),
@@ -62,9 +64,21 @@ def test_operator_commutes_with_the_group(variant, group, lifting, shape):
 
 
 @every_variant
-@pytest.mark.parametrize("group", [cyclic(4), dihedral(4)], ids=str)
-def test_original_operator_on_channels_that_hold_the_group_does_not_commute(group, variant):
+@pytest.mark.parametrize("lifting", [False, True], ids=["feature_map", "image"])
+def test_operator_on_a_group_is_the_formula(lifting, variant):
+    group = dihedral(4)
+    name, options = VARIANTS[variant]
+    h = 1 if lifting else group.order
+    f, weights = random(2, 4, 2, h, C), weights_of(variant, C, h, group.order)
+    alpha = quickly(functools.partial(OPERATORS[name].function, group=group, **options))(f, weights)
+    expected = ORACLES[name](*jax.tree.map(np.asarray, (f, weights)), group, **options)
+    assert_close(alpha, expected, 1e-10)
+
+
+@every_variant
+def test_original_operator_on_channels_that_hold_the_group_does_not_commute(variant):
     """An ordinary network over `(h, c)`, an ordinary convolution: what one gets who applies the original to `h c`."""
+    group = cyclic(4)
     f = random(2, 4, 4, group.order, C)
     weights = weights_of(variant, group.order * C, 1, 1)
 
@@ -154,6 +168,16 @@ def test_published_initial_values_of_spatial_group_enhance_scale_all_alike():
     f = random(2, 4, 4, 4, C)
     alpha = OPERATORS["sge"].function(f, GroupEnhanceWeights(jnp.zeros(2), jnp.ones(2)), cyclic(4))
     assert_close(alpha, jnp.full(f.shape, 1 / (1 + jnp.exp(-1.0))))
+
+
+@every_variant
+def test_batch_may_be_empty_or_have_several_axes_or_none(variant):
+    group = cyclic(4)
+    run = functools.partial(attended, variant=variant, group=group)
+    weights = weights_of(variant, C, 4, 4)
+    for batch in ((), (0,), (2, 3)):
+        shape = jax.eval_shape(run, jnp.zeros((*batch, 4, 4, 4, C)), weights).shape
+        assert shape == (*batch, 4, 4, 4, C)
 
 
 def test_gather_excite_without_weights_is_the_sigmoid_of_means():
@@ -262,6 +286,19 @@ REFUSALS = {
     "sk of other branches' channels": (
         lambda: refused("sk", weights=weights_of("sk", C, 4, 4)._replace(w2=random(2, 3, 4, 4))),
         ("w2 [branches, 4, c_hid, 4]", "(2, 3, 4, 4)"),
+    ),
+    "a required weight left out": (
+        lambda: refused("cbam", weights=weights_of("cbam", C, 4, 4)._replace(spatial=None)),
+        ("spatial [k, k, 4, 2, 1]", "spatial NoneType"),
+    ),
+    "a negative epsilon": (lambda: refused("sge", epsilon=-1.0), ("epsilon must be finite and positive, got -1.0",)),
+    "a filter of another part": (
+        lambda: grouped_group_conv(random(1, 4, 4, 4, 6), random(3, 3, 4, 3, 6), cyclic(4), 3),
+        ("6 channels in 3 parts of 2, but w takes 3",),
+    ),
+    "maps of another number of branches": (
+        lambda: attend(random(2, 3, 4, 4, 4, 3), random(1, 3, 1, 1, 4, 3), "choose"),
+        ("broadcastable",),
     ),
     "gc with a key of an image": (
         lambda: refused("gc", weights=weights_of("gc", C, 4, 4)._replace(key=random(1, C, 1))),

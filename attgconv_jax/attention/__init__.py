@@ -1,4 +1,8 @@
-"""Attention operators `alpha = A[f]`, one file each."""
+"""Attention operators `alpha = A[f]`, one file each.
+
+All differentiate in reverse mode. Those with a maximum (CBAM, alpha_F; on images also BAM, Gather-Excite with a filter,
+Coordinate and co-attention) do not in forward mode: see `attgconv_jax.maximum`.
+"""
 
 from attgconv_jax.attention.alpha_f import InputWeights, alpha_f
 from attgconv_jax.attention.bottleneck import BottleneckWeights, bottleneck_attention

@@ -5,6 +5,7 @@ from typing import NamedTuple
 from jaxtyping import Array, Float
 
 from attgconv_jax.attention.channel import ChannelWeights, channel_attention
+from attgconv_jax.attention.mlp import check_tuple
 from attgconv_jax.attention.spatial import spatial_attention
 from attgconv_jax.filters import Interpolation
 from attgconv_jax.groups import Group
@@ -50,6 +51,7 @@ def alpha_f(
 
     Source: Romero et al. 2020, sections 3.2 and 3.3.
     """
+    check_tuple("alpha_F", weights, InputWeights)
     channel, spatial = weights
     if channel is None and spatial is None:
         raise ValueError("an attention map needs channel weights or a spatial filter, got neither")

@@ -92,6 +92,8 @@ def bottleneck_attention(
             "bias of expand": (weights.biases[-1], (1,)),
         },
     )
+    if isinstance(dilation, bool) or not isinstance(dilation, int) or dilation < 1:
+        raise ValueError(f"dilation must be a Python integer of at least 1, got {dilation!r}")
     if any(w.shape[0] % 2 == 0 for w in weights.dilated):
         raise ValueError("bottleneck attention takes dilated filters of odd size, or attention is off centre")
     channel = over_space(_normed(mlp(mean_statistic(f, over_group), weights.channel, group), channel_norm))

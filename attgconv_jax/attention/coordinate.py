@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from attgconv_jax.attention.mlp import check_tuple, check_weights, group_linear
+from attgconv_jax.attention.mlp import check_tuple, check_weights, group_bank, group_linear
 from attgconv_jax.convolution import project_max
 from attgconv_jax.groups import Group
 
@@ -69,11 +69,7 @@ def coordinate_attention(
             "b_second": (weights.b_second, (c,)),
         },
     )
-    if not group.is_exact:
-        raise ValueError(
-            f"coordinate attention has rows and columns of pixels, which {group} does not map to each other: take a "
-            "group of right angles, such as cyclic(4) or dihedral(4)"
-        )
+    check_right_angles(group)
     lines = jnp.concatenate([jnp.mean(f, axis=-3), jnp.mean(f, axis=-4)], axis=-3)
     hidden = group_linear(lines, weights.w1, group, weights.b1)
     hidden = jax.nn.hard_swish(hidden if norm is None else norm(hidden))
@@ -85,11 +81,19 @@ def coordinate_attention(
     return project_max(alpha) if h == 1 else alpha
 
 
+def check_right_angles(group: Group) -> None:
+    """Raises a `ValueError` unless the group maps rows and columns of pixels to rows and columns."""
+    if not group.is_exact:
+        raise ValueError(
+            f"coordinate attention has rows and columns of pixels, which {group} does not map to each other: take a "
+            "group of right angles, such as cyclic(4) or dihedral(4)"
+        )
+
+
 def _bank(weight, group):
-    """`bank[o, c, g, h'] = W(g^-1 h')[o, c]`."""
-    if weight.shape[-1] == group.order:
-        return weight[:, :, group.action]
-    return jnp.broadcast_to(weight[:, :, None, :], (*weight.shape[:2], group.order, 1))
+    """`bank[o, c, g, h'] = W(g^-1 h')[o, c]`, on an image too for every `g`."""
+    bank = group_bank(weight, group)
+    return jnp.broadcast_to(bank, (*bank.shape[:2], group.order, bank.shape[3]))
 
 
 def _axis(hidden, kept, swapped, bias_kept, bias_swapped, swaps):

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from attgconv_jax.attention.mlp import check_weights, mean_statistic, over_space
+from attgconv_jax.attention.mlp import check_weights, group_bank, mean_statistic, over_space
 from attgconv_jax.groups import Group
 
 
@@ -41,5 +41,4 @@ def efficient_channel_attention(
     s = mean_statistic(f, over_group)
     padded = jnp.pad(s, [(0, 0)] * (s.ndim - 1) + [(k // 2, k // 2)])
     neighbours = jnp.stack([padded[..., j : j + c] for j in range(k)])
-    bank = w[:, group.action] if h == group.order else w[:, None, :]
-    return over_space(jax.nn.sigmoid(jnp.einsum("j...hc,jgh->...gc", neighbours, bank)))
+    return over_space(jax.nn.sigmoid(jnp.einsum("j...hc,jgh->...gc", neighbours, group_bank(w, group))))

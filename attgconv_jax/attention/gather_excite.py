@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 from attgconv_jax import kernels
 from attgconv_jax.attention.mlp import MLPWeights, check_tuple, check_weights, mlp, mlp_shapes
-from attgconv_jax.filters import Interpolation, filter_bank
+from attgconv_jax.filters import Interpolation, check_interpolation, filter_bank
 from attgconv_jax.groups import Group
 
 
@@ -63,7 +63,9 @@ def gather_excite(
         raise ValueError("over_group is of the mean: a learnt gather weighs the group elements itself; leave out one")
     h_out = 1 if over_group else h
     shapes = {} if weights.excite is None else mlp_shapes(weights.excite, c, h_out, prefix="excite.")
-    check_weights("gather-excite", f, group, {"gather": (weights.gather, (window_x, window_y, h, c)), **shapes})
+    shapes["gather"] = weights.gather, (window_x, window_y, h, c)
+    check_weights("gather-excite", f, group, shapes, optional=("gather",))
+    check_interpolation(interpolation)
     tiles = f.reshape(*batch, x // window_x, window_x, y // window_y, window_y, h, c)
     if weights.gather is None:
         s = jnp.mean(tiles, axis=(-5, -3))

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from attgconv_jax.attention.mlp import check_tuple, check_weights, group_linear, over_space
+from attgconv_jax.attention.mlp import check_epsilon, check_tuple, check_weights, group_linear, over_space
 from attgconv_jax.groups import Group
 
 
@@ -50,7 +50,8 @@ def global_context(
       The term.
 
     Raises:
-      ValueError: the weights do not fit `f` or `group`, or there is one hidden channel, of which the norm leaves nothing.
+      ValueError: the weights do not fit `f` or `group`, or there is one hidden channel, of which the norm leaves
+        nothing.
 
     Source: Cao et al. 2019 (arXiv 1904.11492), section 3.
     """
@@ -70,9 +71,11 @@ def global_context(
             "b1": (weights.b1, ("c_hid",)),
             "b2": (weights.b2, (c,)),
         },
+        optional=("b1", "b2"),
     )
     if weights.w1.shape[0] < 2:
         raise ValueError("global context takes 2 hidden channels at least: a layer norm over one leaves nothing of it")
+    check_epsilon(epsilon)
     axes = (-4, -3, -2) if over_group else (-4, -3)
     p = jax.nn.softmax(group_linear(f, weights.key, group), axis=axes)
     s = jnp.sum(p * f, axis=(-4, -3))

@@ -1,6 +1,7 @@
 """What several operators share: statistics, 1x1 group convolutions, networks of two of them, and checks of weights."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 import jax
@@ -52,10 +53,13 @@ def group_linear(
     Returns:
       What `s` becomes, with the same group axis.
     """
-    on_group = weight.shape[-1] == group.order
-    bank = weight[:, :, group.action] if on_group else weight[:, :, None, :]
-    out = jnp.einsum("...hc,ocgh->...go", s, bank)
+    out = jnp.einsum("...hc,ocgh->...go", s, group_bank(weight, group))
     return out if bias is None else out + bias
+
+
+def group_bank(weight: Float[Array, "*shape h"], group: Group) -> Float[Array, "*shape _g h"]:
+    """`bank[.., g, h'] = W[.., g^-1 h']`; of weights of one group element, that one for a single `g`."""
+    return weight[..., group.action] if weight.shape[-1] == group.order else weight[..., None, :]
 
 
 def mean_statistic(f: Float[Array, "*batch x y h c"], over_group: bool) -> Float[Array, "*batch #h c"]:
@@ -70,7 +74,11 @@ def over_space(s: Float[Array, "*batch h c"]) -> Float[Array, "*batch 1 1 h c"]:
 
 
 def check_weights(
-    operator: str, f: Array, group: Group, arrays: Mapping[str, tuple[Array | None, tuple[int | str, ...]]]
+    operator: str,
+    f: Array,
+    group: Group,
+    arrays: Mapping[str, tuple[Array | None, tuple[int | str, ...]]],
+    optional: Collection[str] = (),
 ) -> None:
     """Raises a `ValueError` unless `f` is a feature map on `group` and the weights fit it.
 
@@ -78,11 +86,12 @@ def check_weights(
       operator: its name, for the message.
       f: feature map, or image.
       group: that acts.
-      arrays: by name the array, or None where it is left out, and its shape; a name in a shape stands for any length of
-        at least 1, the same wherever it stands.
+      arrays: by name the array and its shape; a name in a shape stands for any length of at least 1, the same wherever
+        it stands.
+      optional: names of arrays that may be None.
     """
     check_feature_map(f, group)
-    present = {name: (array, shape) for name, (array, shape) in arrays.items() if array is not None}
+    present = {name: pair for name, pair in arrays.items() if pair[0] is not None or name not in optional}
     lengths = {}
     fits = True
     for array, shape in present.values():
@@ -102,19 +111,27 @@ def check_weights(
             raise ValueError(f"{operator}: {name} must have the dtype of f, {f.dtype}, got {array.dtype}; cast one")
 
 
+def check_epsilon(epsilon: float) -> None:
+    """Raises a `ValueError` unless `epsilon` is finite and positive."""
+    if not 0 < epsilon < math.inf:
+        raise ValueError(f"epsilon must be finite and positive, got {epsilon}")
+
+
 def check_tuple(operator: str, weights, kind: type) -> None:
     """Raises a `ValueError` unless the weights are of this kind."""
     if not isinstance(weights, kind):
         raise ValueError(f"{operator} takes its weights as {kind.__name__}, got {type(weights).__name__}")
 
 
-def mlp_shapes(weights: MLPWeights, c: int, h: int, c_out: int | None = None, prefix: str = "") -> dict:
-    """The shapes that `check_weights` asks of a network's weights."""
+def mlp_shapes(weights: MLPWeights, c: int, h: int, prefix: str = "") -> dict:
+    """The shapes that `check_weights` asks of a network's weights, on `c` channels and `h` group elements."""
     check_tuple("the network of statistics", weights, MLPWeights)
-    c_out = c if c_out is None else c_out
     return {
         f"{prefix}w1": (weights.w1, ("c_hid", c, h)),
-        f"{prefix}w2": (weights.w2, (c_out, "c_hid", h)),
-        f"{prefix}b1": (weights.b1, ("c_hid",)),
-        f"{prefix}b2": (weights.b2, (c_out,)),
+        f"{prefix}w2": (weights.w2, (c, "c_hid", h)),
+        **{
+            f"{prefix}{name}": (bias, (length,))
+            for name, bias, length in (("b1", weights.b1, "c_hid"), ("b2", weights.b2, c))
+            if bias is not None
+        },
     }

@@ -1,5 +1,6 @@
 """Non-local attention: every position on the group attends to every other."""
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -59,11 +60,13 @@ def non_local(
     shapes = {name: (getattr(weights, name), embed) for name in ("query", "key", "value")}
     check_weights("non-local attention", f, group, {**shapes, "out": (weights.out, (c, "c_hid", h))})
     query, key, value = (
-        group_linear(f.reshape(-1, x, y, h, c), w, group) for w in (weights.query, weights.key, weights.value)
+        group_linear(f.reshape(math.prod(batch), x, y, h, c), w, group)
+        for w in (weights.query, weights.key, weights.value)
     )
     # An axis of positions that attend to each other, and one of those that do not.
     together, apart = (x * y * h, 1) if over_group else (x * y, h)
-    rows = [a.reshape(len(a), together, apart, -1) for a in (query, key, value)]
+    hidden = len(weights.query)
+    rows = [a.reshape(len(a), together, apart, hidden) for a in (query, key, value)]
 
     @jax.checkpoint
     def attend(rows):
@@ -73,4 +76,4 @@ def non_local(
 
     chunk = max(1, SCORES // (together**2 * apart))
     _, attended = scan_chunks(lambda carry, rows: (carry, attend(rows)), (), rows, chunk)
-    return group_linear(attended.reshape(*batch, x, y, h, -1), weights.out, group)
+    return group_linear(attended.reshape(*batch, x, y, h, hidden), weights.out, group)

@@ -12,7 +12,7 @@ from attgconv_jax.attention.mlp import check_tuple, check_weights
 from attgconv_jax.attention.non_local import SCORES
 from attgconv_jax.filters import Interpolation, filter_bank
 from attgconv_jax.groups import Group
-from attgconv_jax.kernels.chunks import scan_chunks
+from attgconv_jax.kernels.chunks import scan_chunks, sum_dtype
 from attgconv_jax.kernels.taps import Window, pad, take_tap
 
 
@@ -36,14 +36,14 @@ def self_attention(
 ) -> Float[Array, "*batch x y h c"]:
     """What is added to every position: a mean of its neighbours on the group, weighed by content and relative position.
 
-        score[(x, g), (u, h')] = (query f)[x, g] . ((key f)[x + u, h'] + position[g^-1 u, g^-1 h']) / sqrt(c_hid /
-        heads) p = softmax over (u, h') of score                       neighbours outside the image take no part
+        score[(x, g), (u, h')] = (query f)[x, g] . ((key f)[x + u, h'] + position[g^-1 u, g^-1 h']) / sqrt(d)
+        p = softmax over (u, h') of score                          neighbours outside the image take no part
         alpha[x, g] = out (sum over u, h' of  p[(x, g), (u, h')] (value f)[x + u, h'])
 
-    `u` runs over a window of `k x k` pixels, `h'` over the whole group; heads split the hidden channels. On a group the
-    vectors of relative positions are what a filter is to a convolution: the group acts on them, and they alone mix
-    group elements. On an image they are lifted, and the mean over the group taken. It is no factor but a term, `f +
-    alpha`.
+    `d` is `c_hid / heads`. `u` runs over a window of `k x k` pixels, `h'` over the whole group; heads split the hidden
+    channels. On a group the vectors of relative positions are what a filter is to a convolution: the group acts on
+    them, and they alone mix group elements. On an image they are lifted, and the mean over the group taken. It is no
+    factor but a term, `f + alpha`.
 
     Time and scores grow with `x y |H|^2 k^2 c_hid`. Scores are held for a few images at a time and computed again for
     the gradient, so memory does not grow with the batch.
@@ -81,7 +81,7 @@ def self_attention(
 
     def neighbours(a):
         """`[image, x, y, u, h, head, c]`."""
-        padded = pad(a.reshape(len(a), x, y, -1), windows)
+        padded = pad(a.reshape(len(a), x, y, h * hidden), windows)
         taps = [
             take_tap(take_tap(padded, windows[0], i, 1, x), windows[1], j, 2, y) for i in range(k) for j in range(k)
         ]
@@ -91,15 +91,16 @@ def self_attention(
     def attend(f):
         query = (f @ weights.query.T).reshape(*f.shape[:-1], heads, features)
         query = jnp.broadcast_to(query, (*f.shape[:3], group.order, heads, features)) / math.sqrt(features)
-        content = jnp.einsum("bxygnd,bxyuhnd->bxygnuh", query, neighbours(f @ weights.key.T))
-        score = content + jnp.einsum("bxygnd,uhndg->bxygnuh", query, position)
+        options = dict(preferred_element_type=sum_dtype(f))
+        content = jnp.einsum("bxygnd,bxyuhnd->bxygnuh", query, neighbours(f @ weights.key.T), **options)
+        score = content + jnp.einsum("bxygnd,uhndg->bxygnuh", query, position, **options)
         score = jnp.where(inside[:, :, None, None, :, None], score, -jnp.inf)
-        p = jax.nn.softmax(score, axis=(-2, -1))
+        p = jax.nn.softmax(score, axis=(-2, -1)).astype(f.dtype)
         attended = jnp.einsum("bxygnuh,bxyuhnd->bxygnd", p, neighbours(f @ weights.value.T))
         return attended.reshape(*attended.shape[:-2], hidden) @ weights.out.T
 
     chunk = max(1, SCORES // (x * y * group.order * heads * k * k * max(h, features)))
-    _, out = scan_chunks(lambda carry, f: (carry, attend(f)), (), f.reshape(-1, x, y, h, c), chunk)
+    _, out = scan_chunks(lambda carry, f: (carry, attend(f)), (), f.reshape(math.prod(batch), x, y, h, c), chunk)
     out = jnp.mean(out, axis=-2, keepdims=True) if h == 1 else out
     return out.reshape(*batch, x, y, h, c)
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from attgconv_jax.attention.mlp import check_tuple, check_weights
+from attgconv_jax.attention.mlp import check_epsilon, check_tuple, check_weights
 from attgconv_jax.groups import Group
 from attgconv_jax.kernels.chunks import sum_dtype
 
@@ -72,6 +72,7 @@ def spatial_group_enhance(
     groups = len(weights.weight)
     check_groups(groups, c)
     check_grouping(grouping, over_group)
+    check_epsilon(epsilon)
     if x * y * (h if over_group else 1) < 2:
         raise ValueError("spatial group-wise enhance has no deviation over one position; take a larger map")
     # One matrix product makes all of `t`; a sum over the few channels of a group, last in memory, is four times slower.

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from attgconv_jax.attention.mlp import check_weights, over_space
+from attgconv_jax.attention.mlp import check_epsilon, check_weights, group_bank, over_space
 from attgconv_jax.groups import Group
 
 
@@ -46,10 +46,10 @@ def style_recalibration(
     """
     h, c = 1 if over_group else f.shape[-2], f.shape[-1]
     check_weights("style-based recalibration", f, group, {"w": (w, (c, 2, h))})
+    check_epsilon(epsilon)
     axes = (-4, -3, -2) if over_group else (-4, -3)
     mean = jnp.mean(f, axis=axes, keepdims=True)
     variance = jnp.mean(jnp.square(f - mean), axis=axes, keepdims=True)
     style = jnp.stack([mean, jnp.sqrt(variance + epsilon)], axis=-1)[..., 0, 0, :, :, :]
-    bank = w[:, :, group.action] if h == group.order else w[:, :, None, :]
-    logits = jnp.einsum("...hck,ckgh->...gc", style, bank)
+    logits = jnp.einsum("...hck,ckgh->...gc", style, group_bank(w, group))
     return over_space(jax.nn.sigmoid(logits if norm is None else norm(logits)))

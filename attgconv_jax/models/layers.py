@@ -23,7 +23,7 @@ from attgconv_jax.nn.initializers import FilterInitializer
 ResponseAttention = Literal["response", "response_channel", "response_spatial", "sk"]
 NetworkAttention = AttentionName | ResponseAttention
 
-# Those that read the image as well; the operators of other papers are made for responses, and an image has none.
+# Those that read the image as well; the operators of other papers are made for feature maps.
 _ON_IMAGES = ("input", "input_channel", "input_spatial", "co")
 # Those whose cost grows with the number of positions times that of their neighbours.
 _BY_POSITION = ("non_local", "self")
@@ -69,9 +69,10 @@ def convolution(
       out_features: output channels, per group element.
       kernel_size: of the convolution's square filter, in pixels.
       group: of the convolution.
-      lifting: whether the input is an image. The operators that are not the attentive paper's leave it alone.
+      lifting: whether the input is an image. Operators on the input that are not the attentive paper's leave it alone.
       large: whether the map is too large for attention of every position to others, which then is left out.
-      hidden_features: of the attention's networks; None: half of the channels, at least 1.
+      hidden_features: of the attention's networks, in the operators of other papers as near as a whole reduction comes;
+        None: half of the channels, at least 1.
       input_dilation: of the spatial filter of the paper's attention on the input, in pixels.
       attention_init: of the filter of the paper's attentions.
       attention_options: further arguments of the attention's module.
@@ -105,15 +106,23 @@ def convolution(
     return AttentiveGroupConv(*sizes, attention=attention, attention_options=of_attention | further, **options)
 
 
-def attention_option_names(attention: NetworkAttention) -> tuple[str, ...]:
-    """What `attention_options` may name, of an attention of a network's description."""
+def attention_options(attention: NetworkAttention) -> dict[str, type]:
+    """What `attention_options` may name, of an attention of a network's description.
+
+    Args:
+      attention: its name.
+
+    Returns:
+      By name `bool`, `int` (where None may stand too) or `str`.
+    """
     responses = dict.fromkeys(_RESPONSE_FACTORS, ResponseAttentiveGroupConv)
     module = {**ATTENTIONS, **responses, "sk": SelectiveKernelGroupConv}[attention]
     # A partial's keywords, or the name, say which factors take part.
     fixed = {*getattr(module, "keywords", {}), *_RESPONSE_FACTORS.get(attention, {})}
-    names = inspect.signature(getattr(module, "func", module).__init__).parameters
     fixed |= _OF_NETWORK if attention in ATTENTIONS else _OF_CONVOLUTION
-    return tuple(name for name in names if name not in fixed)
+    parameters = inspect.signature(getattr(module, "func", module).__init__).parameters
+    kinds = {bool: bool, int: int, int | None: int}
+    return {name: kinds.get(parameter.annotation, str) for name, parameter in parameters.items() if name not in fixed}
 
 
 def _reduction(features, hidden_features):
@@ -230,6 +239,8 @@ class Network(nnx.Module):
         self, image: Float[Array, "*batch x y 1 c"]
     ) -> list[Float[Array, "*maps _x _y _h _c"] | ResponseMaps | None]:
         """The attention of each layer.
+
+        In training mode running statistics move as in any call, those of attention twice.
 
         Args:
           image: standardised, of the size the network is made for.

@@ -7,7 +7,7 @@ from flax import nnx
 
 from attgconv_jax.attention import GatherExciteWeights, GlobalContextWeights
 from attgconv_jax.groups import Group
-from attgconv_jax.nn.checks import positive
+from attgconv_jax.nn.checks import odd, positive
 from attgconv_jax.nn.initializers import channel_uniform
 from attgconv_jax.nn.operator import OperatorAttention, group_axis, mlp_weights, operator_norm, reduced
 
@@ -141,8 +141,8 @@ class GlobalContext(OperatorAttention):
         hidden = max(reduced(features, None), min(4, features)) if reduction is None else reduced(features, reduction)
         if hidden < 2:
             raise ValueError(
-                f"global context needs 2 hidden channels at least, or its layer norm leaves nothing: reduction must be at "
-                f"most half of the {features} channels, got {reduction}"
+                "global context needs 2 hidden channels at least, or its layer norm leaves nothing: reduction must be "
+                f"at most half of the {features} channels, got {reduction}"
             )
         weights = GlobalContextWeights(
             key=channel_uniform(rngs.params(), (1, features, group_axis(group, lifting)), param_dtype),
@@ -222,8 +222,6 @@ class EfficientChannelAttention(OperatorAttention):
         if kernel_size is None:
             size = int((math.log2(features) + 1) / 2)
             kernel_size = size if size % 2 else size + 1
-        positive(kernel_size=kernel_size)
-        if kernel_size % 2 == 0:
-            raise ValueError(f"kernel_size must be odd, or attention is off centre, got {kernel_size}")
+        odd(kernel_size=kernel_size)
         w = channel_uniform(rngs.params(), (1, kernel_size, group_axis(group, lifting, over_group)), param_dtype)[0]
         super().__init__("eca", w, group, dtype, over_group=over_group)

@@ -17,7 +17,7 @@ from attgconv_jax.nn.norm import batch_norm
 
 
 class OperatorAttention(nnx.Module):
-    """An operator of `attgconv_jax.attention.OPERATORS` with weights of its own; each has a subclass.
+    """An operator of `attgconv_jax.attention.OPERATORS` with weights of its own; those of other papers have a subclass.
 
     Args:
       name: of the operator.

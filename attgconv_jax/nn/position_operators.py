@@ -13,10 +13,11 @@ from attgconv_jax.attention import (
     NonLocalWeights,
     SelfAttentionWeights,
 )
+from attgconv_jax.attention.coordinate import check_right_angles
 from attgconv_jax.attention.self_attention import check_heads
 from attgconv_jax.attention.spatial_group_enhance import Grouping, check_grouping, check_groups
 from attgconv_jax.groups import Group
-from attgconv_jax.nn.checks import positive
+from attgconv_jax.nn.checks import odd, positive
 from attgconv_jax.nn.initializers import channel_uniform, he_normal, paper_uniform
 from attgconv_jax.nn.operator import OperatorAttention, group_axis, mlp_weights, operator_norm, reduced
 
@@ -100,7 +101,7 @@ class ConvolutionalBlockAttention(OperatorAttention):
         rngs: nnx.Rngs,
     ):
         hidden = reduced(features, reduction)
-        _odd(kernel_size=kernel_size)
+        odd(kernel_size=kernel_size)
         channel = mlp_weights(features, hidden, group_axis(group, lifting, over_group), param_dtype, rngs)
         shape = (kernel_size, kernel_size, group_axis(group, lifting), 2, 1)
         weights = ConvolutionalBlockWeights(channel, paper_uniform(rngs.params(), shape, param_dtype))
@@ -141,7 +142,7 @@ class BottleneckAttention(OperatorAttention):
         rngs: nnx.Rngs,
     ):
         hidden, order = reduced(features, reduction), group.order
-        _odd(kernel_size=kernel_size)
+        odd(kernel_size=kernel_size)
         positive(dilation=dilation)
 
         def filters(*shape):
@@ -174,7 +175,8 @@ class CoordinateAttention(OperatorAttention):
       rngs: source of the parameters' randomness.
 
     Raises:
-      ValueError: a size is out of range, or `reduction` larger than `features`.
+      ValueError: a size is out of range, `reduction` larger than `features`, or the group turns by other than right
+        angles.
     """
 
     def __init__(
@@ -189,6 +191,7 @@ class CoordinateAttention(OperatorAttention):
         rngs: nnx.Rngs,
     ):
         hidden, h = reduced(features, reduction), group_axis(group, lifting)
+        check_right_angles(group)
         weights = CoordinateWeights(
             w1=channel_uniform(rngs.params(), (hidden, features, h), param_dtype),
             first=channel_uniform(rngs.params(), (features, hidden, h), param_dtype),
@@ -268,7 +271,7 @@ class GroupSelfAttention(OperatorAttention):
         rngs: nnx.Rngs,
     ):
         hidden = reduced(features, reduction)
-        _odd(kernel_size=kernel_size)
+        odd(kernel_size=kernel_size)
         check_heads(heads, hidden)
         shape = (hidden, features, 1)
         query, key, value = (channel_uniform(rngs.params(), shape, param_dtype)[..., 0] for _ in range(3))
@@ -281,10 +284,3 @@ class GroupSelfAttention(OperatorAttention):
             position=paper_uniform(rngs.params(), window, param_dtype)[..., 0],
         )
         super().__init__("self", weights, group, dtype, heads=heads)
-
-
-def _odd(**sizes):
-    positive(**sizes)
-    for name, size in sizes.items():
-        if size % 2 == 0:
-            raise ValueError(f"{name} must be odd, or attention is off centre, got {size}")

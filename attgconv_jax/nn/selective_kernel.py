@@ -7,7 +7,7 @@ from flax.nnx.nn.dtypes import promote_dtype
 from jaxtyping import Array, Float
 
 from attgconv_jax.attention import SelectiveKernelWeights, selective_kernel
-from attgconv_jax.geometry import Padding
+from attgconv_jax.geometry import Padding, check_settings
 from attgconv_jax.groups import Group
 from attgconv_jax.nn.checks import positive
 from attgconv_jax.nn.convolution import GroupConv
@@ -41,8 +41,8 @@ class SelectiveKernelGroupConv(nnx.Module):
       over_group: whether the choice's mean is over space and group instead of space alone.
       lifting: whether the input is an image (one group element) instead of a feature map.
       stride: in pixels.
-      padding: of the first branch, pixels on every side, "SAME" or "VALID"; the others have as much more as keeps the
-        outputs alike.
+      padding: of the first branch, pixels on every side, "SAME" (with stride 1) or "VALID"; the others have as much
+        more as keeps the outputs alike.
       haar: whether the convolutions carry the Haar weight.
       exact: whether to refuse a sampling grid that the group does not map to itself.
       kernel_init: of the filters; see `attgconv_jax.nn.INITIALIZERS`.
@@ -81,6 +81,7 @@ class SelectiveKernelGroupConv(nnx.Module):
         positive(in_features=in_features, out_features=out_features, kernel_size=kernel_size, branches=branches)
         if kernel_size % 2 == 0:
             raise ValueError(f"kernel_size must be odd, or dilated branches do not lie on the first, got {kernel_size}")
+        check_settings(kernel_size, stride, padding, 1)
         if branches < 2:
             raise ValueError(f"branches must be at least 2, or there is nothing to choose, got {branches}")
         hidden, h = reduced(out_features, reduction), group_axis(group, False, over_group)
@@ -100,7 +101,7 @@ class SelectiveKernelGroupConv(nnx.Module):
                 out_features,
                 kernel_size,
                 group,
-                padding=_padding(padding, kernel_size, b),
+                padding=_padding(padding, kernel_size, stride, b),
                 dilation=b + 1,
                 channel_groups=channel_groups if b else 1,
                 **shared,
@@ -140,8 +141,11 @@ class SelectiveKernelGroupConv(nnx.Module):
         return selective_kernel(mixed, weights, self.group, over_group=self.over_group, norm=self.norm)
 
 
-def _padding(padding, kernel_size, branch):
-    """The padding of a branch that has one output for every output of the first."""
-    if padding == "SAME":
-        return padding
-    return (0 if padding == "VALID" else padding) + branch * (kernel_size // 2)
+def _padding(padding, kernel_size, stride, branch):
+    """The padding, in pixels, of a branch whose filters lie on those of the first."""
+    if padding == "SAME" and stride > 1:
+        raise ValueError(
+            f'padding "SAME" needs stride 1, or branches do not lie on each other, got {stride}: give pixels'
+        )
+    first = {"SAME": kernel_size // 2, "VALID": 0}.get(padding, padding)
+    return first + branch * (kernel_size // 2)

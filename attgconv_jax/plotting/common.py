@@ -128,7 +128,7 @@ def maps_by_channel(maps: Array | ResponseMaps, channels: int | Sequence[int] | 
         channels = range(min(3, known)) if channels is None else channels
         return {o: _pair_maps(maps, o) for o in chosen_of(channels, known, "output channels")}
     if channels is not None:
-        raise ValueError("attention on the input is the same for all output channels: leave out channels")
+        raise ValueError("this attention has one map for all output channels: leave out channels")
     return {None: maps}
 
 

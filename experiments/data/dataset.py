@@ -74,7 +74,7 @@ class Dataset:
           ValueError: there are fewer.
         """
         if not 1 <= count <= len(self.test):
-            raise ValueError(f"{self.name} has {len(self.test)} test images: take 1 of them at least, got {count}")
+            raise ValueError(f"{self.name} has {len(self.test)} test images: take 1 to {len(self.test)}, got {count}")
         test = Split(self.test.images[:count], self.test.labels[:count])
         described = {"test_images": str(count), "test_sha256": fingerprint(test)}
         return dataclasses.replace(self, test=test, provenance={**self.provenance, **described})
