@@ -226,7 +226,9 @@ def _error(config):
     graph, params, rest = nnx.split(network, nnx.Param, ...)
     leaves, structure = jax.tree.flatten(params)
     keys = jax.random.split(jax.random.key(1), len(leaves))
-    noisy = [leaf + 0.1 * jax.random.normal(key, leaf.shape) for key, leaf in zip(keys, leaves, strict=True)]
+    noisy = [
+        leaf + 0.1 * jax.random.normal(key, leaf.shape, leaf.dtype) for key, leaf in zip(keys, leaves, strict=True)
+    ]
     params = jax.tree.unflatten(structure, noisy)
     images = jnp.asarray(load("digits").standardised().test.images[:16])
 
