@@ -63,7 +63,15 @@ def group_bank(weight: Float[Array, "*shape h"], group: Group) -> Float[Array, "
 
 
 def mean_statistic(f: Float[Array, "*batch x y h c"], over_group: bool) -> Float[Array, "*batch #h c"]:
-    """The mean over space, or over space and group, whose axis then has length 1."""
+    """The mean over space, or over space and group, whose axis then has length 1.
+
+    Args:
+      f: feature map, or image.
+      over_group: whether over the group too.
+
+    Returns:
+      The statistics.
+    """
     mean = jnp.mean(f, axis=(-4, -3))
     return jnp.mean(mean, axis=-2, keepdims=True) if over_group else mean
 

@@ -38,6 +38,8 @@ class ResidualBlock(nnx.Module):
       stride: in pixels.
       exact: whether to refuse a sampling grid that the group does not map to itself.
       **shared: dtypes and random streams, of all that has parameters.
+
+    Source: He et al. 2015 (arXiv 1512.03385).
     """
 
     def __init__(

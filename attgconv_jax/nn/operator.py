@@ -64,7 +64,14 @@ class OperatorAttention(nnx.Module):
 
 
 def reduced(features: int, reduction: int | None) -> int:
-    """Hidden channels, `features` over `reduction`; None: over 16, or as many as there are channels.
+    """Hidden channels, `features` over `reduction`.
+
+    Args:
+      features: channels.
+      reduction: None: 16, or the number of channels where that is smaller.
+
+    Returns:
+      The number of hidden channels, rounded down.
 
     Raises:
       ValueError: a number is not at least 1, or the reduction is larger than the number of channels.
@@ -79,12 +86,32 @@ def reduced(features: int, reduction: int | None) -> int:
 
 
 def group_axis(group: Group, lifting: bool, over_group: bool = False) -> int:
-    """The length of the weights' group axis."""
+    """The length of the weights' group axis.
+
+    Args:
+      group: that acts on them.
+      lifting: whether the input is an image.
+      over_group: whether the statistics are over the group too.
+
+    Returns:
+      1, or the group's order.
+    """
     return 1 if lifting or over_group else group.order
 
 
 def mlp_weights(features: int, hidden: int, h: int, dtype, rngs: nnx.Rngs) -> MLPWeights:
-    """Initial weights of a network of statistics: `channel_uniform`, biases zero."""
+    """Initial weights of a network of statistics: `channel_uniform`, biases zero.
+
+    Args:
+      features: channels in and out.
+      hidden: channels between.
+      h: length of the group axis.
+      dtype: of the weights.
+      rngs: source of randomness.
+
+    Returns:
+      The weights.
+    """
     return MLPWeights(
         channel_uniform(rngs.params(), (hidden, features, h), dtype),
         channel_uniform(rngs.params(), (features, hidden, h), dtype),
