@@ -46,6 +46,20 @@ OPERATOR_ROWS = (
 )
 
 
+# Test error over the seeds 0 to 2, best on validation / last epoch / best on test, and minutes of training on one core.
+OURS = {
+    "co": ("12.18 ± 0.77 / 12.18 ± 0.77 / 12.18 ± 0.77 %", "2 minutes"),
+    "coordinate": ("11.32 ± 1.02 / 11.32 ± 1.02 / 11.32 ± 1.02 %", "3 minutes"),
+    "eca": ("9.56 ± 0.52 / 9.56 ± 0.52 / 9.56 ± 0.52 %", "2 minutes"),
+    "ge": ("15.27 ± 5.05 / 15.27 ± 5.05 / 15.27 ± 5.05 %", "2 minutes"),
+    "none": ("14.03 ± 2.54 / 14.03 ± 2.54 / 14.03 ± 2.54 %", "2 minutes"),
+    "se": ("9.82 ± 0.78 / 9.82 ± 0.78 / 9.82 ± 0.78 %", "2 minutes"),
+    "self": ("11.22 ± 0.86 / 11.22 ± 0.86 / 11.22 ± 0.86 %", "9 minutes"),
+    "sge": ("12.69 ± 2.98 / 12.69 ± 2.98 / 12.69 ± 2.98 %", "3 minutes"),
+    "srm": ("10.90 ± 1.68 / 10.90 ± 1.68 / 10.90 ± 1.68 %", "2 minutes"),
+}
+
+
 def _preset(row: Row) -> Callable[[], Config]:
     def preset():
         return Config(
@@ -55,12 +69,13 @@ def _preset(row: Row) -> Callable[[], Config]:
             test_every=SHORT_OPTIMIZER.epochs,
         )
 
+    ours, minutes = OURS.get(row.attention, ("not run yet", "not measured"))
     preset.__name__ = f"operators_{row.attention}"
     preset.__doc__ = f"""{row.title} on rotated MNIST, a short run.
 
     Paper: has no such row
-    Ours: experiments/results/operators.md
-    Time: experiments/results/operators.md
+    Ours: {ours}
+    Time: {minutes}
     Command: python -m experiments.train {preset.__name__.replace("_", "-")}
     """
     return preset
