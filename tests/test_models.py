@@ -160,9 +160,9 @@ def test_an_image_of_another_size_is_refused(shape):
     ("settings", "message"),
     [
         (
-            dict(attention="self"),
-            "attention must be None or one of input, input_channel, input_spatial, co, response, response_channel, "
-            "response_spatial, got 'self'",
+            dict(attention="spatial"),
+            "attention must be None or one of input, input_channel, input_spatial, co, se, ge, bam, cbam, sge, gc, "
+            "srm, eca, coordinate, non_local, self, response, response_channel, response_spatial, sk, got 'spatial'",
         ),
         (dict(features=0), "features must be a Python integer of at least 1, got 0"),
         (dict(in_features=-1), "in_features must be a Python integer of at least 1, got -1"),

@@ -280,7 +280,7 @@ def test_animations_that_cannot_be_are_refused(tmp_path):
         plotting.turning_animation(network, image, path, frames_per_second=0)
     with assert_refused("attention maps of one pixel cannot be seen turning"):
         plotting.turning_animation(made(P4, "input_channel", 3), image, path, frames=2)
-    with assert_refused("attention on the input is the same for all output channels"):
+    with assert_refused("this attention has one map for all output channels"):
         plotting.turning_animation(network, image, path, frames=2, channel=0)
     assert not path.exists()
 
@@ -331,7 +331,7 @@ def test_what_cannot_be_shown_is_refused():
         plotting.attention_figure(response, image[0], P4)
     with assert_refused("images must be [image, x, y, 1, c], one at least, got shape (0, 28, 28, 1, 1)"):
         plotting.attention_figure(response, image[:0], P4)
-    with assert_refused("attention on the input is the same for all output channels: leave out channels"):
+    with assert_refused("this attention has one map for all output channels: leave out channels"):
         plotting.attention_figure(made(trivial(), "input"), image, P4, channels=[0])
     with assert_refused("attends to inputs, not to responses: its attention is input"):
         plotting.response_figure(made(P4, "input"), image[0])
