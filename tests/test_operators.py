@@ -180,6 +180,17 @@ def test_batch_may_be_empty_or_have_several_axes_or_none(variant):
         assert shape == (*batch, 4, 4, 4, C)
 
 
+@pytest.mark.parametrize("variant", ["sge", "sge joint", "sge over group"])
+def test_spatial_group_enhance_is_the_same_however_it_adds(variant, monkeypatch):
+    f, weights = random(2, 4, 3, 4, C), weights_of(variant, C, 4, 4)
+    module = sys.modules["attgconv_jax.attention.spatial_group_enhance"]
+    outputs = []
+    for most in (0, 1000):
+        monkeypatch.setattr(module, "MOST_COLUMNS", most)
+        outputs.append(attended(f, weights, variant, cyclic(4)))
+    assert_close(*outputs)
+
+
 def test_gather_excite_without_weights_is_the_sigmoid_of_means():
     f = random(2, 4, 6, 4, C)
     alpha = OPERATORS["ge"].function(f, GatherExciteWeights(), cyclic(4))

@@ -48,8 +48,8 @@ def bottleneck_attention(
 
     On a group: `mlp` is two 1x1 group convolutions, `*` a group convolution plus a bias. On an image `reduce` lifts,
     and the maximum over the group is taken before the norm. Over the group: the mean is over `x` and `h` and the
-    channel weights have no group axis to speak of. Made for the end of a stage of a network, where it emphasises: `(1 +
-    alpha) f`.
+    channel weights have a group axis of 1. Made for the end of a stage of a network, where it emphasises,
+    `(1 + alpha) f`.
 
     Args:
       f: feature map, or image.

@@ -30,6 +30,7 @@ _BY_POSITION = ("non_local", "self")
 # Arguments of an attention's module that the network's description decides, and those of one that is a convolution.
 _OF_NETWORK = {"self", "features", "group", "lifting", "haar", "dtype", "param_dtype", "rngs"}
 _OF_CONVOLUTION = set(inspect.signature(GroupConv.__init__).parameters) - {"channel_groups"}
+# Those whose module takes a reduction of the channels.
 _REDUCING = ("se", "ge", "bam", "cbam", "gc", "coordinate", "non_local", "self")
 
 _RESPONSE_FACTORS = {

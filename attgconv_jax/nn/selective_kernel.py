@@ -52,7 +52,7 @@ class SelectiveKernelGroupConv(nnx.Module):
 
     Raises:
       ValueError: a size is out of range, `kernel_size` even, or `channel_groups` or `reduction` do not fit the
-      channels.
+        channels.
 
     Source: Li et al. 2019 (arXiv 1903.06586), section 3.1; the second branch is their dilated 3x3 instead of a 5x5.
     """
