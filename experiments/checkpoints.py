@@ -1,7 +1,9 @@
 """Checkpoints of a run: Orbax, asynchronous, atomic, and checked when they are read."""
 
+import gc
 import hashlib
 import json
+import logging
 import pathlib
 import shutil
 import warnings
@@ -115,18 +117,20 @@ class Checkpoints:
             except (MemoryError, PermissionError):
                 raise
             except Exception as error:  # damage shows as any error, from JSON, Orbax or tensorstore
-                if (self.directory / str(step)).is_dir():  # else another process has made room
-                    self._set_aside(step, error)
-                continue
-            return _state(arrays, template, self.directory / str(step)), record
+                damage = reason(error)
+            else:
+                return _state(arrays, template, self.directory / str(step)), record
+            _collect_failed_tasks()
+            if (self.directory / str(step)).is_dir():  # else another process has made room
+                self._set_aside(step, damage)
         if steps or list(self.directory.parent.glob("damaged-*")):
             raise ValueError(
                 f"{self.directory} holds no checkpoint that can be read; delete {self.directory.parent} to start anew"
             )
         return None
 
-    def _set_aside(self, step, error):
-        said = f"the checkpoint of step {step} is damaged ({reason(error)})"
+    def _set_aside(self, step, damage):
+        said = f"the checkpoint of step {step} is damaged ({damage})"
         if not self.read_only:
             aside = self.directory.with_name(f"damaged-{step}")
             shutil.rmtree(aside, ignore_errors=True)
@@ -146,6 +150,19 @@ class Checkpoints:
         if record.pop("digest", None) != _digest(arrays, record):
             raise ValueError("its digest does not fit its arrays")
         return arrays, record
+
+
+def _collect_failed_tasks():
+    """Collects, in silence, the tasks that Orbax leaves in its event loop when a file is damaged.
+
+    Else they complain whenever the garbage collector finds them, in the middle of anything.
+    """
+    logger = logging.getLogger("asyncio")
+    before, logger.disabled = logger.disabled, True
+    try:
+        gc.collect()
+    finally:
+        logger.disabled = before
 
 
 def _named(state):
