@@ -17,6 +17,8 @@ import pytest
 from experiments.checkpoints import Checkpoints
 
 ROOT = pathlib.Path(__file__).parents[1]
+# When a file is damaged, threads of tensorstore still call the event loop that Orbax has closed.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 
 def state(number):
