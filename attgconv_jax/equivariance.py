@@ -40,10 +40,7 @@ def act(f: Float[Array, "*shape"], group: Group, element: int, kind: Kind) -> Fl
     if not 0 <= element < group.order:
         raise ValueError(f"{group} has elements 0 to {group.order - 1}, got {element}")
     _check_kind(f, group, kind)
-    if kind == "invariant":
-        return f
-    moved = _move(f, group, element)
-    return moved[..., group.action[element], :] if kind == "feature_map" else moved
+    return _act(f, group, element, kind)
 
 
 def equivariance_error(
@@ -77,19 +74,21 @@ def equivariance_error(
     """
     kind = "image" if x.shape[-2:-1] == (1,) else "feature_map"
     _check_kind(x, group, kind, "x")
-    expected = function(x)
+    # On the host, where nothing is compiled for every element and shape.
+    x, expected = np.asarray(x), function(x)
     _check_kind(expected, group, output, "the function's output")
-    errors = []
+    expected, errors = np.asarray(expected), []
     for element in range(group.order):
-        transformed = function(act(x, group, element, kind))
-        wanted = act(expected, group, element, output)
+        transformed = np.asarray(function(jnp.asarray(_act(x, group, element, kind))))
+        wanted = np.asarray(_act(expected, group, element, output))
         if transformed.shape != wanted.shape:
             raise ValueError(
                 f"the function maps a transformed input to shape {transformed.shape}, but its transformed output has "
                 f"shape {wanted.shape}: it does not treat the axes x and y alike"
             )
-        errors.append(float(jnp.max(jnp.abs(transformed - wanted))))
-    worst, largest = float(np.max(errors)), float(jnp.max(jnp.abs(expected)))
+        with np.errstate(invalid="ignore"):  # what is not finite shows in the error
+            errors.append(np.max(np.abs(transformed - wanted)))
+    worst, largest = float(np.max(errors)), float(np.max(np.abs(expected)))
     if largest == 0:
         return 0.0 if worst == 0 else np.inf
     return worst / largest
@@ -110,12 +109,21 @@ def _check_kind(f, group, kind, name="f"):
         )
 
 
+def _act(f, group, element, kind):
+    """`act` without its checks, of NumPy arrays in NumPy."""
+    if kind == "invariant":
+        return f
+    moved = _move(f, group, element)
+    return moved[..., group.action[element], :] if kind == "feature_map" else moved
+
+
 def _move(f, group, element):
     """`f[g^-1 x]` on the spatial axes."""
     reflection, rotation = divmod(element, group.rotations)
     if group.preserves_grid[element]:
-        turned = jnp.rot90(f, 4 * rotation // group.rotations, axes=(-4, -3))
-        return jnp.flip(turned, axis=-4) if reflection else turned
+        numpy = np if isinstance(f, np.ndarray) else jnp
+        turned = numpy.rot90(f, 4 * rotation // group.rotations, axes=(-4, -3))
+        return numpy.flip(turned, axis=-4) if reflection else turned
     x, y, h, c = f.shape[-4:]
     if x != y:
         raise ValueError(f"{group} turns by other than right angles, which needs a square image, got {x}x{y} pixels")

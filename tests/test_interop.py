@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import networks
 import numpy as np
 import pytest
-from helpers import assert_close, assert_refused, random
+from flax import nnx
+from helpers import assert_close, assert_refused, quickly, random
 
 from attgconv_jax.interop import REFERENCE_NETWORKS, load_reference, read_state
 
@@ -51,10 +52,19 @@ def test_a_state_dict_becomes_the_network_it_was_taken_from(name, dtype):
     for key, array in arrays.items():
         assert array.dtype == dtype
         assert np.array_equal(array, expected[key]), key
-    image = (random(1, 32, 32, 1, 3) if name in ALL_CNN else random(2, 28, 28, 1, 1)).astype(dtype)
-    logits = networks.logits(loaded, image)
-    assert logits.dtype == dtype
-    assert np.array_equal(logits, networks.logits(network, image))
+    image = np.empty([1, 32, 32, 1, 3] if name in ALL_CNN else [2, 28, 28, 1, 1], dtype)
+    assert jax.eval_shape(loaded, image).dtype == dtype
+    if dtype == np.float32:
+        # The same program, in the type that a network has by default.
+        assert nnx.split(loaded)[0] == nnx.split(network)[0]
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_network_from_a_state_dict_computes_in_float64_what_the_other_does(name):
+    network, state = reference_state(name)
+    loaded = load_reference(state, name)
+    ours, theirs = quickly(lambda image: (loaded(image), network(image)))(random(2, 28, 28, 1, 1))
+    assert np.array_equal(ours, theirs)
 
 
 def test_a_loaded_network_is_in_evaluation_mode_and_can_be_trained():

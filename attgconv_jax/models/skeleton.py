@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import jax
+import jax.extend
 from flax import nnx
 
 ARRAYS = (nnx.Param, nnx.BatchStat)
@@ -20,7 +21,8 @@ def skeleton(build: Callable[[], nnx.Module]) -> tuple:
 
     Source: our own.
     """
-    graphdef, arrays, _ = nnx.split(nnx.eval_shape(build), ARRAYS, ...)
+    traced, (graphdef, arrays, rest) = jax.make_jaxpr(lambda: nnx.split(build(), ARRAYS, ...), return_shape=True)()
+    count = len(jax.tree.leaves(arrays))
     # Compiled, so that XLA leaves out what only the discarded arrays need.
-    rest = jax.jit(lambda: nnx.split(build(), ARRAYS, ...)[2])()
-    return graphdef, arrays, rest
+    streams = jax.jit(lambda: jax.extend.core.jaxpr_as_fun(traced)()[count:])()
+    return graphdef, arrays, jax.tree.unflatten(jax.tree.structure(rest), streams)
