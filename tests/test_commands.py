@@ -21,8 +21,6 @@ from experiments.runs import Run
 from experiments.tables import mean_and_deviation
 from experiments.training import make_network, predict
 
-# One worker runs them all, or each would train what they share.
-pytestmark = pytest.mark.xdist_group("commands")
 SHORT = ["--optimizer.epochs", "2", "--optimizer.batch-size", "250", "--test-every", "1"]
 
 

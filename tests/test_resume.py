@@ -19,8 +19,6 @@ from experiments.metrics import read_metrics
 
 ROOT = pathlib.Path(__file__).parents[1]
 KILLS = 3
-# One worker runs them all, or each would train what they share.
-pytestmark = pytest.mark.xdist_group("resume")
 TIMES = ("training_seconds", "evaluation_seconds", "time")
 
 
