@@ -13,7 +13,7 @@ from attgconv_jax.groups import Group
 Kind = Literal["feature_map", "image", "invariant"]
 
 
-def act(f: Float[Array, "*shape"], group: Group, element: int, kind: Kind) -> Float[Array, "*transformed"]:
+def act(f: Float[Array | np.ndarray, "*shape"], group: Group, element: int, kind: Kind) -> Float[Array, "*transformed"]:
     """Transforms what lives on the plane, or on the group, by one group element.
 
         feature map  (L_g f)[x, h, c] = f[g^-1 x, g^-1 h, c]
@@ -40,11 +40,11 @@ def act(f: Float[Array, "*shape"], group: Group, element: int, kind: Kind) -> Fl
     if not 0 <= element < group.order:
         raise ValueError(f"{group} has elements 0 to {group.order - 1}, got {element}")
     _check_kind(f, group, kind)
-    return _act(f, group, element, kind)
+    return _act(jnp.asarray(f), group, element, kind)
 
 
 def equivariance_error(
-    function: Callable, x: Float[Array, "*batch x y h c"], group: Group, output: Kind = "feature_map"
+    function: Callable, x: Float[Array | np.ndarray, "*batch x y h c"], group: Group, output: Kind = "feature_map"
 ) -> float:
     """The worst error of `function(L_g x) = L_g function(x)`, relative to the largest output.
 
@@ -74,19 +74,22 @@ def equivariance_error(
     """
     kind = "image" if x.shape[-2:-1] == (1,) else "feature_map"
     _check_kind(x, group, kind, "x")
-    # On the host, where nothing is compiled for every element and shape.
-    x, expected = np.asarray(x), function(x)
+    # Moved on the host, where right angles need no program of their own for every element and shape.
+    place = x.sharding if isinstance(x, jax.Array) and x.committed else None
+    x = np.asarray(x)
+    expected = function(jax.device_put(x, place))
     _check_kind(expected, group, output, "the function's output")
-    expected, errors = np.asarray(expected), []
+    expected = np.asarray(expected)
+    errors = []
     for element in range(group.order):
-        transformed = np.asarray(function(jnp.asarray(_act(x, group, element, kind))))
+        transformed = np.asarray(function(jax.device_put(_act(x, group, element, kind), place)))
         wanted = np.asarray(_act(expected, group, element, output))
         if transformed.shape != wanted.shape:
             raise ValueError(
                 f"the function maps a transformed input to shape {transformed.shape}, but its transformed output has "
                 f"shape {wanted.shape}: it does not treat the axes x and y alike"
             )
-        with np.errstate(invalid="ignore"):  # what is not finite shows in the error
+        with np.errstate(invalid="ignore", over="ignore"):  # what is not finite shows in the error
             errors.append(np.max(np.abs(transformed - wanted)))
     worst, largest = float(np.max(errors)), float(np.max(np.abs(expected)))
     if largest == 0:
@@ -110,7 +113,7 @@ def _check_kind(f, group, kind, name="f"):
 
 
 def _act(f, group, element, kind):
-    """`act` without its checks, of NumPy arrays in NumPy."""
+    """`act` without its checks; right angles turn NumPy arrays in NumPy."""
     if kind == "invariant":
         return f
     moved = _move(f, group, element)
@@ -121,9 +124,9 @@ def _move(f, group, element):
     """`f[g^-1 x]` on the spatial axes."""
     reflection, rotation = divmod(element, group.rotations)
     if group.preserves_grid[element]:
-        numpy = np if isinstance(f, np.ndarray) else jnp
-        turned = numpy.rot90(f, 4 * rotation // group.rotations, axes=(-4, -3))
-        return numpy.flip(turned, axis=-4) if reflection else turned
+        library = np if isinstance(f, np.ndarray) else jnp
+        turned = library.rot90(f, 4 * rotation // group.rotations, axes=(-4, -3))
+        return library.flip(turned, axis=-4) if reflection else turned
     x, y, h, c = f.shape[-4:]
     if x != y:
         raise ValueError(f"{group} turns by other than right angles, which needs a square image, got {x}x{y} pixels")

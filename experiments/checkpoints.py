@@ -158,11 +158,15 @@ def _collect_failed_tasks():
     Else they complain whenever the garbage collector finds them, in the middle of anything.
     """
     logger = logging.getLogger("asyncio")
-    before, logger.disabled = logger.disabled, True
+
+    def silent(record):
+        return False
+
+    logger.addFilter(silent)
     try:
         gc.collect()
     finally:
-        logger.disabled = before
+        logger.removeFilter(silent)
 
 
 def _named(state):

@@ -238,6 +238,35 @@ def test_error_is_not_hidden_by_zero_or_nan():
     appears = equivariance_error(lambda g: jnp.where(jnp.all(g == f), 0.0, 1.0) * jnp.ones_like(g), f, cyclic(4))
     assert appears == np.inf
     assert np.isnan(equivariance_error(lambda g: g * jnp.nan, f, cyclic(4)))
+    assert np.isnan(equivariance_error(lambda g: g * 0 + jnp.inf, f, cyclic(4)))
+
+
+def test_error_beyond_the_largest_number_is_infinite():
+    f, place = jnp.full((1, 2, 2, 4, 1), 6e4, jnp.float16), jnp.sign(random(2, 2, 4, 1)).astype(jnp.float16)
+    assert equivariance_error(lambda f: f * place, f, cyclic(4)) == np.inf
+
+
+@pytest.mark.parametrize("group", [cyclic(4), cyclic(8)], ids=str)
+def test_numpy_arrays_are_jax_arrays_once_they_are_moved(group):
+    f = np.array(random(5, 5, group.order, 1))
+    before = f.copy()
+    with jax.enable_x64(False):
+        for element in range(group.order):
+            assert isinstance(act(f, group, element, "feature_map"), jax.Array)
+            assert act(f, group, element, "feature_map").dtype == jnp.float32
+    np.testing.assert_array_equal(f, before)
+
+
+def test_the_function_sees_its_argument_where_it_is():
+    device, seen = jax.devices()[-1], []
+    f = jax.device_put(random(1, 3, 3, 4, 1), device)
+
+    def function(f):
+        seen.append((f.committed, f.devices()))
+        return f
+
+    equivariance_error(function, f, cyclic(4))
+    assert seen == [(True, {device})] * 5
 
 
 def test_error_of_a_module_is_measured():

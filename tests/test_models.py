@@ -21,7 +21,7 @@ from attgconv_jax.models.skeleton import ARRAYS
 EVERY_ATTENTION = [None, "input", "input_channel", "input_spatial", "co"]
 RESPONSE_ATTENTIONS = ["response", "response_channel", "response_spatial"]
 P4, P4M = cyclic(4), dihedral(4)
-# What attends is tested on every group layer by layer.
+# What attends is tested on every group function by function.
 OTHER_GROUPS = [trivial(), cyclic(2), dihedral(1), dihedral(2)]
 REFERENCE_FILES = ["z2cnn", "p4cnn", "f_att_p4cnn", "att_p4cnn", "p4m_allcnnc", "f_att_p4_allcnnc"]
 # Of the maps that every batch norm sees, along one axis.
