@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import functools
 import re
 
 import jax
@@ -60,9 +61,24 @@ QUICK = {
 }
 
 
+@functools.cache
+def quick_options():
+    """Those of `QUICK` that this version of XLA has."""
+
+    def known(name):
+        try:
+            jax.jit(lambda x: x, compiler_options={name: QUICK[name]}).lower(0.0).compile()
+        except jax.errors.JaxRuntimeError as error:
+            assert "No such compile option" in str(error)
+            return False
+        return True
+
+    return {name: value for name, value in QUICK.items() if known(name)}
+
+
 def quickly(function):
     """Compiles without optimising, for comparisons of a function with itself, and for what is expected."""
-    return jax.jit(function, compiler_options=QUICK if jax.default_backend() == "cpu" else None)
+    return jax.jit(function, compiler_options=quick_options())
 
 
 @contextlib.contextmanager
