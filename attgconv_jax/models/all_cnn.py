@@ -55,7 +55,7 @@ class AllCNN(Network):
     >>> from attgconv_jax import dihedral
     >>> from attgconv_jax.models import AllCNN
     >>> network = AllCNN(dihedral(4), features=4, rngs=nnx.Rngs(0))
-    >>> network(jnp.ones([2, 32, 32, 1, 3], jnp.float32)).shape
+    >>> nnx.jit(lambda network, image: network(image))(network, jnp.ones([2, 32, 32, 1, 3], jnp.float32)).shape
     (2, 10)
 
     Args:

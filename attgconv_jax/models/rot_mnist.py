@@ -62,7 +62,7 @@ class RotMNISTNet(Network):
     >>> from attgconv_jax import cyclic
     >>> from attgconv_jax.models import RotMNISTNet
     >>> network = RotMNISTNet(cyclic(4), attention="input", rngs=nnx.Rngs(0))
-    >>> network(jnp.ones([8, 28, 28, 1, 1], jnp.float32)).shape
+    >>> nnx.jit(lambda network, image: network(image))(network, jnp.ones([8, 28, 28, 1, 1], jnp.float32)).shape
     (8, 10)
 
     Args:
