@@ -1,0 +1,206 @@
+"""The Lie groups of rotations and scalings of the plane: elements, exponential map, action, and grids of samples."""
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+
+@dataclasses.dataclass(frozen=True)
+class LieGroup:
+    """`H`: the rotations SO(2), the scalings R+ or their direct product, and how densely it is sampled.
+
+    Make one with `rotations`, `scalings` or `similarities`: together with the translations of the plane they are SE(2),
+    `R^2 x R+` and Sim(2). A group is frozen and hashable: pass it to `jax.jit` as a static argument.
+
+    An element is an array `[..., d]` of its coordinates: the angle in radians, counter-clockwise, if the group turns;
+    then the factor, if it scales. A vector of the Lie algebra holds the angle and the logarithm of the factor:
+
+        exp (v, w) = (v mod 2 pi, e^w)        log (theta, s) = (theta in [-pi, pi), log s)
+
+    `H` is commutative, so `g h = exp(log g + log h)`.
+
+    Attributes:
+      angles: how many rotations are sampled, uniformly; None: the group does not turn.
+      scales: how many scalings are sampled, uniformly in their logarithm; None: the group does not scale.
+      max_scale: the largest scaling of the grid; the smallest is 1.
+    """
+
+    angles: int | None = None
+    scales: int | None = None
+    max_scale: float = 1.0
+
+    def __post_init__(self):
+        """Refuses what is no group, and grids without elements."""
+        for name in ("angles", "scales"):
+            count = getattr(self, name)
+            if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
+                raise ValueError(f"{name} must be a Python integer of at least 1, got {count!r}")
+        if self.angles is None and self.scales is None:
+            raise ValueError("a LieGroup needs angles, scales or both; without either take attgconv_jax.trivial()")
+        if isinstance(self.max_scale, bool) or not isinstance(self.max_scale, int | float):
+            raise ValueError(f"max_scale must be a number of at least 1, got {self.max_scale!r}")
+        if not 1 <= self.max_scale < math.inf:
+            raise ValueError(f"max_scale must be a number of at least 1, got {self.max_scale!r}")
+        if self.scales is None and self.max_scale != 1:
+            raise ValueError(f"max_scale is the largest of the scales, and there are none; got {self.max_scale!r}")
+        if self.scales is not None and self.scales > 1 and self.max_scale == 1:
+            raise ValueError(f"{self.scales} scales need a max_scale above 1, or all are the same")
+
+    def __repr__(self) -> str:
+        """The call that makes this group."""
+        if self.scales is None:
+            return f"rotations({self.angles})"
+        if self.angles is None:
+            return f"scalings({self.scales}, {self.max_scale})"
+        return f"similarities({self.angles}, {self.scales}, {self.max_scale})"
+
+    @property
+    def order(self) -> int:
+        """`n`, the number of elements of a grid."""
+        return (self.angles or 1) * (self.scales or 1)
+
+    @property
+    def dimension(self) -> int:
+        """`d`, the number of coordinates of an element."""
+        return (self.angles is not None) + (self.scales is not None)
+
+    def exp(self, v: Float[Array, "*shape d"]) -> Float[Array, "*shape d"]:
+        """The element that a vector of the Lie algebra generates."""
+        angles, logs = self._split(v)
+        return self._join(
+            None if angles is None else _whole_turns_less(angles), None if logs is None else jnp.exp(logs)
+        )
+
+    def log(self, g: Float[Array, "*shape d"]) -> Float[Array, "*shape d"]:
+        """The shortest vector of the Lie algebra that generates an element; its angle lies in `[-pi, pi)`."""
+        angles, scales = self._split(g)
+        centred = None if angles is None else _whole_turns_less(angles + math.pi) - math.pi
+        return self._join(centred, None if scales is None else jnp.log(scales))
+
+    def product(self, g: Float[Array, "*#shape d"], h: Float[Array, "*#shape d"]) -> Float[Array, "*product d"]:
+        """`g h`."""
+        return self.exp(self.log(g) + self.log(h))
+
+    def inverse(self, g: Float[Array, "*shape d"]) -> Float[Array, "*shape d"]:
+        """`g^-1`."""
+        return self.exp(-self.log(g))
+
+    def distance(self, g: Float[Array, "*#shape d"], h: Float[Array, "*#shape d"]) -> Float[Array, "*distance"]:
+        """`|log(g^-1 h)|`, which is the same for `u g` and `u h`."""
+        return jnp.linalg.norm(self.log(self.product(self.inverse(g), h)), axis=-1)
+
+    def matrices(self, g: Float[Array, "*shape d"]) -> Float[Array, "*shape 2 2"]:
+        """What elements do to `(x, y)`, `x` down the rows: they turn counter-clockwise and scale."""
+        angles, scales = self._split(g)
+        matrices = jnp.eye(2, dtype=g.dtype)
+        if angles is not None:
+            cos, sin = jnp.cos(angles), jnp.sin(angles)
+            matrices = jnp.stack([jnp.stack([cos, -sin], -1), jnp.stack([sin, cos], -1)], -2)
+        return matrices if scales is None else matrices * scales[..., None, None]
+
+    def determinant(self, g: Float[Array, "*shape d"]) -> Float[Array, "*shape"]:
+        """How much larger elements make an area: the square of the factor."""
+        _, scales = self._split(g)
+        return jnp.ones(g.shape[:-1], g.dtype) if scales is None else scales**2
+
+    def grid(self, key: Key[Array, ""] | None = None) -> Float[Array, "n d"]:
+        """The sampled elements, scales fastest; the identity is the first.
+
+        With a key the whole grid is multiplied by one element, drawn uniformly from the cell around the identity, so
+        that over many draws every element of the circle, and of the scales between, is as likely as every other:
+
+            angle in [-pi / angles, pi / angles)        log scale in [-d / 2, d / 2)
+
+        where `d = log(max_scale) / (scales - 1)` is what neighbouring scales differ by.
+
+        Args:
+          key: of the random element; None: the grid as it is, for evaluation.
+
+        Returns:
+          The elements, float32, or float64 where that is JAX's default.
+
+        Source: Knigge et al. 2022, section 3.2 (random grids); the cell is our own.
+        """
+        axes, cells = [], []
+        if self.angles is not None:
+            cells.append(2 * math.pi / self.angles)
+            axes.append(jnp.arange(self.angles) * cells[-1])
+        if self.scales is not None:
+            cells.append(math.log(self.max_scale) / max(self.scales - 1, 1))
+            axes.append(jnp.arange(self.scales) * cells[-1])
+        vectors = jnp.stack(jnp.meshgrid(*axes, indexing="ij"), -1).reshape(self.order, self.dimension)
+        if key is not None:
+            vectors += (jax.random.uniform(key, (self.dimension,), vectors.dtype) - 0.5) * jnp.array(cells)
+        return self.exp(vectors)
+
+    def check(self, g: Float[Array, "*shape"]) -> None:
+        """Raises a `ValueError` unless the last axis holds the coordinates of an element."""
+        if g.shape[-1:] != (self.dimension,):
+            raise ValueError(f"elements of {self} are [..., {self.dimension}], got shape {g.shape}")
+
+    def _split(self, g):
+        """Angles and scales, None where the group has none."""
+        self.check(g)
+        return (None if self.angles is None else g[..., 0]), (None if self.scales is None else g[..., -1])
+
+    def _join(self, *coordinates):
+        return jnp.stack([each for each in coordinates if each is not None], -1)
+
+
+def _whole_turns_less(angles):
+    """In `[0, 2 pi)`, also where rounding would give `2 pi`."""
+    turned = angles % (2 * math.pi)
+    return jnp.where(turned < 2 * math.pi, turned, 0)
+
+
+def rotations(n: int) -> LieGroup:
+    """SO(2), sampled at the multiples of `2 pi / n`; with the translations SE(2).
+
+    The grid is that of `attgconv_jax.cyclic(n)`.
+
+    Args:
+      n: number of rotations, at least 1.
+
+    Returns:
+      The group.
+
+    Raises:
+      ValueError: `n` is not an integer of at least 1.
+    """
+    return LieGroup(angles=n)
+
+
+def scalings(n: int, max_scale: float) -> LieGroup:
+    """R+, sampled at `n` scales from 1 to `max_scale`, uniformly in their logarithm; with the translations `R^2 x R+`.
+
+    Args:
+      n: number of scales, at least 1.
+      max_scale: the largest, above 1 if there are several.
+
+    Returns:
+      The group.
+
+    Raises:
+      ValueError: `n` is not an integer of at least 1, or `max_scale` too small.
+    """
+    return LieGroup(scales=n, max_scale=max_scale)
+
+
+def similarities(angles: int, scales: int, max_scale: float) -> LieGroup:
+    """SO(2) x R+, sampled at all pairs of a rotation and a scaling; with the translations Sim(2).
+
+    Args:
+      angles: number of rotations, at least 1.
+      scales: number of scales, at least 1.
+      max_scale: the largest scale, above 1 if there are several.
+
+    Returns:
+      The group, of order `angles * scales`.
+
+    Raises:
+      ValueError: a number is not an integer of at least 1, or `max_scale` too small.
+    """
+    return LieGroup(angles, scales, max_scale)

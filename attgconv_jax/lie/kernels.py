@@ -1,0 +1,201 @@
+"""Convolution kernels as functions on a group: where they are evaluated, masked and weighed.
+
+A group convolution on `G`, the translations and `H`, is
+
+    y(x, h) = integral over u in the plane and h~ in H of  f(x + u, h~) k(h^-1 u, h^-1 h~) du dh~ / det h
+
+Kernels live on the Lie algebra: `h^-1 h~` enters through its logarithm. `1 / det h` makes a kernel a density on the
+plane: with `u = h v` and `du = det h dv`,
+
+    integral over u of k(h^-1 u) du / det h = integral over v of k(v) dv        for every h,
+
+so a constant image has the same response at every scale, however large the kernel is there.
+
+The paper's own kernels differ, each a case of `coordinates="paper"`:
+
+| | here | paper |
+|---|---|---|
+| angle of `h^-1 h~` | cosine and sine | `[0, 2 pi)` as a number of `[-1, 1)`, torn at the identity |
+| coordinates of the plane | `x, y` | `y, x`, so that angles turn clockwise; not swapped in full kernels of scalings |
+| a filter of one pixel | at 0 | at -1 |
+| mask of rotations | smooth disc | hard disc |
+| mask of scalings | smooth disc | smooth square, steeper in group convolutions than in lifting |
+| weight of the plane | `1 / s^2` | `1 / s^2`; lifting to similarities `1 / s` |
+"""
+
+import math
+from collections.abc import Callable
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from attgconv_jax.lie.groups import LieGroup
+
+Kernel = Callable[[Float[Array, "*shape d"]], Float[Array, "*shape m"]]
+Coordinates = Literal["periodic", "paper"]
+Mask = Literal["smooth", "hard"]
+
+# Of the sigmoids that end a kernel: in the plane, and along the logarithm of scale.
+EDGE, SCALE_EDGE = 10.0, 10.0
+
+
+def spatial_kernel(
+    kernel: Kernel,
+    group: LieGroup,
+    out_grid: Float[Array, "h d"],
+    size: int,
+    *,
+    coordinates: Coordinates = "periodic",
+    mask: Mask = "smooth",
+    lifting: bool = False,
+) -> Float[Array, "k k h m"]:
+    """A kernel on the plane, moved by every element: `k(h^-1 u) / det h`.
+
+    Args:
+      kernel: of two coordinates; those of the largest scale's filter lie in `[-1, 1]`.
+      group: that acts.
+      out_grid: the elements `h`.
+      size: `k`, of the filters, in pixels.
+      coordinates: "periodic", or "paper": see the module.
+      mask: how kernels end at distance 1: "smooth" or "hard"; the paper's coordinates have masks of their own.
+      lifting: whether the filters lift images, for the paper's masks.
+
+    Returns:
+      The filters.
+
+    Raises:
+      ValueError: unknown options, or a grid of another group.
+
+    Source: Knigge et al. 2022, sections 3.1 and 4.
+    """
+    x = _plane(group, out_grid, size, coordinates, swapped=True)
+    edge, density = _edge_and_density(group, out_grid, x, coordinates, mask, lifting)
+    return kernel(x) * (edge * density)[..., None]
+
+
+def group_kernel(
+    kernel: Kernel,
+    group: LieGroup,
+    in_grid: Float[Array, "h_in d"],
+    out_grid: Float[Array, "h d"],
+    *,
+    coordinates: Coordinates = "periodic",
+) -> Float[Array, "h_in h m"]:
+    """A kernel on `H`, moved by every element: `k(h^-1 h~)`.
+
+    Along the scales it ends smoothly, within one step of the grid.
+
+    Args:
+      kernel: of the coordinates of `log(h^-1 h~)`: cosine and sine of the angle, then the logarithm of the scale.
+      group: of the grids.
+      in_grid: the elements `h~`.
+      out_grid: the elements `h`.
+      coordinates: "periodic", or "paper", where the angle is one coordinate: see the module.
+
+    Returns:
+      The kernel's values.
+
+    Raises:
+      ValueError: unknown coordinates, or a grid of another group.
+
+    Source: Knigge et al. 2022, section 3.1.
+    """
+    v = _algebra(group, in_grid, out_grid, coordinates)
+    return kernel(v) * _scale_edge(group, v)[..., None]
+
+
+def full_kernel(
+    kernel: Kernel,
+    group: LieGroup,
+    in_grid: Float[Array, "h_in d"],
+    out_grid: Float[Array, "h d"],
+    size: int,
+    *,
+    coordinates: Coordinates = "periodic",
+    mask: Mask = "smooth",
+) -> Float[Array, "k k h_in h m"]:
+    """A kernel on the plane and `H`, moved by every element: `k(h^-1 u, h^-1 h~) / det h`.
+
+    Args:
+      kernel: of the coordinates of the plane, then of those of `H` as in `group_kernel`.
+      group: that acts.
+      in_grid: the elements `h~`.
+      out_grid: the elements `h`.
+      size: `k`, of the filters, in pixels.
+      coordinates: "periodic", or "paper": see the module.
+      mask: how kernels end at distance 1: "smooth" or "hard"; the paper's coordinates have masks of their own.
+
+    Returns:
+      The filters.
+
+    Raises:
+      ValueError: unknown options, or a grid of another group.
+
+    Source: Knigge et al. 2022, section 3.1.
+    """
+    x = _plane(group, out_grid, size, coordinates, swapped=group.angles is not None)
+    v = _algebra(group, in_grid, out_grid, coordinates)
+    edge, density = _edge_and_density(group, out_grid, x, coordinates, mask, lifting=False)
+    shape = (size, size, *v.shape[:2])
+    both = jnp.concatenate(
+        [jnp.broadcast_to(x[:, :, None], (*shape, 2)), jnp.broadcast_to(v, (*shape, v.shape[-1]))], -1
+    )
+    return kernel(both) * ((edge * density)[:, :, None] * _scale_edge(group, v))[..., None]
+
+
+def _plane(group, out_grid, size, coordinates, swapped):
+    """`h^-1 u` for the pixels `u` of a filter, `[k, k, h, 2]`."""
+    _check_coordinates(coordinates)
+    if isinstance(size, bool) or not isinstance(size, int) or size < 1 or size % 2 == 0:
+        raise ValueError(f"size must be an odd integer of at least 1, or filters are off centre, got {size!r}")
+    paper = coordinates == "paper"
+    ends = np.linspace(-1, 1, size) if size > 1 or paper else np.zeros(1)
+    plane = group.max_scale * np.stack(np.meshgrid(ends, ends, indexing="ij"), -1)
+    plane = plane[..., ::-1] if paper and swapped else plane
+    return jnp.einsum("hij,klj->klhi", group.matrices(group.inverse(out_grid)), plane.astype(out_grid.dtype))
+
+
+def _algebra(group, in_grid, out_grid, coordinates):
+    """Coordinates of `h^-1 h~`, `[h_in, h, d]` or one more for periodic angles."""
+    _check_coordinates(coordinates)
+    group.check(in_grid)
+    group.check(out_grid)
+    parts = []
+    if group.angles is not None:
+        angle = in_grid[:, None, 0] - out_grid[:, 0]
+        paper = coordinates == "paper"
+        parts += [angle % (2 * math.pi) / math.pi - 1] if paper else [jnp.cos(angle), jnp.sin(angle)]
+    if group.scales is not None:
+        parts.append(jnp.log(in_grid[:, None, -1] / out_grid[:, -1]))
+    return jnp.stack(parts, -1)
+
+
+def _check_coordinates(coordinates):
+    if coordinates not in ("periodic", "paper"):
+        raise ValueError(f'coordinates must be "periodic" or "paper", got {coordinates!r}')
+
+
+def _edge_and_density(group, out_grid, x, coordinates, mask, lifting):
+    """What a kernel on the plane is multiplied by: how it ends, `[k, k, h]`, and `1 / det h`, `[h]`."""
+    distance, density = jnp.linalg.norm(x, axis=-1), 1 / group.determinant(out_grid)
+    if coordinates == "periodic":
+        if mask not in ("smooth", "hard"):
+            raise ValueError(f'mask must be "smooth" or "hard", got {mask!r}')
+        edge = jax.nn.sigmoid(EDGE * (1 - distance)) if mask == "smooth" else (distance <= 1 + 1e-6).astype(x.dtype)
+        return edge, density
+    if group.scales is None:
+        return (distance <= 1 + 1e-6).astype(x.dtype), density
+    if group.angles is None:
+        return jax.nn.sigmoid((2 if lifting else 3) * (1 - jnp.max(jnp.abs(x), axis=-1))), density
+    edge = jax.nn.sigmoid((3 if lifting else 2) * (1 - distance))
+    return edge, jnp.sqrt(density) if lifting else density
+
+
+def _scale_edge(group, v):
+    """How a kernel ends along the scales, `[h_in, h]`."""
+    if group.scales is None:
+        return jnp.ones(v.shape[:-1], v.dtype)
+    return jax.nn.sigmoid(SCALE_EDGE * (math.log(group.max_scale) / group.scales - jnp.abs(v[..., -1])))
