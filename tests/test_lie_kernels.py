@@ -252,7 +252,7 @@ def ones(x):
 REFUSALS = {
     "unknown coordinates": (
         lambda: spatial_kernel(ones, rotations(4), rotations(4).grid(), 5, coordinates="papers"),
-        'coordinates must be "periodic" or "paper", got \'papers\'',
+        'coordinates must be one of "periodic", "angle", "paper", got \'papers\'',
     ),
     "unknown coordinates on the group": (
         lambda: group_kernel(ones, rotations(4), rotations(4).grid(), rotations(4).grid(), coordinates="x"),

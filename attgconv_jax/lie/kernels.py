@@ -16,16 +16,19 @@ The paper's own kernels differ, each a case of `coordinates="paper"`:
 | | here | paper |
 |---|---|---|
 | angle of `h^-1 h~` | cosine and sine | `[0, 2 pi)` as a number of `[-1, 1)`, torn at the identity |
+| scale of `h^-1 h~` | `log s / log max_scale` | `log s` |
 | coordinates of the plane | `x, y` | `y, x`, so that angles turn clockwise; not swapped in full kernels of scalings |
-| a filter of one pixel | at 0 | at -1 |
 | mask of rotations | smooth disc | hard disc |
 | mask of scalings | smooth disc | smooth square, steeper in group convolutions than in lifting |
 | weight of the plane | `1 / s^2` | `1 / s^2`; lifting to similarities `1 / s` |
+
+`coordinates="angle"` is for kernel networks that are periodic themselves, as B-splines on a circle: the angle as a number
+of `[-1, 1)`, 0 at the identity; all else is as here.
 """
 
 import math
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -35,7 +38,7 @@ from jaxtyping import Array, Float
 from attgconv_jax.lie.groups import LieGroup
 
 Kernel = Callable[[Float[Array, "*shape d"]], Float[Array, "*shape m"]]
-Coordinates = Literal["periodic", "paper"]
+Coordinates = Literal["periodic", "angle", "paper"]
 Mask = Literal["smooth", "hard"]
 
 # Of the sigmoids that end a kernel: in the plane, and along the logarithm of scale.
@@ -59,7 +62,7 @@ def spatial_kernel(
       group: that acts.
       out_grid: the elements `h`.
       size: `k`, of the filters, in pixels.
-      coordinates: "periodic", or "paper": see the module.
+      coordinates: "periodic", "angle" or "paper": see the module.
       mask: how kernels end at distance 1: "smooth" or "hard"; the paper's coordinates have masks of their own.
       lifting: whether the filters lift images, for the paper's masks.
 
@@ -71,6 +74,7 @@ def spatial_kernel(
 
     Source: Knigge et al. 2022, sections 3.1 and 4.
     """
+    check_kernel(group, size, coordinates, mask)
     x = _plane(group, out_grid, size, coordinates, swapped=True)
     edge, density = _edge_and_density(group, out_grid, x, coordinates, mask, lifting)
     return kernel(x) * (edge * density)[..., None]
@@ -89,11 +93,11 @@ def group_kernel(
     Along the scales it ends smoothly, within one step of the grid.
 
     Args:
-      kernel: of the coordinates of `log(h^-1 h~)`: cosine and sine of the angle, then the logarithm of the scale.
+      kernel: of the coordinates of `log(h^-1 h~)`: cosine and sine of the angle, then the scale's logarithm.
       group: of the grids.
       in_grid: the elements `h~`.
       out_grid: the elements `h`.
-      coordinates: "periodic", or "paper", where the angle is one coordinate: see the module.
+      coordinates: "periodic", or "angle" or "paper", where the angle is one coordinate: see the module.
 
     Returns:
       The kernel's values.
@@ -104,7 +108,7 @@ def group_kernel(
     Source: Knigge et al. 2022, section 3.1.
     """
     v = _algebra(group, in_grid, out_grid, coordinates)
-    return kernel(v) * _scale_edge(group, v)[..., None]
+    return kernel(v) * _scale_edge(group, in_grid, out_grid)[..., None]
 
 
 def full_kernel(
@@ -125,7 +129,7 @@ def full_kernel(
       in_grid: the elements `h~`.
       out_grid: the elements `h`.
       size: `k`, of the filters, in pixels.
-      coordinates: "periodic", or "paper": see the module.
+      coordinates: "periodic", "angle" or "paper": see the module.
       mask: how kernels end at distance 1: "smooth" or "hard"; the paper's coordinates have masks of their own.
 
     Returns:
@@ -136,6 +140,7 @@ def full_kernel(
 
     Source: Knigge et al. 2022, section 3.1.
     """
+    check_kernel(group, size, coordinates, mask)
     x = _plane(group, out_grid, size, coordinates, swapped=group.angles is not None)
     v = _algebra(group, in_grid, out_grid, coordinates)
     edge, density = _edge_and_density(group, out_grid, x, coordinates, mask, lifting=False)
@@ -143,16 +148,31 @@ def full_kernel(
     both = jnp.concatenate(
         [jnp.broadcast_to(x[:, :, None], (*shape, 2)), jnp.broadcast_to(v, (*shape, v.shape[-1]))], -1
     )
-    return kernel(both) * ((edge * density)[:, :, None] * _scale_edge(group, v))[..., None]
+    return kernel(both) * ((edge * density)[:, :, None] * _scale_edge(group, in_grid, out_grid))[..., None]
+
+
+def check_kernel(group: LieGroup, size: int, coordinates: Coordinates = "periodic", mask: Mask = "smooth") -> None:
+    """Raises a `ValueError` unless filters of this size can hold a kernel at every scale of the group's grid.
+
+    At scale 1 a kernel ends `(size - 1) / (2 max_scale)` pixels from its centre: that must be one pixel at least.
+    """
+    _check_coordinates(coordinates)
+    if mask not in get_args(Mask):
+        raise ValueError(f'mask must be "smooth" or "hard", got {mask!r}')
+    if isinstance(size, bool) or not isinstance(size, int) or size < 1 or size % 2 == 0:
+        raise ValueError(f"size must be an odd integer of at least 1, or filters are off centre, got {size!r}")
+    least = 2 * math.ceil(group.max_scale) + 1
+    if coordinates != "paper" and 1 < size < 2 * group.max_scale + 1:
+        raise ValueError(
+            f"filters of {size} pixels cannot hold kernels of scales up to {group.max_scale}: at scale 1 the mask ends "
+            f"them before the first pixel. Take a size of 1, or of at least {least}"
+        )
 
 
 def _plane(group, out_grid, size, coordinates, swapped):
     """`h^-1 u` for the pixels `u` of a filter, `[k, k, h, 2]`."""
-    _check_coordinates(coordinates)
-    if isinstance(size, bool) or not isinstance(size, int) or size < 1 or size % 2 == 0:
-        raise ValueError(f"size must be an odd integer of at least 1, or filters are off centre, got {size!r}")
     paper = coordinates == "paper"
-    ends = np.linspace(-1, 1, size) if size > 1 or paper else np.zeros(1)
+    ends = np.linspace(-1, 1, size) if size > 1 else np.zeros(1)
     plane = group.max_scale * np.stack(np.meshgrid(ends, ends, indexing="ij"), -1)
     plane = plane[..., ::-1] if paper and swapped else plane
     return jnp.einsum("hij,klj->klhi", group.matrices(group.inverse(out_grid)), plane.astype(out_grid.dtype))
@@ -166,24 +186,32 @@ def _algebra(group, in_grid, out_grid, coordinates):
     parts = []
     if group.angles is not None:
         angle = in_grid[:, None, 0] - out_grid[:, 0]
-        paper = coordinates == "paper"
-        parts += [angle % (2 * math.pi) / math.pi - 1] if paper else [jnp.cos(angle), jnp.sin(angle)]
+        if coordinates == "periodic":
+            parts += [jnp.cos(angle), jnp.sin(angle)]
+        else:
+            start = 0 if coordinates == "paper" else math.pi
+            parts.append((angle + start) % (2 * math.pi) / math.pi - 1)
     if group.scales is not None:
-        parts.append(jnp.log(in_grid[:, None, -1] / out_grid[:, -1]))
+        unit = 1 if coordinates == "paper" or group.scales == 1 else math.log(group.max_scale)
+        parts.append(_log_scales(in_grid, out_grid) / unit)
     return jnp.stack(parts, -1)
 
 
+def _log_scales(in_grid, out_grid):
+    """`log s` of `h^-1 h~`, `[h_in, h]`."""
+    return jnp.log(in_grid[:, None, -1] / out_grid[:, -1])
+
+
 def _check_coordinates(coordinates):
-    if coordinates not in ("periodic", "paper"):
-        raise ValueError(f'coordinates must be "periodic" or "paper", got {coordinates!r}')
+    if coordinates not in get_args(Coordinates):
+        names = ", ".join(f'"{name}"' for name in get_args(Coordinates))
+        raise ValueError(f"coordinates must be one of {names}, got {coordinates!r}")
 
 
 def _edge_and_density(group, out_grid, x, coordinates, mask, lifting):
     """What a kernel on the plane is multiplied by: how it ends, `[k, k, h]`, and `1 / det h`, `[h]`."""
     distance, density = jnp.linalg.norm(x, axis=-1), 1 / group.determinant(out_grid)
-    if coordinates == "periodic":
-        if mask not in ("smooth", "hard"):
-            raise ValueError(f'mask must be "smooth" or "hard", got {mask!r}')
+    if coordinates != "paper":
         edge = jax.nn.sigmoid(EDGE * (1 - distance)) if mask == "smooth" else (distance <= 1 + 1e-6).astype(x.dtype)
         return edge, density
     if group.scales is None:
@@ -194,8 +222,9 @@ def _edge_and_density(group, out_grid, x, coordinates, mask, lifting):
     return edge, jnp.sqrt(density) if lifting else density
 
 
-def _scale_edge(group, v):
+def _scale_edge(group, in_grid, out_grid):
     """How a kernel ends along the scales, `[h_in, h]`."""
     if group.scales is None:
-        return jnp.ones(v.shape[:-1], v.dtype)
-    return jax.nn.sigmoid(SCALE_EDGE * (math.log(group.max_scale) / group.scales - jnp.abs(v[..., -1])))
+        return jnp.ones((len(in_grid), len(out_grid)), in_grid.dtype)
+    width = math.log(group.max_scale) / group.scales
+    return jax.nn.sigmoid(SCALE_EDGE * (width - jnp.abs(_log_scales(in_grid, out_grid))))

@@ -21,7 +21,7 @@ class Linear(NamedTuple):
 
     def __call__(self, x: Float[Array, "*shape d_in"]) -> Float[Array, "*shape d_out"]:
         """The layer's output."""
-        return x @ self.w + self.b
+        return _matmul(x, self.w) + self.b
 
 
 class SirenWeights(NamedTuple):
@@ -72,7 +72,7 @@ def random_fourier_features(x: Float[Array, "*shape d"], weights: FourierWeights
 
     Source: Tancik et al. 2020, section 4.
     """
-    waves = x @ lax.stop_gradient(weights.frequencies)
+    waves = _matmul(x, lax.stop_gradient(weights.frequencies))
     x = math.sqrt(2) * jnp.concatenate([jnp.cos(waves), jnp.sin(waves)], -1)
     for layer in weights.hidden:
         x = jax.nn.relu(layer(x))
@@ -147,7 +147,7 @@ def b_spline(
         if circle:
             offset = (offset + 1) % 2 - 1
         weights = cardinal_b_spline(offset / step, degree)
-        values = jnp.einsum("...c,...cr->...r", weights, values)
+        values = jnp.einsum("...c,...cr->...r", weights, values, precision="highest")
         values = values.reshape(*values.shape[:-1], counts[axis + 1], -1) if axis + 1 < len(counts) else values
     return values
 
@@ -172,3 +172,8 @@ def cardinal_b_spline(t: Float[Array, "*shape"], degree: int) -> Float[Array, "*
     if degree == 2:
         return jnp.where(far < 0.5, 0.75 - far**2, 0.5 * jnp.maximum(0, 1.5 - far) ** 2)
     return jnp.where(far < 1, 2 / 3 - far**2 + far**3 / 2, jnp.maximum(0, 2 - far) ** 3 / 6)
+
+
+def _matmul(x, w):
+    """In full precision: accelerators round factors to fewer digits, which high frequencies would magnify."""
+    return jnp.matmul(x, w, precision="highest")

@@ -12,6 +12,8 @@ from attgconv_jax.nn.channel_operators import (
 from attgconv_jax.nn.convolution import GroupConv
 from attgconv_jax.nn.dropout import Dropout
 from attgconv_jax.nn.initializers import INITIALIZERS
+from attgconv_jax.nn.lie import LieConv
+from attgconv_jax.nn.lie_attention import LieAttention
 from attgconv_jax.nn.operator import OperatorAttention
 from attgconv_jax.nn.pooling import GroupPool, SpatialPool
 from attgconv_jax.nn.position_operators import (
@@ -41,6 +43,8 @@ __all__ = [
     "GroupPool",
     "GroupSelfAttention",
     "InputAttention",
+    "LieAttention",
+    "LieConv",
     "NonLocal",
     "OperatorAttention",
     "ResponseAttentiveGroupConv",

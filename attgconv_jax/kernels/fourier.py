@@ -1,0 +1,105 @@
+"""Dense convolution as products of frequencies: for CPUs, where filters are large and channels many.
+
+A circular convolution of period `n = length + max(low, high)` holds the convolution of a padded image: the zeros on
+one side are those on the other as well. With all frequencies `v` along `x` and the non-negative ones `m` along `y`,
+
+    F[m, x, c] = sum over y of  f[x, y, c] e^(-i y m)
+    G[v, m, c] = sum over x of  F[m, x, c] e^(-i x v)
+    W[v, m, c, o] = sum over a, b of  w[a, b, c, o] e^(i (a d - p) v) e^(i (b d - p) m)
+    P[v, m, o] = sum over c of  G[v, m, c] W[v, m, c, o]                 all that mixes channels
+    Q[m, x, o] = 1 / n  sum over v of  P[v, m, o] e^(i x v)
+    out[x, y, o] = 1 / n  sum over m of  2 Re Q[m, x, o] e^(i y m)       once where `m` is its own conjugate
+
+so that a pair of channels takes about `2 n^2` real products where the convolution itself takes `k^2 x y`. The
+transforms are products with small matrices: no length is better than another. Complex numbers are pairs of real ones.
+
+| quantity | held for | elements |
+|---|---|---|
+| `F`, `Q`, and `f`, `out` with their axes turned | all images | `x y (c_in + c_out)` each |
+| `W` along `y`, in the gradient twice | | `k l c_in c_out`, roughly, times `y / l` |
+| `G`, `P` | one `m`, all images | `2 x (c_in + c_out)` an image |
+| `W` | one `m` | `2 x c_in c_out` |
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float
+
+from attgconv_jax.kernels.chunks import sum_dtype
+from attgconv_jax.kernels.taps import Window
+
+
+class _Axis(NamedTuple):
+    """The matrices of one axis, complex: of frequencies by pixels, by taps, and of outputs by frequencies."""
+
+    images: np.ndarray
+    filters: np.ndarray
+    outputs: np.ndarray
+
+
+def fourier_conv(
+    f: Float[Array, "batch x y c_in"], w: Float[Array, "k l c_in c_out"], windows: tuple[Window, Window]
+) -> Float[Array, "batch x_out y_out c_out"]:
+    """Cross-correlates images with a filter; see `attgconv_jax.kernels.conv`.
+
+    Args:
+      f: images.
+      w: filter, of the same dtype.
+      windows: of stride 1.
+
+    Returns:
+      The convolved images.
+
+    Source: our own; the theorem of convolution.
+    """
+    dtype = sum_dtype(f)
+    rows, columns = (_axis(window, length) for window, length in zip(windows, f.shape[1:3], strict=True))
+    half = columns.images.shape[0] // 2 + 1
+    weights = np.where((2 * np.arange(half)) % columns.images.shape[0] == 0, 1, 2)
+
+    def along_y(matrix, x):
+        """`[y, ..] -> [m, 2, ..]`, real and imaginary parts."""
+        return jnp.tensordot(_constant(np.stack([matrix.real, matrix.imag], 1), dtype), x, 1)
+
+    def mix(column):
+        """`F[m]` and `W[m]` along `y`, `[2, x, batch, c_in]` and `[2, k, c_in, c_out]`, to `Q[m]`."""
+        images, filters = column
+        g = jnp.tensordot(_constant(_real(rows.images).swapaxes(0, 1), dtype), images, 2)
+        w = jnp.tensordot(_constant(_real(rows.filters), dtype), filters, 2)
+        # Both parts of `G` are rows of one product with each part of `W`.
+        by_real, by_imaginary = (jnp.matmul(g.reshape(len(g), -1, g.shape[-1]), part) for part in w)
+        by_real, by_imaginary = (x.reshape(*g.shape[:-1], -1) for x in (by_real, by_imaginary))
+        p = jnp.stack([by_real[:, 0] - by_imaginary[:, 1], by_imaginary[:, 0] + by_real[:, 1]])
+        return jnp.tensordot(_constant(_real(rows.outputs), dtype), p, 2)
+
+    images = along_y(columns.images[:half], f.astype(dtype).transpose(2, 1, 0, 3))
+    filters = along_y(columns.filters[:half], w.astype(dtype).transpose(1, 0, 2, 3))
+    # What a frequency needs is computed again for the gradient rather than kept for all of them.
+    mixed = lax.map(jax.checkpoint(mix), (images, filters))
+    last = columns.outputs[:, :half] * weights
+    out = jnp.tensordot(_constant(np.stack([last.real, -last.imag], -1), dtype), mixed, 2)
+    return out.transpose(2, 1, 0, 3).astype(w.dtype)
+
+
+def _axis(window, length):
+    n = length + max(window.low, window.high)
+    frequencies = 2 * np.pi * np.arange(n) / n
+    taps = window.dilation * np.arange(window.size) - window.low
+    return _Axis(
+        np.exp(-1j * np.outer(frequencies, np.arange(length))),
+        np.exp(1j * np.outer(frequencies, taps)),
+        np.exp(1j * np.outer(np.arange(window.outputs(length)), frequencies)) / n,
+    )
+
+
+def _real(matrix):
+    """`[2, a, 2, b]`: a complex matrix on real and imaginary parts."""
+    return np.stack([np.stack([matrix.real, -matrix.imag], 1), np.stack([matrix.imag, matrix.real], 1)])
+
+
+def _constant(matrix, dtype):
+    return jnp.asarray(matrix, dtype)

@@ -1,0 +1,44 @@
+"""Spatial pooling on grids of Lie groups."""
+
+from jaxtyping import Array, Float
+
+from attgconv_jax import convolution
+from attgconv_jax.groups import cyclic, trivial
+from attgconv_jax.lie.groups import LieGroup
+
+
+def max_pool(
+    f: Float[Array, "*batch x y h c"],
+    group: LieGroup,
+    *,
+    window: int = 2,
+    stride: int | None = None,
+    padding: int = 0,
+    exact: bool = True,
+) -> Float[Array, "*batch x_out y_out h c"]:
+    """Spatial maximum: `y[x, h, c] = max over u of f[x stride + u, h, c]`; padding counts as minus infinity.
+
+    Args:
+      f: feature map.
+      group: of the grid. Where it turns, quarter turns must map the grid of windows to itself.
+      window: size, in pixels.
+      stride: between windows, in pixels; None: the window's size.
+      padding: pixels on every side.
+      exact: whether to refuse a grid that quarter turns do not map to itself.
+
+    Returns:
+      The pooled feature map.
+
+    Raises:
+      ValueError: shapes do not fit, or the grid is not symmetric and `exact` is set.
+
+    Source: Cohen and Welling 2016, section 6.3.
+    """
+    convolution.check_feature_map(f)
+    if f.shape[-2] != group.order:
+        raise ValueError(f"f must have the {group.order} elements of {group}, got shape {f.shape}")
+    # A pooling does not mix elements: they are channels of an image to it.
+    flat = f.reshape(*f.shape[:-2], 1, -1)
+    plane = trivial() if group.angles is None else cyclic(4)
+    pooled = convolution.max_pool(flat, plane, window=window, stride=stride, padding=padding, exact=exact)
+    return pooled.reshape(*pooled.shape[:-2], *f.shape[-2:])

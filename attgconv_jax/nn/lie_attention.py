@@ -1,0 +1,83 @@
+"""The attention operators on sampled grids of Lie groups, as a Flax NNX module."""
+
+from typing import Any
+
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from attgconv_jax.groups import cyclic
+from attgconv_jax.lie.groups import LieGroup
+from attgconv_jax.nn.attentive import ATTENTIONS, AttentionName
+
+
+class LieAttention(nnx.Module):
+    """An attention of `attgconv_jax.nn.ATTENTIONS` on a grid of a Lie group, at every scale by itself.
+
+    The rotations of a grid are a group, `cyclic(angles)`, wherever the grid begins: there the operator acts as on any
+    finite group. The scales of a grid are none, so no weight and no statistic joins them, and all have the same
+    weights:
+
+        alpha[x, (a, s), c] = A[f[., (., s), .]][x, a, c]
+
+    What this commutes with: the rotations of the grid exactly as the operator does on `cyclic(angles)`; a shift of the
+    feature map along the scales exactly, if the operator has no filter on the plane. A change of scale moves the pixels
+    as well: statistics over space change by what enters and leaves the image, and a spatial filter of the operator has
+    as many pixels at every scale, so there it commutes approximately.
+
+    >>> import jax.numpy as jnp
+    >>> from flax import nnx
+    >>> from attgconv_jax.lie import similarities
+    >>> from attgconv_jax.nn import LieAttention
+    >>> attend = LieAttention("sge", 8, similarities(4, 3, 1.74), groups=4, rngs=nnx.Rngs(0))
+    >>> attend(jnp.ones([2, 9, 9, 12, 8])).shape
+    (2, 9, 9, 12, 8)
+
+    Args:
+      attention: a name of `attgconv_jax.nn.ATTENTIONS`.
+      features: channels.
+      group: of the grid.
+      dtype: to compute in; None: the common type of input and parameters.
+      param_dtype: of the parameters.
+      rngs: source of the parameters' randomness.
+      **options: further arguments of the attention's module.
+
+    Raises:
+      ValueError: unknown attention, or its module refuses an argument.
+
+    Source: our own.
+    """
+
+    def __init__(
+        self,
+        attention: AttentionName,
+        features: int,
+        group: LieGroup,
+        *,
+        dtype=None,
+        param_dtype=jnp.float32,
+        rngs: nnx.Rngs,
+        **options: Any,
+    ):
+        if attention not in ATTENTIONS:
+            raise ValueError(f"attention must be one of {', '.join(ATTENTIONS)}, got {attention!r}")
+        shared = dict(dtype=dtype, param_dtype=param_dtype, rngs=rngs)
+        self.attention = ATTENTIONS[attention](features, cyclic(group.angles or 1), **shared, **options)
+        self.group = group
+
+    def __call__(self, f: Float[Array, "*batch x y h c"]) -> Float[Array, "*batch x y h c"]:
+        """Attends; see `attgconv_jax.attend`."""
+        return self._at_every_scale(self.attention, f)
+
+    def attention_map(self, f: Float[Array, "*batch x y h c"]) -> Float[Array, "*batch #x #y #h #c"]:
+        """The operator's `alpha`."""
+        return self._at_every_scale(self.attention.attention_map, f)
+
+    def _at_every_scale(self, function, f):
+        if f.shape[-2:-1] != (self.group.order,):
+            raise ValueError(f"f must have the {self.group.order} elements of {self.group}, got shape {f.shape}")
+        if self.group.scales is None:
+            return function(f)
+        by_angle = f.reshape(*f.shape[:-2], self.group.angles or 1, self.group.scales, f.shape[-1])
+        out = jnp.moveaxis(function(jnp.moveaxis(by_angle, -2, 0)), 0, -2)
+        return out.reshape(*out.shape[:-3], -1, out.shape[-1])
