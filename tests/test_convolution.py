@@ -92,7 +92,7 @@ def test_haar_weight_multiplies_sums_over_a_group_and_no_others(group):
     np.testing.assert_array_equal(group_conv(image, lift, group, haar=True), group_conv(image, lift, group))
 
 
-@pytest.mark.parametrize("implementation", ["rows", "xla", None])
+@pytest.mark.parametrize("implementation", ["rows", "fourier", "xla", None])
 def test_every_implementation_gives_the_same(implementation):
     f, w = arrays_of(dihedral(2), (5, 5), 3, False)
     assert_close(
@@ -212,7 +212,7 @@ def test_two_types_are_refused_instead_of_cast():
         *[({"padding": value}, ('non-negative Python integer, "SAME" or "VALID"', repr(value)))
           for value in (-1, 1.5, True, "FULL", (1, 1))],
         ({"interpolation": "nearest"}, ('"bilinear" or "cubic"',)),
-        ({"implementation": "cudnn"}, ('None, "rows" or "xla"',)),
+        ({"implementation": "cudnn"}, ('None or one of "rows", "fourier", "xla"',)),
     ],
     ids=lambda case: str(case) if isinstance(case, dict) else "",
 )  # fmt: skip

@@ -84,7 +84,9 @@ def test_every_kind_is_the_convolution_with_the_product_of_its_factors(kind, str
         tangents = [random(*shape, seed=20 + i) for i, shape in enumerate([f.shape, *KERNELS[kind]])]
         step = 1e-6
         moved = [
-            value(f + sign * step * tangents[0], [k + sign * step * t for k, t in zip(kernels, tangents[1:], strict=True)])
+            value(
+                f + sign * step * tangents[0], [k + sign * step * t for k, t in zip(kernels, tangents[1:], strict=True)]
+            )
             for sign in (1, -1)
         ]
         slope = np.sum((moved[0] - moved[1]) * cotangent) / (2 * step)

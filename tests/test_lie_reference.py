@@ -97,6 +97,21 @@ def load_network(network, state):
     network.logits.bias.set_value(jnp.asarray(state["final_linear.4.bias"]))
 
 
+def use_unbiased_variances(network, batch):
+    """PyTorch's running variance is of `n - 1` samples, Flax's of `n`; that of one step began at 1 with weight 0.9."""
+    first, second = network.blocks
+    samples = [(batch, [network.head_norm])]
+    for size, norms in (
+        (28, [network.lifting_norm, first.first_norm, first.second_norm, network.block_norms[0]]),
+        (14, [second.first_norm, second.second_norm, network.block_norms[1]]),
+        (5, [network.last_norm]),
+    ):
+        samples.append((batch * size**2 * network.group.order, norms))
+    for n, norms in samples:
+        for norm in norms:
+            norm.var.set_value(0.9 + (norm.var[...] - 0.9) * n / (n - 1))
+
+
 def test_the_whole_network_is_the_papers(reference):
     data = reference("lie/ckgresnet_small_SE2_separable")
     network = LieResNet(
@@ -121,6 +136,7 @@ def test_the_whole_network_is_the_papers(reference):
     loss = optax.softmax_cross_entropy_with_integer_labels(logits, data["labels"]).mean()
     np.testing.assert_allclose(loss, data["train32/loss"], rtol=1e-4)
     nnx.update(network, state)
+    use_unbiased_variances(network, len(data["input"]))
     network.eval()
     graphdef, state = nnx.split(network)
     logits_in_evaluation = quickly(lambda state: nnx.merge(graphdef, state)(to_feature_map(data["input"])))

@@ -1,4 +1,4 @@
-"""Dense convolution: `lax.conv_general_dilated`, and on CPU a product of patches and filter a few images at a time.
+"""Dense convolution: `lax.conv_general_dilated`, and on CPU products of patches and filter, or of frequencies.
 
 XLA:CPU's own convolution reaches a fraction of the speed of its matrix product, and its gradients are slower still.
 `rows` therefore makes the convolution out of matrix products. Patches are gathered along `y` only,
@@ -10,6 +10,9 @@ XLA:CPU's own convolution reaches a fraction of the speed of its matrix product,
 so both operands of the product are wide even where the convolution has one or four output channels. Where a filter
 hangs over most of the image, or moves in strides along `x`, most rows of `Z` would be thrown away: there patches are
 gathered along `x` too and multiplied once. The gradients are the transposed products of the same patches.
+
+With large filters and many channels the products of frequencies (`attgconv_jax.kernels.fourier`) are fewer by far; where
+they are, is decided from the shapes.
 
 | quantity | held for | elements an image |
 |---|---|---|
@@ -27,9 +30,10 @@ from jaxtyping import Array, Float
 
 from attgconv_jax.kernels import chunks
 from attgconv_jax.kernels.chunks import choose, require_images, scan_chunks, sum_dtype
+from attgconv_jax.kernels.fourier import fourier_conv, fourier_pays
 from attgconv_jax.kernels.taps import Window, add_tap, add_taps, pad, take_tap, take_taps
 
-Implementation = Literal["rows", "xla"]
+Implementation = Literal["rows", "fourier", "xla"]
 
 
 def conv(
@@ -48,8 +52,9 @@ def conv(
       f: images.
       w: filter, of the same dtype.
       windows: sizes, strides `s`, paddings `p` and dilations `d` along `x` and `y`.
-      implementation: "rows" (matrix products, for CPUs), "xla" (`lax.conv_general_dilated`), or None: "rows" where
-        the computation is lowered for a CPU, "xla" elsewhere.
+      implementation: "rows" (products of patches, for CPUs), "fourier" (products of frequencies, for CPUs), "xla"
+        (`lax.conv_general_dilated`), or None: where the computation is lowered for a CPU the cheaper of the first
+        two, "xla" elsewhere.
 
     Returns:
       The convolved images.
@@ -60,12 +65,15 @@ def conv(
     Source: our own.
     """
     require_images(f, w, ranks=(4, 4))
+    if implementation is not None and implementation not in _IMPLEMENTATIONS:
+        names = ", ".join(f'"{name}"' for name in _IMPLEMENTATIONS)
+        raise ValueError(f"implementation must be None or one of {names}, got {implementation!r}")
     return _conv(f, w, windows, implementation)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _conv(f, w, windows, implementation):
-    return _dispatch("forward", implementation, windows, f)(f, w)
+    return _dispatch("forward", implementation, windows, f, w)(f, w)
 
 
 def _conv_forward(f, w, windows, implementation):
@@ -78,17 +86,20 @@ def _conv_backward(windows, implementation, residuals, d_out):
     if type(d_out) is jax.custom_derivatives.SymbolicZero:
         return jnp.zeros_like(f), jnp.zeros_like(w)
     if f_perturbed:
-        return _dispatch("backward", implementation, windows, f)(f, w, d_out)
-    return jnp.zeros_like(f), _dispatch("backward_filter", implementation, windows, f)(f, w, d_out)
+        return _dispatch("backward", implementation, windows, f, w)(f, w, d_out)
+    return jnp.zeros_like(f), _dispatch("backward_filter", implementation, windows, f, w)(f, w, d_out)
 
 
 _conv.defvjp(_conv_forward, _conv_backward, symbolic_zeros=True)
 
 
-def _dispatch(step, implementation, windows, f):
+def _dispatch(step, implementation, windows, f, w):
     """The named step of the implementation."""
-    rows, xla = ((name, functools.partial(_IMPLEMENTATIONS[name][step], windows=windows)) for name in ("rows", "xla"))
-    return choose(implementation, rows, xla, f)
+    on_cpu = "fourier" if fourier_pays(f.shape, w.shape, windows) else "rows"
+    if implementation in ("rows", "fourier"):
+        on_cpu = implementation
+    cpu, xla = ((name, functools.partial(_IMPLEMENTATIONS[name][step], windows=windows)) for name in (on_cpu, "xla"))
+    return choose(implementation, cpu, xla, f)
 
 
 def _xla_forward(f, w, windows):
@@ -111,6 +122,14 @@ def _xla_backward(f, w, d_out, windows):
 
 def _xla_backward_filter(f, w, d_out, windows):
     return jax.vjp(lambda w: _xla_forward(f, w, windows), w)[1](d_out)[0]
+
+
+def _fourier_backward(f, w, d_out, windows):
+    return jax.vjp(functools.partial(fourier_conv, windows=windows), f, w)[1](d_out)
+
+
+def _fourier_backward_filter(f, w, d_out, windows):
+    return jax.vjp(lambda w: fourier_conv(f, w, windows), w)[1](d_out)[0]
 
 
 def _rows_forward(f, w, windows):
@@ -150,6 +169,11 @@ def _rows_backward_filter(f, w, d_out, windows):
 
 _IMPLEMENTATIONS = {
     "rows": {"forward": _rows_forward, "backward": _rows_backward, "backward_filter": _rows_backward_filter},
+    "fourier": {
+        "forward": fourier_conv,
+        "backward": _fourier_backward,
+        "backward_filter": _fourier_backward_filter,
+    },
     "xla": {"forward": _xla_forward, "backward": _xla_backward, "backward_filter": _xla_backward_filter},
 }
 

@@ -3,6 +3,7 @@
 | quantity | held for | elements an image |
 |---|---|---|
 | padded images and gradients | one chunk of images | `x y c` |
+| frequencies along `y`, for the gradient of a large filter | all images | `x y c` twice, roughly |
 | anything else | not stored | |
 """
 
@@ -17,9 +18,14 @@ from jaxtyping import Array, Float
 
 from attgconv_jax.kernels import chunks
 from attgconv_jax.kernels.chunks import choose, require_images, scan_chunks, sum_dtype
+from attgconv_jax.kernels.fourier import fourier_depthwise_filter_gradient
 from attgconv_jax.kernels.taps import Window, pad, take_tap
 
 Implementation = Literal["shifts", "xla"]
+
+# From so many taps on, the sum goes by blocks of channels whose weights stay in the first cache, and the gradient of the
+# filter by frequencies; below it the passes over more arrays cost more than that saves.
+LARGE, BLOCK = 20, 64
 
 
 def depthwise_conv(
@@ -122,6 +128,8 @@ def _shifts_backward_images(f, w, d_out, windows):
 def _shifts_backward_filter(f, w, d_out, windows):
     """An inner product a tap and channel, one image at a time: more of them leave the cache between the taps."""
     dtype = sum_dtype(w)
+    if math.prod(w.shape[:2]) >= LARGE and all(window.stride == 1 for window in windows):
+        return fourier_depthwise_filter_gradient(f, d_out, windows).astype(w.dtype)
 
     def step(d_w, chunk):
         f, d_out = chunk
@@ -133,6 +141,19 @@ def _shifts_backward_filter(f, w, d_out, windows):
 
 
 def _sum_of_shifts(padded, w, windows, counts):
+    channels = w.shape[-1]
+    if channels <= BLOCK or math.prod(w.shape[:2]) < LARGE:
+        return _sum_of_block(padded, w, windows, counts)
+    starts = range(0, channels, BLOCK)
+    blocks = [
+        _sum_of_block(padded[..., start : start + BLOCK], w[..., start : start + BLOCK], windows, counts)
+        for start in starts
+    ]
+    # Behind barriers, or XLA fuses the blocks into one pass again.
+    return jnp.concatenate(lax.optimization_barrier(blocks), -1)
+
+
+def _sum_of_block(padded, w, windows, counts):
     dtype = sum_dtype(w)
     weights = w.reshape(-1, w.shape[-1]).astype(dtype)
     shifts = _shifts(padded, windows, counts)

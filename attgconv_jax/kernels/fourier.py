@@ -21,6 +21,7 @@ transforms are products with small matrices: no length is better than another. C
 | `W` | one `m` | `2 x c_in c_out` |
 """
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -31,6 +32,11 @@ from jaxtyping import Array, Float
 
 from attgconv_jax.kernels.chunks import sum_dtype
 from attgconv_jax.kernels.taps import Window
+
+
+# What else a convolution by frequencies costs, in operations: of making, writing and reading one number of `W`, and of
+# moving one element of an image through the transforms. Measured on a CPU with two cores.
+FILTER_COST, IMAGE_COST = 200, 530
 
 
 class _Axis(NamedTuple):
@@ -49,17 +55,17 @@ def fourier_conv(
     Args:
       f: images.
       w: filter, of the same dtype.
-      windows: of stride 1.
+      windows: sizes, strides, paddings and dilations along `x` and `y`.
 
     Returns:
       The convolved images.
 
-    Source: our own; the theorem of convolution.
+    Source: our own; the convolution theorem.
     """
+
     dtype = sum_dtype(f)
     rows, columns = (_axis(window, length) for window, length in zip(windows, f.shape[1:3], strict=True))
-    half = columns.images.shape[0] // 2 + 1
-    weights = np.where((2 * np.arange(half)) % columns.images.shape[0] == 0, 1, 2)
+    half = len(columns.images) // 2 + 1
 
     def along_y(matrix, x):
         """`[y, ..] -> [m, 2, ..]`, real and imaginary parts."""
@@ -77,12 +83,79 @@ def fourier_conv(
         return jnp.tensordot(_constant(_real(rows.outputs), dtype), p, 2)
 
     images = along_y(columns.images[:half], f.astype(dtype).transpose(2, 1, 0, 3))
-    filters = along_y(columns.filters[:half], w.astype(dtype).transpose(1, 0, 2, 3))
+    filters = along_y(columns.filters[:half], w.astype(dtype).swapaxes(0, 1))
     # What a frequency needs is computed again for the gradient rather than kept for all of them.
     mixed = lax.map(jax.checkpoint(mix), (images, filters))
-    last = columns.outputs[:, :half] * weights
+    last = columns.outputs[:, :half] * _weights(columns)
     out = jnp.tensordot(_constant(np.stack([last.real, -last.imag], -1), dtype), mixed, 2)
     return out.transpose(2, 1, 0, 3).astype(w.dtype)
+
+
+def fourier_depthwise_filter_gradient(
+    f: Float[Array, "batch x y c"], d_out: Float[Array, "batch x_out y_out c"], windows: tuple[Window, Window]
+) -> Float[Array, "k l c"]:
+    """The gradient of a depthwise convolution by its filter; see `attgconv_jax.kernels.depthwise_conv`.
+
+    A product of the frequencies of images and gradient, and sums over the batch: every step above in reverse.
+
+    Args:
+      f: images.
+      d_out: the gradient by the output.
+      windows: sizes, strides, paddings and dilations along `x` and `y`.
+
+    Returns:
+      The gradient, in float32 at least.
+
+    Source: our own; the convolution theorem.
+    """
+    dtype = sum_dtype(f)
+    rows, columns = (_axis(window, length) for window, length in zip(windows, f.shape[1:3], strict=True))
+    half = len(columns.images) // 2 + 1
+
+    def along_y(matrix, x):
+        parts = _constant(np.stack([matrix.real, matrix.imag], 1), dtype)
+        return jnp.tensordot(parts, x.astype(dtype).transpose(2, 1, 0, 3), 1)
+
+    def multiply(column):
+        images, gradients = column
+        g = jnp.tensordot(_constant(_real(rows.images), dtype), images, 2)
+        d = jnp.tensordot(_constant(_real(rows.outputs.conj().T), dtype), gradients, 2)
+        d_w = jnp.stack([jnp.sum(g[0] * d[0] + g[1] * d[1], 1), jnp.sum(g[0] * d[1] - g[1] * d[0], 1)])
+        return jnp.tensordot(_constant(_real(rows.filters.conj().T), dtype), d_w, 2)
+
+    images = along_y(columns.images[:half], f)
+    gradients = along_y((columns.outputs[:, :half] * _weights(columns)).conj().T, d_out)
+    d_w = lax.map(multiply, (images, gradients))
+    filters = columns.filters[:half]
+    return jnp.tensordot(_constant(np.stack([filters.real, filters.imag], 1), dtype), d_w, ((0, 1), (0, 1))).swapaxes(
+        0, 1
+    )
+
+
+def fourier_pays(f_shape: tuple[int, ...], w_shape: tuple[int, ...], windows: tuple[Window, Window]) -> bool:
+    """Whether a convolution costs a quarter less by frequencies than as a product of patches and filter.
+
+    Args:
+      f_shape: of the images.
+      w_shape: of the filter.
+      windows: along `x` and `y`.
+
+    Returns:
+      Whether; never with strides, where frequencies compute what is then left out.
+
+    Source: our own.
+    """
+    if any(window.stride > 1 for window in windows):
+        return False
+    batch, *lengths, c_in = f_shape
+    k, l, _, c_out = w_shape
+    outputs = [window.outputs(length) for window, length in zip(windows, lengths, strict=True)]
+    n, m = (length + max(window.low, window.high) for window, length in zip(windows, lengths, strict=True))
+    frequencies = n * (m // 2 + 1)
+    direct = 2 * batch * math.prod(outputs) * k * l * c_in * c_out
+    mixing = 8 * batch * frequencies * c_in * c_out
+    others = FILTER_COST * 2 * frequencies * c_in * c_out + IMAGE_COST * batch * math.prod(lengths) * (c_in + c_out)
+    return direct > 1.25 * (mixing + others)
 
 
 def _axis(window, length):
@@ -92,8 +165,14 @@ def _axis(window, length):
     return _Axis(
         np.exp(-1j * np.outer(frequencies, np.arange(length))),
         np.exp(1j * np.outer(frequencies, taps)),
-        np.exp(1j * np.outer(np.arange(window.outputs(length)), frequencies)) / n,
+        np.exp(1j * np.outer(window.stride * np.arange(window.outputs(length)), frequencies)) / n,
     )
+
+
+def _weights(axis):
+    """How often each non-negative frequency counts: for its conjugate as well, where that is another."""
+    n = len(axis.images)
+    return np.where(2 * np.arange(n // 2 + 1) % n == 0, 1, 2)
 
 
 def _real(matrix):

@@ -222,9 +222,7 @@ def separable_2d_conv(
         f = f.reshape(*f.shape[:-2], a_in, s_in, c_in)
         z = jnp.tensordot(f, rotation_kernel, ((-3, -1), (0, 1)), preferred_element_type=f.dtype)
         # A few scales: a product for each pair of them, which XLA fuses, where a contraction would copy `z` twice.
-        scales = [
-            sum(z[..., i, :, :] * scale_kernel[i, j] for i in range(s_in)) for j in range(s)
-        ]
+        scales = [sum(z[..., i, :, :] * scale_kernel[i, j] for i in range(s_in)) for j in range(s)]
         z = jnp.stack(scales, -2).reshape(*f.shape[:-3], a * s, c_out)
         return depthwise_conv(z, spatial_kernel, **options)
 

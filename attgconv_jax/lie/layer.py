@@ -217,9 +217,7 @@ def lie_kernels(
         kernel = functools.partial(_call, function, of_factor)
         match factor.domain:
             case "plane":
-                values = spatial_kernel(
-                    kernel, group, out_grid, size, mask=mask, lifting=kind == "lifting", **place
-                )
+                values = spatial_kernel(kernel, group, out_grid, size, mask=mask, lifting=kind == "lifting", **place)
             case "plane and group":
                 values = full_kernel(kernel, group, in_grid, out_grid, size, mask=mask, **place)
             case "group":

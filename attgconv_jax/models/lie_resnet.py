@@ -118,9 +118,7 @@ class LieResNet(nnx.Module):
         self.lifting_norm = norm(first)
         self.blocks = nnx.List([])
         for before, width in zip(features, features[1:], strict=False):
-            self.blocks.append(
-                LieBlock(before, width, kernel_size, group, kind, *of_attention, of_kernels, **shared)
-            )
+            self.blocks.append(LieBlock(before, width, kernel_size, group, kind, *of_attention, of_kernels, **shared))
         self.block_norms = nnx.List([norm(width) for width in features[1:]])
         least = 3 if coordinates == "paper" else 2 * int(-(-group.max_scale // 1)) + 1
         self.last = AttendedConv(last, last, least, group, kind, *of_attention, of_kernels, padding="VALID", **shared)
