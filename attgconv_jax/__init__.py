@@ -1,7 +1,7 @@
 """Group-equivariant convolutions and attention for images, in JAX.
 
-Pure functions stand at the top level; Flax NNX modules (`nn`), networks (`models`) and published weights (`interop`)
-are loaded when they are first used.
+Pure functions stand at the top level; continuous groups (`lie`), Flax NNX modules (`nn`), networks (`models`) and
+published weights (`interop`) are loaded when they are first used.
 """
 
 import importlib
@@ -107,7 +107,7 @@ __all__ = [
     "trivial",
 ]
 
-_LAZY = ("interop", "models", "nn", "plotting")
+_LAZY = ("interop", "lie", "models", "nn", "plotting")
 
 
 def __getattr__(name):

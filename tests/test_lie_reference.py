@@ -4,9 +4,9 @@ import functools
 
 import jax
 import jax.numpy as jnp
-import pytest
 import numpy as np
 import optax
+import pytest
 from flax import nnx
 from helpers import assert_close, quickly
 from lie_reference import lie_weights

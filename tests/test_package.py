@@ -31,7 +31,7 @@ LADDER = {
     "geometry": {"groups", "kernels"},
     "equivariance": {"groups"},
     "convolution": FUNCTIONS,
-    "lie": FUNCTIONS,
+    "lie": FUNCTIONS | {"convolution"},
     "attention": FUNCTIONS | {"convolution"},
     "attentive": FUNCTIONS | {"convolution", "attention"},
     "nn": FUNCTIONS | {"convolution", "attention", "attentive", "lie"},

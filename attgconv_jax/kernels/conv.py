@@ -11,8 +11,8 @@ so both operands of the product are wide even where the convolution has one or f
 hangs over most of the image, or moves in strides along `x`, most rows of `Z` would be thrown away: there patches are
 gathered along `x` too and multiplied once. The gradients are the transposed products of the same patches.
 
-With large filters and many channels the products of frequencies (`attgconv_jax.kernels.fourier`) are fewer by far; where
-they are, is decided from the shapes.
+With large filters and many channels the products of frequencies (`attgconv_jax.kernels.fourier`) are fewer by far;
+the shapes decide.
 
 | quantity | held for | elements an image |
 |---|---|---|

@@ -23,8 +23,8 @@ from attgconv_jax.kernels.taps import Window, pad, take_tap
 
 Implementation = Literal["shifts", "xla"]
 
-# From so many taps on, the sum goes by blocks of channels whose weights stay in the first cache, and the gradient of the
-# filter by frequencies; below it the passes over more arrays cost more than that saves.
+# From so many taps on, the sum goes by blocks of channels whose weights stay in the first cache, and the gradient of
+# the filter by frequencies; below it the passes over more arrays cost more than that saves.
 LARGE, BLOCK = 20, 64
 
 

@@ -33,7 +33,6 @@ from jaxtyping import Array, Float
 from attgconv_jax.kernels.chunks import sum_dtype
 from attgconv_jax.kernels.taps import Window
 
-
 # What else a convolution by frequencies costs, in operations: of making, writing and reading one number of `W`, and of
 # moving one element of an image through the transforms. Measured on a CPU with two cores.
 FILTER_COST, IMAGE_COST = 200, 530
@@ -62,7 +61,6 @@ def fourier_conv(
 
     Source: our own; the convolution theorem.
     """
-
     dtype = sum_dtype(f)
     rows, columns = (_axis(window, length) for window, length in zip(windows, f.shape[1:3], strict=True))
     half = len(columns.images) // 2 + 1

@@ -26,8 +26,8 @@ from attgconv_jax.lie.networks import (
 )
 
 __all__ = [
-    "FourierWeights",
     "KINDS",
+    "FourierWeights",
     "LieGroup",
     "LieWeights",
     "Linear",

@@ -271,7 +271,9 @@ def depthwise_conv(
     padding: Padding = "SAME",
     implementation: str | None = None,
 ) -> Float[Array, "*batch x_out y_out h c"]:
-    """A kernel on the plane for every group element and channel: `y[x, h, c] = sum over u of f[x + u, h, c] k[u, h, c]`.
+    """A kernel on the plane for every group element and channel.
+
+        y[x, h, c] = sum over u of  f[x + u, h, c] k[u, h, c]
 
     Args:
       f: feature map.

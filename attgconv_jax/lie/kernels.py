@@ -22,8 +22,8 @@ The paper's own kernels differ, each a case of `coordinates="paper"`:
 | mask of scalings | smooth disc | smooth square, steeper in group convolutions than in lifting |
 | weight of the plane | `1 / s^2` | `1 / s^2`; lifting to similarities `1 / s` |
 
-`coordinates="angle"` is for kernel networks that are periodic themselves, as B-splines on a circle: the angle as a number
-of `[-1, 1)`, 0 at the identity; all else is as here.
+`coordinates="angle"` is for kernel networks that are periodic themselves, as B-splines on a circle: the angle as a
+number of `[-1, 1)`, 0 at the identity; all else is as here.
 """
 
 import math

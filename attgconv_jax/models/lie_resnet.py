@@ -1,5 +1,6 @@
 """The residual network of the separable paper, on any Lie group."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -117,7 +118,7 @@ class LieResNet(nnx.Module):
         self.lifting = LieConv(in_features, first, kernel_size, group, kind="lifting", **of_kernels, **shared)
         self.lifting_norm = norm(first)
         self.blocks = nnx.List([])
-        for before, width in zip(features, features[1:], strict=False):
+        for before, width in itertools.pairwise(features):
             self.blocks.append(LieBlock(before, width, kernel_size, group, kind, *of_attention, of_kernels, **shared))
         self.block_norms = nnx.List([norm(width) for width in features[1:]])
         least = 3 if coordinates == "paper" else 2 * int(-(-group.max_scale // 1)) + 1

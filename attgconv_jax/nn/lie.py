@@ -54,7 +54,8 @@ class LieConv(nnx.Module):
       kernel_size: of the filters, in pixels, odd.
       group: acts on the kernels.
       kind: how the kernel comes in factors: "lifting" for images, "nonseparable", "gseparable", "separable",
-        "dseparable", "dgseparable"; "separable+2d" and "gseparable+2d" on similarities; see `attgconv_jax.lie.lie_conv`.
+        "dseparable", "dgseparable"; "separable+2d" and "gseparable+2d" on similarities; see
+        `attgconv_jax.lie.lie_conv`.
       network: of the kernels: "siren", "fourier", "multiplicative" or "b_spline".
       network_options: of the kernel networks; see `attgconv_jax.nn.kernel_networks`.
       coordinates: "periodic", or "paper" for the paper's; see `attgconv_jax.lie.kernels`.

@@ -1,0 +1,373 @@
+"""Modules on Lie groups: what they hold, keep, refuse and learn; attention on grids; the separable paper's network."""
+
+import math
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+from helpers import assert_close, assert_refused, quickly, random
+
+from attgconv_jax import cyclic
+from attgconv_jax.lie import KINDS, lie_conv, rotations, scalings, similarities, siren
+from attgconv_jax.models import LieResNet
+from attgconv_jax.nn import ATTENTIONS, LieAttention, LieConv
+from attgconv_jax.nn import lie as nn_lie
+from attgconv_jax.nn.kernel_networks import NETWORKS, Axes, network_function
+from attgconv_jax.nn.lie import Frequencies
+
+SE2, SCALES, SIM2 = rotations(4), scalings(3, 1.5), similarities(4, 2, 1.5)
+EACH = [
+    (group, kind)
+    for group in (SE2, SCALES, SIM2)
+    for kind in KINDS
+    if kind != "lifting" and (group is SIM2 or not kind.endswith("+2d"))
+]
+every_layer = pytest.mark.parametrize(("group", "kind"), EACH, ids=str)
+every_network = pytest.mark.parametrize("network", NETWORKS)
+
+
+def layer(group, kind="separable", **options):
+    options = dict(param_dtype=jnp.float64, rngs=nnx.Rngs(0)) | options
+    return LieConv(3, 4, 5, group, kind=kind, **options)
+
+
+def feature_map(group, seed=1):
+    return random(2, 7, 7, group.order, 3, seed=seed)
+
+
+@every_layer
+def test_a_layer_is_the_function_with_its_weights(group, kind):
+    conv = layer(group, kind)
+    weights = jax.tree.map(lambda v: v[...], conv.weights, is_leaf=lambda leaf: isinstance(leaf, nnx.Variable))
+    grid = group.grid()
+    expected = lie_conv(feature_map(group), weights, group, grid, grid, 5, kind, network=siren)
+    assert expected.shape == (2, 7, 7, group.order, 4)
+    assert_close(conv(feature_map(group)), expected)
+
+
+@every_network
+@pytest.mark.parametrize("axes", [Axes(plane=True), Axes(plane=True, angle=2, scale=True), Axes(scale=True)], ids=str)
+def test_a_fresh_kernel_has_the_variance_of_one_product_among_many(network, axes):
+    """So that a convolution keeps the size of its input. Splines are looked at between their outer centres."""
+    if network == "b_spline" and axes.angle:
+        axes = axes._replace(angle=1)
+    x = random(400, axes.count, seed=3)
+    x = x / np.max(np.abs(x)) * (0.6 if network == "b_spline" else 1)
+    weights = NETWORKS[network].initialise(jax.random.key(0), axes, 300, 50, jnp.float64)
+    values = network_function(network, {}, axes)(x, weights)
+    assert values.shape == (400, 300)
+    np.testing.assert_allclose(50 * np.mean(values**2), 1, atol=0.4)
+
+
+def test_a_siren_begins_as_in_the_paper():
+    weights = NETWORKS["siren"].initialise(jax.random.key(0), Axes(plane=True), 500, 49 * 3, jnp.float64)
+    first, hidden = weights.hidden
+    for array, bound in (
+        (first.w, 1 / 2),
+        (first.b, 1 / math.sqrt(2)),
+        (hidden.w, math.sqrt(6 / 64) / 10),
+        (weights.out.w, math.sqrt(6 / 64) / math.sqrt(49 * 3)),
+    ):
+        assert bound * 0.9 < np.max(np.abs(array)) <= bound
+    assert not np.any(hidden.b) and not np.any(weights.out.b)
+
+
+def test_waves_are_no_parameters_but_are_kept_with_them():
+    conv = layer(SE2, network="fourier")
+    kinds = {
+        type(variable) for variable in jax.tree.leaves(conv.weights, is_leaf=lambda v: isinstance(v, nnx.Variable))
+    }
+    assert kinds == {nnx.Param, Frequencies}
+    assert len(jax.tree.leaves(nnx.state(conv, Frequencies))) == 2
+
+
+class Counted:
+    """How often kernels were evaluated."""
+
+    def __init__(self):
+        self.count = 0
+
+    def __call__(self, *args, **options):
+        self.count += 1
+        return self.evaluate(*args, **options)
+
+    evaluate = staticmethod(nn_lie.lie_kernels)
+
+
+@pytest.fixture
+def counted():
+    counter = Counted()
+    with mock.patch.object(nn_lie, "lie_kernels", counter):
+        yield counter
+
+
+def test_in_evaluation_kernels_are_evaluated_once_until_a_weight_changes(counted):
+    conv, f = layer(SE2), feature_map(SE2)
+    conv.eval()
+    first = conv(f)
+    np.testing.assert_array_equal(conv(f), first)
+    assert counted.count == 1
+    weight = conv.weights.factors[1].out.b
+    weight.set_value(weight[...] + 1)
+    changed = conv(f)
+    assert counted.count == 2
+    assert np.max(np.abs(changed - first)) > 1e-3
+    other = nnx.clone(conv)
+    other.train()
+    assert_close(other(f), changed)
+
+
+def test_in_training_and_on_other_grids_kernels_are_evaluated_every_time(counted):
+    conv, f = layer(SE2), feature_map(SE2)
+    conv.train()
+    conv(f), conv(f)
+    assert counted.count == 2
+    conv.eval()
+    conv(f), conv(f, SE2.grid(jax.random.key(0)), SE2.grid(jax.random.key(0)))
+    assert counted.count == 4
+
+
+def test_what_a_trace_evaluates_is_not_kept(counted):
+    conv, f = layer(SE2), feature_map(SE2)
+    conv.eval()
+    graphdef, state = nnx.split(conv)
+
+    @jax.jit
+    def run(state, f):
+        return nnx.merge(graphdef, state)(f)
+
+    assert_close(run(state, f), conv(f), 1e-10)
+    doubled = jax.tree.map(lambda x: 2 * x, state)
+    assert np.max(np.abs(run(doubled, f) - conv(f))) > 1e-3
+    closed_over = layer(SE2)
+    closed_over.eval()
+    jax.jit(closed_over.__call__)(f)
+    before = counted.count
+    closed_over(f)
+    assert counted.count == before + 1
+
+
+OTHERS = [name for name in NETWORKS if name != "siren"]
+
+
+@pytest.mark.parametrize(
+    ("group", "kind", "network"),
+    [(*case, "siren") for case in EACH]
+    + [(SIM2, kind, name) for kind in ("nonseparable", "separable+2d") for name in OTHERS],
+    ids=str,
+)
+def test_every_parameter_of_every_layer_learns(group, kind, network):
+    conv = layer(group, kind, network=network)
+    graphdef, params, rest = nnx.split(conv, nnx.Param, ...)
+    f, wanted = feature_map(group), random(2, 7, 7, group.order, 4, seed=5)
+
+    @quickly
+    def gradient(params):
+        return jax.grad(lambda params: jnp.sum(nnx.merge(graphdef, params, rest)(f) * wanted))(params)
+
+    for path, leaf in jax.tree_util.tree_leaves_with_path(gradient(params)):
+        assert np.all(np.isfinite(leaf)) and np.any(leaf), path
+
+
+def turned(f, group, quarters):
+    f = np.rot90(np.asarray(f), quarters, axes=(1, 2))
+    if f.shape[3] == 1 or group.angles is None:
+        return f
+    return np.roll(f, quarters * group.order // 4, axis=3)
+
+
+@every_network
+@pytest.mark.parametrize("group", [SE2, SIM2], ids=str)
+def test_a_layer_with_any_network_commutes_with_quarter_turns(group, network):
+    conv = quickly(layer(group, network=network).__call__)
+    f = feature_map(group)
+    assert_close(conv(jnp.asarray(turned(f, group, 1))), turned(conv(f), group, 1), 1e-10)
+
+
+@pytest.mark.parametrize("attention", ["input", "se", "sge", "eca", "cbam", "gc"])
+@pytest.mark.parametrize("group", [SE2, SCALES, SIM2], ids=str)
+def test_attention_acts_at_every_scale_as_on_the_finite_group(group, attention):
+    attend = LieAttention(attention, 6, group, rngs=nnx.Rngs(0), param_dtype=jnp.float64)
+    module = ATTENTIONS[attention](6, cyclic(group.angles or 1), rngs=nnx.Rngs(0), param_dtype=jnp.float64)
+    for each in (attend, module):
+        each.eval()
+    f = random(2, 9, 9, group.order, 6, seed=2)
+    scales = group.scales or 1
+    for function, own in ((attend, module), (attend.attention_map, module.attention_map)):
+        whole = np.asarray(function(f))
+        by_scale = whole.reshape(*whole.shape[:3], -1, scales, whole.shape[-1])
+        for s in range(scales):
+            assert_close(by_scale[..., s, :], own(f.reshape(2, 9, 9, -1, scales, 6)[..., s, :]))
+
+
+@pytest.mark.parametrize(
+    ("kind", "group", "parameters"),
+    [
+        ("nonseparable", rotations(8), 716_490),
+        ("gseparable", rotations(8), 1_405_322),
+        ("separable", rotations(8), 755_370),
+        ("dseparable", rotations(8), 77_802),
+        ("dgseparable", rotations(8), 116_682),
+        ("separable+2d", similarities(16, 3, 1.74), 794_602),
+    ],
+)
+def test_the_papers_networks_have_its_number_of_parameters(kind, group, parameters):
+    network = nnx.eval_shape(lambda: LieResNet(group, kind, coordinates="paper", rngs=nnx.Rngs(0)))
+    assert sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(nnx.state(network, nnx.Param))) == parameters
+
+
+SMALL = dict(features=(3, 3, 4), head_features=8, network_options=dict(hidden_features=8), param_dtype=jnp.float64)
+
+
+@pytest.mark.parametrize(
+    ("group", "attention"), [(SE2, "sge"), (SE2, "input"), (similarities(4, 2, 1.5), None)], ids=str
+)
+def test_the_logits_of_the_network_are_invariant_under_quarter_turns(group, attention):
+    options = dict(groups=1) if attention == "sge" else None
+    network = LieResNet(group, attention=attention, attention_options=options, **SMALL, rngs=nnx.Rngs(0))
+    network.eval()
+    run = quickly(network.__call__)
+    image = random(2, 28, 28, 1, 1)
+    logits = run(image)
+    assert np.max(np.abs(logits - logits[::-1])) > 1e-6
+    assert_close(run(jnp.rot90(image, axes=(1, 2))), logits, 1e-8)
+
+
+def test_random_grids_are_drawn_in_training_alone():
+    network = LieResNet(SE2, random_grids=True, dropout_rate=0.0, **SMALL, rngs=nnx.Rngs(0))
+    fixed = LieResNet(SE2, dropout_rate=0.0, **SMALL, rngs=nnx.Rngs(0))
+    image = random(2, 28, 28, 1, 1)
+
+    def run(network):
+        graphdef, state = nnx.split(network)
+
+        @quickly
+        def calls(state):
+            copy = nnx.merge(graphdef, state)
+            return copy(image), copy(image)
+
+        return calls(state)
+
+    first, second = run(network)
+    assert np.max(np.abs(first - second)) > 1e-6
+    np.testing.assert_array_equal(*run(fixed))
+    assert np.max(np.abs(first - run(fixed)[0])) > 1e-6
+    network.eval(), fixed.eval()
+    np.testing.assert_array_equal(run(network)[0], run(fixed)[0])
+
+
+def digits():
+    """64 embedded digits of 8x8 pixels, some of them turned, standardised."""
+    from sklearn.datasets import load_digits
+
+    images, labels = load_digits(return_X_y=True)
+    images = images[:64].reshape(64, 8, 8, 1, 1) / 8 - 1
+    turned = [np.rot90(image, i % 4) for i, image in enumerate(images)]
+    return jnp.asarray(np.stack(turned), jnp.float32), jnp.asarray(labels[:64])
+
+
+class Little(nnx.Module):
+    """A lifting and a convolution of some kind, the maximum over all places, and logits."""
+
+    def __init__(self, group, kind, rngs):
+        options = dict(network_options=dict(hidden_features=16), rngs=rngs)
+        self.lift = LieConv(1, 6, 5, group, kind="lifting", **options)
+        self.conv = LieConv(6, 12, 5, group, kind=kind, **options)
+        self.norms = nnx.List([nnx.BatchNorm(6, rngs=rngs), nnx.BatchNorm(12, rngs=rngs)])
+        self.logits = nnx.Linear(12, 10, rngs=rngs)
+
+    def __call__(self, image):
+        f = jax.nn.relu(self.norms[0](self.lift(image)))
+        f = jax.nn.relu(self.norms[1](self.conv(f)))
+        return self.logits(jnp.mean(f, axis=(1, 2, 3)))
+
+
+@every_layer
+def test_training_lowers_the_loss_for_every_kind_and_group(group, kind):
+    images, labels = digits()
+    graphdef, params, rest = nnx.split(Little(group, kind, nnx.Rngs(0)), nnx.Param, ...)
+    optimizer = optax.adam(1e-2)
+
+    def loss(params):
+        logits = nnx.merge(graphdef, params, rest, copy=True)(images)
+        return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+
+    def step(carry, _):
+        params, state = carry
+        value, gradient = jax.value_and_grad(loss)(params)
+        updates, state = optimizer.update(gradient, state)
+        return (optax.apply_updates(params, updates), state), value
+
+    losses = quickly(lambda carry: jax.lax.scan(step, carry, length=60)[1])((params, optimizer.init(params)))
+    assert losses[0] > 2 and losses[-1] < 0.7 * losses[0]
+
+
+REFUSALS = {
+    "no rotation": (lambda: rotations(0), "angles must be a Python integer of at least 1, got 0"),
+    "a scale below one": (lambda: scalings(3, 0.5), "max_scale must be a number of at least 1, got 0.5"),
+    "even filter": (lambda: LieConv(3, 4, 6, SE2, rngs=nnx.Rngs(0)), "size must be an odd integer of at least 1"),
+    "small filter": (
+        lambda: LieConv(3, 4, 3, similarities(4, 3, 1.74), rngs=nnx.Rngs(0)),
+        "Take a size of 1, or of at least 5",
+    ),
+    "unknown kind": (lambda: layer(SE2, "separabel"), "kind must be one of lifting, nonseparable", "got 'separabel'"),
+    "a kind of two factors": (lambda: layer(SE2, "separable+2d"), "rotations(4) does not have both: take separable"),
+    "unknown network": (
+        lambda: layer(SE2, network="sirene"),
+        "network must be one of siren, fourier, multiplicative, b_spline, got 'sirene'",
+    ),
+    "unknown option": (
+        lambda: layer(SE2, network_options=dict(width=3)),
+        "siren has the options hidden_features, hidden_layers, first_frequency, frequency; got 'width'",
+    ),
+    "an option out of range": (
+        lambda: layer(SE2, network_options=dict(frequency=0)),
+        "frequency must be a positive number, got 0",
+    ),
+    "an odd number of waves": (
+        lambda: layer(SE2, network="fourier", network_options=dict(hidden_features=7)),
+        "hidden_features must be even",
+    ),
+    "no such degree": (
+        lambda: layer(SE2, network="b_spline", network_options=dict(degree=4)),
+        "degree must be 0, 1, 2 or 3, got 4",
+    ),
+    "other channels": (lambda: layer(SE2)(random(2, 7, 7, 4, 5)), "f must have 3 channels, got shape (2, 7, 7, 4, 5)"),
+    "grid of another layer": (
+        lambda: layer(SE2)(random(2, 7, 7, 8, 3)),
+        "f has 8 group elements and 3 channels",
+        "takes 4 and 3",
+    ),
+    "attention of another grid": (
+        lambda: LieAttention("se", 3, SE2, rngs=nnx.Rngs(0))(random(2, 7, 7, 8, 3)),
+        "f must have the 4 elements of rotations(4), got shape (2, 7, 7, 8, 3)",
+    ),
+    "unknown attention": (
+        lambda: LieAttention("response", 3, SE2, rngs=nnx.Rngs(0)),
+        "attention must be one of input",
+        "got 'response'",
+    ),
+    "too few widths": (
+        lambda: LieResNet(SE2, features=(8,), rngs=nnx.Rngs(0)),
+        "features must be two or three widths for images of 28 pixels, got (8,)",
+    ),
+    "options of no attention": (
+        lambda: LieResNet(SE2, attention_options=dict(groups=2), rngs=nnx.Rngs(0)),
+        "attention_options need an attention",
+    ),
+    "image of another size": (
+        lambda: LieResNet(SE2, **SMALL, rngs=nnx.Rngs(0))(random(2, 27, 27, 1, 1)),
+        "image must be [..., 28, 28, 1, c], got shape (2, 27, 27, 1, 1)",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSALS)
+def test_what_no_layer_can_do_is_refused(case):
+    call, *parts = REFUSALS[case]
+    with assert_refused(*parts):
+        call()
