@@ -14,8 +14,10 @@ from helpers import assert_refused, random
 
 import attgconv_jax
 from attgconv_jax import cyclic, dihedral, trivial
-from attgconv_jax.models import load_network, save_network
+from attgconv_jax.lie import rotations, similarities
+from attgconv_jax.models import LieResNet, load_network, save_network
 from attgconv_jax.nn import GroupConv
+from attgconv_jax.nn.lie import Frequencies
 
 
 def check_refused_in_one_line(call, *parts):
@@ -48,6 +50,31 @@ def test_a_network_comes_back_bit_for_bit(tmp_path, group, attention, settings):
         assert np.array_equal(array, expected[name]), name
     if "dtype" not in settings:
         assert nnx.split(loaded)[0] == nnx.split(network)[0]
+
+
+@pytest.mark.parametrize(
+    ("group", "options"),
+    [
+        (
+            rotations(4),
+            dict(kind="dgseparable", attention="sge", attention_options=dict(groups=2), coordinates="paper"),
+        ),
+        (similarities(2, 2, 1.5), dict(kind="separable+2d", network="fourier", random_grids=True)),
+    ],
+    ids=str,
+)
+def test_a_network_on_a_lie_group_comes_back_bit_for_bit(tmp_path, group, options):
+    small = dict(features=(2, 4), head_features=8, network_options=dict(hidden_features=4))
+    network = nnx.merge(*nnx.split(LieResNet(group, **small, **options, rngs=nnx.Rngs(3))))
+    save_network(tmp_path / "network", network)
+    loaded = load_network(tmp_path / "network")
+    assert type(loaded) is LieResNet and loaded.group == group
+    assert loaded.settings == network.settings
+    kinds = (nnx.Param, nnx.BatchStat, Frequencies)
+    arrays, expected = (jax.tree.leaves(nnx.state(each, kinds)) for each in (loaded, network))
+    assert len(arrays) == len(expected) > 40
+    for array, wanted in zip(arrays, expected, strict=True):
+        np.testing.assert_array_equal(array, wanted)
 
 
 def test_a_loaded_network_evaluates_alike_and_can_be_trained(tmp_path):
@@ -130,7 +157,8 @@ def test_an_interrupted_write_leaves_nothing(tmp_path, monkeypatch, error):
 def test_only_the_networks_of_the_papers_are_saved(tmp_path):
     layer = GroupConv(1, 1, 1, trivial(), rngs=nnx.Rngs(0))
     check_refused_in_one_line(
-        lambda: save_network(tmp_path / "network", layer), "must be one of AllCNN, ResNet, RotMNISTNet, got GroupConv"
+        lambda: save_network(tmp_path / "network", layer),
+        "must be one of AllCNN, LieResNet, ResNet, RotMNISTNet, got GroupConv",
     )
     network = networks.random_network(trivial(), features=2)
     network.norms[0].scale.set_value(network.norms[0].scale[...].astype(jnp.float32))
@@ -168,7 +196,7 @@ def change(saved, **changes):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (dict(network="ResNet44"), "holds a ResNet44; networks known here: AllCNN, ResNet, RotMNISTNet"),
+        (dict(network="ResNet44"), "holds a ResNet44; networks known here: AllCNN, LieResNet, ResNet, RotMNISTNet"),
         (dict(param_dtype="float17"), "network.json does not describe a network: data type 'float17' not understood"),
         (dict(settings={"depth": 3}), "network.json does not describe a network: "),
         (dict(settings={"group": {"rotations": 0}}), "rotations must be a Python integer of at least 1, got 0"),

@@ -13,18 +13,20 @@ from flax import nnx
 
 from attgconv_jax import __version__
 from attgconv_jax.groups import Group
+from attgconv_jax.lie.groups import LieGroup
 from attgconv_jax.models.all_cnn import AllCNN
 from attgconv_jax.models.layers import Network
+from attgconv_jax.models.lie_resnet import LieResNet
 from attgconv_jax.models.resnet import ResNet
 from attgconv_jax.models.rot_mnist import RotMNISTNet
 from attgconv_jax.models.skeleton import ARRAYS, skeleton
 
-_NETWORKS = {"AllCNN": AllCNN, "ResNet": ResNet, "RotMNISTNet": RotMNISTNet}
+_NETWORKS = {"AllCNN": AllCNN, "LieResNet": LieResNet, "ResNet": ResNet, "RotMNISTNet": RotMNISTNet}
 _DESCRIPTION = "network.json"
 _STORE = "arrays"
 
 
-def save_network(path: str | os.PathLike, network: Network | ResNet) -> None:
+def save_network(path: str | os.PathLike, network: Network | LieResNet | ResNet) -> None:
     """Writes a network's parameters and running statistics, and the settings that make it again.
 
     The checkpoint is a directory: `network.json` and, beside it, `arrays/` in Orbax's format. It appears whole or not
@@ -67,7 +69,7 @@ def save_network(path: str | os.PathLike, network: Network | ResNet) -> None:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def load_network(path: str | os.PathLike) -> Network | ResNet:
+def load_network(path: str | os.PathLike) -> Network | LieResNet | ResNet:
     """Reads a network that `save_network` wrote.
 
     Args:
@@ -132,7 +134,7 @@ def _described(path, description):
     settings = dict(description["settings"])
 
     def build():
-        group = Group(**settings["group"])
+        group = (LieGroup if "angles" in settings["group"] else Group)(**settings["group"])
         dtype = None if settings["dtype"] is None else jnp.dtype(settings["dtype"])
         options = settings | {"group": group, "dtype": dtype, "param_dtype": jnp.dtype(description["param_dtype"])}
         return _NETWORKS[description["network"]](**options, rngs=nnx.Rngs(0))

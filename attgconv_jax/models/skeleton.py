@@ -6,7 +6,9 @@ import jax
 import jax.extend
 from flax import nnx
 
-ARRAYS = (nnx.Param, nnx.BatchStat)
+from attgconv_jax.nn.lie import Frequencies
+
+ARRAYS = (nnx.Param, nnx.BatchStat, Frequencies)
 
 
 def skeleton(build: Callable[[], nnx.Module]) -> tuple:
