@@ -105,6 +105,27 @@ def test_large_depthwise_filters_and_their_gradients_are_the_loops(geometry, blo
         check_against_loops("depthwise", "shifts", ((2, 9, 8, 3), 3, windows), compiled=True)
 
 
+def test_large_depthwise_filters_are_xlas_in_every_use():
+    """Mapped, differentiated twice, and in few digits."""
+    windows = (Window(5, 1, 2, 1), Window(5, 1, 0, 3))
+    f, w, d_out = arrays_of("depthwise", (2, 9, 8, 3), 3, windows)
+
+    def everything(implementation):
+        run = value_and_gradients(depthwise_conv, windows, implementation)
+        mapped = jax.vmap(run)(*(jnp.stack([x, 2 * x]) for x in (f, w, d_out)))
+        twice = jax.grad(lambda f, w: sum(jnp.sum(x**2) for x in run(f, w, d_out)), argnums=(0, 1))(f, w)
+        single = run(*(x.astype(jnp.float32) for x in (f, w, d_out)))
+        return [*mapped, *twice], single, run(*(x.astype(jnp.bfloat16) for x in (f, w, d_out)))
+
+    with mock.patch.object(depthwise, "BLOCK", 2):
+        ours = jax.jit(lambda: everything("shifts"))()
+    theirs = jax.jit(lambda: everything("xla"))()
+    for actual, expected, tolerance in zip(ours, theirs, (1e-12, 1e-5, 2e-2), strict=True):
+        for x, y in zip(actual, expected, strict=True):
+            assert x.dtype == y.dtype
+            assert_close(x.astype(float), y.astype(float), tolerance)
+
+
 @every_implementation
 def test_convolution_and_gradients_are_the_loops_eagerly(kind, implementation):
     windows = (Window(2, 1, 1, 0, 2), Window(3, 2, 0, 1))

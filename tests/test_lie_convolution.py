@@ -173,13 +173,26 @@ def test_a_grid_that_begins_elsewhere_gives_the_turned_layer(kind):
     assert_close(begun, np.rot90(conv_of(kind, group)(f), 1, axes=(1, 2)), 1e-10)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in kinds_of(rotations(8)) if kind != "lifting"])
-def test_grids_of_different_density_meet(kind):
-    """Eight elements in, the four of them that are quarter turns out: those outputs alone."""
-    group = rotations(8)
-    f = random(2, 9, 9, 8, C_IN, seed=3)
-    every_other = conv_of(kind, group, None, group.grid()[::2])(f)
-    assert_close(every_other, conv_of(kind, group)(f)[..., ::2, :], 1e-12)
+@pytest.mark.parametrize("group", [rotations(8), similarities(8, 2, 1.5)], ids=str)
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "lifting"])
+def test_grids_of_different_density_meet(group, kind):
+    """Eight angles in, the four of them that are quarter turns out: those outputs alone."""
+    if kind not in kinds_of(group):
+        group = similarities(8, 2, 1.5)
+    f = random(2, 9, 9, group.order, C_IN, seed=3)
+    kept = [h for h in range(group.order) if h // (group.scales or 1) % 2 == 0]
+    every_other = conv_of(kind, group, None, group.grid()[np.array(kept)])(f)
+    assert_close(every_other, conv_of(kind, group)(f)[..., kept, :], 1e-12)
+
+
+@pytest.mark.parametrize("kept", [slice(None, None, 2), slice(0, 3), [0, 1, 2, 4]], ids=str)
+def test_a_grid_that_is_no_product_cannot_be_factored(kept):
+    group = similarities(4, 2, 1.5)
+    grid = group.grid()[jnp.arange(8)[kept] if isinstance(kept, slice) else jnp.array(kept)]
+    with assert_refused("needs a grid of all pairs of some angles and 2 scales, scales fastest", "other elements"):
+        conv_of("separable+2d", group, None, grid)(random(1, 9, 9, 8, C_IN))
+    with assert_refused("needs a grid of all pairs"):
+        conv_of("separable+2d", group, None, similarities(2, 4, 1.5).grid())(random(1, 9, 9, 8, C_IN))
 
 
 @pytest.mark.parametrize("kind", [kind for kind in kinds_of(scalings(3, 1.5)) if kind != "lifting"])
@@ -257,6 +270,23 @@ REFUSALS = {
     "window larger than the image": (
         lambda: nonseparable_conv(random(1, 3, 3, 1, 3), random(5, 5, 1, 3, 4, 2), padding="VALID"),
         "a window of 5 pixels with dilation 1 does not fit an image of 3x3 pixels",
+    ),
+    "sampling off centre": (
+        lambda: lie_conv(
+            random(1, 8, 8, 4, 3), LieWeights((0, 0)), SE2, SE2.grid(), SE2.grid(), 5, stride=2, padding=2
+        ),
+        "does not map the sampling grid to itself",
+        "pass exact=False",
+    ),
+    "one network for two factors": (
+        lambda: lie_conv(
+            random(1, 9, 9, 4, 3), coefficients("separable", SE2), SE2, SE2.grid(), SE2.grid(), 5, network=[b_spline]
+        ),
+        "separable takes 2 kernel networks, or one for all, got 1",
+    ),
+    "a factor that would be broadcast": (
+        lambda: separable_conv(random(1, 9, 9, 4, 3), random(4, 3, 4, 5), random(5, 5, 1, 5)),
+        "spatial_kernel must be [any, any, 4, 5] to fit the kernel's other factors, got shape (5, 5, 1, 5)",
     ),
     "filter too small for the scales": (
         lambda: lie_conv(

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from helpers import assert_close, assert_refused, random
 
+from attgconv_jax import cyclic
 from attgconv_jax.lie import (
     FourierWeights,
     Linear,
@@ -169,6 +170,23 @@ def test_the_integral_of_a_kernel_is_the_same_at_every_scale(group, mask):
     np.testing.assert_allclose(sums / sums[0], 1, atol=3e-3)
 
 
+def test_a_single_scale_is_not_cut():
+    group = similarities(4, 1, 1.0)
+    kernel = random_siren(coordinates_of(group), 6)
+    turns = group_kernel(
+        lambda x: kernel(jnp.pad(x, [(0, 0), (0, 0), (0, 1)])), rotations(4), *[rotations(4).grid()] * 2
+    )
+    assert_close(group_kernel(kernel, group, group.grid(), group.grid()), turns)
+
+
+def test_kernels_have_a_derivative_by_the_grid():
+    def total(angle):
+        return jnp.sum(spatial_kernel(random_siren(2, 3), rotations(4), rotations(4).grid() + angle, 5) ** 2)
+
+    slope, step = jax.grad(total)(0.1), 1e-6
+    np.testing.assert_allclose(slope, (total(0.1 + step) - total(0.1 - step)) / (2 * step), rtol=1e-5)
+
+
 def test_beyond_distance_one_a_hard_kernel_is_zero_and_a_smooth_one_small():
     hard, smooth = (
         spatial_kernel(lambda x: jnp.ones((*x.shape[:-1], 1)), rotations(4), rotations(4).grid(), 7, mask=mask)
@@ -195,19 +213,19 @@ def test_b_splines_are_convolutions_of_the_indicator_and_sum_to_one(degree):
 @hypothesis.settings(max_examples=20)
 @hypothesis.given(degree=st.integers(0, 3), counts=st.lists(st.integers(1, 4), min_size=1, max_size=3))
 def test_a_b_spline_is_the_sum_over_its_centres(degree, counts):
-    periodic = tuple(i % 2 == 1 for i in range(len(counts)))
+    periodic = tuple(i % 2 == 1 and count > degree for i, count in enumerate(counts))
     x, coefficients = jnp.tanh(random(5, len(counts))), random(*counts, 2, seed=1)
     expected = np.zeros((5, 2))
     for index in np.ndindex(*counts):
         weight = np.ones(5)
         for axis, (i, count) in enumerate(zip(index, counts, strict=True)):
-            if periodic[axis]:
-                step = 2 / count
-                offset = (np.asarray(x[:, axis]) - (i * step - 1) + 1) % 2 - 1
-            else:
-                step = 2 / max(count - 1, 1)
-                offset = np.asarray(x[:, axis]) - (i * step - 1 if count > 1 else 0)
-            weight = weight * np.asarray(cardinal_b_spline(jnp.asarray(offset / step), degree))
+            step = 2 / count if periodic[axis] else 2 / max(count - 1, 1)
+            offset = np.asarray(x[:, axis]) - (i * step - 1 if count > 1 else 0)
+            # Around a circle a spline comes again after every turn.
+            turns = range(-3, 4) if periodic[axis] else [0]
+            weight = weight * sum(
+                np.asarray(cardinal_b_spline(jnp.asarray((offset + 2 * turn) / step), degree)) for turn in turns
+            )
         expected += weight[:, None] * np.asarray(coefficients)[index]
     assert_close(b_spline(x, coefficients, degree=degree, periodic=periodic), expected, 1e-10)
 
@@ -269,6 +287,14 @@ REFUSALS = {
     "grid of another group": (
         lambda: group_kernel(ones, rotations(4), similarities(4, 3, 2.0).grid(), rotations(4).grid()),
         "elements of rotations(4) are [..., 1], got shape (12, 2)",
+    ),
+    "too few splines for a circle": (
+        lambda: b_spline(random(3, 1), random(2, 2), degree=2, periodic=(True,)),
+        "a spline of degree 2 on a circle needs 3 centres at least, got 2",
+    ),
+    "a finite group": (
+        lambda: spatial_kernel(ones, cyclic(4), rotations(4).grid(), 5),
+        "group must be a LieGroup, as attgconv_jax.lie.rotations(8), got cyclic(4)",
     ),
     "unknown degree": (lambda: b_spline(random(3, 1), random(4, 2), degree=4), "degree must be 0, 1, 2 or 3, got 4"),
     "a coordinate without an axis": (

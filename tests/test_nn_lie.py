@@ -121,6 +121,22 @@ def test_in_evaluation_kernels_are_evaluated_once_until_a_weight_changes(counted
     assert_close(other(f), changed)
 
 
+def test_a_changed_setting_is_not_answered_from_what_was_kept():
+    conv, f = layer(SE2), feature_map(SE2)
+    conv.eval()
+    smooth = conv(f)
+    conv.mask = "hard"
+    assert np.max(np.abs(conv(f) - smooth)) > 1e-6
+    assert_close(conv(f), layer(SE2, mask="hard")(f))
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_random_grids_leave_the_type_to_the_parameters(dtype):
+    conv, f = layer(SE2, param_dtype=dtype), feature_map(SE2).astype(dtype)
+    own, drawn = conv(f), conv(f, *[SE2.grid(jax.random.key(0))] * 2)
+    assert own.dtype == drawn.dtype == dtype
+
+
 def test_in_training_and_on_other_grids_kernels_are_evaluated_every_time(counted):
     conv, f = layer(SE2), feature_map(SE2)
     conv.train()
@@ -188,20 +204,26 @@ def test_a_layer_with_any_network_commutes_with_quarter_turns(group, network):
     assert_close(conv(jnp.asarray(turned(f, group, 1))), turned(conv(f), group, 1), 1e-10)
 
 
-@pytest.mark.parametrize("attention", ["input", "se", "sge", "eca", "cbam", "gc"])
+@pytest.mark.parametrize(
+    ("attention", "options"),
+    [("input", {}), ("se", {}), ("se", dict(over_group=True)), ("sge", {}), ("eca", {}), ("cbam", {}), ("gc", {})],
+    ids=str,
+)
 @pytest.mark.parametrize("group", [SE2, SCALES, SIM2], ids=str)
-def test_attention_acts_at_every_scale_as_on_the_finite_group(group, attention):
-    attend = LieAttention(attention, 6, group, rngs=nnx.Rngs(0), param_dtype=jnp.float64)
-    module = ATTENTIONS[attention](6, cyclic(group.angles or 1), rngs=nnx.Rngs(0), param_dtype=jnp.float64)
+def test_attention_acts_at_every_scale_as_on_the_finite_group(group, attention, options):
+    attend = LieAttention(attention, 6, group, rngs=nnx.Rngs(0), param_dtype=jnp.float64, **options)
+    module = ATTENTIONS[attention](6, cyclic(group.angles or 1), rngs=nnx.Rngs(0), param_dtype=jnp.float64, **options)
     for each in (attend, module):
         each.eval()
     f = random(2, 9, 9, group.order, 6, seed=2)
     scales = group.scales or 1
     for function, own in ((attend, module), (attend.attention_map, module.attention_map)):
         whole = np.asarray(function(f))
+        assert whole.shape[3] == group.order or group.scales is None
         by_scale = whole.reshape(*whole.shape[:3], -1, scales, whole.shape[-1])
         for s in range(scales):
-            assert_close(by_scale[..., s, :], own(f.reshape(2, 9, 9, -1, scales, 6)[..., s, :]))
+            expected = own(f.reshape(2, 9, 9, -1, scales, 6)[..., s, :])
+            assert_close(by_scale[..., s, :], np.broadcast_to(expected, by_scale[..., s, :].shape))
 
 
 @pytest.mark.parametrize(
@@ -307,8 +329,6 @@ def test_training_lowers_the_loss_for_every_kind_and_group(group, kind):
 
 
 REFUSALS = {
-    "no rotation": (lambda: rotations(0), "angles must be a Python integer of at least 1, got 0"),
-    "a scale below one": (lambda: scalings(3, 0.5), "max_scale must be a number of at least 1, got 0.5"),
     "even filter": (lambda: LieConv(3, 4, 6, SE2, rngs=nnx.Rngs(0)), "size must be an odd integer of at least 1"),
     "small filter": (
         lambda: LieConv(3, 4, 3, similarities(4, 3, 1.74), rngs=nnx.Rngs(0)),
@@ -341,6 +361,29 @@ REFUSALS = {
         lambda: layer(SE2)(random(2, 7, 7, 8, 3)),
         "f has 8 group elements and 3 channels",
         "takes 4 and 3",
+    ),
+    "a lifting with an input grid": (
+        lambda: layer(SE2, "lifting")(random(2, 7, 7, 1, 3), SE2.grid()),
+        "lifting takes no in_grid",
+    ),
+    "sampling off centre": (
+        lambda: layer(SE2, stride=2, padding=2)(random(2, 8, 8, 4, 3)),
+        "does not map the sampling grid to itself",
+        "Sizes that work: 7, 9",
+    ),
+    "a finite group": (lambda: layer(cyclic(4)), "group must be a LieGroup, as attgconv_jax.lie.rotations(8)"),
+    "attention on a finite group": (
+        lambda: LieAttention("se", 3, cyclic(4), rngs=nnx.Rngs(0)),
+        "group must be a LieGroup",
+    ),
+    "a network of liftings": (lambda: LieResNet(SE2, "lifting", rngs=nnx.Rngs(0)), "kind must be one of feature maps"),
+    "a scale too large for the last filter": (
+        lambda: LieResNet(scalings(3, 4.0), kernel_size=9, rngs=nnx.Rngs(0)),
+        "max_scale must be at most 3: the last filter of scalings(3, 4.0) has 9 pixels, and the feature map only 7",
+    ),
+    "too few splines for a circle": (
+        lambda: layer(SE2, network="b_spline", network_options=dict(angle_centres=2)),
+        "angle_centres must be at least 3 for splines of degree 2, got 2",
     ),
     "attention of another grid": (
         lambda: LieAttention("se", 3, SE2, rngs=nnx.Rngs(0))(random(2, 7, 7, 8, 3)),

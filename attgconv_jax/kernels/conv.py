@@ -14,6 +14,8 @@ gathered along `x` too and multiplied once. The gradients are the transposed pro
 With large filters and many channels the products of frequencies (`attgconv_jax.kernels.fourier`) are fewer by far;
 the shapes decide.
 
+Of `rows` (for frequencies see there):
+
 | quantity | held for | elements an image |
 |---|---|---|
 | patches `Q`, products `Z` and their gradients | one chunk of images | `x y (l c_in + k c_out)` |

@@ -1,4 +1,6 @@
-"""Depthwise convolution: XLA's grouped convolution, and on CPU one fused sum of shifted slices.
+"""Depthwise convolution: XLA's grouped convolution, and on CPU fused sums of shifted slices.
+
+Of a large filter on a small image the gradient goes by frequencies there; see `attgconv_jax.kernels.fourier`.
 
 | quantity | held for | elements an image |
 |---|---|---|
@@ -24,7 +26,8 @@ from attgconv_jax.kernels.taps import Window, pad, take_tap
 Implementation = Literal["shifts", "xla"]
 
 # From so many taps on, the sum goes by blocks of channels whose weights stay in the first cache, and the gradient of
-# the filter by frequencies; below it the passes over more arrays cost more than that saves.
+# the filter by frequencies where images are no longer than the taps are many; elsewhere passes over more arrays, and
+# longer transforms, cost more than that saves.
 LARGE, BLOCK = 20, 64
 
 
@@ -44,7 +47,7 @@ def depthwise_conv(
       f: images.
       w: filters, of the same dtype.
       windows: sizes, strides `s`, paddings `p` and dilations `d` along `x` and `y`.
-      implementation: "shifts" (one elementwise expression, for CPUs), "xla" (`lax.conv_general_dilated`), or None:
+      implementation: "shifts" (elementwise sums, for CPUs), "xla" (`lax.conv_general_dilated`), or None:
         "shifts" where the computation is lowered for a CPU, "xla" elsewhere.
 
     Returns:
@@ -128,7 +131,8 @@ def _shifts_backward_images(f, w, d_out, windows):
 def _shifts_backward_filter(f, w, d_out, windows):
     """An inner product a tap and channel, one image at a time: more of them leave the cache between the taps."""
     dtype = sum_dtype(w)
-    if math.prod(w.shape[:2]) >= LARGE and all(window.stride == 1 for window in windows):
+    taps = math.prod(w.shape[:2])
+    if LARGE <= taps >= max(f.shape[1:3]) and all(window.stride == 1 for window in windows):
         return fourier_depthwise_filter_gradient(f, d_out, windows).astype(w.dtype)
 
     def step(d_w, chunk):

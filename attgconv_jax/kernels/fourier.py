@@ -36,6 +36,8 @@ from attgconv_jax.kernels.taps import Window
 # What else a convolution by frequencies costs, in operations: of making, writing and reading one number of `W`, and of
 # moving one element of an image through the transforms. Measured on a CPU with two cores.
 FILTER_COST, IMAGE_COST = 200, 530
+# The most that `W` along `y` may take, for all its frequencies; the gradient takes it twice.
+MOST_FILTER_BYTES = 256_000_000
 
 
 class _Axis(NamedTuple):
@@ -94,7 +96,10 @@ def fourier_depthwise_filter_gradient(
 ) -> Float[Array, "k l c"]:
     """The gradient of a depthwise convolution by its filter; see `attgconv_jax.kernels.depthwise_conv`.
 
-    A product of the frequencies of images and gradient, and sums over the batch: every step above in reverse.
+    The steps of the module in reverse, where `D` is to `d_out` what `P` is to `out`:
+
+        d_W[v, m, c] = sum over the batch of  conj(G[v, m, c]) D[v, m, c]
+        d_w[a, b, c] = sum over v, m of  Re d_W[v, m, c] e^(-i (a d - p) v) e^(-i (b d - p) m)
 
     Args:
       f: images.
@@ -131,7 +136,7 @@ def fourier_depthwise_filter_gradient(
 
 
 def fourier_pays(f_shape: tuple[int, ...], w_shape: tuple[int, ...], windows: tuple[Window, Window]) -> bool:
-    """Whether a convolution costs a quarter less by frequencies than as a product of patches and filter.
+    """Whether a convolution by frequencies costs a fifth less than one of patches, and their filter fits in memory.
 
     Args:
       f_shape: of the images.
@@ -148,12 +153,15 @@ def fourier_pays(f_shape: tuple[int, ...], w_shape: tuple[int, ...], windows: tu
     batch, *lengths, c_in = f_shape
     k, l, _, c_out = w_shape
     outputs = [window.outputs(length) for window, length in zip(windows, lengths, strict=True)]
-    n, m = (length + max(window.low, window.high) for window, length in zip(windows, lengths, strict=True))
-    frequencies = n * (m // 2 + 1)
+    x_period, y_period = (
+        length + max(window.low, window.high) for window, length in zip(windows, lengths, strict=True)
+    )
+    frequencies = x_period * (y_period // 2 + 1)
     direct = 2 * batch * math.prod(outputs) * k * l * c_in * c_out
     mixing = 8 * batch * frequencies * c_in * c_out
     others = FILTER_COST * 2 * frequencies * c_in * c_out + IMAGE_COST * batch * math.prod(lengths) * (c_in + c_out)
-    return direct > 1.25 * (mixing + others)
+    filter_bytes = 8 * (y_period // 2 + 1) * k * c_in * c_out
+    return direct > 1.25 * (mixing + others) and filter_bytes <= MOST_FILTER_BYTES
 
 
 def _axis(window, length):

@@ -74,6 +74,7 @@ def gseparable_conv(
 
     Source: Knigge et al. 2022, section 3.2.
     """
+    _check_factor(f, spatial_kernel, "spatial_kernel", (None, None, *group_kernel.shape[1:]))
     return nonseparable_conv(f, group_kernel * spatial_kernel[:, :, None], **options)
 
 
@@ -104,8 +105,9 @@ def separable_conv(
 
     Source: Knigge et al. 2022, section 3.2.
     """
-    h_in, c_in, *_ = group_kernel.shape
+    h_in, c_in, h, c_out = group_kernel.shape
     _check(f, group_kernel, "group_kernel", h_in, c_in)
+    _check_factor(f, spatial_kernel, "spatial_kernel", (None, None, h, c_out))
 
     @jax.checkpoint
     def conv(f, group_kernel, spatial_kernel):
@@ -141,6 +143,7 @@ def dseparable_conv(
     Source: Knigge et al. 2022, section 3.2.
     """
     _check(f, projection, "projection", f.shape[-2], projection.shape[0])
+    _check_factor(f, kernel, "kernel", (None, None, f.shape[-2], None, projection.shape[1]))
 
     def of_channel(z, kernel):
         return nonseparable_conv(z[..., None], kernel[:, :, :, None, :, None], **options)[..., 0]
@@ -180,6 +183,8 @@ def dgseparable_conv(
 
     Source: Knigge et al. 2022, section 3.2.
     """
+    _check(f, projection, "projection", f.shape[-2], projection.shape[0])
+    _check_factor(f, group_kernel, "group_kernel", (f.shape[-2], None, projection.shape[1]))
     return separable_conv(f, projection[:, None] * group_kernel[:, None], spatial_kernel, **options)
 
 
@@ -216,6 +221,8 @@ def separable_2d_conv(
     a_in, c_in, a, c_out = rotation_kernel.shape
     s_in, s, _ = scale_kernel.shape
     _check(f, rotation_kernel, "rotation_kernel and scale_kernel", a_in * s_in, c_in)
+    _check_factor(f, scale_kernel, "scale_kernel", (None, None, c_out))
+    _check_factor(f, spatial_kernel, "spatial_kernel", (None, None, a * s, c_out))
 
     @jax.checkpoint
     def conv(f, rotation_kernel, scale_kernel, spatial_kernel):
@@ -259,6 +266,7 @@ def gseparable_2d_conv(
     """
     a_in, c_in, a, c_out = rotation_kernel.shape
     s_in, _, s, _ = scale_kernel.shape
+    _check_factor(f, scale_kernel, "scale_kernel", (None, c_in, None, c_out))
     on_group = rotation_kernel[:, None, :, :, None] * scale_kernel[None, :, :, None]
     return gseparable_conv(f, on_group.reshape(a_in * s_in, c_in, a * s, c_out), spatial_kernel, **options)
 
@@ -305,5 +313,15 @@ def _check(f, kernel, name, h_in, c_in):
             f"f has {f.shape[-2]} group elements and {f.shape[-1]} channels (shape {f.shape}), but {name} takes {h_in} "
             f"and {c_in}"
         )
+    if f.dtype != kernel.dtype:
+        raise ValueError(f"f and {name} must have one dtype, got {f.dtype} and {kernel.dtype}; cast one of them")
+
+
+def _check_factor(f, kernel, name, shape):
+    """Further factors of a kernel: none may be broadcast, nor change the dtype."""
+    wanted = "[" + ", ".join("any" if length is None else str(length) for length in shape) + "]"
+    pairs = zip(shape, kernel.shape, strict=False)
+    if kernel.ndim != len(shape) or any(length not in (None, own) for length, own in pairs):
+        raise ValueError(f"{name} must be {wanted} to fit the kernel's other factors, got shape {kernel.shape}")
     if f.dtype != kernel.dtype:
         raise ValueError(f"f and {name} must have one dtype, got {f.dtype} and {kernel.dtype}; cast one of them")

@@ -114,7 +114,7 @@ class LieGroup:
 
             angle in [-pi / angles, pi / angles)        log scale in [-d / 2, d / 2)
 
-        where `d = log(max_scale) / (scales - 1)` is what neighbouring scales differ by.
+        where `d = log(max_scale) / (scales - 1)` is what neighbouring scales differ by; `log(max_scale)` of one alone.
 
         Args:
           key: of the random element; None: the grid as it is, for evaluation.

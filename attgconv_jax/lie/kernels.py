@@ -9,7 +9,14 @@ plane: with `u = h v` and `du = det h dv`,
 
     integral over u of k(h^-1 u) du / det h = integral over v of k(v) dv        for every h,
 
-so a constant image has the same response at every scale, however large the kernel is there.
+so a constant image has the same response at every scale, however large the kernel is there, up to the sampling on
+pixels.
+
+`e` ends a kernel at distance 1 in the plane, and `e_S` along the scales:
+
+    e(v) = sigmoid(10 (1 - |v|)), or whether |v| <= 1        e_S(s) = sigmoid(10 (log(max_scale) / n - |log s|))
+
+for `n` scales; a single scale has no `e_S`.
 
 The paper's own kernels differ, each a case of `coordinates="paper"`:
 
@@ -55,7 +62,7 @@ def spatial_kernel(
     mask: Mask = "smooth",
     lifting: bool = False,
 ) -> Float[Array, "k k h m"]:
-    """A kernel on the plane, moved by every element: `k(h^-1 u) / det h`.
+    """A kernel on the plane, moved by every element: `k(h^-1 u) e(h^-1 u) / det h`.
 
     Args:
       kernel: of two coordinates; those of the largest scale's filter lie in `[-1, 1]`.
@@ -88,9 +95,7 @@ def group_kernel(
     *,
     coordinates: Coordinates = "periodic",
 ) -> Float[Array, "h_in h m"]:
-    """A kernel on `H`, moved by every element: `k(h^-1 h~)`.
-
-    Along the scales it ends smoothly, within one step of the grid.
+    """A kernel on `H`, moved by every element: `k(h^-1 h~) e_S(h^-1 h~)`.
 
     Args:
       kernel: of the coordinates of `log(h^-1 h~)`: cosine and sine of the angle, then the scale's logarithm.
@@ -108,7 +113,7 @@ def group_kernel(
     Source: Knigge et al. 2022, section 3.1.
     """
     v = _algebra(group, in_grid, out_grid, coordinates)
-    return kernel(v) * _scale_edge(group, in_grid, out_grid)[..., None]
+    return kernel(v) * _scale_edge(group, in_grid, out_grid, coordinates)[..., None]
 
 
 def full_kernel(
@@ -121,7 +126,9 @@ def full_kernel(
     coordinates: Coordinates = "periodic",
     mask: Mask = "smooth",
 ) -> Float[Array, "k k h_in h m"]:
-    """A kernel on the plane and `H`, moved by every element: `k(h^-1 u, h^-1 h~) / det h`.
+    """A kernel on the plane and `H`, moved by every element.
+
+        k(h^-1 u, h^-1 h~) e(h^-1 u) e_S(h^-1 h~) / det h
 
     Args:
       kernel: of the coordinates of the plane, then of those of `H` as in `group_kernel`.
@@ -148,7 +155,8 @@ def full_kernel(
     both = jnp.concatenate(
         [jnp.broadcast_to(x[:, :, None], (*shape, 2)), jnp.broadcast_to(v, (*shape, v.shape[-1]))], -1
     )
-    return kernel(both) * ((edge * density)[:, :, None] * _scale_edge(group, in_grid, out_grid))[..., None]
+    ends = edge[:, :, None] * _scale_edge(group, in_grid, out_grid, coordinates)
+    return kernel(both) * (ends * density)[..., None]
 
 
 def check_kernel(group: LieGroup, size: int, coordinates: Coordinates = "periodic", mask: Mask = "smooth") -> None:
@@ -156,6 +164,8 @@ def check_kernel(group: LieGroup, size: int, coordinates: Coordinates = "periodi
 
     At scale 1 a kernel ends `(size - 1) / (2 max_scale)` pixels from its centre: that must be one pixel at least.
     """
+    if not isinstance(group, LieGroup):
+        raise ValueError(f"group must be a LieGroup, as attgconv_jax.lie.rotations(8), got {group!r}")
     _check_coordinates(coordinates)
     if mask not in get_args(Mask):
         raise ValueError(f'mask must be "smooth" or "hard", got {mask!r}')
@@ -210,7 +220,9 @@ def _check_coordinates(coordinates):
 
 def _edge_and_density(group, out_grid, x, coordinates, mask, lifting):
     """What a kernel on the plane is multiplied by: how it ends, `[k, k, h]`, and `1 / det h`, `[h]`."""
-    distance, density = jnp.linalg.norm(x, axis=-1), 1 / group.determinant(out_grid)
+    square, density = jnp.sum(x**2, axis=-1), 1 / group.determinant(out_grid)
+    # The root has no derivative at the centre of a filter.
+    distance = jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), 0)
     if coordinates != "paper":
         edge = jax.nn.sigmoid(EDGE * (1 - distance)) if mask == "smooth" else (distance <= 1 + 1e-6).astype(x.dtype)
         return edge, density
@@ -222,9 +234,9 @@ def _edge_and_density(group, out_grid, x, coordinates, mask, lifting):
     return edge, jnp.sqrt(density) if lifting else density
 
 
-def _scale_edge(group, in_grid, out_grid):
+def _scale_edge(group, in_grid, out_grid, coordinates):
     """How a kernel ends along the scales, `[h_in, h]`."""
-    if group.scales is None:
+    if group.scales is None or (group.scales == 1 and coordinates != "paper"):
         return jnp.ones((len(in_grid), len(out_grid)), in_grid.dtype)
     width = math.log(group.max_scale) / group.scales
     return jax.nn.sigmoid(SCALE_EDGE * (width - jnp.abs(_log_scales(in_grid, out_grid))))

@@ -4,10 +4,13 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
-from attgconv_jax.geometry import Padding
+from attgconv_jax.geometry import Padding, require_symmetric_grid, windows_of
+from attgconv_jax.groups import cyclic
 from attgconv_jax.lie import convolution
 from attgconv_jax.lie.groups import LieGroup, rotations, scalings
 from attgconv_jax.lie.kernels import Coordinates, Mask, full_kernel, group_kernel, spatial_kernel
@@ -82,11 +85,14 @@ def lie_conv(
     mask: Mask = "smooth",
     stride: int = 1,
     padding: Padding = "SAME",
+    exact: bool = True,
     implementation: str | None = None,
 ) -> Float[Array, "*batch x_out y_out h c_out"]:
     """Group convolution on a Lie group, between any two grids of it.
 
         y[x, h, j] = sum over u, h~, i of  f[x + u, h~, i] k_ij(h^-1 u, h^-1 h~) / det h
+
+    The sum over `h~` has no weight: on a denser `in_grid` it is larger.
 
     | `kind` | `k_ij(x, h)` | computed as |
     |---|---|---|
@@ -109,7 +115,8 @@ def lie_conv(
       f: feature map on `in_grid`, or an image.
       weights: of the kernel networks, in the order of the kernel's factors, and the matrix `w` if there is one.
       group: of the grids.
-      in_grid: the elements `h~`; None: for lifting an image.
+      in_grid: the elements `h~`; None: for lifting an image. The "+2d" kinds take grids of all pairs of some angles and
+        the group's number of scales, scales fastest.
       out_grid: the elements `h`.
       size: of the filters, in pixels.
       kind: how the kernel comes in factors.
@@ -118,16 +125,20 @@ def lie_conv(
       mask: how kernels end at distance 1: "smooth" or "hard"; the paper's coordinates have masks of their own.
       stride: in pixels.
       padding: pixels on every side, "SAME" or "VALID".
+      exact: whether to refuse positions of the filters that quarter turns do not map to themselves, if the group turns.
       implementation: of the convolution; see `attgconv_jax.kernels`.
 
     Returns:
-      Feature map on `out_grid`. Kernels are evaluated in the dtype of their weights, then cast to that of `f`.
+      Feature map on `out_grid`. Kernels are evaluated in the common dtype of weights and grids, then cast to that of
+      `f`.
 
     Raises:
       ValueError: unknown kind, or grids, sizes or weights that do not fit.
 
     Source: Knigge et al. 2022, section 3.
     """
+    if exact:
+        require_exact(group, size, stride, padding, f.shape[-4:-2])
     evaluated = lie_kernels(
         weights,
         group,
@@ -141,6 +152,12 @@ def lie_conv(
         mask=mask,
     )
     return apply_kernels(f, evaluated, kind, stride=stride, padding=padding, implementation=implementation)
+
+
+def require_exact(group: LieGroup, size: int, stride: int, padding: Padding, shape: tuple[int, int]) -> None:
+    """Raises a `ValueError` where the group turns and quarter turns do not map the filters' positions to themselves."""
+    if (group.angles or 1) > 1:
+        require_symmetric_grid(windows_of(size, stride, padding, 1, shape), cyclic(4), shape, padding)
 
 
 def apply_kernels(
@@ -212,6 +229,8 @@ def lie_kernels(
         )
     evaluated = [] if weights.projection is None else [weights.projection]
     networks = [network] * len(wanted.factors) if callable(network) else network
+    if len(networks) != len(wanted.factors):
+        raise ValueError(f"{kind} takes {len(wanted.factors)} kernel networks, or one for all, got {len(networks)}")
     place = dict(coordinates=coordinates)
     for factor, function, of_factor in zip(wanted.factors, networks, weights.factors, strict=True):
         kernel = functools.partial(_call, function, of_factor)
@@ -223,11 +242,11 @@ def lie_kernels(
             case "group":
                 values = group_kernel(kernel, group, in_grid, out_grid, **place)
             case "rotations":
-                part = rotations(group.angles)
-                values = group_kernel(kernel, part, *(_angles(group, grid) for grid in (in_grid, out_grid)), **place)
+                grids = (_factored(group, grid)[0] for grid in (in_grid, out_grid))
+                values = group_kernel(kernel, rotations(group.angles), *grids, **place)
             case "scales":
-                part = scalings(group.scales, group.max_scale)
-                values = group_kernel(kernel, part, *(_scales(group, grid) for grid in (in_grid, out_grid)), **place)
+                grids = (_factored(group, grid)[1] for grid in (in_grid, out_grid))
+                values = group_kernel(kernel, scalings(group.scales, group.max_scale), *grids, **place)
         evaluated.append(_by_channels(values, c_in, factor, kind))
     return tuple(evaluated)
 
@@ -249,12 +268,23 @@ def _by_channels(values, c_in, factor, kind):
     return values[:, :, None] if kind == "lifting" else values
 
 
-def _angles(group, grid):
-    return grid[:: group.scales, :1]
+def _factored(group, grid):
+    """The angles and the scales of a grid of all their pairs, scales fastest."""
+    if len(grid) % group.scales == 0 and _holds_all_pairs(group, grid):
+        pairs = grid.reshape(-1, group.scales, 2)
+        return pairs[:, 0, :1], pairs[0, :, 1:]
+    raise ValueError(
+        f"a kernel factored in rotation and scale needs a grid of all pairs of some angles and {group.scales} scales, "
+        f"scales fastest, as {group}.grid() is; got {len(grid)} other elements"
+    )
 
 
-def _scales(group, grid):
-    return grid[: group.scales, 1:]
+def _holds_all_pairs(group, grid):
+    """Whether a grid is of all pairs of some angles and scales; what is traced has no numbers to look at."""
+    if isinstance(grid, jax.core.Tracer):
+        return True
+    pairs = np.asarray(grid).reshape(-1, group.scales, 2)
+    return np.allclose(pairs[..., 0], pairs[:, :1, 0]) and np.allclose(pairs[..., 1], pairs[:1, :, 1])
 
 
 def check_kind(kind: str, group: LieGroup | None = None) -> None:

@@ -130,7 +130,7 @@ def b_spline(
       Values of the kernel.
 
     Raises:
-      ValueError: unknown degree, or axes that do not fit the coordinates.
+      ValueError: unknown degree, axes that do not fit the coordinates, or too few centres on a circle.
 
     Source: Bekkers 2020 (1909.12057), section 3.2; on the circle our own.
     """
@@ -142,6 +142,10 @@ def b_spline(
     values = coefficients.reshape(counts[0], -1) if counts else coefficients
     for axis, count in enumerate(counts):
         circle = axis < len(periodic) and periodic[axis]
+        if circle and count <= degree:
+            raise ValueError(
+                f"a spline of degree {degree} on a circle needs {degree + 1} centres at least, got {count}"
+            )
         step = 2 / count if circle else 2 / max(count - 1, 1)
         offset = x[..., axis, None] - (step * jnp.arange(count, dtype=x.dtype) - 1 if count > 1 else 0)
         if circle:

@@ -27,7 +27,7 @@ _STORE = "arrays"
 
 
 def save_network(path: str | os.PathLike, network: Network | LieResNet | ResNet) -> None:
-    """Writes a network's parameters and running statistics, and the settings that make it again.
+    """Writes a network's parameters, running statistics and fixed waves, and the settings that make it again.
 
     The checkpoint is a directory: `network.json` and, beside it, `arrays/` in Orbax's format. It appears whole or not
     at all. Random streams (dropout's) are not part of it.
@@ -141,7 +141,7 @@ def _described(path, description):
 
     try:
         return skeleton(build)
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path / _DESCRIPTION} does not describe a network: {_first_line(error)}") from error
 
 

@@ -54,7 +54,7 @@ class LieResNet(nnx.Module):
       group: of the convolutions.
       kind: of all convolutions but the lifting; see `LieConv`.
       attention: None, or a name of `attgconv_jax.nn.ATTENTIONS`: "input", "input_channel", "input_spatial" and "co" on
-        the input of every convolution but the first, the others on what a residual branch adds.
+        the input of every convolution but the lifting and the shortcuts, the others on what a residual branch adds.
       attention_options: further arguments of every attention's module.
       features: channels per group element, of the lifting and of every block.
       kernel_size: of all filters but those of shortcuts and of the last convolution, in pixels.
@@ -63,13 +63,14 @@ class LieResNet(nnx.Module):
       classes: number of logits.
       dropout_rate: before the logits.
       network: of the kernels; see `LieConv`.
-      network_options: of the kernel networks; shortcuts have half as many hidden features.
+      network_options: of the kernel networks; shortcuts have half as many hidden features, rounded to an even number.
       coordinates: "periodic", or "paper" for the paper's; see `attgconv_jax.lie.kernels`.
       mask: how kernels end.
-      random_grids: whether in training every call draws new grids: one for the block's ends, one for its inside.
+      random_grids: whether in training every call draws new grids: one for the ends of all blocks, one for the inside
+        of each, and one for the last convolution.
       dtype: to compute in; None: the common type of input and parameters.
       param_dtype: of the parameters.
-      rngs: its "params", "dropout" and "grid" streams are used.
+      rngs: its "params", "dropout" and, for random grids, "grid" streams are used.
 
     Raises:
       ValueError: a size is out of range, or an unknown name.
@@ -105,6 +106,8 @@ class LieResNet(nnx.Module):
             raise ValueError(f"features must be two or three widths for images of {SIZE} pixels, got {features}")
         for width in features:
             positive(features=width)
+        if kind == "lifting":
+            raise ValueError("kind must be one of feature maps, such as separable; the lifting is a layer of its own")
         if attention is None and attention_options:
             raise ValueError(f"attention_options need an attention, got {dict(attention_options)} with attention=None")
         shared = dict(dtype=dtype, param_dtype=param_dtype, rngs=rngs)
@@ -122,6 +125,12 @@ class LieResNet(nnx.Module):
             self.blocks.append(LieBlock(before, width, kernel_size, group, kind, *of_attention, of_kernels, **shared))
         self.block_norms = nnx.List([norm(width) for width in features[1:]])
         least = 3 if coordinates == "paper" else 2 * int(-(-group.max_scale // 1)) + 1
+        left = SIZE // 2 ** (len(features) - 1)
+        if least > left:
+            raise ValueError(
+                f"max_scale must be at most {(left - 1) // 2}: the last filter of {group} has {least} pixels, and the "
+                f"feature map only {left}"
+            )
         self.last = AttendedConv(last, last, least, group, kind, *of_attention, of_kernels, padding="VALID", **shared)
         self.last_norm = norm(last)
         self.head = nnx.Linear(last, head_features, use_bias=False, **shared)
@@ -131,7 +140,7 @@ class LieResNet(nnx.Module):
         self.group = group
         self.random_grids = random_grids
         self.deterministic = False
-        self.rngs = rngs["grid"].fork()
+        self.rngs = rngs["grid"].fork() if random_grids else nnx.data(None)
         settings = dict(
             kind=kind,
             attention=attention,
@@ -249,7 +258,8 @@ class LieBlock(nnx.Module):
         if in_features != out_features:
             options = dict(of_kernels["network_options"] or {})
             if of_kernels["network"] != "b_spline":
-                options["hidden_features"] = max(2, options.get("hidden_features", 64) // 2)
+                half = options.get("hidden_features", 64) // 2
+                options["hidden_features"] = max(2, half - half % 2)
             of_shortcut = {**of_kernels, "network_options": options}
             self.shortcut = LieConv(in_features, out_features, 1, group, kind=kind, **of_shortcut, **shared)
         if attention is not None and attention not in _ON_INPUT:

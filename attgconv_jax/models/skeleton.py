@@ -18,8 +18,8 @@ def skeleton(build: Callable[[], nnx.Module]) -> tuple:
       build: makes the network.
 
     Returns:
-      The parts that `nnx.merge` puts together: the structure; parameters and running statistics as shapes and dtypes;
-      the rest of the state (random streams) as `build` makes it.
+      The parts that `nnx.merge` puts together: the structure; parameters, running statistics and fixed waves as shapes
+      and dtypes; the rest of the state (random streams) as `build` makes it.
 
     Source: our own.
     """

@@ -248,13 +248,16 @@ def check_network(name: str, options: Mapping[str, Any]) -> None:
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
                 raise ValueError(f"{option} must be a positive number, got {value!r}")
         elif option == "degree":
-            if value not in range(4):
+            if isinstance(value, bool) or not isinstance(value, int) or value not in range(4):
                 raise ValueError(f"degree must be 0, 1, 2 or 3, got {value!r}")
         elif option == "hidden_layers":
             if isinstance(value, bool) or not isinstance(value, int) or value < 0:
                 raise ValueError(f"{option} must be a Python integer of at least 0, got {value!r}")
         else:
             positive(**{option: value})
+    degree, centres = options.get("degree", 2), options.get("angle_centres", 8)
+    if name == "b_spline" and centres <= degree:
+        raise ValueError(f"angle_centres must be at least {degree + 1} for splines of degree {degree}, got {centres}")
 
 
 def network_function(name: str, options: Mapping[str, Any], axes: Axes) -> Callable:

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 from attgconv_jax.geometry import Padding, check_settings
 from attgconv_jax.lie.groups import LieGroup
 from attgconv_jax.lie.kernels import Coordinates, Mask, check_kernel
-from attgconv_jax.lie.layer import KINDS, LieWeights, apply_kernels, check_kind, lie_kernels
+from attgconv_jax.lie.layer import KINDS, LieWeights, apply_kernels, check_kind, lie_kernels, require_exact
 from attgconv_jax.lie.networks import FourierWeights
 from attgconv_jax.nn.checks import positive
 from attgconv_jax.nn.kernel_networks import (
@@ -24,7 +24,7 @@ from attgconv_jax.nn.kernel_networks import (
     network_function,
 )
 
-# The kernels of modules in evaluation mode, with the weights they were evaluated from.
+# The kernels of modules in evaluation mode, with the weights and settings they were evaluated from.
 _EVALUATED = weakref.WeakKeyDictionary()
 
 
@@ -58,10 +58,12 @@ class LieConv(nnx.Module):
         `attgconv_jax.lie.lie_conv`.
       network: of the kernels: "siren", "fourier", "multiplicative" or "b_spline".
       network_options: of the kernel networks; see `attgconv_jax.nn.kernel_networks`.
-      coordinates: "periodic", or "paper" for the paper's; see `attgconv_jax.lie.kernels`.
+      coordinates: "periodic"; "angle", torn opposite the identity but for splines; or "paper" for the paper's; see
+        `attgconv_jax.lie.kernels`.
       mask: how kernels end at distance 1: "smooth" or "hard".
       stride: in pixels.
       padding: pixels on every side, "SAME" or "VALID".
+      exact: whether to refuse positions of the filters that quarter turns do not map to themselves, if the group turns.
       dtype: to compute in; None: the common type of input and parameters. Kernels are evaluated in that of the
         parameters.
       param_dtype: of the parameters.
@@ -87,6 +89,7 @@ class LieConv(nnx.Module):
         mask: Mask = "smooth",
         stride: int = 1,
         padding: Padding = "SAME",
+        exact: bool = True,
         dtype=None,
         param_dtype=jnp.float32,
         rngs: nnx.Rngs,
@@ -106,6 +109,7 @@ class LieConv(nnx.Module):
         self.group = group
         self.stride = stride
         self.padding = padding
+        self.exact = exact
         self.dtype = dtype
         self.deterministic = False
         self.network = network
@@ -144,6 +148,8 @@ class LieConv(nnx.Module):
         """
         if f.shape[-1] != self.in_features:
             raise ValueError(f"f must have {self.in_features} channels, got shape {f.shape}")
+        if self.exact and f.ndim >= 4:
+            require_exact(self.group, self.kernel_size, self.stride, self.padding, f.shape[-4:-2])
         evaluated = self._kept() if in_grid is None and out_grid is None else self.kernels(in_grid, out_grid)
         f, *_ = promote_dtype((f, *evaluated), dtype=self.dtype)
         return apply_kernels(f, evaluated, self.kind, stride=self.stride, padding=self.padding)
@@ -164,13 +170,20 @@ class LieConv(nnx.Module):
           ValueError: grids that are not the group's.
         """
         weights = jax.tree.map(lambda variable: variable[...], self.weights, is_leaf=_is_variable)
-        grid = self.group.grid().astype(jax.tree.leaves(weights)[0].dtype)
-        lifting = self.kind == "lifting"
-        return lie_kernels(
+        dtype = jax.tree.leaves(weights)[0].dtype
+        own = self.group.grid()
+        if in_grid is None and self.kind != "lifting":
+            in_grid = own
+        # Angles of few digits would turn the filters by others.
+        in_grid, out_grid = (
+            None if grid is None else grid.astype(jnp.promote_types(dtype, jnp.float32))
+            for grid in (in_grid, own if out_grid is None else out_grid)
+        )
+        evaluated = lie_kernels(
             weights,
             self.group,
-            None if lifting else grid if in_grid is None else in_grid,
-            grid if out_grid is None else out_grid,
+            in_grid,
+            out_grid,
             self.kernel_size,
             self.in_features,
             self.kind,
@@ -178,6 +191,7 @@ class LieConv(nnx.Module):
             coordinates=self.coordinates,
             mask=self.mask,
         )
+        return tuple(kernel.astype(dtype) for kernel in evaluated)
 
     def set_view(self, deterministic: bool | None = None):
         """Lets `nnx.view` choose the mode."""
@@ -189,12 +203,15 @@ class LieConv(nnx.Module):
         if not self.deterministic:
             return self.kernels()
         weights = [variable[...] for variable in jax.tree.leaves(self.weights, is_leaf=_is_variable)]
-        before, evaluated = _EVALUATED.get(self, ((), ()))
-        if len(before) == len(weights) and all(a is b for a, b in zip(before, weights, strict=True)):
+        names = "group", "kind", "kernel_size", "network", "_options", "coordinates", "mask"
+        settings = tuple(getattr(self, name) for name in names)
+        before, settings_before, evaluated = _EVALUATED.get(self, ((), (), ()))
+        same = len(before) == len(weights) and all(a is b for a, b in zip(before, weights, strict=True))
+        if same and settings == settings_before:
             return evaluated
         evaluated = self.kernels()
         if not any(isinstance(array, jax.core.Tracer) for array in (*weights, *evaluated)):
-            _EVALUATED[self] = weights, evaluated
+            _EVALUATED[self] = weights, settings, evaluated
         return evaluated
 
     def _axes(self):

@@ -15,8 +15,8 @@ class LieAttention(nnx.Module):
     """An attention of `attgconv_jax.nn.ATTENTIONS` on a grid of a Lie group, at every scale by itself.
 
     The rotations of a grid are a group, `cyclic(angles)`, wherever the grid begins: there the operator acts as on any
-    finite group. The scales of a grid are none, so no weight and no statistic joins them, and all have the same
-    weights:
+    finite group. The scales of a grid are none, so no weight and no statistic but those of batch norms joins them, and
+    all have the same weights:
 
         alpha[x, (a, s), c] = A[f[., (., s), .]][x, a, c]
 
@@ -59,6 +59,8 @@ class LieAttention(nnx.Module):
         rngs: nnx.Rngs,
         **options: Any,
     ):
+        if not isinstance(group, LieGroup):
+            raise ValueError(f"group must be a LieGroup, as attgconv_jax.lie.rotations(8), got {group!r}")
         if attention not in ATTENTIONS:
             raise ValueError(f"attention must be one of {', '.join(ATTENTIONS)}, got {attention!r}")
         shared = dict(dtype=dtype, param_dtype=param_dtype, rngs=rngs)
@@ -80,4 +82,5 @@ class LieAttention(nnx.Module):
             return function(f)
         by_angle = f.reshape(*f.shape[:-2], self.group.angles or 1, self.group.scales, f.shape[-1])
         out = jnp.moveaxis(function(jnp.moveaxis(by_angle, -2, 0)), 0, -2)
+        out = jnp.broadcast_to(out, (*out.shape[:-3], *by_angle.shape[-3:-1], out.shape[-1]))
         return out.reshape(*out.shape[:-3], -1, out.shape[-1])
