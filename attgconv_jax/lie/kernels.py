@@ -42,6 +42,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from attgconv_jax.kernels import maximum
 from attgconv_jax.lie.groups import LieGroup
 
 Kernel = Callable[[Float[Array, "*shape d"]], Float[Array, "*shape m"]]
@@ -229,7 +230,7 @@ def _edge_and_density(group, out_grid, x, coordinates, mask, lifting):
     if group.scales is None:
         return (distance <= 1 + 1e-6).astype(x.dtype), density
     if group.angles is None:
-        return jax.nn.sigmoid((2 if lifting else 3) * (1 - jnp.max(jnp.abs(x), axis=-1))), density
+        return jax.nn.sigmoid((2 if lifting else 3) * (1 - maximum(jnp.abs(x), axis=-1))), density
     edge = jax.nn.sigmoid((3 if lifting else 2) * (1 - distance))
     return edge, jnp.sqrt(density) if lifting else density
 

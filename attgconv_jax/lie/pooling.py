@@ -2,7 +2,8 @@
 
 from jaxtyping import Array, Float
 
-from attgconv_jax import convolution
+from attgconv_jax.convolution import check_feature_map
+from attgconv_jax.convolution import max_pool as spatial_max_pool
 from attgconv_jax.groups import cyclic, trivial
 from attgconv_jax.lie.groups import LieGroup
 
@@ -34,11 +35,11 @@ def max_pool(
 
     Source: Cohen and Welling 2016, section 6.3.
     """
-    convolution.check_feature_map(f)
+    check_feature_map(f)
     if f.shape[-2] != group.order:
         raise ValueError(f"f must have the {group.order} elements of {group}, got shape {f.shape}")
     # A pooling does not mix elements: they are channels of an image to it.
     flat = f.reshape(*f.shape[:-2], 1, -1)
     plane = trivial() if group.angles is None else cyclic(4)
-    pooled = convolution.max_pool(flat, plane, window=window, stride=stride, padding=padding, exact=exact)
+    pooled = spatial_max_pool(flat, plane, window=window, stride=stride, padding=padding, exact=exact)
     return pooled.reshape(*pooled.shape[:-2], *f.shape[-2:])
