@@ -15,6 +15,8 @@ NAMES = {
     "separable+2d": ("cknet_SO2", "cknet_Rplus", "cknet_Rn"),
     "gseparable+2d": ("cknet_SO2", "cknet_Rplus", "cknet_Rn"),
 }
+# Of those, the ones with a value for every pair of channels, where not all or none are.
+PAIRS = {"separable": ("cknet_H",), "separable+2d": ("cknet_SO2",)}
 
 
 def siren_weights(data, name, c_in=1):
@@ -44,6 +46,3 @@ def lie_weights(data, prefix, kind, c_in):
         factors.append(siren_weights(data, key, c_in if pairs else 1))
     projection = f"{prefix}depthwise_projection.weight"
     return LieWeights(tuple(factors), jnp.asarray(data[projection]) if projection in data else None)
-
-
-PAIRS = {"separable": ("cknet_H",), "separable+2d": ("cknet_SO2",)}

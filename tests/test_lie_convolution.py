@@ -173,12 +173,18 @@ def test_a_grid_that_begins_elsewhere_gives_the_turned_layer(kind):
     assert_close(begun, np.rot90(conv_of(kind, group)(f), 1, axes=(1, 2)), 1e-10)
 
 
-@pytest.mark.parametrize("group", [rotations(8), similarities(8, 2, 1.5)], ids=str)
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "lifting"])
+@pytest.mark.parametrize(
+    ("group", "kind"),
+    [
+        (group, kind)
+        for group in (rotations(8), similarities(8, 2, 1.5))
+        for kind in kinds_of(group)
+        if kind != "lifting"
+    ],
+    ids=str,
+)
 def test_grids_of_different_density_meet(group, kind):
     """Eight angles in, the four of them that are quarter turns out: those outputs alone."""
-    if kind not in kinds_of(group):
-        group = similarities(8, 2, 1.5)
     f = random(2, 9, 9, group.order, C_IN, seed=3)
     kept = [h for h in range(group.order) if h // (group.scales or 1) % 2 == 0]
     every_other = conv_of(kind, group, None, group.grid()[np.array(kept)])(f)
@@ -262,6 +268,10 @@ REFUSALS = {
     "feature map on another grid": (
         lambda: separable_conv(random(1, 9, 9, 8, 3), random(4, 3, 4, 5), random(5, 5, 4, 5)),
         "f has 8 group elements and 3 channels (shape (1, 9, 9, 8, 3)), but group_kernel takes 4 and 3",
+    ),
+    "no feature map": (
+        lambda: lie_conv(random(9, 4, 3), coefficients("separable", SE2), SE2, SE2.grid(), SE2.grid(), 5),
+        "f must be a feature map [..., x, y, h, c], got shape (9, 4, 3)",
     ),
     "another dtype": (
         lambda: depthwise_conv(random(1, 9, 9, 4, 3).astype(jnp.float32), random(5, 5, 4, 3)),

@@ -103,10 +103,10 @@ def test_importing_takes_a_fifth_of_a_second_beyond_jax_and_flax():
 def test_every_public_name_exists_and_no_other():
     for name in attgconv_jax.__all__:
         assert getattr(attgconv_jax, name).__doc__
-    for name in ("nn", "models", "interop", "plotting"):
+    for name in ("lie", "nn", "models", "interop", "plotting"):
         assert name in dir(attgconv_jax)
         assert getattr(attgconv_jax, name) is importlib.import_module(f"attgconv_jax.{name}")
-    for module in (attgconv_jax.nn, attgconv_jax.models, attgconv_jax.interop):
+    for module in (attgconv_jax.lie, attgconv_jax.nn, attgconv_jax.models, attgconv_jax.interop):
         assert module.__all__ == sorted(module.__all__, key=lambda name: (not name.isupper(), name))
         assert all(hasattr(module, public) for public in module.__all__)
     with pytest.raises(AttributeError, match="has no attribute 'gconv'"):

@@ -67,23 +67,19 @@ def fourier_conv(
     rows, columns = (_axis(window, length) for window, length in zip(windows, f.shape[1:3], strict=True))
     half = len(columns.images) // 2 + 1
 
-    def along_y(matrix, x):
-        """`[y, ..] -> [m, 2, ..]`, real and imaginary parts."""
-        return jnp.tensordot(_constant(np.stack([matrix.real, matrix.imag], 1), dtype), x, 1)
-
     def mix(column):
         """`F[m]` and `W[m]` along `y`, `[2, x, batch, c_in]` and `[2, k, c_in, c_out]`, to `Q[m]`."""
         images, filters = column
         g = jnp.tensordot(_constant(_real(rows.images).swapaxes(0, 1), dtype), images, 2)
-        w = jnp.tensordot(_constant(_real(rows.filters), dtype), filters, 2)
+        parts = jnp.tensordot(_constant(_real(rows.filters), dtype), filters, 2)
         # Both parts of `G` are rows of one product with each part of `W`.
-        by_real, by_imaginary = (jnp.matmul(g.reshape(len(g), -1, g.shape[-1]), part) for part in w)
-        by_real, by_imaginary = (x.reshape(*g.shape[:-1], -1) for x in (by_real, by_imaginary))
+        products = (jnp.matmul(g.reshape(len(g), -1, g.shape[-1]), part) for part in parts)
+        by_real, by_imaginary = (product.reshape(*g.shape[:-1], -1) for product in products)
         p = jnp.stack([by_real[:, 0] - by_imaginary[:, 1], by_imaginary[:, 0] + by_real[:, 1]])
         return jnp.tensordot(_constant(_real(rows.outputs), dtype), p, 2)
 
-    images = along_y(columns.images[:half], f.astype(dtype).transpose(2, 1, 0, 3))
-    filters = along_y(columns.filters[:half], w.astype(dtype).swapaxes(0, 1))
+    images = _along_y(columns.images[:half], f.astype(dtype).transpose(2, 1, 0, 3))
+    filters = _along_y(columns.filters[:half], w.astype(dtype).swapaxes(0, 1))
     # What a frequency needs is computed again for the gradient rather than kept for all of them.
     mixed = lax.map(jax.checkpoint(mix), (images, filters))
     last = columns.outputs[:, :half] * _weights(columns)
@@ -115,10 +111,6 @@ def fourier_depthwise_filter_gradient(
     rows, columns = (_axis(window, length) for window, length in zip(windows, f.shape[1:3], strict=True))
     half = len(columns.images) // 2 + 1
 
-    def along_y(matrix, x):
-        parts = _constant(np.stack([matrix.real, matrix.imag], 1), dtype)
-        return jnp.tensordot(parts, x.astype(dtype).transpose(2, 1, 0, 3), 1)
-
     def multiply(column):
         images, gradients = column
         g = jnp.tensordot(_constant(_real(rows.images), dtype), images, 2)
@@ -126,13 +118,11 @@ def fourier_depthwise_filter_gradient(
         d_w = jnp.stack([jnp.sum(g[0] * d[0] + g[1] * d[1], 1), jnp.sum(g[0] * d[1] - g[1] * d[0], 1)])
         return jnp.tensordot(_constant(_real(rows.filters.conj().T), dtype), d_w, 2)
 
-    images = along_y(columns.images[:half], f)
-    gradients = along_y((columns.outputs[:, :half] * _weights(columns)).conj().T, d_out)
-    d_w = lax.map(multiply, (images, gradients))
-    filters = columns.filters[:half]
-    return jnp.tensordot(_constant(np.stack([filters.real, filters.imag], 1), dtype), d_w, ((0, 1), (0, 1))).swapaxes(
-        0, 1
-    )
+    last = (columns.outputs[:, :half] * _weights(columns)).conj().T
+    images, gradients = (x.astype(dtype).transpose(2, 1, 0, 3) for x in (f, d_out))
+    columns_of_w = lax.map(multiply, (_along_y(columns.images[:half], images), _along_y(last, gradients)))
+    filters = _constant(_parts(columns.filters[:half]), dtype)
+    return jnp.tensordot(filters, columns_of_w, ((0, 1), (0, 1))).swapaxes(0, 1)
 
 
 def fourier_pays(f_shape: tuple[int, ...], w_shape: tuple[int, ...], windows: tuple[Window, Window]) -> bool:
@@ -179,6 +169,16 @@ def _weights(axis):
     """How often each non-negative frequency counts: for its conjugate as well, where that is another."""
     n = len(axis.images)
     return np.where(2 * np.arange(n // 2 + 1) % n == 0, 1, 2)
+
+
+def _along_y(matrix, x):
+    """`[y, ..] -> [m, 2, ..]`: a complex matrix times real numbers."""
+    return jnp.tensordot(_constant(_parts(matrix), x.dtype), x, 1)
+
+
+def _parts(matrix):
+    """`[a, 2, b]`: real and imaginary parts of a matrix."""
+    return np.stack([matrix.real, matrix.imag], 1)
 
 
 def _real(matrix):

@@ -111,7 +111,7 @@ def separable_conv(
 
     @jax.checkpoint
     def conv(f, group_kernel, spatial_kernel):
-        z = jnp.tensordot(f, group_kernel, ((-2, -1), (0, 1)), preferred_element_type=f.dtype)
+        z = jnp.tensordot(f, group_kernel, ((-2, -1), (0, 1)))
         return depthwise_conv(z, spatial_kernel, **options)
 
     return conv(f, group_kernel, spatial_kernel)
@@ -227,7 +227,7 @@ def separable_2d_conv(
     @jax.checkpoint
     def conv(f, rotation_kernel, scale_kernel, spatial_kernel):
         f = f.reshape(*f.shape[:-2], a_in, s_in, c_in)
-        z = jnp.tensordot(f, rotation_kernel, ((-3, -1), (0, 1)), preferred_element_type=f.dtype)
+        z = jnp.tensordot(f, rotation_kernel, ((-3, -1), (0, 1)))
         # A few scales: a product for each pair of them, which XLA fuses, where a contraction would copy `z` twice.
         scales = [sum(z[..., i, :, :] * scale_kernel[i, j] for i in range(s_in)) for j in range(s)]
         z = jnp.stack(scales, -2).reshape(*f.shape[:-3], a * s, c_out)
@@ -313,8 +313,7 @@ def _check(f, kernel, name, h_in, c_in):
             f"f has {f.shape[-2]} group elements and {f.shape[-1]} channels (shape {f.shape}), but {name} takes {h_in} "
             f"and {c_in}"
         )
-    if f.dtype != kernel.dtype:
-        raise ValueError(f"f and {name} must have one dtype, got {f.dtype} and {kernel.dtype}; cast one of them")
+    _check_dtype(f, kernel, name)
 
 
 def _check_factor(f, kernel, name, shape):
@@ -323,5 +322,9 @@ def _check_factor(f, kernel, name, shape):
     pairs = zip(shape, kernel.shape, strict=False)
     if kernel.ndim != len(shape) or any(length not in (None, own) for length, own in pairs):
         raise ValueError(f"{name} must be {wanted} to fit the kernel's other factors, got shape {kernel.shape}")
+    _check_dtype(f, kernel, name)
+
+
+def _check_dtype(f, kernel, name):
     if f.dtype != kernel.dtype:
         raise ValueError(f"f and {name} must have one dtype, got {f.dtype} and {kernel.dtype}; cast one of them")

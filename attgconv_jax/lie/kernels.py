@@ -172,12 +172,16 @@ def check_kernel(group: LieGroup, size: int, coordinates: Coordinates = "periodi
         raise ValueError(f'mask must be "smooth" or "hard", got {mask!r}')
     if isinstance(size, bool) or not isinstance(size, int) or size < 1 or size % 2 == 0:
         raise ValueError(f"size must be an odd integer of at least 1, or filters are off centre, got {size!r}")
-    least = 2 * math.ceil(group.max_scale) + 1
     if coordinates != "paper" and 1 < size < 2 * group.max_scale + 1:
         raise ValueError(
             f"filters of {size} pixels cannot hold kernels of scales up to {group.max_scale}: at scale 1 the mask ends "
-            f"them before the first pixel. Take a size of 1, or of at least {least}"
+            f"them before the first pixel. Take a size of 1, or of at least {least_size(group)}"
         )
+
+
+def least_size(group: LieGroup) -> int:
+    """The smallest filter, in pixels, but for a single pixel, that can hold a kernel at every scale of the grid."""
+    return 2 * math.ceil(group.max_scale) + 1
 
 
 def _plane(group, out_grid, size, coordinates, swapped):

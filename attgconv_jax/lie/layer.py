@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from attgconv_jax.convolution import check_feature_map
 from attgconv_jax.geometry import Padding, require_symmetric_grid, windows_of
 from attgconv_jax.groups import cyclic
 from attgconv_jax.lie import convolution
@@ -138,7 +139,7 @@ def lie_conv(
     Source: Knigge et al. 2022, section 3.
     """
     if exact:
-        require_exact(group, size, stride, padding, f.shape[-4:-2])
+        require_exact(f, group, size, stride, padding)
     evaluated = lie_kernels(
         weights,
         group,
@@ -154,9 +155,11 @@ def lie_conv(
     return apply_kernels(f, evaluated, kind, stride=stride, padding=padding, implementation=implementation)
 
 
-def require_exact(group: LieGroup, size: int, stride: int, padding: Padding, shape: tuple[int, int]) -> None:
+def require_exact(f: Array, group: LieGroup, size: int, stride: int, padding: Padding) -> None:
     """Raises a `ValueError` where the group turns and quarter turns do not map the filters' positions to themselves."""
+    check_feature_map(f)
     if (group.angles or 1) > 1:
+        shape = f.shape[-4:-2]
         require_symmetric_grid(windows_of(size, stride, padding, 1, shape), cyclic(4), shape, padding)
 
 
@@ -231,22 +234,23 @@ def lie_kernels(
     networks = [network] * len(wanted.factors) if callable(network) else network
     if len(networks) != len(wanted.factors):
         raise ValueError(f"{kind} takes {len(wanted.factors)} kernel networks, or one for all, got {len(networks)}")
-    place = dict(coordinates=coordinates)
     for factor, function, of_factor in zip(wanted.factors, networks, weights.factors, strict=True):
         kernel = functools.partial(_call, function, of_factor)
         match factor.domain:
             case "plane":
-                values = spatial_kernel(kernel, group, out_grid, size, mask=mask, lifting=kind == "lifting", **place)
+                values = spatial_kernel(
+                    kernel, group, out_grid, size, mask=mask, lifting=kind == "lifting", coordinates=coordinates
+                )
             case "plane and group":
-                values = full_kernel(kernel, group, in_grid, out_grid, size, mask=mask, **place)
+                values = full_kernel(kernel, group, in_grid, out_grid, size, mask=mask, coordinates=coordinates)
             case "group":
-                values = group_kernel(kernel, group, in_grid, out_grid, **place)
+                values = group_kernel(kernel, group, in_grid, out_grid, coordinates=coordinates)
             case "rotations":
                 grids = (_factored(group, grid)[0] for grid in (in_grid, out_grid))
-                values = group_kernel(kernel, rotations(group.angles), *grids, **place)
+                values = group_kernel(kernel, rotations(group.angles), *grids, coordinates=coordinates)
             case "scales":
                 grids = (_factored(group, grid)[1] for grid in (in_grid, out_grid))
-                values = group_kernel(kernel, scalings(group.scales, group.max_scale), *grids, **place)
+                values = group_kernel(kernel, scalings(group.scales, group.max_scale), *grids, coordinates=coordinates)
         evaluated.append(_by_channels(values, c_in, factor, kind))
     return tuple(evaluated)
 

@@ -17,14 +17,12 @@ from attgconv_jax.nn import (
     ResponseAttentiveGroupConv,
     SelectiveKernelGroupConv,
 )
-from attgconv_jax.nn.attentive import AttentionName
+from attgconv_jax.nn.attentive import ATTENTIVE_PAPER, AttentionName
 from attgconv_jax.nn.initializers import FilterInitializer
 
 ResponseAttention = Literal["response", "response_channel", "response_spatial", "sk"]
 NetworkAttention = AttentionName | ResponseAttention
 
-# Those that read the image as well; the operators of other papers are made for feature maps.
-_ON_IMAGES = ("input", "input_channel", "input_spatial", "co")
 # Those whose cost grows with the number of positions times that of their neighbours.
 _BY_POSITION = ("non_local", "self")
 # Arguments of an attention's module that the network's description decides, and those of one that is a convolution.
@@ -94,11 +92,11 @@ def convolution(
         return ResponseAttentiveGroupConv(*sizes, **of_attention, **options)
     if attention == "sk" and kernel_size % 2 == 1:
         return SelectiveKernelGroupConv(*sizes, **_reduction(out_features, hidden_features) | further, **options)
-    left_out = attention not in _ON_IMAGES and (lifting or (large and attention in _BY_POSITION))
+    left_out = attention not in ATTENTIVE_PAPER and (lifting or (large and attention in _BY_POSITION))
     if attention in (None, "sk") or left_out:
         return GroupConv(*sizes, **options)
     of_attention = {}
-    if attention in _ON_IMAGES:
+    if attention in ATTENTIVE_PAPER:
         of_attention |= dict(kernel_init=attention_init)
     if attention in ("input", "input_channel", "input_spatial"):
         of_attention |= dict(hidden_features=hidden_features, dilation=input_dilation)

@@ -11,19 +11,16 @@ from jaxtyping import Array, Float
 
 from attgconv_jax.kernels import maximum
 from attgconv_jax.lie.groups import LieGroup
-from attgconv_jax.lie.kernels import Coordinates, Mask
+from attgconv_jax.lie.kernels import Coordinates, Mask, least_size
 from attgconv_jax.lie.pooling import max_pool
 from attgconv_jax.models.layers import check_image
 from attgconv_jax.nn import Dropout, LieAttention, LieConv
-from attgconv_jax.nn.attentive import AttentionName
+from attgconv_jax.nn.attentive import ATTENTIVE_PAPER, AttentionName
 from attgconv_jax.nn.checks import positive
 from attgconv_jax.nn.kernel_networks import KernelNetworkName
 from attgconv_jax.nn.norm import batch_norm
 
 SIZE = 28
-
-# Those of the attentive paper act on the input of every convolution, all others on what a branch adds.
-_ON_INPUT = ("input", "input_channel", "input_spatial", "co")
 
 
 class LieResNet(nnx.Module):
@@ -124,7 +121,7 @@ class LieResNet(nnx.Module):
         for before, width in itertools.pairwise(features):
             self.blocks.append(LieBlock(before, width, kernel_size, group, kind, *of_attention, of_kernels, **shared))
         self.block_norms = nnx.List([norm(width) for width in features[1:]])
-        least = 3 if coordinates == "paper" else 2 * int(-(-group.max_scale // 1)) + 1
+        least = 3 if coordinates == "paper" else least_size(group)
         left = SIZE // 2 ** (len(features) - 1)
         if least > left:
             raise ValueError(
@@ -247,13 +244,12 @@ class LieBlock(nnx.Module):
         of_kernels: Mapping[str, Any],
         **shared,
     ):
-        of_norm = (shared[name] for name in ("dtype", "param_dtype", "rngs"))
-        dtype, param_dtype, rngs = of_norm
+        of_norm = [shared[name] for name in ("dtype", "param_dtype", "rngs")]
         of_conv = kind, attention, attention_options, of_kernels
         self.first = AttendedConv(in_features, in_features, kernel_size, group, *of_conv, **shared)
-        self.first_norm = batch_norm(in_features, dtype, param_dtype, rngs, epsilon=1e-5)
+        self.first_norm = batch_norm(in_features, *of_norm, epsilon=1e-5)
         self.second = AttendedConv(in_features, out_features, kernel_size, group, *of_conv, **shared)
-        self.second_norm = batch_norm(out_features, dtype, param_dtype, rngs, epsilon=1e-5)
+        self.second_norm = batch_norm(out_features, *of_norm, epsilon=1e-5)
         self.shortcut = self.attention = nnx.data(None)
         if in_features != out_features:
             options = dict(of_kernels["network_options"] or {})
@@ -262,7 +258,7 @@ class LieBlock(nnx.Module):
                 options["hidden_features"] = max(2, half - half % 2)
             of_shortcut = {**of_kernels, "network_options": options}
             self.shortcut = LieConv(in_features, out_features, 1, group, kind=kind, **of_shortcut, **shared)
-        if attention is not None and attention not in _ON_INPUT:
+        if attention is not None and attention not in ATTENTIVE_PAPER:
             self.attention = LieAttention(attention, out_features, group, **shared, **(attention_options or {}))
 
     def __call__(
@@ -321,7 +317,7 @@ class AttendedConv(nnx.Module):
         sizes = in_features, out_features, kernel_size, group
         self.conv = LieConv(*sizes, kind=kind, padding=padding, **of_kernels, **shared)
         self.attention = nnx.data(None)
-        if attention in _ON_INPUT:
+        if attention in ATTENTIVE_PAPER:
             self.attention = LieAttention(attention, in_features, group, **shared, **(attention_options or {}))
 
     def __call__(

@@ -64,8 +64,8 @@ ATTENTIONS = {
 }
 """The modules by name; all are made as `Module(features, group, lifting=..., rngs=..., **options)`."""
 
-# Those whose group convolutions may carry the Haar weight.
-_WITH_HAAR = ("input", "input_channel", "input_spatial", "co")
+ATTENTIVE_PAPER = ("input", "input_channel", "input_spatial", "co")
+"""Those of the attentive paper: they read images as well, and their group convolutions may carry the Haar weight."""
 
 
 class AttentiveGroupConv(nnx.Module):
@@ -120,7 +120,7 @@ class AttentiveGroupConv(nnx.Module):
                 "ResponseAttentiveGroupConv or SelectiveKernelGroupConv"
             )
         shared = dict(lifting=lifting, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
-        of_attention = {"haar": haar} if attention in _WITH_HAAR else {}
+        of_attention = {"haar": haar} if attention in ATTENTIVE_PAPER else {}
         of_attention |= attention_options or {}
         self.attention = ATTENTIONS[attention](in_features, group, **shared, **of_attention)
         self.conv = GroupConv(in_features, out_features, kernel_size, group, haar=haar, **shared, **options)

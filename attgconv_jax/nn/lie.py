@@ -148,8 +148,8 @@ class LieConv(nnx.Module):
         """
         if f.shape[-1] != self.in_features:
             raise ValueError(f"f must have {self.in_features} channels, got shape {f.shape}")
-        if self.exact and f.ndim >= 4:
-            require_exact(self.group, self.kernel_size, self.stride, self.padding, f.shape[-4:-2])
+        if self.exact:
+            require_exact(f, self.group, self.kernel_size, self.stride, self.padding)
         evaluated = self._kept() if in_grid is None and out_grid is None else self.kernels(in_grid, out_grid)
         f, *_ = promote_dtype((f, *evaluated), dtype=self.dtype)
         return apply_kernels(f, evaluated, self.kind, stride=self.stride, padding=self.padding)
