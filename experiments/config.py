@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, get_args
 import tyro
 
 from attgconv_jax import Group, cyclic, dihedral, trivial
+from attgconv_jax.lie import LieGroup, rotations, scalings, similarities
 from attgconv_jax.models.layers import ResponseAttention, attention_options
 from attgconv_jax.nn.attentive import AttentionName
 from experiments.data import DatasetName
@@ -18,6 +19,7 @@ Attention = Literal["none"] | AttentionName | ResponseAttention
 DType = Literal["float32", "bfloat16", "float64"]
 Schedule = Literal["constant", "cosine", "step"]
 SeedsMode = Literal["auto", "loop", "vmap"]
+Kind = Literal["nonseparable", "gseparable", "separable", "dseparable", "dgseparable", "separable+2d", "gseparable+2d"]
 
 
 def parse_group(name: str) -> Group:
@@ -31,9 +33,30 @@ def parse_group(name: str) -> Group:
         return named[name]
     match = re.fullmatch(r"([CD])([1-9]\d*)", name)
     if match is None:
-        raise ValueError(f"the group must be z2, p4, p4m, or like C8 (rotations) or D2 (and reflections), got {name!r}")
+        raise ValueError(
+            "the group must be z2, p4, p4m, or like C8 (rotations) or D2 (and reflections); Lie groups of networks are "
+            f"like SE2-8, R2xR-3, Sim2-16x3; got {name!r}"
+        )
     make = cyclic if match[1] == "C" else dihedral
     return make(int(match[2]))
+
+
+def parse_lie_group(name: str, max_scale: float) -> LieGroup | None:
+    """The Lie group of this name: SE2-8, R2xR-3 or Sim2-16x3, with any numbers; None of any other name.
+
+    Args:
+      name: of the group, and how many rotations and scales are sampled.
+      max_scale: the largest scale, of groups that scale.
+
+    Raises:
+      ValueError: `max_scale` is out of range.
+    """
+    match = re.fullmatch(r"(SE2|R2xR)-([1-9]\d*)|(Sim2)-([1-9]\d*)x([1-9]\d*)", name)
+    if match is None:
+        return None
+    if match[3]:
+        return similarities(int(match[4]), int(match[5]), max_scale)
+    return rotations(int(match[2])) if match[1] == "SE2" else scalings(int(match[2]), max_scale)
 
 
 def _check(name, value, expected, good):
@@ -76,10 +99,11 @@ class DataConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-    """The rot-MNIST network."""
+    """The rot-MNIST network on finite groups, the separable paper's residual network on Lie groups."""
 
     group: str = "p4"
-    """Of the convolutions: z2, p4, p4m, or any other as C8 (8 rotations) or D2 (2 rotations and the reflections)."""
+    """Of the convolutions: z2, p4, p4m, or any other as C8 (8 rotations) or D2 (2 rotations and the reflections). Lie
+    groups: SE2-8 (8 rotations sampled), R2xR-3 (3 scales), Sim2-16x3 (both)."""
 
     attention: Attention = "input"
     """In every convolution: none, on its input (input, co, se, sge, cbam and others), or on its responses (response,
@@ -95,17 +119,50 @@ class ModelConfig:
     """Further arguments of the attention's module, as NAME=VALUE: groups=5, over_group=True. Default: the module's."""
 
     features: tuple[int, ...] = ()
-    """Channels per group element, of all layers or of each of the six. Default: 20 on z2, 10 on other groups."""
+    """Channels per group element. Finite groups: of all layers or of each of the six; default 20 on z2, else 10. Lie
+    groups: of the lifting and of one or two blocks; default 32 32 64."""
+
+    kind: Kind | None = None
+    """Of kernels on a Lie group. Default: separable."""
+
+    max_scale: float = 1.74
+    """The largest scale sampled, of Lie groups that scale; the smallest is 1."""
+
+    random_grids: bool = False
+    """Whether training samples a Lie group anew in every call."""
 
     def __post_init__(self):
-        parse_group(self.group)
+        group = self.parsed_group()
         _check_choice("model.attention", self.attention, Attention)
         _check_choice("model.dtype", self.dtype, DType)
-        good = len(self.features) in (0, 1, 6) and all(type(width) is int and width >= 1 for width in self.features)
-        _check("model.features", self.features, "one number or six, of at least 1", good)
+        lie = isinstance(group, LieGroup)
+        counts, expected = ((0, 2, 3), "two numbers or three") if lie else ((0, 1, 6), "one number or six")
+        good = len(self.features) in counts and all(type(width) is int and width >= 1 for width in self.features)
+        _check(f"model.features of {self.group}", self.features, f"{expected}, of at least 1", good)
         self.parsed_options()
         if not 0 <= self.dropout_rate < 1:
             raise ValueError(f"model.dropout_rate must be in [0, 1), got {self.dropout_rate}")
+        if lie and self.attention in get_args(ResponseAttention):
+            names = ", ".join(get_args(AttentionName))
+            raise ValueError(
+                f"model.attention {self.attention} acts on responses, of finite groups alone; on {self.group} take one "
+                f"of {names}"
+            )
+        if self.kind is not None:
+            _check_choice("model.kind", self.kind, Kind)
+        if not lie and (self.kind is not None or self.random_grids):
+            raise ValueError(
+                f"model.kind and model.random_grids are of Lie groups such as SE2-8, and {self.group} is none: leave "
+                "them out, or name another model.group"
+            )
+
+    def parsed_group(self) -> Group | LieGroup:
+        """The group.
+
+        Raises:
+          ValueError: there is none of this name, or `max_scale` is out of range.
+        """
+        return parse_lie_group(self.group, self.max_scale) or parse_group(self.group)
 
     def parsed_options(self) -> dict[str, int | bool | str]:
         """The attention's further arguments by name.
@@ -252,8 +309,7 @@ def from_identity(fields: Mapping[str, Any], directory: pathlib.Path | None = No
     """
     config = Config()
     expected = identity(config).keys()
-    # Runs that began before these fields existed.
-    fields = {"data.test_images": None, "model.attention_options": [], "model.features": []} | dict(fields)
+    fields = _LATER | dict(fields)
     if fields.keys() != expected:
         raise ValueError(
             f"a configuration has the fields {', '.join(expected)}; missing: "
@@ -268,6 +324,17 @@ def from_identity(fields: Mapping[str, Any], directory: pathlib.Path | None = No
         for part in ("data", "model", "optimizer")
     }
     return Config(**parts, **{name: value for name, value in values.items() if "." not in name})
+
+
+# Of runs that began before these fields existed.
+_LATER = {
+    "data.test_images": None,
+    "model.attention_options": [],
+    "model.features": [],
+    "model.kind": None,
+    "model.max_scale": 1.74,
+    "model.random_grids": False,
+}
 
 
 def _flatten(fields, prefix=""):

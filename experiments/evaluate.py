@@ -13,8 +13,9 @@ from typing import Annotated, Any
 
 import numpy as np
 import tyro
+from flax import nnx
 
-from attgconv_jax.models import load_network
+from attgconv_jax.models import LieResNet, load_network
 from attgconv_jax.models.layers import Network
 from experiments import figures
 from experiments.data import Dataset, DatasetName, load
@@ -106,7 +107,7 @@ def _evaluate(arguments, out, network, dataset, report, metrics):
         print(f"picture: {picture}")
 
 
-def _of_run(arguments: Arguments, this: Run) -> tuple[Network, Dataset, dict[str, Any], list[dict[str, Any]]]:
+def _of_run(arguments: Arguments, this: Run) -> tuple[nnx.Module, Dataset, dict[str, Any], list[dict[str, Any]]]:
     """The network best on validation of one seed, its data, the run's report so far and its metrics."""
     config = this.config(arguments.directory)
     seeds = config.seeds
@@ -126,12 +127,12 @@ def _of_run(arguments: Arguments, this: Run) -> tuple[Network, Dataset, dict[str
     return network, dataset, report, this.metrics()
 
 
-def _of_network(arguments: Arguments) -> tuple[Network, Dataset, dict[str, Any]]:
+def _of_network(arguments: Arguments) -> tuple[nnx.Module, Dataset, dict[str, Any]]:
     """The network, its data, and its error on every split."""
     if arguments.data is None:
         raise ValueError(f"{arguments.path} is a network without a run: name its data, for example --data digits")
     network = load_network(arguments.path)
-    if not isinstance(network, Network):
+    if not isinstance(network, Network | LieResNet):
         raise ValueError(f"{arguments.path} is a {type(network).__name__}, for which there is no data set here")
     dataset = load(arguments.data, arguments.directory).standardised()
     if network.settings["classes"] != dataset.classes:
@@ -155,6 +156,10 @@ def _check(arguments, network, dataset):
         raise ValueError(f"images must be in 0 to {len(dataset.test) - 1}, at least one, got {wrong or 'none'}")
     if arguments.angle_images > len(dataset.test):
         raise ValueError(f"angle_images must be at most {len(dataset.test)}, got {arguments.angle_images}")
+    if not isinstance(network, Network):
+        if arguments.layer is not None:
+            raise ValueError(f"layer chooses a picture of attention, of which {arguments.path} has none")
+        return
     layers = len(network.convolutions)
     if arguments.layer is not None and not 0 <= arguments.layer < layers:
         raise ValueError(f"layer must be in 0 to {layers - 1}, got {arguments.layer}")

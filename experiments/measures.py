@@ -1,20 +1,36 @@
 """What a network does to a whole split: its confusions, and what turning the images changes."""
 
+import math
 from collections.abc import Iterator
 
 import jax
 import numpy as np
+from flax import nnx
 from jaxtyping import Float, Int
 
 from attgconv_jax import act, cyclic
 from attgconv_jax.groups import Group
-from attgconv_jax.models.layers import Network
+from attgconv_jax.lie import LieGroup
 from experiments.data import Dataset
 from experiments.training import predict
 
 
-def by_element(network: Network, dataset: Dataset, count: int) -> list[float]:
+def measured_group(group: Group | LieGroup) -> Group:
+    """The finite group over which a network's equivariance is measured.
+
+    Args:
+      group: of the network.
+
+    Returns:
+      The group itself; of a Lie group the quarter or half turns in its grid, for they alone permute pixels.
+    """
+    return cyclic(math.gcd(group.angles or 1, 4)) if isinstance(group, LieGroup) else group
+
+
+def by_element(network: nnx.Module, dataset: Dataset, count: int) -> list[float]:
     """The largest change of the logits under each element of the network's group, relative to the largest logit.
+
+    Of a network on a Lie group under the elements of `measured_group`.
 
     Args:
       network: in evaluation mode.
@@ -25,10 +41,10 @@ def by_element(network: Network, dataset: Dataset, count: int) -> list[float]:
       A number an element, about 1e-6 where the group is exact.
     """
     images, background = dataset.test.images[:count], float(dataset.train.images.min())
-    return [record["largest_change"] for record in _turned(network, images, network.group, background)]
+    return [record["largest_change"] for record in _turned(network, images, measured_group(network.group), background)]
 
 
-def by_angle(network: Network, dataset: Dataset, step: float, count: int) -> list[dict[str, float]]:
+def by_angle(network: nnx.Module, dataset: Dataset, step: float, count: int) -> list[dict[str, float]]:
     """What turning test images by every multiple of `step` degrees does, 360 degrees included.
 
     Right angles permute pixels. Others interpolate bilinearly and fill up with the darkest training pixel: part of the
@@ -59,7 +75,7 @@ def confusion(logits: Float[np.ndarray, "image classes"], dataset: Dataset) -> I
 
 
 def _turned(
-    network: Network, images: np.ndarray, group: Group, background: float, labels: np.ndarray | None = None
+    network: nnx.Module, images: np.ndarray, group: Group, background: float, labels: np.ndarray | None = None
 ) -> Iterator[dict[str, float]]:
     """What each element of the group changes, the identity included."""
     upright = predict(network, images)

@@ -7,13 +7,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 
 from attgconv_jax import cyclic, equivariance_error, plotting
 from attgconv_jax.models import save_network
 from attgconv_jax.models.layers import Network
-from experiments.config import parse_group
 from experiments.data import Dataset
 from experiments.loop import Best, Spent, percent
+from experiments.measures import measured_group
 from experiments.runs import Run
 from experiments.training import Trainer, TrainState, predict
 
@@ -33,13 +34,13 @@ def report_of(
 
     Returns:
       The run's description and, by protocol, the error on every split; the equivariance error of the logits of the
-      networks best on validation, over their own group; seconds; numbers of parameters.
+      networks best on validation, over `measured_group`; seconds; numbers of parameters.
     """
     config = run.config()
     steps_per_epoch = int(run.description["data"]["train_images"]) // config.optimizer.batch_size
     epoch, step = divmod(int(state.step[0]), steps_per_epoch)
     networks = [trainer.network(best.params, best.rest, i) for i in range(len(config.seeds))]
-    group = parse_group(config.model.group)
+    group = measured_group(config.model.parsed_group())
     images = jnp.asarray(dataset.test.images[:250])
     of_best = errors(trainer, best.params, best.rest, dataset)
     # A network that is the best and the last is not tested twice.
@@ -121,9 +122,13 @@ def save_networks(run: Run, trainer: Trainer, state: TrainState, best: Best) -> 
 
 
 def draw_attention(
-    network: Network, dataset: Dataset, path: pathlib.Path, images: Sequence[int] = (0, 1, 2), layer: int | None = None
+    network: nnx.Module,
+    dataset: Dataset,
+    path: pathlib.Path,
+    images: Sequence[int] = (0, 1, 2),
+    layer: int | None = None,
 ) -> None:
-    """Draws what the network suppresses in test images under four rotations, if it has attention.
+    """Draws what the network suppresses in test images under four rotations, if it has attention on a finite group.
 
     Of attention on responses also, to `NAME-pairs.SUFFIX` beside it, what it suppresses of the first image between
     group elements: in the second layer if `layer` is the first, whose input has but one.
@@ -139,7 +144,7 @@ def draw_attention(
       OSError: a picture cannot be written.
       ValueError: no such layer.
     """
-    if network.settings["attention"] is not None:
+    if isinstance(network, Network) and network.settings["attention"] is not None:
         chosen = jnp.asarray(dataset.test.images[np.array(images)])
         plotting.attention_figure(network, chosen, cyclic(4), layer=layer).savefig(path, dpi=150)
         if network.settings["attention"].startswith("response"):

@@ -12,6 +12,7 @@ from typing import Annotated
 
 import tyro
 
+from attgconv_jax.lie import LieGroup
 from experiments.config import Config
 from experiments.configs import DEFAULT, PRESETS
 from experiments.data import load
@@ -86,13 +87,16 @@ def main(arguments: Arguments) -> None:
     config = Config(**{field.name: getattr(arguments, field.name) for field in dataclasses.fields(Config)})
     use_compilation_cache()
     model = config.model
+    kernels = f"{model.kind or 'separable'} kernels, " if isinstance(model.parsed_group(), LieGroup) else ""
     print(
-        f"{model.group} network, attention {model.attention}, on {config.data.name}; work directory {arguments.workdir}"
+        f"{model.group} network, {kernels}attention {model.attention}, on {config.data.name}; work directory "
+        f"{arguments.workdir}"
     )
     this = train(config, arguments.workdir, checkpoint_seconds=arguments.checkpoint_seconds)
     report = this.report
     print(side_by_side([(this.name, report)]))
-    print(f"equivariance error of the logits over {model.group}: {max(report['equivariance_error']):.1e}")
+    measured = f"the turns of {model.group} that permute pixels" if kernels else model.group
+    print(f"equivariance error of the logits over {measured}: {max(report['equivariance_error']):.1e}")
     print(f"trained in {report['training_seconds']:.0f} s, evaluated in {report['evaluation_seconds']:.0f} s")
     for picture in sorted(this.workdir.glob("*.png")):
         print(f"picture: {picture}")

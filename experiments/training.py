@@ -11,9 +11,9 @@ from flax import nnx
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from attgconv_jax.models import RotMNISTNet
-from attgconv_jax.models.layers import Network
-from experiments.config import ModelConfig, OptimizerConfig, parse_group
+from attgconv_jax.lie import LieGroup
+from attgconv_jax.models import LieResNet, RotMNISTNet
+from experiments.config import ModelConfig, OptimizerConfig
 
 EVALUATION_BATCH = 250
 # A stream of its own: Flax counts its streams up from 0 and never gets here.
@@ -39,28 +39,33 @@ class TrainState(NamedTuple):
     """The first step, from 1, whose loss, parameters or statistics were not finite; 0: there was none."""
 
 
-def make_network(config: ModelConfig, classes: int, seed: int) -> RotMNISTNet:
+def make_network(config: ModelConfig, classes: int, seed: int) -> RotMNISTNet | LieResNet:
     """The network of a configuration, freshly initialised.
 
     Args:
       config: of the network; float64 needs x64.
       classes: number of logits.
-      seed: of parameters and dropout.
+      seed: of parameters, dropout and random grids.
 
     Returns:
       The network, in training mode.
     """
-    return RotMNISTNet(
-        parse_group(config.group),
-        None if config.attention == "none" else config.attention,
+    group = config.parsed_group()
+    shared = dict(
         attention_options=config.parsed_options(),
-        features=config.features[0] if len(config.features) == 1 else config.features or None,
         classes=classes,
         dropout_rate=config.dropout_rate,
         dtype=None if config.dtype == "float32" else jnp.dtype(config.dtype),
         param_dtype=jnp.dtype("float64" if config.dtype == "float64" else "float32"),
         rngs=nnx.Rngs(jax.random.key(seed)),
     )
+    attention = None if config.attention == "none" else config.attention
+    if isinstance(group, LieGroup):
+        if config.features:
+            shared |= dict(features=config.features)
+        return LieResNet(group, config.kind or "separable", attention, random_grids=config.random_grids, **shared)
+    features = config.features[0] if len(config.features) == 1 else config.features or None
+    return RotMNISTNet(group, attention, features=features, **shared)
 
 
 def make_optimizer(config: OptimizerConfig, steps_per_epoch: int) -> optax.GradientTransformation:
@@ -159,7 +164,7 @@ class Trainer:
         loss = jnp.zeros([], jax.tree.leaves(params)[0].dtype)
         return TrainState(params, rest, self.optimizer.init(params), key, zero, loss, zero, zero)
 
-    def network(self, params: Any, rest: Any, index: int) -> RotMNISTNet:
+    def network(self, params: Any, rest: Any, index: int) -> RotMNISTNet | LieResNet:
         """The network of one seed, by its place among them, in evaluation mode."""
         return nnx.merge(self.evaluation_graph, *jax.tree.map(lambda leaf: leaf[index], (params, rest)), copy=True)
 
@@ -271,7 +276,7 @@ def _logits(network, images):
     return network(images)
 
 
-def predict(network: Network, images: Float[np.ndarray, "image x y 1 c"]) -> Float[np.ndarray, "image classes"]:
+def predict(network: nnx.Module, images: Float[np.ndarray, "image x y 1 c"]) -> Float[np.ndarray, "image classes"]:
     """Logits of a network in evaluation mode, a batch at a time."""
     logits = []
     for start in range(0, len(images), EVALUATION_BATCH):

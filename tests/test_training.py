@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import nnx
 
 from experiments.config import ModelConfig, OptimizerConfig
 from experiments.data import Dataset, Split, rotated_digits
@@ -34,8 +35,12 @@ def after(trainer, digits, seeds, calls):
     """The state after calls of so many steps each."""
     state = trainer.init(seeds)
     for count in calls:
-        state = trainer.train(state, jnp.asarray(digits.train.images), jnp.asarray(digits.train.labels), count)
+        state = trainer.train(state, *arrays(digits), count)
     return state
+
+
+def arrays(digits):
+    return jnp.asarray(digits.train.images), jnp.asarray(digits.train.labels)
 
 
 def flat(tree, seed=0):
@@ -55,6 +60,19 @@ def test_how_steps_are_cut_into_calls_changes_no_bit(digits):
     for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(cut), strict=True):
         keys = jnp.issubdtype(a.dtype, jax.dtypes.prng_key)
         np.testing.assert_array_equal(*((jax.random.key_data(x) if keys else x) for x in (a, b)))
+
+
+def test_on_a_lie_group_random_grids_follow_the_seed_however_steps_are_cut(digits):
+    """And every step has grids of its own: the same step with the first grids again comes out elsewhere."""
+    t = trainer(group="SE2-2", features=(2, 2), random_grids=True, dropout_rate=0.0)
+    whole, cut = (after(t, digits, (0,), calls) for calls in ([3], [1, 2]))
+    np.testing.assert_array_equal(flat(whole.params), flat(cut.params))
+    same = t.init((0,))
+    for _ in range(STEPS):
+        _, rest = nnx.split_state(same.rest, nnx.RngCount, ...)
+        counts, _ = nnx.split_state(t.init((0,)).rest, nnx.RngCount, ...)
+        same = t.train(same._replace(rest=nnx.merge_state(counts, rest)), *arrays(digits), 1)
+    assert np.abs(flat(same.params) - flat(whole.params)).max() > 1e-4
 
 
 def test_training_is_its_steps_one_by_one(digits):

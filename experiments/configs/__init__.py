@@ -4,7 +4,7 @@ import dataclasses
 import inspect
 
 from experiments.config import Config
-from experiments.configs import digits, operators, rot_mnist
+from experiments.configs import digits, lie, operators, rot_mnist
 
 DEFAULT = "digits"
 
@@ -35,6 +35,7 @@ TABLES: dict[str, tuple[Preset, ...]] = {
     "digits": _table(digits),
     "rot-mnist": _table(rot_mnist),
     "operators": _table(operators),
+    "lie": _table(lie),
 }
 """The tables that `experiments.reproduce` knows, row by row, the quickest first."""
 
