@@ -199,6 +199,18 @@ def test_beyond_distance_one_a_hard_kernel_is_zero_and_a_smooth_one_small():
     assert smooth[0, 0, 0, 0] < 0.02
 
 
+def test_the_smooth_edge_is_as_many_pixels_wide_in_larger_filters():
+    """The last three pixels towards the end of an axis, whatever the filter's size."""
+    ends = [
+        spatial_kernel(lambda x: jnp.ones((*x.shape[:-1], 1)), rotations(4), rotations(4).grid(), size)[
+            :3, size // 2, 0
+        ]
+        for size in (7, 9, 15)
+    ]
+    assert_close(ends[1], ends[0])
+    assert_close(ends[2], ends[0])
+
+
 @pytest.mark.parametrize("degree", [0, 1, 2, 3])
 def test_b_splines_are_convolutions_of_the_indicator_and_sum_to_one(degree):
     t = np.linspace(-3, 3, 6001)[:-1] + 5e-4

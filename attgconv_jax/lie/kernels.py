@@ -14,9 +14,10 @@ pixels.
 
 `e` ends a kernel at distance 1 in the plane, and `e_S` along the scales:
 
-    e(v) = sigmoid(10 (1 - |v|)), or whether |v| <= 1        e_S(s) = sigmoid(10 (log(max_scale) / n - |log s|))
+    e(v) = sigmoid(b (1 - |v|)), or whether |v| <= 1        e_S(s) = sigmoid(10 (log(max_scale) / n - |log s|))
 
-for `n` scales; a single scale has no `e_S`.
+for `n` scales; a single scale has no `e_S`. `b` is 10 up to filters of 7 pixels and grows with larger ones, so that the
+edge stays as many pixels wide: wider it would be cut off by the square that a filter is.
 
 The paper's own kernels differ, each a case of `coordinates="paper"`:
 
@@ -49,8 +50,8 @@ Kernel = Callable[[Float[Array, "*shape d"]], Float[Array, "*shape m"]]
 Coordinates = Literal["periodic", "angle", "paper"]
 Mask = Literal["smooth", "hard"]
 
-# Of the sigmoids that end a kernel: in the plane, and along the logarithm of scale.
-EDGE, SCALE_EDGE = 10.0, 10.0
+# Of the sigmoids that end a kernel: in the plane of filters up to so many pixels, and along the logarithm of scale.
+EDGE, EDGE_SIZE, SCALE_EDGE = 10.0, 7, 10.0
 
 
 def spatial_kernel(
@@ -229,8 +230,9 @@ def _edge_and_density(group, out_grid, x, coordinates, mask, lifting):
     # The root has no derivative at the centre of a filter.
     distance = jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), 0)
     if coordinates != "paper":
-        edge = jax.nn.sigmoid(EDGE * (1 - distance)) if mask == "smooth" else (distance <= 1 + 1e-6).astype(x.dtype)
-        return edge, density
+        steepness = EDGE * max(1, (len(x) - 1) / (EDGE_SIZE - 1))
+        smooth, hard = jax.nn.sigmoid(steepness * (1 - distance)), (distance <= 1 + 1e-6).astype(x.dtype)
+        return smooth if mask == "smooth" else hard, density
     if group.scales is None:
         return (distance <= 1 + 1e-6).astype(x.dtype), density
     if group.angles is None:

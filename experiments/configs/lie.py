@@ -16,7 +16,7 @@ import dataclasses
 from experiments.config import Attention, Config, DataConfig, Kind, ModelConfig, OptimizerConfig
 
 PAPER_OPTIMIZER = OptimizerConfig(learning_rate=1e-4, schedule="cosine", l2=1e-4, epochs=300, batch_size=64)
-SHORT_OPTIMIZER = dataclasses.replace(PAPER_OPTIMIZER, learning_rate=1e-3, epochs=10)
+SHORT_OPTIMIZER = dataclasses.replace(PAPER_OPTIMIZER, learning_rate=1e-3, epochs=5)
 
 
 def _row(group: str, kind: Kind = "separable", attention: Attention = "none") -> Config:
@@ -38,7 +38,7 @@ def _short(config: Config) -> Config:
 
 
 def lie_se2_8_short() -> Config:
-    """Separable convolutions on SE(2), 8 rotations, on rotated MNIST: 10 epochs.
+    """Separable convolutions on SE(2), 8 rotations, on rotated MNIST: 5 epochs.
 
     Paper: has no such row
     Ours: not run yet
