@@ -31,13 +31,14 @@ LADDER = {
     "geometry": {"groups", "kernels"},
     "equivariance": {"groups"},
     "convolution": FUNCTIONS,
+    "separable": FUNCTIONS | {"convolution"},
     "lie": FUNCTIONS | {"convolution"},
     "attention": FUNCTIONS | {"convolution"},
     "attentive": FUNCTIONS | {"convolution", "attention"},
-    "nn": FUNCTIONS | {"convolution", "attention", "attentive", "lie"},
-    "models": FUNCTIONS | {"convolution", "attention", "attentive", "lie", "nn", "__version__"},
-    "interop": FUNCTIONS | {"convolution", "attention", "attentive", "lie", "nn", "models"},
-    "plotting": FUNCTIONS | {"convolution", "attention", "attentive", "lie", "nn", "models", "equivariance"},
+    "nn": FUNCTIONS | {"convolution", "separable", "attention", "attentive", "lie"},
+    "models": FUNCTIONS | {"convolution", "separable", "attention", "attentive", "lie", "nn", "__version__"},
+    "interop": FUNCTIONS | {"convolution", "separable", "attention", "attentive", "lie", "nn", "models"},
+    "plotting": FUNCTIONS | {"convolution", "separable", "attention", "attentive", "lie", "nn", "models", "equivariance"},
 }
 WITH_FLAX = {"nn", "models", "interop", "plotting"}
 
