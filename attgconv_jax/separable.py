@@ -4,6 +4,8 @@ The filter on the group is that of a 1x1 group convolution, `[1, 1, h, c_in, c_o
 separate: lifting convolutions stay ordinary, as in the paper's networks.
 """
 
+from typing import Literal
+
 from jaxtyping import Array, Float
 
 from attgconv_jax import kernels
@@ -11,6 +13,8 @@ from attgconv_jax.convolution import check_feature_map, group_conv
 from attgconv_jax.filters import Interpolation, check_filter, filter_bank
 from attgconv_jax.geometry import Padding, require_symmetric_grid, windows_of
 from attgconv_jax.groups import Group
+
+Form = Literal["g", "gc"]
 
 
 def g_separable_group_conv(
@@ -114,10 +118,10 @@ FORMS = {"g": g_separable_group_conv, "gc": gc_separable_group_conv}
 """The functions by the paper's names of the forms."""
 
 
-def check_form(form: str, name: str = "form") -> None:
+def check_form(form: str) -> None:
     """Raises a `ValueError` unless there is a form of this name."""
     if form not in FORMS:
-        raise ValueError(f'{name} must be "g" or "gc", got {form!r}')
+        raise ValueError(f'a separable convolution must be of the form "g" or "gc", got {form!r}')
 
 
 def check_factors(f: Array, group_filter: Array, spatial_filter: Array, group: Group, form: str) -> None:

@@ -37,8 +37,8 @@ LADDER = {
     "attentive": FUNCTIONS | {"convolution", "attention"},
     "nn": FUNCTIONS | {"convolution", "separable", "attention", "attentive", "lie"},
     "models": FUNCTIONS | {"convolution", "separable", "attention", "attentive", "lie", "nn", "__version__"},
-    "interop": FUNCTIONS | {"convolution", "separable", "attention", "attentive", "lie", "nn", "models"},
-    "plotting": FUNCTIONS | {"convolution", "separable", "attention", "attentive", "lie", "nn", "models", "equivariance"},
+    "interop": FUNCTIONS | {"convolution", "attention", "attentive", "lie", "nn", "models"},
+    "plotting": FUNCTIONS | {"convolution", "attention", "attentive", "lie", "nn", "models", "equivariance"},
 }
 WITH_FLAX = {"nn", "models", "interop", "plotting"}
 
