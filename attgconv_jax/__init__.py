@@ -51,6 +51,7 @@ from attgconv_jax.equivariance import act, equivariance_error
 from attgconv_jax.filters import filter_bank
 from attgconv_jax.groups import Group, cyclic, dihedral, trivial
 from attgconv_jax.kernels import maximum
+from attgconv_jax.separable import g_separable_group_conv, gc_separable_group_conv
 
 __version__ = "0.1.0"
 
@@ -84,7 +85,9 @@ __all__ = [
     "efficient_channel_attention",
     "equivariance_error",
     "filter_bank",
+    "g_separable_group_conv",
     "gather_excite",
+    "gc_separable_group_conv",
     "global_context",
     "group_conv",
     "grouped_group_conv",

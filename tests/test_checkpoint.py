@@ -104,6 +104,7 @@ def test_the_description_is_readable(saved):
             "group": {"rotations": 2, "reflections": False},
             "attention": "co",
             "attention_options": {},
+            "separable": None,
             "features": 2,
             "in_features": 1,
             "classes": 10,

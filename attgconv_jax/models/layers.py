@@ -16,9 +16,11 @@ from attgconv_jax.nn import (
     GroupConv,
     ResponseAttentiveGroupConv,
     SelectiveKernelGroupConv,
+    SeparableGroupConv,
 )
 from attgconv_jax.nn.attentive import ATTENTIVE_PAPER, AttentionName
 from attgconv_jax.nn.initializers import FilterInitializer
+from attgconv_jax.separable import Form, check_form
 
 ResponseAttention = Literal["response", "response_channel", "response_spatial", "sk"]
 NetworkAttention = AttentionName | ResponseAttention
@@ -45,6 +47,18 @@ def check_attention(attention: str | None) -> None:
         raise ValueError(f"attention must be None or one of {', '.join(names)}, got {attention!r}")
 
 
+def check_separable(separable: str | None, attention: str | None) -> None:
+    """Raises a `ValueError` unless `separable` is None, or a form and this attention is none on responses."""
+    if separable is None:
+        return
+    check_form(separable)
+    if attention in get_args(ResponseAttention):
+        raise ValueError(
+            f"separable must be None with attention on responses, which is of whole filters, got {separable!r} with "
+            f"attention={attention!r}"
+        )
+
+
 def convolution(
     attention: NetworkAttention | None,
     in_features: int,
@@ -53,6 +67,7 @@ def convolution(
     group: Group,
     *,
     lifting: bool = False,
+    separable: Form | None = None,
     large: bool = False,
     hidden_features: int | None = None,
     input_dilation: int = 1,
@@ -69,6 +84,8 @@ def convolution(
       kernel_size: of the convolution's square filter, in pixels.
       group: of the convolution.
       lifting: whether the input is an image. Operators on the input that are not the attentive paper's leave it alone.
+      separable: None, or the form of a separable convolution, but where the input is an image; see
+        `attgconv_jax.nn.SeparableGroupConv`. None with attention on responses.
       large: whether the map is too large for attention of every position to others, which then is left out.
       hidden_features: of the attention's networks, in the operators of other papers as near as a whole reduction comes;
         None: half of the channels, at least 1.
@@ -81,20 +98,23 @@ def convolution(
       The module.
 
     Raises:
-      ValueError: a size is out of range, or an unknown initialiser.
+      ValueError: a size is out of range, an unknown form or initialiser, or a form with attention on responses.
     """
+    check_separable(separable, attention)
     sizes = in_features, out_features, kernel_size, group
-    options = dict(lifting=lifting, **options)
     further = dict(attention_options or {})
     if attention in _RESPONSE_FACTORS:
         factors = _RESPONSE_FACTORS[attention]
         of_attention = dict(hidden_features=hidden_features, attention_init=attention_init, **factors) | further
-        return ResponseAttentiveGroupConv(*sizes, **of_attention, **options)
+        return ResponseAttentiveGroupConv(*sizes, **of_attention, lifting=lifting, **options)
     if attention == "sk" and kernel_size % 2 == 1:
-        return SelectiveKernelGroupConv(*sizes, **_reduction(out_features, hidden_features) | further, **options)
+        of_attention = _reduction(out_features, hidden_features) | further
+        return SelectiveKernelGroupConv(*sizes, **of_attention, lifting=lifting, **options)
     left_out = attention not in ATTENTIVE_PAPER and (lifting or (large and attention in _BY_POSITION))
     if attention in (None, "sk") or left_out:
-        return GroupConv(*sizes, **options)
+        if lifting or separable is None:
+            return GroupConv(*sizes, lifting=lifting, **options)
+        return SeparableGroupConv(*sizes, form=separable, **options)
     of_attention = {}
     if attention in ATTENTIVE_PAPER:
         of_attention |= dict(kernel_init=attention_init)
@@ -102,7 +122,10 @@ def convolution(
         of_attention |= dict(hidden_features=hidden_features, dilation=input_dilation)
     if attention in _REDUCING:
         of_attention |= _reduction(in_features, hidden_features)
-    return AttentiveGroupConv(*sizes, attention=attention, attention_options=of_attention | further, **options)
+    of_attention |= further
+    separable = None if lifting else separable
+    options = dict(lifting=lifting, separable=separable, **options)
+    return AttentiveGroupConv(*sizes, attention=attention, attention_options=of_attention, **options)
 
 
 def attention_options(attention: NetworkAttention) -> dict[str, type]:
@@ -201,7 +224,7 @@ class Network(nnx.Module):
     @property
     def attending_layers(self) -> list[int]:
         """Which convolutions have attention, from 0."""
-        return [i for i, layer in enumerate(self.convolutions) if not isinstance(layer, GroupConv)]
+        return [i for i, layer in enumerate(self.convolutions) if not isinstance(layer, GroupConv | SeparableGroupConv)]
 
     def __call__(self, image: Float[Array, "*batch x y 1 c"]) -> Float[Array, "*batch classes"]:
         """Logits of images.

@@ -26,6 +26,7 @@ from attgconv_jax.nn.position_operators import (
 )
 from attgconv_jax.nn.response import ResponseAttentiveGroupConv
 from attgconv_jax.nn.selective_kernel import SelectiveKernelGroupConv
+from attgconv_jax.nn.separable import SeparableGroupConv
 
 __all__ = [
     "ATTENTIONS",
@@ -49,6 +50,7 @@ __all__ = [
     "OperatorAttention",
     "ResponseAttentiveGroupConv",
     "SelectiveKernelGroupConv",
+    "SeparableGroupConv",
     "SpatialGroupEnhance",
     "SpatialPool",
     "SqueezeExcitation",

@@ -26,6 +26,8 @@ from attgconv_jax.nn.position_operators import (
     NonLocal,
     SpatialGroupEnhance,
 )
+from attgconv_jax.nn.separable import SeparableGroupConv
+from attgconv_jax.separable import Form
 
 AttentionName = Literal[
     "input",
@@ -88,6 +90,7 @@ class AttentiveGroupConv(nnx.Module):
         "input_spatial", "co", or any other operator on the input.
       attention_options: further arguments of the attention's module.
       lifting: whether the input is an image (one group element) instead of a feature map.
+      separable: None, or the form of a separable convolution, on feature maps; see `SeparableGroupConv`.
       haar: whether the group convolutions carry the Haar weight, those of the paper's four attentions included.
       dtype: to compute in; None: the common type of input and parameters.
       param_dtype: of the parameters.
@@ -95,7 +98,7 @@ class AttentiveGroupConv(nnx.Module):
       **options: further arguments of the convolution; see `GroupConv`.
 
     Raises:
-      ValueError: unknown attention, or a size is out of range.
+      ValueError: unknown attention or form, a separable convolution of images, or a size is out of range.
     """
 
     def __init__(
@@ -108,6 +111,7 @@ class AttentiveGroupConv(nnx.Module):
         attention: AttentionName = "input",
         attention_options: Mapping[str, Any] | None = None,
         lifting: bool = False,
+        separable: Form | None = None,
         haar: bool = False,
         dtype=None,
         param_dtype=jnp.float32,
@@ -119,11 +123,17 @@ class AttentiveGroupConv(nnx.Module):
                 f"attention must be one of {', '.join(ATTENTIONS)}, got {attention!r}; attention on responses is "
                 "ResponseAttentiveGroupConv or SelectiveKernelGroupConv"
             )
-        shared = dict(lifting=lifting, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
+        if separable is not None and lifting:
+            raise ValueError(f"separable must be None with lifting: an image has no group axis; got {separable!r}")
+        shared = dict(dtype=dtype, param_dtype=param_dtype, rngs=rngs)
         of_attention = {"haar": haar} if attention in ATTENTIVE_PAPER else {}
         of_attention |= attention_options or {}
-        self.attention = ATTENTIONS[attention](in_features, group, **shared, **of_attention)
-        self.conv = GroupConv(in_features, out_features, kernel_size, group, haar=haar, **shared, **options)
+        self.attention = ATTENTIONS[attention](in_features, group, lifting=lifting, **shared, **of_attention)
+        if separable is None:
+            conv = functools.partial(GroupConv, lifting=lifting)
+        else:
+            conv = functools.partial(SeparableGroupConv, form=separable)
+        self.conv = conv(in_features, out_features, kernel_size, group, haar=haar, **shared, **options)
 
     def __call__(self, f: Float[Array, "*batch x y h_in c_in"]) -> Float[Array, "*batch x_out y_out h c_out"]:
         """Attends, then convolves."""
