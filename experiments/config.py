@@ -13,13 +13,17 @@ from attgconv_jax import Group, cyclic, dihedral, trivial
 from attgconv_jax.lie import LieGroup, rotations, scalings, similarities
 from attgconv_jax.models.layers import ResponseAttention, attention_options
 from attgconv_jax.nn.attentive import AttentionName
+from attgconv_jax.separable import Form
 from experiments.data import DatasetName
 
 Attention = Literal["none"] | AttentionName | ResponseAttention
 DType = Literal["float32", "bfloat16", "float64"]
 Schedule = Literal["constant", "cosine", "step"]
 SeedsMode = Literal["auto", "loop", "vmap"]
-Kind = Literal["nonseparable", "gseparable", "separable", "dseparable", "dgseparable", "separable+2d", "gseparable+2d"]
+LieKind = Literal[
+    "nonseparable", "gseparable", "separable", "dseparable", "dgseparable", "separable+2d", "gseparable+2d"
+]
+Kind = Literal[Form, LieKind]
 
 
 def parse_group(name: str) -> Group:
@@ -123,7 +127,8 @@ class ModelConfig:
     groups: of the lifting and of one or two blocks; default 32 32 64."""
 
     kind: Kind | None = None
-    """Of kernels on a Lie group. Default: separable."""
+    """Of filters. Finite groups: g or gc, separable ones; default: ordinary. Lie groups: the others; default:
+    separable."""
 
     max_scale: float = 1.74
     """The largest scale sampled, of Lie groups that scale; the smallest is 1."""
@@ -149,12 +154,11 @@ class ModelConfig:
                 f"of {names}"
             )
         if self.kind is not None:
-            _check_choice("model.kind", self.kind, Kind)
-        if not lie and (self.kind is not None or self.random_grids):
-            raise ValueError(
-                f"model.kind and model.random_grids are of Lie groups such as SE2-8, and {self.group} is none: leave "
-                "them out, or name another model.group"
-            )
+            _check_choice(f"model.kind on {self.group}", self.kind, LieKind if lie else Form)
+        if self.kind in get_args(Form) and self.attention in get_args(ResponseAttention):
+            raise ValueError(f"model.kind {self.kind} goes with attention on the input, got {self.attention}")
+        if self.random_grids and not lie:
+            raise ValueError(f"model.random_grids are of Lie groups such as SE2-8, and {self.group} is none")
 
     def parsed_group(self) -> Group | LieGroup:
         """The group.

@@ -65,7 +65,7 @@ def make_network(config: ModelConfig, classes: int, seed: int) -> RotMNISTNet | 
             shared |= dict(features=config.features)
         return LieResNet(group, config.kind or "separable", attention, random_grids=config.random_grids, **shared)
     features = config.features[0] if len(config.features) == 1 else config.features or None
-    return RotMNISTNet(group, attention, features=features, **shared)
+    return RotMNISTNet(group, attention, separable=config.kind, features=features, **shared)
 
 
 def make_optimizer(config: OptimizerConfig, steps_per_epoch: int) -> optax.GradientTransformation:
