@@ -66,12 +66,14 @@ class LieAllCNN(LieNetwork):
     | | "dgseparable" | 431,988 |
     | Sim(2), `similarities(n, m, s)` | "separable+2d" | 12,385,652 |
 
-    >>> import jax.numpy as jnp
+    >>> import jax, jax.numpy as jnp
     >>> from flax import nnx
     >>> from attgconv_jax.lie import rotations
     >>> from attgconv_jax.models import LieAllCNN
-    >>> network = LieAllCNN(rotations(4), features=2, rngs=nnx.Rngs(0))
-    >>> nnx.jit(lambda network, image: network(image))(network, jnp.ones([2, 32, 32, 1, 3], jnp.float32)).shape
+    >>> def logits(image):
+    ...     network = LieAllCNN(rotations(4), features=4, rngs=nnx.Rngs(0))
+    ...     return network(image)
+    >>> jax.eval_shape(logits, jnp.ones([2, 32, 32, 1, 3], jnp.float32)).shape
     (2, 10)
 
     Args:

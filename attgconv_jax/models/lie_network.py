@@ -57,17 +57,11 @@ class LieNetwork(nnx.Module):
         self.lifting = LieConv(*sizes, kind="lifting", **of_kernels, **shared)
         self.lifting_norm = batch_norm(features, epsilon=1e-5, **shared)
         self.group = group
-        dtype = shared["dtype"]
-        settings = dict(
-            settings,
-            kind=kind,
-            attention=attention,
-            **of_kernels,
-            # Pairs and no dict: a graph definition that holds a dict cannot be hashed, nor be a static argument.
-            attention_options=tuple(sorted((attention_options or {}).items())),
-            dtype=None if dtype is None else jnp.dtype(dtype).name,
-        )
-        settings["network_options"] = tuple(sorted((of_kernels["network_options"] or {}).items()))
+        dtype = None if shared["dtype"] is None else jnp.dtype(shared["dtype"]).name
+        settings = {"kind": kind, "attention": attention, **settings, **of_kernels, "dtype": dtype}
+        options = {"attention_options": attention_options, "network_options": of_kernels["network_options"]}
+        # Pairs and no dict: a graph definition that holds a dict cannot be hashed, nor be a static argument.
+        settings |= {name: tuple(sorted((option or {}).items())) for name, option in options.items()}
         self._settings = tuple(settings.items())
 
     @property
