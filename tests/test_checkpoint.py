@@ -159,7 +159,7 @@ def test_only_the_networks_of_the_papers_are_saved(tmp_path):
     layer = GroupConv(1, 1, 1, trivial(), rngs=nnx.Rngs(0))
     check_refused_in_one_line(
         lambda: save_network(tmp_path / "network", layer),
-        "must be one of AllCNN, LieResNet, ResNet, RotMNISTNet, got GroupConv",
+        "must be one of AllCNN, LieAllCNN, LieResNet, ResNet, RotMNISTNet, got GroupConv",
     )
     network = networks.random_network(trivial(), features=2)
     network.norms[0].scale.set_value(network.norms[0].scale[...].astype(jnp.float32))
@@ -197,7 +197,10 @@ def change(saved, **changes):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (dict(network="ResNet44"), "holds a ResNet44; networks known here: AllCNN, LieResNet, ResNet, RotMNISTNet"),
+        (
+            dict(network="ResNet44"),
+            "holds a ResNet44; networks known here: AllCNN, LieAllCNN, LieResNet, ResNet, RotMNISTNet",
+        ),
         (dict(param_dtype="float17"), "network.json does not describe a network: data type 'float17' not understood"),
         (dict(settings={"depth": 3}), "network.json does not describe a network: "),
         (dict(settings={"group": {"rotations": 0}}), "rotations must be a Python integer of at least 1, got 0"),

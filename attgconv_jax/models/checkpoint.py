@@ -16,17 +16,19 @@ from attgconv_jax.groups import Group
 from attgconv_jax.lie.groups import LieGroup
 from attgconv_jax.models.all_cnn import AllCNN
 from attgconv_jax.models.layers import Network
+from attgconv_jax.models.lie_all_cnn import LieAllCNN
+from attgconv_jax.models.lie_network import LieNetwork
 from attgconv_jax.models.lie_resnet import LieResNet
 from attgconv_jax.models.resnet import ResNet
 from attgconv_jax.models.rot_mnist import RotMNISTNet
 from attgconv_jax.models.skeleton import ARRAYS, skeleton
 
-_NETWORKS = {"AllCNN": AllCNN, "LieResNet": LieResNet, "ResNet": ResNet, "RotMNISTNet": RotMNISTNet}
+_NETWORKS = {each.__name__: each for each in (AllCNN, LieAllCNN, LieResNet, ResNet, RotMNISTNet)}
 _DESCRIPTION = "network.json"
 _STORE = "arrays"
 
 
-def save_network(path: str | os.PathLike, network: Network | LieResNet | ResNet) -> None:
+def save_network(path: str | os.PathLike, network: Network | LieNetwork | ResNet) -> None:
     """Writes a network's parameters, running statistics and fixed waves, and the settings that make it again.
 
     The checkpoint is a directory: `network.json` and, beside it, `arrays/` in Orbax's format. It appears whole or not
@@ -69,7 +71,7 @@ def save_network(path: str | os.PathLike, network: Network | LieResNet | ResNet)
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def load_network(path: str | os.PathLike) -> Network | LieResNet | ResNet:
+def load_network(path: str | os.PathLike) -> Network | LieNetwork | ResNet:
     """Reads a network that `save_network` wrote.
 
     Args:

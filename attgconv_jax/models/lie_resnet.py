@@ -9,11 +9,11 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from attgconv_jax.kernels import maximum
 from attgconv_jax.lie.groups import LieGroup
 from attgconv_jax.lie.kernels import Coordinates, Mask, least_size
 from attgconv_jax.lie.pooling import max_pool
 from attgconv_jax.models.layers import check_image
+from attgconv_jax.models.lie_network import AttendedConv, LieNetwork, RandomGrids, global_max_pool
 from attgconv_jax.nn import Dropout, LieAttention, LieConv
 from attgconv_jax.nn.attentive import ATTENTIVE_PAPER, AttentionName
 from attgconv_jax.nn.checks import positive
@@ -23,7 +23,7 @@ from attgconv_jax.nn.norm import batch_norm
 SIZE = 28
 
 
-class LieResNet(nnx.Module):
+class LieResNet(LieNetwork):
     """The residual network of the separable paper (its `ckgresnet`).
 
     Lifting, batch norm, relu; for every further width a residual block, batch norm, maximum over 2x2 pixels, relu; a
@@ -98,29 +98,28 @@ class LieResNet(nnx.Module):
         param_dtype=jnp.float32,
         rngs: nnx.Rngs,
     ):
-        positive(head_features=head_features, in_features=in_features, classes=classes)
+        positive(head_features=head_features)
         if not 2 <= len(features) <= 3:
             raise ValueError(f"features must be two or three widths for images of {SIZE} pixels, got {features}")
         for width in features:
             positive(features=width)
-        if kind == "lifting":
-            raise ValueError("kind must be one of feature maps, such as separable; the lifting is a layer of its own")
-        if attention is None and attention_options:
-            raise ValueError(f"attention_options need an attention, got {dict(attention_options)} with attention=None")
-        shared = dict(dtype=dtype, param_dtype=param_dtype, rngs=rngs)
         of_kernels = dict(network=network, network_options=network_options, coordinates=coordinates, mask=mask)
-        of_attention = attention, attention_options
-
-        def norm(width):
-            return batch_norm(width, dtype, param_dtype, rngs, epsilon=1e-5)
-
-        first, last = features[0], features[-1]
-        self.lifting = LieConv(in_features, first, kernel_size, group, kind="lifting", **of_kernels, **shared)
-        self.lifting_norm = norm(first)
+        shared = dict(dtype=dtype, param_dtype=param_dtype, rngs=rngs)
+        of_conv = dict(group=group, kind=kind, attention_options=attention_options, of_kernels=of_kernels, **shared)
+        settings = dict(
+            features=tuple(features),
+            kernel_size=kernel_size,
+            head_features=head_features,
+            in_features=in_features,
+            classes=classes,
+            dropout_rate=float(dropout_rate),
+            random_grids=random_grids,
+        )
+        super().__init__(features[0], settings, attention=attention, **of_conv)
         self.blocks = nnx.List([])
         for before, width in itertools.pairwise(features):
-            self.blocks.append(LieBlock(before, width, kernel_size, group, kind, *of_attention, of_kernels, **shared))
-        self.block_norms = nnx.List([norm(width) for width in features[1:]])
+            self.blocks.append(LieBlock(before, width, kernel_size, attention=attention, **of_conv))
+        self.block_norms = nnx.List([batch_norm(width, epsilon=1e-5, **shared) for width in features[1:]])
         least = 3 if coordinates == "paper" else least_size(group)
         left = SIZE // 2 ** (len(features) - 1)
         if least > left:
@@ -128,62 +127,14 @@ class LieResNet(nnx.Module):
                 f"max_scale must be at most {(left - 1) // 2}: the last filter of {group} has {least} pixels, and the "
                 f"feature map only {left}"
             )
-        self.last = AttendedConv(last, last, least, group, kind, *of_attention, of_kernels, padding="VALID", **shared)
-        self.last_norm = norm(last)
+        last = features[-1]
+        self.last = AttendedConv(last, last, least, attention=_on_input(attention), padding="VALID", **of_conv)
+        self.last_norm = batch_norm(last, epsilon=1e-5, **shared)
         self.head = nnx.Linear(last, head_features, use_bias=False, **shared)
-        self.head_norm = norm(head_features)
+        self.head_norm = batch_norm(head_features, epsilon=1e-5, **shared)
         self.dropout = Dropout(dropout_rate, rngs=rngs)
         self.logits = nnx.Linear(head_features, classes, **shared)
-        self.group = group
-        self.random_grids = random_grids
-        self.deterministic = False
-        self.rngs = rngs["grid"].fork() if random_grids else nnx.data(None)
-        settings = dict(
-            kind=kind,
-            attention=attention,
-            # Pairs and no dict: a graph definition that holds a dict cannot be hashed, nor be a static argument.
-            attention_options=tuple(sorted((attention_options or {}).items())),
-            features=tuple(features),
-            kernel_size=kernel_size,
-            head_features=head_features,
-            in_features=in_features,
-            classes=classes,
-            dropout_rate=float(dropout_rate),
-            network=network,
-            network_options=tuple(sorted((network_options or {}).items())),
-            coordinates=coordinates,
-            mask=mask,
-            random_grids=random_grids,
-            dtype=None if dtype is None else jnp.dtype(dtype).name,
-        )
-        self._settings = tuple(settings.items())
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """What this network was made with, as JSON can hold it; the rest shows in its parameters."""
-        group = {"angles": self.group.angles, "scales": self.group.scales, "max_scale": self.group.max_scale}
-        settings = dict(self._settings)
-        options = {name: dict(settings[name]) for name in ("attention_options", "network_options")}
-        return {"group": group, **settings, **options}
-
-    def set_view(self, deterministic: bool | None = None):
-        """Lets `nnx.view` choose the mode."""
-        if deterministic is not None:
-            self.deterministic = deterministic
-
-    def __call__(self, image: Float[Array, "*batch x y 1 c"]) -> Float[Array, "*batch classes"]:
-        """Logits of images.
-
-        Args:
-          image: standardised, of 28x28 pixels.
-
-        Returns:
-          Logits.
-
-        Raises:
-          ValueError: the image has another size.
-        """
-        return self.feature_maps(image)[-1]
+        self.grids = RandomGrids(group, random_grids, rngs)
 
     def feature_maps(self, image: Float[Array, "*batch x y 1 c"]) -> list[Float[Array, "..."]]:
         """What enters the lifting, every block and the last convolution, and the logits.
@@ -198,21 +149,16 @@ class LieResNet(nnx.Module):
           ValueError: the image has another size.
         """
         check_image(image, SIZE)
-        grid = self._grid()
+        grid = self.grids()
         f = jax.nn.relu(self.lifting_norm(self.lifting(image, None, grid)))
         maps = [image, f]
         for block, norm in zip(self.blocks, self.block_norms, strict=True):
-            f = block(f, grid, self._grid())
+            f = block(f, grid, self.grids())
             f = jax.nn.relu(max_pool(norm(f), self.group))
             maps.append(f)
-        f = jax.nn.relu(self.last_norm(self.last(f, grid, self._grid())))
-        pooled = maximum(f.reshape(*f.shape[:-4], -1, f.shape[-1]), axis=-2)
-        hidden = self.dropout(jax.nn.relu(self.head_norm(self.head(pooled))))
+        f = jax.nn.relu(self.last_norm(self.last(f, grid, self.grids())))
+        hidden = self.dropout(jax.nn.relu(self.head_norm(self.head(global_max_pool(f)))))
         return [*maps, self.logits(hidden)]
-
-    def _grid(self):
-        """A new random grid; None, the group's own, in evaluation and where none is wanted."""
-        return None if self.deterministic or not self.random_grids else self.group.grid(self.rngs())
 
 
 class LieBlock(nnx.Module):
@@ -237,6 +183,7 @@ class LieBlock(nnx.Module):
         in_features: int,
         out_features: int,
         kernel_size: int,
+        *,
         group: LieGroup,
         kind: str,
         attention: AttentionName | None,
@@ -244,12 +191,12 @@ class LieBlock(nnx.Module):
         of_kernels: Mapping[str, Any],
         **shared,
     ):
-        of_norm = [shared[name] for name in ("dtype", "param_dtype", "rngs")]
-        of_conv = kind, attention, attention_options, of_kernels
-        self.first = AttendedConv(in_features, in_features, kernel_size, group, *of_conv, **shared)
-        self.first_norm = batch_norm(in_features, *of_norm, epsilon=1e-5)
-        self.second = AttendedConv(in_features, out_features, kernel_size, group, *of_conv, **shared)
-        self.second_norm = batch_norm(out_features, *of_norm, epsilon=1e-5)
+        of_conv = dict(group=group, kind=kind, attention=_on_input(attention), attention_options=attention_options)
+        of_conv |= dict(of_kernels=of_kernels, **shared)
+        self.first = AttendedConv(in_features, in_features, kernel_size, **of_conv)
+        self.first_norm = batch_norm(in_features, epsilon=1e-5, **shared)
+        self.second = AttendedConv(in_features, out_features, kernel_size, **of_conv)
+        self.second_norm = batch_norm(out_features, epsilon=1e-5, **shared)
         self.shortcut = self.attention = nnx.data(None)
         if in_features != out_features:
             options = dict(of_kernels["network_options"] or {})
@@ -258,7 +205,7 @@ class LieBlock(nnx.Module):
                 options["hidden_features"] = max(2, half - half % 2)
             of_shortcut = {**of_kernels, "network_options": options}
             self.shortcut = LieConv(in_features, out_features, 1, group, kind=kind, **of_shortcut, **shared)
-        if attention is not None and attention not in ATTENTIVE_PAPER:
+        if attention != _on_input(attention):
             self.attention = LieAttention(attention, out_features, group, **shared, **(attention_options or {}))
 
     def __call__(
@@ -284,47 +231,6 @@ class LieBlock(nnx.Module):
         return jax.nn.relu(branch + (f if self.shortcut is None else self.shortcut(f, grid, grid)))
 
 
-class AttendedConv(nnx.Module):
-    """`LieConv` with the attentive paper's attention on its input, if that is the attention.
-
-    Args:
-      in_features: input channels.
-      out_features: output channels.
-      kernel_size: in pixels.
-      group: of the convolution.
-      kind: of the convolution.
-      attention: None, or a name.
-      attention_options: of the attention's module.
-      of_kernels: arguments of `LieConv` about kernel networks.
-      padding: of the convolution.
-      **shared: dtypes and random streams.
-    """
-
-    def __init__(
-        self,
-        in_features: int,
-        out_features: int,
-        kernel_size: int,
-        group: LieGroup,
-        kind: str,
-        attention: AttentionName | None,
-        attention_options: Mapping[str, Any] | None,
-        of_kernels: Mapping[str, Any],
-        *,
-        padding: str = "SAME",
-        **shared,
-    ):
-        sizes = in_features, out_features, kernel_size, group
-        self.conv = LieConv(*sizes, kind=kind, padding=padding, **of_kernels, **shared)
-        self.attention = nnx.data(None)
-        if attention in ATTENTIVE_PAPER:
-            self.attention = LieAttention(attention, in_features, group, **shared, **(attention_options or {}))
-
-    def __call__(
-        self,
-        f: Float[Array, "*batch x y h_in c_in"],
-        in_grid: Float[Array, "h_in d"] | None = None,
-        out_grid: Float[Array, "h d"] | None = None,
-    ) -> Float[Array, "*batch x_out y_out h c_out"]:
-        """Attends, then convolves."""
-        return self.conv(f if self.attention is None else self.attention(f), in_grid, out_grid)
+def _on_input(attention):
+    """The attention of a convolution's input: the attentive paper's; others are on what a branch adds."""
+    return attention if attention in ATTENTIVE_PAPER else None
