@@ -15,8 +15,9 @@ import numpy as np
 import tyro
 from flax import nnx
 
-from attgconv_jax.models import LieResNet, load_network
+from attgconv_jax.models import load_network
 from attgconv_jax.models.layers import Network
+from attgconv_jax.models.lie_network import LieNetwork
 from experiments import figures
 from experiments.data import Dataset, DatasetName, load
 from experiments.loop import last_state, make_trainer
@@ -132,7 +133,7 @@ def _of_network(arguments: Arguments) -> tuple[nnx.Module, Dataset, dict[str, An
     if arguments.data is None:
         raise ValueError(f"{arguments.path} is a network without a run: name its data, for example --data digits")
     network = load_network(arguments.path)
-    if not isinstance(network, Network | LieResNet):
+    if not isinstance(network, Network | LieNetwork):
         raise ValueError(f"{arguments.path} is a {type(network).__name__}, for which there is no data set here")
     dataset = load(arguments.data, arguments.directory).standardised()
     if network.settings["classes"] != dataset.classes:

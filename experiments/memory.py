@@ -49,18 +49,27 @@ CASES = {
 }
 
 
-def step_memory(case: Case, batch_size: int, *, run: bool = True) -> dict[str, float | None]:
-    """Memory of one training step, in megabytes.
+class Step(NamedTuple):
+    """A compiled training step, `state = step(*state, *arrays)`, which uses up the state."""
+
+    call: jax.stages.Compiled
+    make_state: Callable[[], tuple]
+    make_arrays: Callable[[], tuple]
+
+    @property
+    def planned_mb(self) -> float:
+        """Temporary arrays, arguments and results as XLA's memory analysis has them, in megabytes."""
+        plan = self.call.memory_analysis()
+        planned = plan.temp_size_in_bytes + plan.argument_size_in_bytes + plan.output_size_in_bytes
+        return (planned - plan.alias_size_in_bytes) / 1e6
+
+
+def compile_step(case: Case, batch_size: int) -> Step:
+    """The training step of a network on random images.
 
     Args:
       case: the network.
       batch_size: images a step.
-      run: whether to run the step too; else only XLA's plan is read.
-
-    Returns:
-      `planned_mb`, temporary arrays, arguments and results as XLA's memory analysis has them; `resident_mb`, arguments
-      and what the process grew by at most while the step ran, where the system tells (Linux) and the device is the CPU;
-      `step_s`, the time of that one step. None for what was not measured.
     """
 
     def build():
@@ -82,24 +91,42 @@ def step_memory(case: Case, batch_size: int, *, run: bool = True) -> dict[str, f
         updates, opt_state = case.optimizer.update(gradients, opt_state, params)
         return optax.apply_updates(params, updates), rest_after, opt_state
 
+    def make_arrays():
+        generator = jax.random.key(0)
+        pictures = jax.random.normal(generator, images.shape, images.dtype)
+        return pictures, jax.random.randint(generator, labels.shape, 0, 10, labels.dtype)
+
     compiled = jax.jit(step, donate_argnums=(0, 1, 2)).lower(*shapes, images, labels).compile()
-    plan = compiled.memory_analysis()
-    planned = plan.temp_size_in_bytes + plan.argument_size_in_bytes + plan.output_size_in_bytes
-    figures = {"planned_mb": (planned - plan.alias_size_in_bytes) / 1e6, "resident_mb": None, "step_s": None}
+    return Step(compiled, jax.jit(lambda: build()[1:]), make_arrays)
+
+
+def step_memory(case: Case, batch_size: int, *, run: bool = True) -> dict[str, float | None]:
+    """Memory of one training step, in megabytes.
+
+    Args:
+      case: the network.
+      batch_size: images a step.
+      run: whether to run the step too; else only XLA's plan is read.
+
+    Returns:
+      `planned_mb`, see `Step`; `resident_mb`, arguments and what the process grew by at most while the step ran, where
+      the system tells (Linux) and the device is the CPU; `step_s`, the time of that one step. None for what was not
+      measured.
+    """
+    step = compile_step(case, batch_size)
+    figures = {"planned_mb": step.planned_mb, "resident_mb": None, "step_s": None}
     if not run:
         return figures
-    state = jax.jit(lambda: build()[1:])()
-    generator = jax.random.key(0)
-    pictures = jax.random.normal(generator, images.shape, images.dtype)
-    arrays = pictures, jax.random.randint(generator, labels.shape, 0, 10, labels.dtype)
+    state, arrays = step.make_state(), step.make_arrays()
     jax.block_until_ready((state, arrays))
     gc.collect()
     before = _forget_peak()
     started = time.perf_counter()
-    jax.block_until_ready(compiled(*state, *arrays))
+    jax.block_until_ready(step.call(*state, *arrays))
     figures["step_s"] = time.perf_counter() - started
     if before is not None and jax.default_backend() == "cpu":
-        figures["resident_mb"] = (_status("VmHWM") - before + plan.argument_size_in_bytes) / 1e6
+        argument_bytes = step.call.memory_analysis().argument_size_in_bytes
+        figures["resident_mb"] = (_status("VmHWM") - before + argument_bytes) / 1e6
     return figures
 
 
