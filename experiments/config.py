@@ -80,7 +80,7 @@ def _check_seed(name, seed):
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
-    """The images: `digits` are embedded, every other set is prepared once by `python -m experiments.data.prepare`."""
+    """The images: `digits*` are embedded, every other set is prepared once by `python -m experiments.data.prepare`."""
 
     name: DatasetName = "digits"
     """Which data set."""
@@ -92,7 +92,7 @@ class DataConfig:
     """How many images of the test split count, the first. Default: all."""
 
     seed: int = 0
-    """Of digits: decides split and angles. Of mnist, fashion_mnist, kmnist: which training images validate."""
+    """Of digits*: decides split, angles, scales. Of mnist, fashion_mnist, kmnist: which training images validate."""
 
     def __post_init__(self):
         _check_choice("data.name", self.name, DatasetName)

@@ -20,6 +20,7 @@ from attgconv_jax.models.layers import Network
 from attgconv_jax.models.lie_network import LieNetwork
 from experiments import figures
 from experiments.data import Dataset, DatasetName, load
+from experiments.data.prepared import REGENERATED
 from experiments.loop import last_state, make_trainer
 from experiments.measures import by_angle, by_element, confusion
 from experiments.reports import draw_attention, report_of
@@ -28,8 +29,8 @@ from experiments.runtime import describe_device, precision, run, use_compilation
 from experiments.tables import PROTOCOLS, markdown, mean_and_deviation
 from experiments.training import predict
 
-OF_MNIST = {"mnist", "rot_mnist/regenerated", "rot_mnist/original"}
-"""Sets made of the same digits, of which those of one's test split may be in another's training split."""
+OF_MNIST = {"mnist", "rot_mnist/original", *REGENERATED}
+"""Sets made of the same digits."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,13 +120,20 @@ def _of_run(arguments: Arguments, this: Run) -> tuple[nnx.Module, Dataset, dict[
     trainer = make_trainer(config, trained_on)
     state, best, spent = last_state(this, trainer)
     others = arguments.data not in (None, config.data.name)
-    dataset = (load(arguments.data, arguments.directory) if others else trained_on).standardised(trained_on)
+    # Of the same seed, by which the sets of digits have the same digits in a split.
+    other = load(arguments.data, arguments.directory, config.data.seed) if others else trained_on
+    dataset = other.standardised(trained_on)
     network = trainer.network(best.params, best.rest, seeds.index(seed))
     _check(arguments, network, dataset)
     report = report_of(this, trainer, state, best, dataset, spent)
-    if others and {arguments.data, config.data.name} <= OF_MNIST:
+    if others and share_digits({arguments.data, config.data.name}):
         report["note"] = f"{arguments.data} and {config.data.name} share digits: it was trained on some that are tested"
     return network, dataset, report, this.metrics()
+
+
+def share_digits(names: set[str]) -> bool:
+    """Whether digits of one set's test split may be in another's training split; the regenerated ones split alike."""
+    return names <= OF_MNIST and not names <= set(REGENERATED)
 
 
 def _of_network(arguments: Arguments) -> tuple[nnx.Module, Dataset, dict[str, Any]]:

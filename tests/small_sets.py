@@ -51,7 +51,8 @@ def _record(image, label):
     example = tf_example_pb2.Example()
     features = example.features.feature
     features["label"].int64_list.value.append(int(label))
-    features["angle"].float_list.value.append(0.0)
+    for change in ("angle", "scale"):
+        features[change].float_list.value.append(0.0)
     if image.dtype == np.uint8:
         png = io.BytesIO()
         Image.fromarray(image).save(png, "PNG")

@@ -169,13 +169,28 @@ def test_what_a_run_is_refused_for_does_not_bind_its_folder(tmp_path, capsys):
 def test_evaluation_on_other_data_says_so_and_warns_where_digits_are_shared(workdirs, monkeypatch, tmp_path, capsys):
     """Rotated digits of another seed stand in for a set that shares digits with the run's own."""
     monkeypatch.setattr(evaluate, "OF_MNIST", {"digits", "mnist"})
-    monkeypatch.setattr(evaluate, "load", lambda name, directory: rotated_digits(1))
+    seeds = []
+    monkeypatch.setattr(evaluate, "load", lambda name, directory, seed: seeds.append(seed) or rotated_digits(1))
     words = ["--data", "mnist", "--angle-step", "180", "--angle-images", "10", "--out", str(tmp_path)]
     evaluate.cli([str(workdirs["two-seeds"]), *words])
     assert "note: mnist and digits share digits" in capsys.readouterr().out
+    assert seeds == [0]
     evaluation = json.loads((tmp_path / "evaluation.json").read_text())
     assert evaluation["data"]["test_sha256"] == rotated_digits(1).provenance["test_sha256"]
     assert "best_on_test" not in evaluation
+
+
+@pytest.mark.parametrize(
+    ("names", "shared"),
+    [
+        ({"mnist", "rot_mnist/regenerated"}, True),
+        ({"mnist_scale/regenerated", "rot_mnist/original"}, True),
+        ({"mnist_rot_scale/regenerated", "rot_mnist/regenerated"}, False),
+        ({"mnist_scale/regenerated", "digits"}, False),
+    ],
+)
+def test_sets_share_digits_between_training_and_test_unless_their_splits_are_the_same(names, shared):
+    assert evaluate.share_digits(names) == shared
 
 
 def test_a_network_of_other_classes_is_refused(tmp_path, capsys):

@@ -20,6 +20,7 @@ from small_sets import random_images, write_small_set
 
 from experiments.data import load
 from experiments.data.prepare import MNIST_FILES, cli, prepare
+from experiments.data.prepared import REGENERATED
 
 ROOT = pathlib.Path(__file__).parents[1]
 MNIST = pathlib.Path(os.environ.get("ATTGCONV_MNIST") or ROOT.parent / "shared" / "data" / "mnist")
@@ -71,14 +72,16 @@ def _published_labels():
 def test_the_published_files_become_sets_which_are_read_without_tensorflow(tmp_path):
     """One test, since it takes a while: with `$ATTGCONV_PREPARED` set, later environments read what it leaves."""
     folder = pathlib.Path(os.environ.get("ATTGCONV_PREPARED") or tmp_path)
-    command = ["-m", "experiments.data.prepare", "rot_mnist/regenerated", "--directory", folder, "--downloads", MNIST]
-    first, second = _python(*command), _python(*command)
-    for run in (first, second):
-        assert run.returncode == 0, run.stderr
-        assert f"{folder}/rot_mnist/regenerated/1.0.0 (10000 train, 2000 validation, 50000 test)" in run.stdout
-    assert "was prepared already, nothing done" in second.stdout
-    if folder == tmp_path:
-        assert "rot_mnist/regenerated 1.0.0 prepared in" in first.stdout
+    options = ["--directory", folder, "--downloads", MNIST]
+    for name in REGENERATED:
+        first = _python("-m", "experiments.data.prepare", name, *options)
+        assert first.returncode == 0, first.stderr
+        assert f"{folder}/{name}/1.0.0 (10000 train, 2000 validation, 50000 test)" in first.stdout
+        if folder == tmp_path:
+            assert f"{name} 1.0.0 prepared in" in first.stdout
+    second = _python("-m", "experiments.data.prepare", name, *options)
+    assert second.returncode == 0, second.stderr
+    assert f"{name} 1.0.0 was prepared already, nothing done" in second.stdout
 
     here = [load(name, folder) for name in ("mnist", "rot_mnist/regenerated")]
     elsewhere = _python("-c", READ_WITHOUT_TENSORFLOW, folder)

@@ -13,18 +13,30 @@ import pytest
 from small_sets import random_images, write_small_set
 
 import experiments.data.prepared as prepared_module
-from experiments.data import NAMES, Split, load, rotated_digits
+from experiments.data import Split, load, rotated_digits, rotated_scaled_digits
 from experiments.data.dataset import describe, fingerprint
-from experiments.data.prepared import prepared
+from experiments.data.prepared import PREPARED_NAMES, REGENERATED, prepared
 
 ROOT = pathlib.Path(__file__).parents[1]
 MNIST_LIKE = ["mnist", "fashion_mnist", "kmnist"]
-# Of the set that runs were made with: seed, order and interpolation stay.
-REGENERATED = [
-    "365fe943d658bc5559d8598f264a9f00096d8b25c80d10188e59382fb0f87666",
-    "93df7814607bc4eea707fc5fa63f51c92b2d3b7781839da7484342cc55ad3b84",
-    "27208d08f79d593968903c951ba169238bab30d50e2afc59fce6fa92918579b8",
-]
+# Of the sets that runs were made with: seed, order and interpolation stay.
+FINGERPRINTS = {
+    "rot_mnist/regenerated": [
+        "365fe943d658bc5559d8598f264a9f00096d8b25c80d10188e59382fb0f87666",
+        "93df7814607bc4eea707fc5fa63f51c92b2d3b7781839da7484342cc55ad3b84",
+        "27208d08f79d593968903c951ba169238bab30d50e2afc59fce6fa92918579b8",
+    ],
+    "mnist_scale/regenerated": [
+        "e99958cb3a5d2d472b9967ea61ed52ad42f6dad4a1416b17615b1c509fad699a",
+        "4fbfdf9672d7438381067509638c0fecab7962600856930eb1877036390877bd",
+        "20c25b5d214348dfbea5a4013d6d33669e6665d1bf39588cfdb054081e87193e",
+    ],
+    "mnist_rot_scale/regenerated": [
+        "a095d37d6e2af9543b2d8afef9aa2f001b31ed8bb6b75348885c711a1c47390b",
+        "5a405f693d6f319872f1a6fc03d81156e6aaf239988835eff9d0a5043d9802f7",
+        "dd88574451736ba33bed4baa3e5e20923797a944b2ab1708dcd08f7af7213ec0",
+    ],
+}
 # 29 = 4 * 7 + 1: the last chunk of `small` holds one example.
 COUNTS = {"train": 29, "validation": 12, "test": 20}
 
@@ -34,7 +46,7 @@ def small(monkeypatch):
     """Makes chunks and the held-out split fit small sets."""
     monkeypatch.setattr(prepared_module, "HELD_OUT", 8)
     monkeypatch.setattr(prepared_module, "CHUNK", 7)
-    rotated = dict.fromkeys(("rot_mnist/regenerated", "rot_mnist/original"), COUNTS)
+    rotated = dict.fromkeys((*REGENERATED, "rot_mnist/original"), COUNTS)
     others = {split: COUNTS[split] for split in ("train", "test")}
     monkeypatch.setattr(
         prepared_module, "PUBLISHED_SIZES", rotated | dict.fromkeys(("mnist", "fashion_mnist", "kmnist"), others)
@@ -79,8 +91,10 @@ def test_the_seed_decides_which_images_are_held_out(tmp_path, small):
     assert _rows(first.train, first.validation) == _rows(other.train, other.validation)
 
 
-@pytest.mark.parametrize(("name", "dtype"), [("rot_mnist/regenerated", np.uint8), ("rot_mnist/original", np.float32)])
-def test_rotated_sets_keep_their_own_splits_in_order_whatever_the_seed(name, dtype, tmp_path, small):
+@pytest.mark.parametrize(
+    ("name", "dtype"), [("rot_mnist/original", np.float32), *((name, np.uint8) for name in REGENERATED)]
+)
+def test_rotated_and_scaled_sets_keep_their_own_splits_in_order_whatever_the_seed(name, dtype, tmp_path, small):
     written = _splits(["train", "validation", "test"], dtype)
     write_small_set(name, tmp_path, written)
     data = load(name, tmp_path, seed=5)
@@ -89,6 +103,7 @@ def test_rotated_sets_keep_their_own_splits_in_order_whatever_the_seed(name, dty
         np.testing.assert_allclose(data.splits()[key].images[:, :, :, 0, 0], images / np.float32(scale), atol=1e-7)
         np.testing.assert_array_equal(data.splits()[key].labels, labels)
     assert data.provenance == load(name, tmp_path, seed=6).provenance
+    assert data.provenance["seed"] == ("none" if name == "rot_mnist/original" else "2007")
 
 
 def test_the_folder_defaults_to_the_one_tfds_is_told_of(tmp_path, small, monkeypatch):
@@ -101,7 +116,7 @@ def test_the_folder_defaults_to_the_one_tfds_is_told_of(tmp_path, small, monkeyp
         load("mnist")
 
 
-@pytest.mark.parametrize("name", NAMES[1:])
+@pytest.mark.parametrize("name", PREPARED_NAMES)
 def test_a_set_which_is_not_prepared_is_refused_with_the_command_that_prepares_it(name, tmp_path):
     expected = f"{name} is not prepared in {tmp_path}; prepare it with: python -m experiments.data.prepare {name} "
     with pytest.raises(ValueError, match=re.escape(f"{expected}--directory {tmp_path}")) as caught:
@@ -146,9 +161,9 @@ def test_an_unknown_name_is_refused(function, tmp_path):
         function("cifar", tmp_path)
 
 
-def test_digits_need_no_folder():
-    digits = load("digits", seed=3)
-    np.testing.assert_array_equal(digits.train.images, rotated_digits(3).train.images)
+@pytest.mark.parametrize(("name", "digits"), [("digits", rotated_digits), ("digits_rot_scale", rotated_scaled_digits)])
+def test_digits_need_no_folder(name, digits):
+    np.testing.assert_array_equal(load(name, seed=3).train.images, digits(3).train.images)
 
 
 def test_provenance_names_the_set_and_fingerprints_its_splits_before_standardisation(tmp_path, small):
@@ -180,12 +195,13 @@ def test_importing_the_data_sets_does_not_import_tfds():
     assert subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout == "False\n"
 
 
-def test_what_an_environment_with_tensorflow_prepared_is_read_in_this_one():
+@pytest.mark.parametrize("name", REGENERATED)
+def test_what_an_environment_with_tensorflow_prepared_is_read_in_this_one(name):
     if not os.environ.get("ATTGCONV_PREPARED"):
         pytest.skip("$ATTGCONV_PREPARED names no folder of prepared sets")
     folder = pathlib.Path(os.environ["ATTGCONV_PREPARED"])
-    if importlib.util.find_spec("tensorflow") and not (folder / "rot_mnist" / "regenerated" / "1.0.0").exists():
+    if importlib.util.find_spec("tensorflow") and not (folder / name / "1.0.0").exists():
         pytest.skip("test_prepare.py, which prepares into $ATTGCONV_PREPARED, has not come so far yet")
-    data = prepared("rot_mnist/regenerated", folder)
+    data = prepared(name, folder)
     assert [len(split) for split in data.splits().values()] == [10_000, 2_000, 50_000]
-    assert [data.provenance[f"{name}_sha256"] for name in data.splits()] == REGENERATED
+    assert [data.provenance[f"{split}_sha256"] for split in data.splits()] == FINGERPRINTS[name]

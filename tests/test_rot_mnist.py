@@ -106,6 +106,7 @@ def test_the_choice_does_not_depend_on_the_order_of_the_images(pool):
     for name, turn in turns.items():
         np.testing.assert_array_equal(images[order][shuffled[name].indices], images[turn.indices])
         np.testing.assert_array_equal(shuffled[name].angles, turn.angles)
+        np.testing.assert_array_equal(shuffled[name].scales, turn.scales)
 
 
 def test_every_image_is_as_likely_for_every_split(pool):

@@ -206,7 +206,7 @@ def test_metrics_that_cannot_be_written_are_one_line(tmp_path):
         (lambda: Config(seeds=(-1,)), r"seeds must be in 0 to 2\^32 - 1, got -1"),
         (lambda: Config(test_every=0), "test_every must be at least 1"),
         (lambda: Config(seeds_mode="pmap"), "seeds_mode must be one of auto, loop, vmap"),
-        (lambda: DataConfig(name="cifar"), "data.name must be one of digits, rot_mnist/regenerated"),
+        (lambda: DataConfig(name="cifar"), "data.name must be one of digits, digits_rot_scale, rot_mnist/regenerated"),
         (lambda: ModelConfig(dtype="float16"), "model.dtype must be one of float32, bfloat16, float64"),
         (lambda: ModelConfig(dropout_rate=1.5), r"model.dropout_rate must be in \[0, 1\), got 1.5"),
         (lambda: ModelConfig(group="p5"), "the group must be z2, p4, p4m, or like C8"),

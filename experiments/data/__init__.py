@@ -5,12 +5,13 @@ from typing import Literal, get_args
 
 from experiments.data import prepared
 from experiments.data.dataset import Dataset, Split
-from experiments.data.digits import rotated_digits
+from experiments.data.digits import rotated_digits, rotated_scaled_digits
 
-__all__ = ["NAMES", "Dataset", "DatasetName", "Split", "load", "rotated_digits"]
+__all__ = ["NAMES", "Dataset", "DatasetName", "Split", "load", "rotated_digits", "rotated_scaled_digits"]
 
-DatasetName = Literal["digits", prepared.PreparedName]
+DatasetName = Literal["digits", "digits_rot_scale", prepared.PreparedName]
 NAMES: tuple[str, ...] = get_args(DatasetName)
+EMBEDDED = {"digits": rotated_digits, "digits_rot_scale": rotated_scaled_digits}
 
 
 def load(
@@ -19,9 +20,10 @@ def load(
     """A data set by name.
 
     Args:
-      name: one of `NAMES`; "digits" needs nothing, the others must have been prepared (`experiments.data.prepare`).
+      name: one of `NAMES`; those of digits need nothing, the others must have been prepared
+        (`experiments.data.prepare`).
       directory: TFDS' folder of prepared sets; None: `$TFDS_DATA_DIR`, else `~/tensorflow_datasets`.
-      seed: of the digits' splits and angles, and of the validation split of a set that has none.
+      seed: of the digits' splits, angles and scales, and of the validation split of a set that has none.
       test_images: how many of the test split, the first; None: all.
 
     Returns:
@@ -32,5 +34,5 @@ def load(
     """
     if name not in NAMES:
         raise ValueError(f"name must be one of {', '.join(NAMES)}, got {name!r}")
-    dataset = rotated_digits(seed) if name == "digits" else prepared.prepared(name, directory, seed)
+    dataset = EMBEDDED[name](seed) if name in EMBEDDED else prepared.prepared(name, directory, seed)
     return dataset if test_images is None else dataset.with_fewer_test_images(test_images)

@@ -11,7 +11,7 @@ import urllib.request
 
 import tyro
 
-from experiments.data.prepared import FORMAT, PreparedName, data_directory, is_prepared, open_builder
+from experiments.data.prepared import FORMAT, REGENERATED, PreparedName, data_directory, is_prepared, open_builder
 from experiments.runtime import run
 
 MNIST_FILES = (
@@ -49,7 +49,7 @@ def main(arguments: Arguments) -> None:
 
 
 def prepare(name: str, directory: pathlib.Path, downloads: pathlib.Path | None = None) -> bool:
-    """Prepares a set in a format that is read without TensorFlow; `rot_mnist/regenerated` prepares `mnist` first.
+    """Prepares a set in a format that is read without TensorFlow; those regenerated from MNIST prepare `mnist` first.
 
     Every set downloads into a folder of its own, since some publish other files by the same names.
 
@@ -76,7 +76,7 @@ def prepare(name: str, directory: pathlib.Path, downloads: pathlib.Path | None =
     folder = downloads or _manual_folder(name, directory)
     if downloads or name == "rot_mnist/original":
         _check_files(name, folder)
-    if name == "rot_mnist/regenerated":
+    if name in REGENERATED:
         prepare("mnist", directory, downloads)
     _download_and_prepare(name, open_builder(name, directory, FORMAT), folder)
     return True

@@ -13,13 +13,14 @@ import numpy as np
 from experiments.data.dataset import Dataset, Split, describe
 from experiments.data.regenerated import SEED, SIZES
 
-PreparedName = Literal["rot_mnist/regenerated", "rot_mnist/original", "mnist", "fashion_mnist", "kmnist"]
+RegeneratedName = Literal["rot_mnist/regenerated", "mnist_scale/regenerated", "mnist_rot_scale/regenerated"]
+PreparedName = Literal[RegeneratedName, "rot_mnist/original", "mnist", "fashion_mnist", "kmnist"]
+REGENERATED: tuple[str, ...] = get_args(RegeneratedName)
 PREPARED_NAMES: tuple[str, ...] = get_args(PreparedName)
 FORMAT = "array_record"
 HELD_OUT = 5000
 MNIST_SIZES = {"train": 60_000, "test": 10_000}
-PUBLISHED_SIZES = {
-    "rot_mnist/regenerated": SIZES,
+PUBLISHED_SIZES = dict.fromkeys(REGENERATED, SIZES) | {
     "rot_mnist/original": SIZES,
     "mnist": MNIST_SIZES,
     "fashion_mnist": MNIST_SIZES,
@@ -52,8 +53,9 @@ def prepared(name: str, directory: str | os.PathLike | None = None, seed: int = 
         splits = {split: _read(builder, split) for split in builder.info.splits}
     # So array_record reports a file which is missing, cut short or damaged.
     except RuntimeError as error:
+        said = " ".join(str(error).split())
         raise ValueError(
-            f"{name} cannot be read ({error}); delete {builder.data_path} and run: {command(name, directory)}"
+            f"{name} cannot be read ({said}); delete {builder.data_path} and run: {command(name, directory)}"
         ) from error
     sizes = {split: len(read) for split, read in splits.items()}
     if sizes != PUBLISHED_SIZES[name]:
@@ -62,7 +64,7 @@ def prepared(name: str, directory: str | os.PathLike | None = None, seed: int = 
             f"{command(name, directory)}"
         )
     if "validation" in splits:
-        seed = SEED if name == "rot_mnist/regenerated" else "none"
+        seed = SEED if name in REGENERATED else "none"
     else:
         splits |= _hold_out(splits["train"], seed)
     provenance = describe(name, str(builder.version), str(seed), splits)
@@ -94,10 +96,12 @@ def open_builder(name: str, directory: pathlib.Path, file_format: str | None = N
     import tensorflow_datasets as tfds  # noqa: PLC0415
 
     base, _, config = name.partition("/")
-    if base == "rot_mnist":
+    if config:
+        from experiments.data.mnist_scale import MnistRotScale, MnistScale  # noqa: PLC0415
         from experiments.data.rot_mnist import RotMnist  # noqa: PLC0415
 
-        return RotMnist(config=config, data_dir=directory, file_format=file_format)
+        ours = {builder.name: builder for builder in (RotMnist, MnistScale, MnistRotScale)}
+        return ours[base](config=config, data_dir=directory, file_format=file_format)
     return tfds.builder(name, data_dir=directory, file_format=file_format)
 
 

@@ -11,7 +11,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from experiments.data.amat import amat_rows
-from experiments.data.regenerated import SEED, SIZES, choose_turns, turned_pixels
+from experiments.data.from_mnist import FromMnist
+from experiments.data.regenerated import SEED, SIZES
 
 ARCHIVE = "mnist_rotation_new.zip"
 ARCHIVE_MD5 = "0f9a947ff3d30e95cd685462cbf3b847"
@@ -45,55 +46,26 @@ _CITATION = """\
 """
 
 
-class RotMnist(tfds.core.GeneratorBasedBuilder):
-    """Rotated MNIST: `rot_mnist/regenerated` from MNIST, `rot_mnist/original` from the archive of 2007.
+class RotMnist(FromMnist):
+    """Rotated MNIST: `rot_mnist/regenerated` from MNIST, `rot_mnist/original` from the archive of 2007."""
 
-    The examples stand in the builder's own order (TFDS' shuffling is off): it belongs to the set's definition.
-    """
-
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "First release."}  # noqa: RUF012 (TFDS reads a plain class attribute)
-    BUILDER_CONFIGS = [  # noqa: RUF012
+    BUILDER_CONFIGS = [  # noqa: RUF012 (TFDS reads a plain class attribute)
         tfds.core.BuilderConfig(name="regenerated", description=_REGENERATED),
         tfds.core.BuilderConfig(name="original", description=_ORIGINAL),
     ]
+    CHANGES = ("angle",)
+    CITATION = _CITATION
     MANUAL_DOWNLOAD_INSTRUCTIONS = f"`rot_mnist/original` alone: put {ARCHIVE} (once at {ARCHIVE_URL}) there."
 
     def _info(self) -> tfds.core.DatasetInfo:
-        features = {
-            "image": tfds.features.Image(shape=(28, 28, 1), dtype=np.uint8),
-            "label": tfds.features.ClassLabel(num_classes=10),
-            "angle": tfds.features.Scalar(dtype=np.float32),
-        }
-        if self.builder_config.name == "original":
-            features = {"image": tfds.features.Tensor(shape=(28, 28, 1), dtype=np.float32), "label": features["label"]}
-        return self.dataset_info_from_configs(
-            features=tfds.features.FeaturesDict(features),
-            supervised_keys=("image", "label"),
-            citation=_CITATION,
-            disable_shuffling=True,
-        )
+        if self.builder_config.name == "regenerated":
+            return super()._info()
+        return self._info_of(tfds.features.Tensor(shape=(28, 28, 1), dtype=np.float32), {})
 
     def _split_generators(self, dl_manager):
-        if self.builder_config.name == "original":
-            return self._original_splits(pathlib.Path(dl_manager.manual_dir) / ARCHIVE)
-        return self._regenerated_splits()
-
-    def _regenerated_splits(self):
-        mnist = tfds.builder("mnist", data_dir=self.data_dir_root, file_format="array_record")
-        mnist.download_and_prepare()
-        sources = [mnist.as_data_source(split) for split in ("train", "test")]
-        examples = [example for source in sources for example in source.__getitems__(list(range(len(source))))]
-        images = np.stack([example["image"][:, :, 0] for example in examples])
-        labels = np.array([example["label"] for example in examples])
-        return {
-            name: self._generate_turned(images[turns.indices], labels[turns.indices], turns.angles)
-            for name, turns in choose_turns(images, labels, SIZES, SEED).items()
-        }
-
-    def _generate_turned(self, images, labels, angles):
-        for key, (image, label, angle) in enumerate(zip(images, labels, angles, strict=True)):
-            yield key, {"image": turned_pixels(image, angle)[:, :, None], "label": int(label), "angle": angle}
+        if self.builder_config.name == "regenerated":
+            return super()._split_generators(dl_manager)
+        return self._original_splits(pathlib.Path(dl_manager.manual_dir) / ARCHIVE)
 
     def _original_splits(self, archive):
         check_archive(archive)
@@ -114,10 +86,6 @@ class RotMnist(tfds.core.GeneratorBasedBuilder):
                 found += 1
         if found != expected:
             raise ValueError(f"{file} must hold {expected} rows, got {found}")
-
-    def _generate_examples(self):
-        """TFDS wants it; the splits' generators are made above."""
-        raise NotImplementedError
 
 
 def check_archive(archive: pathlib.Path) -> None:

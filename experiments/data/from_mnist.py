@@ -1,0 +1,53 @@
+"""What the TFDS builders of sets regenerated from MNIST share."""
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from experiments.data.regenerated import SEED, SIZES, choose_turns, turned_pixels
+
+
+class FromMnist(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    """A set of MNIST's digits, each changed once; what `CHANGES` names is drawn and kept as a feature.
+
+    The examples stand in the builder's own order (TFDS' shuffling is off): it belongs to the set's definition.
+    """
+
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES = {"1.0.0": "First release."}  # noqa: RUF012 (TFDS reads a plain class attribute)
+    CHANGES: tuple[str, ...] = ()
+    CITATION = ""
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        image = tfds.features.Image(shape=(28, 28, 1), dtype=np.uint8)
+        return self._info_of(image, {change: tfds.features.Scalar(dtype=np.float32) for change in self.CHANGES})
+
+    def _info_of(self, image, changes):
+        features = {"image": image, "label": tfds.features.ClassLabel(num_classes=10), **changes}
+        return self.dataset_info_from_configs(
+            features=tfds.features.FeaturesDict(features),
+            supervised_keys=("image", "label"),
+            citation=self.CITATION,
+            disable_shuffling=True,
+        )
+
+    def _split_generators(self, dl_manager):
+        mnist = tfds.builder("mnist", data_dir=self.data_dir_root, file_format="array_record")
+        mnist.download_and_prepare()
+        sources = [mnist.as_data_source(split) for split in ("train", "test")]
+        examples = [example for source in sources for example in source.__getitems__(list(range(len(source))))]
+        images = np.stack([example["image"][:, :, 0] for example in examples])
+        labels = np.array([example["label"] for example in examples])
+        return {
+            name: self._generate_changed(images[turns.indices], labels[turns.indices], turns)
+            for name, turns in choose_turns(images, labels, SIZES, SEED).items()
+        }
+
+    def _generate_changed(self, images, labels, turns):
+        drawn = {"angle": turns.angles, "scale": turns.scales}
+        for key, (image, label) in enumerate(zip(images, labels, strict=True)):
+            changes = {change: drawn[change][key] for change in self.CHANGES}
+            yield key, {"image": turned_pixels(image, **changes)[:, :, None], "label": int(label), **changes}
+
+    def _generate_examples(self):
+        """TFDS wants it; the splits' generators are made above."""
+        raise NotImplementedError
