@@ -108,7 +108,7 @@ def errors(
     """
     grid, elements = _pixels(size), np.asarray(group.grid())
     waves = Waves(1 if kind == "lifting" else group.order, features)
-    sources = [grid @ np.linalg.inv(matrix).T for matrix in np.asarray(group.matrices(elements))]
+    sources = [grid @ np.linalg.inv(matrix).T for matrix in np.asarray(group.matrices(group.grid()))]
     radius = size / 2 - max(MARGIN, (kernel_size + 1) // 2)
     disc = np.hypot(*np.moveaxis(grid, -1, 0)) <= radius
     layers = [

@@ -170,6 +170,12 @@ def test_the_integral_of_a_kernel_is_the_same_at_every_scale(group, mask):
     np.testing.assert_allclose(sums / sums[0], 1, atol=3e-3)
 
 
+def test_a_filter_of_one_pixel_is_the_same_at_every_scale():
+    group, kernel = scalings(3, 1.74), random_siren(2, 3)
+    filters = spatial_kernel(kernel, group, group.grid(), 1)
+    assert_close(filters[0, 0], np.tile(kernel(jnp.zeros((1, 2))), (3, 1)), 1e-4)
+
+
 def test_a_single_scale_is_not_cut():
     group = similarities(4, 1, 1.0)
     kernel = random_siren(coordinates_of(group), 6)

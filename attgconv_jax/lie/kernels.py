@@ -10,7 +10,7 @@ plane: with `u = h v` and `du = det h dv`,
     integral over u of k(h^-1 u) du / det h = integral over v of k(v) dv        for every h,
 
 so a constant image has the same response at every scale, however large the kernel is there, up to the sampling on
-pixels.
+pixels. A filter of one pixel is `k(0)` times a delta function, and has no weight: `delta(h^-1 u) / det h = delta(u)`.
 
 `e` ends a kernel at distance 1 in the plane, and `e_S` along the scales:
 
@@ -28,7 +28,7 @@ The paper's own kernels differ, each a case of `coordinates="paper"`:
 | coordinates of the plane | `x, y` | `y, x`, so that angles turn clockwise; not swapped in full kernels of scalings |
 | mask of rotations | smooth disc | hard disc |
 | mask of scalings | smooth disc | smooth square, steeper in group convolutions than in lifting |
-| weight of the plane | `1 / s^2` | `1 / s^2`; lifting to similarities `1 / s` |
+| weight of the plane | `1 / s^2`, none of filters of one pixel | `1 / s^2`; lifting to similarities `1 / s` |
 
 `coordinates="angle"` is for kernel networks that are periodic themselves, as B-splines on a circle: the angle as a
 number of `[-1, 1)`, 0 at the identity; all else is as here.
@@ -232,7 +232,7 @@ def _edge_and_density(group, out_grid, x, coordinates, mask, lifting):
     if coordinates != "paper":
         steepness = EDGE * max(1, (len(x) - 1) / (EDGE_SIZE - 1))
         smooth, hard = jax.nn.sigmoid(steepness * (1 - distance)), (distance <= 1 + 1e-6).astype(x.dtype)
-        return smooth if mask == "smooth" else hard, density
+        return smooth if mask == "smooth" else hard, density if len(x) > 1 else jnp.ones_like(density)
     if group.scales is None:
         return (distance <= 1 + 1e-6).astype(x.dtype), density
     if group.angles is None:
