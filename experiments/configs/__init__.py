@@ -4,7 +4,7 @@ import dataclasses
 import inspect
 
 from experiments.config import Config
-from experiments.configs import digits, lie, operators, rot_mnist
+from experiments.configs import digits, lie, lie_attention, operators, rot_mnist
 
 DEFAULT = "digits"
 
@@ -36,6 +36,7 @@ TABLES: dict[str, tuple[Preset, ...]] = {
     "rot-mnist": _table(rot_mnist),
     "operators": _table(operators),
     "lie": _table(lie),
+    "lie-attention": _table(lie_attention),
 }
 """The tables that `experiments.reproduce` knows, row by row, the quickest first."""
 
