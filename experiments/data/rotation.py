@@ -4,7 +4,7 @@ import numpy as np
 from scipy import ndimage
 
 
-def turned(image: np.ndarray, angle: float, grid: int, side: int) -> np.ndarray:
+def turned(image: np.ndarray, angle: float, grid: int, side: float) -> np.ndarray:
     """The image turned counter-clockwise about its centre and enlarged, in the middle of a larger grid.
 
     The content moves by `[[cos, -sin], [sin, cos]]` in coordinates `(row, column)` about the centre: as a printed
