@@ -25,6 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 from scipy import ndimage
 
 from attgconv_jax.lie import KINDS, LieGroup, rotations, scalings, similarities
@@ -228,42 +229,32 @@ def worst(records: Sequence[Mapping[str, float]]) -> dict[str, float | None]:
 
 def figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
     """The error over the filters' size and over the number of rotations, a line a kind."""
-    picture = Figure(figsize=(10, 7), layout="constrained")
+    picture = Figure(figsize=(10.5, 7), layout="constrained")
     axes = picture.subplots(2, 2)
-    of_rotations = [row for row in rows if row["scales"] is None]
+    turned = [row for row in rows if row["scales"] is None and row["other"] is not None]
+    scaled = [row for row in rows if row["scales"] is not None]
     panels = {
-        f"SE(2), {ANGLES} rotations: by angles between the right ones": (
-            [row for row in of_rotations if row["angles"] == ANGLES],
-            "kernel_size",
-            "other",
-        ),
-        f"SE(2), {KERNEL_SIZE} pixels: by angles between the right ones": (
-            [row for row in of_rotations if row["kernel_size"] == KERNEL_SIZE],
-            "angles",
-            "other",
-        ),
-        f"R^2 x R+, {SCALES} scales: by scaling": (
-            [row for row in rows if row["angles"] is None],
-            "kernel_size",
-            "scaled",
-        ),
-        f"Sim(2), {ANGLES} x {SCALES}: by scaling": (
-            [row for row in rows if row["angles"] and row["scales"]],
-            "kernel_size",
-            "scaled",
-        ),
+        f"SE(2), {ANGLES} rotations: other than right angles": [row for row in turned if row["angles"] == ANGLES],
+        f"SE(2), {KERNEL_SIZE} pixels: other than right angles": [
+            row for row in turned if row["kernel_size"] == KERNEL_SIZE
+        ],
+        f"$R^2$ x R+, {SCALES} scales: scaled": [row for row in scaled if row["angles"] is None],
+        f"Sim(2), {ANGLES} rotations, {SCALES} scales: scaled": [row for row in scaled if row["angles"] is not None],
     }
-    names = {"kernel_size": "filter (pixels)", "angles": "rotations"}
-    for axis, (title, (part, over, quantity)) in zip(axes.flat, panels.items(), strict=True):
-        for i, kind in enumerate(KINDS):
-            points = sorted((row[over], row[quantity]) for row in part if row["kind"] == kind and row[quantity])
+    for i, (axis, (title, part)) in enumerate(zip(axes.flat, panels.items(), strict=True)):
+        over, quantity = "angles" if i == 1 else "kernel_size", "other" if i < 2 else "scaled"
+        for number, kind in enumerate(KINDS):
+            points = sorted((row[over], 100 * row[quantity]) for row in part if row["kind"] == kind)
             if points:
-                style = dict(color=COLOURS[i % len(COLOURS)], marker=MARKERS[i % len(MARKERS)])
-                line = "-" if i < len(COLOURS) else "--"
+                style = dict(color=COLOURS[number % len(COLOURS)], marker=MARKERS[number % len(MARKERS)])
+                line = "-" if number < len(COLOURS) else "--"
                 axis.plot(*zip(*points, strict=True), line, label=kind, **style)
-        axis.set(xlabel=names[over], ylabel="relative error", yscale="log", xticks=sorted({row[over] for row in part}))
+        axis.set(xlabel="rotations" if i == 1 else "filter (pixels)", ylabel="error (%)", yscale="log")
+        axis.set_xticks(sorted({row[over] for row in part}))
         axis.set_title(title, fontsize=10)
+        axis.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
         axis.yaxis.set_major_formatter("{x:g}")
+        axis.yaxis.set_minor_formatter("{x:g}")
         axis.grid(alpha=0.3, which="both")
     axes[1, 1].legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     return picture

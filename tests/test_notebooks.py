@@ -16,6 +16,7 @@ SHORT = {
     "2-attention-on-the-group": dict(digits=1, channels=4),
     "3-train-on-rotated-digits": dict(epochs=2, training_images=128, features=1, frames=4),
     "4-attention-for-your-network": dict(epochs=2, training_images=100, channels=8, attention_name="se"),
+    "5-from-quarter-turns-to-similarities": dict(training_images=8, batch_size=8, steps=4, features=(2, 4)),
 }
 every_notebook = pytest.mark.parametrize("name", SHORT)
 
