@@ -1,6 +1,7 @@
 """The commands that measure layers and networks on Lie groups: their figures, on small cases."""
 
 import json
+import pathlib
 
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +14,7 @@ from attgconv_jax.nn import LieConv
 from experiments import lie_benchmark, lie_equivariance
 from experiments.memory import Case
 
+ROOT = pathlib.Path(__file__).parents[1]
 SIZE = 17
 
 
@@ -73,6 +75,17 @@ def test_equivariance_is_a_command(tmp_path, capsys, monkeypatch):
     assert len(rows[-1]["elements"]) == 23
     assert f"| rotations(3) | 7 | lifting |  | {rows[2]['other']:.1e} |  |  |" in capsys.readouterr().out
     assert out.with_suffix(".png").stat().st_size > 10_000
+
+
+def test_the_readme_says_what_was_measured():
+    results = json.loads((ROOT / "experiments/results/lie-equivariance.json").read_text())
+    rows = {(row["group"], row["kernel_size"], row["kind"]): row for row in results["rows"]}
+    readme = (ROOT / "README.md").read_text()
+    for kind in lie_equivariance.KINDS[:6]:
+        turned = [rows["rotations(8)", pixels, kind]["other"] for pixels in (7, 9)]
+        few, many = (rows["scalings(3, 1.74)", pixels, kind] for pixels in (7, 11))
+        errors = [*turned, few["scaled"], many["scaled"], many["scaled_with_ends"]]
+        assert f"| `{kind}` | {' | '.join(f'{100 * error:.1f} %' for error in errors)} |" in readme
 
 
 def test_the_cost_is_a_command(tmp_path, capsys, monkeypatch):
