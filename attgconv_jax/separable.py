@@ -4,7 +4,7 @@ The filter on the group is that of a 1x1 group convolution, `[1, 1, h, c_in, c_o
 separate: lifting convolutions stay ordinary, as in the paper's networks.
 """
 
-from typing import Literal
+from typing import Literal, get_args
 
 from jaxtyping import Array, Float
 
@@ -28,7 +28,7 @@ def g_separable_group_conv(
 
         w[u, h', c, o] = w_H[h', c, o] w_X[u, c, o];    y = group_conv(f, w)
 
-    It has fewer parameters than `group_conv` and takes as long.
+    It has `h + k^2` parameters for a pair of channels where `group_conv` has `h k^2`, and takes as long.
 
     Args:
       f: feature map.
@@ -118,10 +118,10 @@ FORMS = {"g": g_separable_group_conv, "gc": gc_separable_group_conv}
 """The functions by the paper's names of the forms."""
 
 
-def check_form(form: str) -> None:
-    """Raises a `ValueError` unless there is a form of this name."""
-    if form not in FORMS:
-        raise ValueError(f'a separable convolution must be of the form "g" or "gc", got {form!r}')
+def check_form(name: str, form: str) -> None:
+    """Raises a `ValueError`, which names the argument, unless there is a form of this name."""
+    if form not in get_args(Form):
+        raise ValueError(f'{name} must be "g" or "gc", got {form!r}')
 
 
 def check_factors(f: Array, group_filter: Array, spatial_filter: Array, group: Group, form: str) -> None:

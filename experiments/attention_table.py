@@ -20,8 +20,9 @@ import numpy as np
 from flax import nnx
 
 from attgconv_jax import OPERATORS, equivariance_error
-from experiments.config import Attention, ModelConfig, OptimizerConfig, parse_group
+from experiments.config import Attention, ModelConfig, OptimizerConfig
 from experiments.data import load
+from experiments.groups import parse_group
 from experiments.runtime import describe_device, new_file, run, use_compilation_cache
 from experiments.tables import markdown
 from experiments.training import Trainer, make_network, make_optimizer

@@ -15,6 +15,7 @@ import pathlib
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -159,14 +160,15 @@ def measure(config: ModelConfig, batch_size: int, steps: int, repeats: int) -> d
         "compile_s": compile_times[0],
         "second_start_s": compile_times[1],
         "step_ms": 1e3 * statistics.median(step_times[1:]),
-        "forward_ms": 1e3 * _median_time(forward, variables, images[:batch_size], repeats=3 * repeats),
-        "filter_banks_ms": 1e3 * _median_time(banks, filters, repeats=3 * repeats),
+        "forward_ms": 1e3 * median_time(forward, variables, images[:batch_size], repeats=3 * repeats),
+        "filter_banks_ms": 1e3 * median_time(banks, filters, repeats=3 * repeats),
         "peak_memory_mb": (memory.temp_size_in_bytes + memory.argument_size_in_bytes + memory.output_size_in_bytes)
         / 1e6,
     }
 
 
-def _median_time(function, *arguments, repeats):
+def median_time(function: Callable, *arguments, repeats: int) -> float:
+    """Seconds a call takes, the median of several after one that does not count."""
     jax.block_until_ready(function(*arguments))
     times = []
     for _ in range(repeats):

@@ -9,12 +9,14 @@ from typing import Annotated, Any, Literal, get_args
 
 import tyro
 
-from attgconv_jax import Group, cyclic, dihedral, trivial
-from attgconv_jax.lie import LieGroup, rotations, scalings, similarities
+from attgconv_jax import Group
+from attgconv_jax.lie import LieGroup
+from attgconv_jax.lie.kernels import least_size
 from attgconv_jax.models.layers import ResponseAttention, attention_options
 from attgconv_jax.nn.attentive import AttentionName
 from attgconv_jax.separable import Form
 from experiments.data import DatasetName
+from experiments.groups import parse_group, parse_lie_group
 
 Attention = Literal["none"] | AttentionName | ResponseAttention
 DType = Literal["float32", "bfloat16", "float64"]
@@ -25,42 +27,10 @@ LieKind = Literal[
 ]
 Kind = Literal[Form, LieKind]
 
-
-def parse_group(name: str) -> Group:
-    """The group of this name: z2, p4, p4m, or any other as C8 or D2.
-
-    Raises:
-      ValueError: there is no such group.
-    """
-    named = {"z2": trivial(), "p4": cyclic(4), "p4m": dihedral(4)}
-    if name in named:
-        return named[name]
-    match = re.fullmatch(r"([CD])([1-9]\d*)", name)
-    if match is None:
-        raise ValueError(
-            "the group must be z2, p4, p4m, or like C8 (rotations) or D2 (and reflections); Lie groups of networks are "
-            f"like SE2-8, R2xR-3, Sim2-16x3; got {name!r}"
-        )
-    make = cyclic if match[1] == "C" else dihedral
-    return make(int(match[2]))
-
-
-def parse_lie_group(name: str, max_scale: float) -> LieGroup | None:
-    """The Lie group of this name: SE2-8, R2xR-3 or Sim2-16x3, with any numbers; None of any other name.
-
-    Args:
-      name: of the group, and how many rotations and scales are sampled.
-      max_scale: the largest scale, of groups that scale.
-
-    Raises:
-      ValueError: `max_scale` is out of range.
-    """
-    match = re.fullmatch(r"(SE2|R2xR)-([1-9]\d*)|(Sim2)-([1-9]\d*)x([1-9]\d*)", name)
-    if match is None:
-        return None
-    if match[3]:
-        return similarities(int(match[4]), int(match[5]), max_scale)
-    return rotations(int(match[2])) if match[1] == "SE2" else scalings(int(match[2]), max_scale)
+MAX_SCALE = 1.74
+"""Of the separable paper's groups."""
+LIE_KERNEL_SIZE = 7
+"""Of the residual network on Lie groups, in pixels."""
 
 
 def _check(name, value, expected, good):
@@ -111,10 +81,12 @@ class ModelConfig:
 
     attention: Attention = "input"
     """In every convolution: none, on its input (input, co, se, sge, cbam and others), or on its responses (response,
-    response_channel, response_spatial, sk)."""
+    response_channel, response_spatial, sk). Lie groups: the first four of --help on the input of every convolution of
+    feature maps, the others on what a residual branch adds."""
 
     dropout_rate: float = 0.1
-    """After every layer but the second and the last. The paper has 0.3; the few steps of `digits` bear less."""
+    """After every layer but the second and the last, on Lie groups once, before the logits. The papers have 0.3; the
+    few steps of `digits` bear less."""
 
     dtype: DType = "float32"
     """To compute in. bfloat16 keeps parameters and statistics in float32; float64 has everything in float64."""
@@ -130,7 +102,7 @@ class ModelConfig:
     """Of filters. Finite groups: g or gc, separable ones; default: ordinary. Lie groups: the others; default:
     separable."""
 
-    max_scale: float = 1.74
+    max_scale: float = MAX_SCALE
     """The largest scale sampled, of Lie groups that scale; the smallest is 1."""
 
     random_grids: bool = False
@@ -159,6 +131,23 @@ class ModelConfig:
             raise ValueError(f"model.kind {self.kind} goes with attention on the input, got {self.attention}")
         if self.random_grids and not lie:
             raise ValueError(f"model.random_grids are of Lie groups such as SE2-8, and {self.group} is none")
+        self._check_scales(group)
+
+    def _check_scales(self, group):
+        scales = getattr(group, "scales", None)
+        if scales is None and self.max_scale != MAX_SCALE:
+            raise ValueError(
+                f"model.max_scale is of groups that scale, as R2xR-3 and Sim2-16x3; {self.group} has no scales"
+            )
+        if scales is not None and least_size(group) > LIE_KERNEL_SIZE:
+            raise ValueError(
+                f"model.max_scale must be at most {(LIE_KERNEL_SIZE - 1) // 2}, or filters of {LIE_KERNEL_SIZE} pixels "
+                f"cannot hold the smallest kernel; got {self.max_scale}"
+            )
+        if self.kind in ("separable+2d", "gseparable+2d") and (scales is None or group.angles is None):
+            raise ValueError(
+                f"model.kind {self.kind} factors rotations and scales, as of Sim2-16x3; {self.group} has not both"
+            )
 
     def parsed_group(self) -> Group | LieGroup:
         """The group.
@@ -282,7 +271,7 @@ class Config:
     optimizer: OptimizerConfig = OptimizerConfig()
 
     seeds: tuple[int, ...] = (0,)
-    """A network a seed, trained side by side: each decides initialisation, shuffling and dropout."""
+    """A network a seed, trained side by side: each decides initialisation, shuffling, dropout and random grids."""
 
     seeds_mode: SeedsMode = "auto"
     """vmap computes all seeds in one batched program, loop one after the other; auto: loop on CPU, else vmap."""
@@ -336,7 +325,7 @@ _LATER = {
     "model.attention_options": [],
     "model.features": [],
     "model.kind": None,
-    "model.max_scale": 1.74,
+    "model.max_scale": MAX_SCALE,
     "model.random_grids": False,
 }
 

@@ -2,8 +2,9 @@
 
 PATH is the work directory of `experiments.train`, also of a run that is not complete yet, or a network that
 `attgconv_jax.models.save_network` or `python -m attgconv_jax.interop` wrote; a network is given its data by `--data`.
-Prints the error on every split under three protocols, the equivariance error over the network's group, and what
-turning the images by any angle does; writes the same with a confusion table and pictures to a folder.
+Prints the error on every split under three protocols, the equivariance error over the network's group (of a Lie group
+over the quarter or half turns in its grid), and what turning the images by any angle does; writes the same with a
+confusion table and pictures to a folder.
 """
 
 import dataclasses
@@ -22,7 +23,7 @@ from experiments import figures
 from experiments.data import Dataset, DatasetName, load
 from experiments.data.prepared import REGENERATED
 from experiments.loop import last_state, make_trainer
-from experiments.measures import by_angle, by_element, confusion
+from experiments.measures import by_angle, by_element, confusion, equivariance_line
 from experiments.reports import draw_attention, report_of
 from experiments.runs import Run, write_json
 from experiments.runtime import describe_device, precision, run, use_compilation_cache
@@ -50,7 +51,7 @@ class Arguments:
     """Whose network, best on validation, is turned, drawn and its confusions counted. Default: the run's first."""
 
     images: tuple[int, ...] = (0, 1, 2)
-    """Test images whose attention maps are drawn."""
+    """Test images whose attention maps are drawn, of networks on finite groups."""
 
     layer: int | None = None
     """Whose attention maps are drawn, from 0. Default: the first that has attention."""
@@ -97,7 +98,7 @@ def _evaluate(arguments, out, network, dataset, report, metrics):
         "confusion": confusion(logits, dataset).tolist(),
     }
     write_json(out / "evaluation.json", evaluation)
-    _print(evaluation)
+    _print(evaluation, network.group)
     name = arguments.path.resolve().name
     figures.equivariance({name: evaluation["angles"]}).savefig(out / "equivariance.png", dpi=150)
     title = f"{name}, test split of {dataset.name}"
@@ -167,7 +168,7 @@ def _check(arguments, network, dataset):
         raise ValueError(f"angle_images must be at most {len(dataset.test)}, got {arguments.angle_images}")
     if not isinstance(network, Network):
         if arguments.layer is not None:
-            raise ValueError(f"layer chooses a picture of attention, of which {arguments.path} has none")
+            raise ValueError(f"attention is drawn of finite groups alone, and {network.group} is none: leave out layer")
         return
     layers = len(network.convolutions)
     if arguments.layer is not None and not 0 <= arguments.layer < layers:
@@ -177,7 +178,7 @@ def _check(arguments, network, dataset):
         raise ValueError(f"layer {arguments.layer} has no attention: take one of {known}")
 
 
-def _print(evaluation):
+def _print(evaluation, group):
     if "note" in evaluation:
         print(f"note: {evaluation['note']}")
     print(f"error in percent on {evaluation['data']['set']}, mean and deviation over seeds")
@@ -189,7 +190,7 @@ def _print(evaluation):
             cells = [mean_and_deviation(errors[split]) if split in errors else "-" for split in splits]
             rows.append([label, ", ".join(map(str, evaluation[protocol].get("epoch", ["-"]))), *cells])
     print(markdown(["protocol", "epoch", *splits], rows))
-    print(f"equivariance error of the logits over the group: {max(evaluation['equivariance_by_element']):.1e}")
+    print(equivariance_line(group, max(evaluation["equivariance_by_element"])))
     changes = [record["logits_change"] for record in evaluation["angles"]]
     changed = [record["changed_percent"] for record in evaluation["angles"]]
     print(

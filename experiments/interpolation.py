@@ -18,8 +18,8 @@ from flax import nnx
 from attgconv_jax import Group, equivariance_error
 from attgconv_jax.models import RotMNISTNet
 from attgconv_jax.nn import GroupConv
-from experiments.config import parse_group
 from experiments.data import rotated_digits
+from experiments.groups import parse_group
 from experiments.runtime import describe_device, new_file, run, use_compilation_cache
 
 

@@ -8,7 +8,6 @@ JSON. Let nothing else run beside it.
 import dataclasses
 import json
 import pathlib
-import statistics
 import time
 from collections.abc import Callable
 
@@ -20,6 +19,7 @@ from flax import nnx
 from attgconv_jax.lie import LieGroup, rotations, similarities
 from attgconv_jax.models import LieResNet
 from attgconv_jax.nn import LieConv
+from experiments.benchmark import median_time
 from experiments.memory import Case, compile_step
 from experiments.runtime import describe_device, new_file, run
 
@@ -87,19 +87,20 @@ def measure(case: Case, batch_size: int, repeats: int) -> dict[str, float]:
 
     def advance():
         nonlocal state
-        state = jax.block_until_ready(step.call(*state, *arrays))
+        state = step.call(*state, *arrays)
+        return state
 
     network = case.make(nnx.Rngs(0))
     return {
         "parameters": parameters,
         "compile_s": compile_s,
-        "step_ms": 1e3 * _median_time(advance, repeats),
-        "kernels_ms": 1e3 * _median_time(_kernels(network), 3 * repeats),
+        "step_ms": 1e3 * median_time(advance, repeats=repeats),
+        "kernels_ms": 1e3 * median_time(_kernels(network), repeats=3 * repeats),
         "planned_mb": step.planned_mb,
     }
 
 
-def _kernels(network: LieResNet) -> Callable[[], None]:
+def _kernels(network: LieResNet) -> Callable[[], nnx.State]:
     """Makes all kernels of a network, and gradients by its parameters."""
     graph, params, rest = nnx.split(network, nnx.Param, ...)
 
@@ -110,17 +111,7 @@ def _kernels(network: LieResNet) -> Callable[[], None]:
         layers = [layer for _, layer in nnx.iter_graph(network) if isinstance(layer, LieConv)]
         return sum(jnp.sum(jnp.square(kernel)) for layer in layers for kernel in layer.kernels())
 
-    return lambda: jax.block_until_ready(gradients(params))
-
-
-def _median_time(function, repeats):
-    function()
-    times = []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - started)
-    return statistics.median(times)
+    return lambda: gradients(params)
 
 
 def cli(arguments: list[str] | None = None) -> None:

@@ -29,6 +29,7 @@ from matplotlib.ticker import LogLocator
 from scipy import ndimage
 
 from attgconv_jax.lie import KINDS, LieGroup, rotations, scalings, similarities
+from attgconv_jax.lie.kernels import check_kernel
 from attgconv_jax.nn import LieConv
 from experiments.figures import COLOURS, MARKERS
 from experiments.runtime import describe_device, new_file, run, use_compilation_cache
@@ -63,8 +64,12 @@ class Arguments:
     """File for the figures; the curves stand beside it as .png. Existing ones are replaced."""
 
     def __post_init__(self):
-        if self.size < 4 * MARGIN:
-            raise ValueError(f"size must be at least {4 * MARGIN}, or no disc is left to compare on; got {self.size}")
+        for size in self.kernel_sizes:
+            for group in (rotations(ANGLES), scalings(SCALES, MAX_SCALE)):
+                check_kernel(group, size)
+        least = 2 * max(_margin(size) for size in (KERNEL_SIZE, *self.kernel_sizes)) + 8
+        if self.size < least:
+            raise ValueError(f"size must be at least {least}, or no disc is left to compare on; got {self.size}")
         if not self.seeds:
             raise ValueError("seeds must be one or more numbers")
 
@@ -110,8 +115,7 @@ def errors(
     grid, elements = _pixels(size), np.asarray(group.grid())
     waves = Waves(1 if kind == "lifting" else group.order, features)
     sources = [grid @ np.linalg.inv(matrix).T for matrix in np.asarray(group.matrices(group.grid()))]
-    radius = size / 2 - max(MARGIN, (kernel_size + 1) // 2)
-    disc = np.hypot(*np.moveaxis(grid, -1, 0)) <= radius
+    disc = np.hypot(*np.moveaxis(grid, -1, 0)) <= size / 2 - _margin(kernel_size)
     layers = [
         LieConv(features, features, kernel_size, group, kind=kind, param_dtype=jnp.float64, rngs=nnx.Rngs(seed))
         for seed in seeds
@@ -140,6 +144,11 @@ def errors(
 @nnx.jit
 def _apply(layer, f):
     return layer(f)
+
+
+def _margin(kernel_size):
+    """Pixels from the image's edge to the disc, where filters do not reach out of the image."""
+    return max(MARGIN, (kernel_size + 1) // 2)
 
 
 def _pixels(size):
@@ -187,7 +196,14 @@ def main(arguments: Arguments) -> None:
     cases += [(rotations(n), KERNEL_SIZE) for n in arguments.angles if n != ANGLES]
     cases += [(scalings(SCALES, MAX_SCALE), size) for size in arguments.kernel_sizes]
     cases += [(similarities(ANGLES, SCALES, MAX_SCALE), size) for size in arguments.kernel_sizes]
-    rows = []
+    results = {
+        "date": time.strftime("%Y-%m-%d"),
+        **describe_device(),
+        "size": arguments.size,
+        "features": arguments.features,
+        "seeds": list(arguments.seeds),
+        "rows": [],
+    }
     print("| group | filter | kind | right angles | other angles | scaled | scaled, with ends |")
     print("|---|---|---|---|---|---|---|")
     with jax.enable_x64(True):
@@ -199,19 +215,11 @@ def main(arguments: Arguments) -> None:
                 records = errors(group, kind, kernel_size, arguments.size, arguments.features, arguments.seeds)
                 row = {"group": repr(group), "angles": group.angles, "scales": group.scales}
                 row |= {"kernel_size": kernel_size, "kind": kind, "elements": records, **worst(records)}
-                rows.append(row)
+                results["rows"].append(row)
+                out.write_text(json.dumps(results, indent=2) + "\n")
                 cells = ["" if row[name] is None else f"{row[name]:.1e}" for name in worst(records)]
                 print(f"| {group} | {kernel_size} | {kind} | {' | '.join(cells)} |", flush=True)
-    results = {
-        "date": time.strftime("%Y-%m-%d"),
-        **describe_device(),
-        "size": arguments.size,
-        "features": arguments.features,
-        "seeds": list(arguments.seeds),
-        "rows": rows,
-    }
-    out.write_text(json.dumps(results, indent=2) + "\n")
-    figure(rows).savefig(out.with_suffix(".png"), dpi=150)
+    figure(results["rows"]).savefig(out.with_suffix(".png"), dpi=150)
 
 
 def worst(records: Sequence[Mapping[str, float]]) -> dict[str, float | None]:

@@ -27,6 +27,20 @@ def measured_group(group: Group | LieGroup) -> Group:
     return cyclic(math.gcd(group.angles or 1, 4)) if isinstance(group, LieGroup) else group
 
 
+def equivariance_line(group: Group | LieGroup, error: float) -> str:
+    """What was measured of the equivariance of a network's logits, in words.
+
+    Args:
+      group: of the network.
+      error: over `measured_group(group)`.
+    """
+    measured = measured_group(group)
+    if isinstance(group, LieGroup) and measured.order == 1:
+        return f"equivariance error of the logits: not measured, no element of {group} permutes pixels"
+    over = f"the {'quarter' if measured.order == 4 else 'half'} turns of " if isinstance(group, LieGroup) else ""
+    return f"equivariance error of the logits over {over}{group}: {error:.1e}"
+
+
 def by_element(network: nnx.Module, dataset: Dataset, count: int) -> list[float]:
     """The largest change of the logits under each element of the network's group, relative to the largest logit.
 

@@ -13,13 +13,12 @@ from flax import nnx
 
 from attgconv_jax import cyclic, dihedral
 from attgconv_jax.models import AllCNN, RotMNISTNet
-from attgconv_jax.models.layers import Network
 
 
 class Case(NamedTuple):
     """A network, its images and how it is trained."""
 
-    make: Callable[..., Network]
+    make: Callable[..., nnx.Module]
     size: int
     channels: int
     optimizer: optax.GradientTransformation
@@ -50,7 +49,7 @@ CASES = {
 
 
 class Step(NamedTuple):
-    """A compiled training step, `state = step(*state, *arrays)`, which uses up the state."""
+    """A compiled training step, `state = step.call(*state, *arrays)`, which uses up the state."""
 
     call: jax.stages.Compiled
     make_state: Callable[[], tuple]
@@ -70,6 +69,9 @@ def compile_step(case: Case, batch_size: int) -> Step:
     Args:
       case: the network.
       batch_size: images a step.
+
+    Returns:
+      The step, compiled, and what makes its first state and its images.
     """
 
     def build():

@@ -17,6 +17,7 @@ from experiments.config import Config
 from experiments.configs import DEFAULT, PRESETS
 from experiments.data import load
 from experiments.loop import fit, make_trainer
+from experiments.measures import equivariance_line
 from experiments.reports import draw_attention, report_of, save_networks
 from experiments.runs import Run
 from experiments.runtime import precision, run, use_compilation_cache
@@ -95,8 +96,7 @@ def main(arguments: Arguments) -> None:
     this = train(config, arguments.workdir, checkpoint_seconds=arguments.checkpoint_seconds)
     report = this.report
     print(side_by_side([(this.name, report)]))
-    measured = f"the turns of {model.group} that permute pixels" if kernels else model.group
-    print(f"equivariance error of the logits over {measured}: {max(report['equivariance_error']):.1e}")
+    print(equivariance_line(model.parsed_group(), max(report["equivariance_error"])))
     print(f"trained in {report['training_seconds']:.0f} s, evaluated in {report['evaluation_seconds']:.0f} s")
     for picture in sorted(this.workdir.glob("*.png")):
         print(f"picture: {picture}")

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int
 
 from attgconv_jax.lie import LieGroup
 from attgconv_jax.models import LieResNet, RotMNISTNet
-from experiments.config import ModelConfig, OptimizerConfig
+from experiments.config import LIE_KERNEL_SIZE, ModelConfig, OptimizerConfig
 
 EVALUATION_BATCH = 250
 # A stream of its own: Flax counts its streams up from 0 and never gets here.
@@ -25,7 +25,7 @@ class TrainState(NamedTuple):
 
     params: Any
     rest: Any
-    """The network's other variables: running statistics, and the keys and counts of dropout."""
+    """The network's other variables: running statistics, and the keys and counts of dropout and random grids."""
     opt_state: Any
     key: jax.Array
     """Of the shuffling; never changes."""
@@ -63,7 +63,8 @@ def make_network(config: ModelConfig, classes: int, seed: int) -> RotMNISTNet | 
     if isinstance(group, LieGroup):
         if config.features:
             shared |= dict(features=config.features)
-        return LieResNet(group, config.kind or "separable", attention, random_grids=config.random_grids, **shared)
+        shared |= dict(kernel_size=LIE_KERNEL_SIZE, random_grids=config.random_grids)
+        return LieResNet(group, config.kind or "separable", attention, **shared)
     features = config.features[0] if len(config.features) == 1 else config.features or None
     return RotMNISTNet(group, attention, separable=config.kind, features=features, **shared)
 

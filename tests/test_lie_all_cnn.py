@@ -15,7 +15,7 @@ from helpers import assert_close, assert_refused, quickly, random, relative_erro
 
 from attgconv_jax.lie import rotations, similarities
 from attgconv_jax.models import LieAllCNN, load_network, save_network
-from attgconv_jax.nn import LieConv
+from attgconv_jax.nn import Dropout, LieConv
 
 SE2, SIM2 = rotations(4), similarities(4, 2, 1.5)
 SMALL = dict(features=3, classes=3, network_options=dict(hidden_features=4), param_dtype=jnp.float64)
@@ -103,11 +103,25 @@ def test_dropout_is_of_the_lifted_image_and_after_the_third_and_sixth_layer():
     network = nnx.eval_shape(small)
     assert network.lifting_dropout.rate == 0.2
     assert [dropout.rate for dropout in network.dropouts] == [0, 0.5, 0, 0, 0.5, 0, 0]
+    graphdef, state = nnx.split(small())
+    shapes = []
+
+    def logits(state):
+        with mock.patch.object(Dropout, "__call__", lambda _, f: shapes.append(f.shape[1:]) or f):
+            return nnx.merge(graphdef, state)(random(1, 32, 32, 1, 3))
+
+    jax.eval_shape(logits, state)
+    expected = [(32, 3), (16, 3), (16, 3), (16, 6), (8, 6), (8, 6), (8, 6), (8, 6)]
+    assert shapes == [(size, size, 4, c) for size, c in expected]
 
 
 def test_attention_is_on_the_input_of_every_convolution_but_the_lifting():
     network = nnx.eval_shape(lambda: small(attention="sge", attention_options=dict(groups=1)))
     assert all(conv.attention is not None for conv in [*network.convolutions, network.classifier])
+    conv = small(attention="se", attention_options=dict(reduction=1)).convolutions[0]
+    f = random(1, 5, 5, 4, 3)
+    assert_close(conv(f), conv.conv(conv.attention(f)))
+    assert relative_error(conv(f), conv.conv(f)) > 1e-3
     without = nnx.eval_shape(small)
     assert all(conv.attention is None for conv in [*without.convolutions, without.classifier])
 

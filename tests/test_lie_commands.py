@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+from typing import get_args
 
 import jax.numpy as jnp
 import numpy as np
@@ -9,10 +10,16 @@ import optax
 import pytest
 from flax import nnx
 
-from attgconv_jax.lie import rotations, scalings
+from attgconv_jax import cyclic, trivial
+from attgconv_jax.lie import KINDS, rotations, scalings, similarities
+from attgconv_jax.models import load_network
 from attgconv_jax.nn import LieConv
-from experiments import lie_benchmark, lie_equivariance
+from experiments import evaluate, lie_benchmark, lie_equivariance, train
+from experiments.config import LieKind
+from experiments.groups import parse_lie_group
+from experiments.measures import equivariance_line, measured_group
 from experiments.memory import Case
+from experiments.runs import Run
 
 ROOT = pathlib.Path(__file__).parents[1]
 SIZE = 17
@@ -59,6 +66,53 @@ def test_inputs_have_no_higher_frequencies_than_promised():
     assert np.max(spectrum[beyond]) < 1e-3 * np.max(spectrum)
 
 
+def test_a_network_on_a_lie_group_is_trained_and_evaluated(tmp_path, capsys):
+    words = ["digits", "--model.group", "SE2-4", "--model.features", "2", "2", "--model.attention", "se"]
+    words += ["--model.random-grids", "--optimizer.epochs", "1", "--optimizer.batch-size", "250"]
+    train.cli([*words, "--workdir", str(tmp_path)])
+    printed = capsys.readouterr().out
+    assert "SE2-4 network, separable kernels, attention se, on digits" in printed
+    assert "equivariance error of the logits over the quarter turns of rotations(4): " in printed
+    assert max(Run(tmp_path).report["equivariance_error"]) < 1e-4
+    network = load_network(tmp_path / "networks" / "seed-0-best")
+    assert (network.group, network.settings["features"]) == (rotations(4), (2, 2))
+    evaluate.cli([str(tmp_path), "--angle-step", "180", "--angle-images", "10"])
+    evaluation = json.loads((tmp_path / "evaluation" / "evaluation.json").read_text())
+    assert len(evaluation["equivariance_by_element"]) == 4
+    assert max(evaluation["equivariance_by_element"]) < 1e-4
+    with pytest.raises(SystemExit):
+        evaluate.cli([str(tmp_path), "--layer", "0"])
+    assert "attention is drawn of finite groups alone" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "group", "measured"),
+    [
+        ("SE2-8", rotations(8), cyclic(4)),
+        ("SE2-6", rotations(6), cyclic(2)),
+        ("SE2-5", rotations(5), trivial()),
+        ("R2xR-3", scalings(3, 1.5), trivial()),
+        ("Sim2-16x3", similarities(16, 3, 1.5), cyclic(4)),
+    ],
+)
+def test_names_are_those_of_lie_groups(name, group, measured):
+    assert parse_lie_group(name, 1.5) == group
+    assert measured_group(group) == measured
+    words = equivariance_line(group, 0.5)
+    assert ("not measured" in words) == (measured == trivial())
+    assert repr(group) in words
+
+
+def test_finite_groups_have_other_names_and_are_measured_whole():
+    assert parse_lie_group("p4", 1.5) is None
+    assert measured_group(cyclic(8)) == cyclic(8)
+    assert "5.0e-01" in equivariance_line(cyclic(8), 0.5)
+
+
+def test_kinds_of_the_command_line_are_those_of_the_library():
+    assert get_args(LieKind) == tuple(kind for kind in KINDS if kind != "lifting")
+
+
 def test_equivariance_is_a_command(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(lie_equivariance, "KINDS", ("lifting", "separable"))
     out = tmp_path / "equivariance.json"
@@ -93,7 +147,7 @@ def test_the_cost_is_a_command(tmp_path, capsys, monkeypatch):
     out = tmp_path / "cost.json"
     lie_benchmark.main(lie_benchmark.Arguments(batch_size=2, repeats=1, out=out))
     figures = json.loads(out.read_text())["networks"]["small"]
-    assert 0 < figures["kernels_ms"] < 1e3 * figures["compile_s"]
+    assert figures["step_ms"] > 0 and figures["kernels_ms"] > 0
     assert figures["parameters"] == 2 * 64 + 64 + 64 * 64 + 64 + 64 * 10 + 10
     # Images lifted to 10 channels on 2 elements are 0.1 MB; patches and gradients are some times that.
     assert 0.1 < figures["planned_mb"] < 3
@@ -103,7 +157,12 @@ def test_the_cost_is_a_command(tmp_path, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda: lie_equivariance.Arguments(size=15), "size must be at least 16, or no disc is left"),
+        (lambda: lie_equivariance.Arguments(size=19), "size must be at least 20, or no disc is left"),
+        (
+            lambda: lie_equivariance.Arguments(kernel_sizes=(7, 3)),
+            "filters of 3 pixels cannot hold kernels",
+        ),
+        (lambda: lie_equivariance.Arguments(kernel_sizes=(8,)), "size must be an odd integer of at least 1"),
         (lambda: lie_equivariance.Arguments(seeds=()), "seeds must be one or more numbers"),
         (lambda: lie_benchmark.Arguments(networks=("SE2-8",)), "networks must be among SE2-4 nonseparable, "),
         (lambda: lie_benchmark.Arguments(repeats=0), "repeats must be at least 1, got 0"),

@@ -22,6 +22,9 @@ from experiments.tables import protocols
 RESULTS = pathlib.Path(__file__).parents[1] / "experiments" / "results"
 
 
+NEW = ("model.kind", "model.max_scale", "model.random_grids")
+
+
 @pytest.fixture
 def digits():
     digits = rotated_digits(seed=0)
@@ -62,6 +65,13 @@ def test_a_work_directory_that_is_a_file_is_refused(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match="is no folder: name another"):
         Run(tmp_path / "file")
+
+
+def test_a_run_from_before_lie_groups_is_still_known():
+    config = Config(model=ModelConfig(group="p4m"))
+    fields = {name: value for name, value in identity(config).items() if name not in NEW}
+    assert len(identity(config)) - len(fields) == len(NEW)
+    assert from_identity(fields) == config
 
 
 def test_another_configuration_is_refused_with_the_differing_fields(begun):
@@ -217,6 +227,13 @@ def test_metrics_that_cannot_be_written_are_one_line(tmp_path):
         (lambda: ModelConfig("SE2-8", "none", kind="lifting"), "model.kind on SE2-8 must be one of nonseparable, gsep"),
         (lambda: ModelConfig(kind="separable"), "model.kind on p4 must be one of g, gc, got 'separable'"),
         (lambda: ModelConfig(attention="sk", kind="gc"), "model.kind gc goes with attention on the input, got sk"),
+        (
+            lambda: ModelConfig("SE2-8", max_scale=3.0),
+            "model.max_scale is of groups that scale",
+        ),
+        (lambda: ModelConfig(max_scale=float("nan")), "as R2xR-3 and Sim2-16x3; p4 has no scales"),
+        (lambda: ModelConfig("Sim2-4x2", "none", max_scale=3.5), "model.max_scale must be at most 3, or filters of 7"),
+        (lambda: ModelConfig("SE2-8", "none", kind="separable+2d"), "factors rotations and scales, as of Sim2-16x3"),
         (lambda: ModelConfig(random_grids=True), "model.random_grids are of Lie groups such as SE2-8, and p4 is none"),
         (lambda: OptimizerConfig(learning_rate=float("inf")), "optimizer.learning_rate must be positive, got inf"),
         (lambda: OptimizerConfig(learning_rate=-1), "optimizer.learning_rate must be positive"),

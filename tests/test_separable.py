@@ -93,12 +93,13 @@ def test_on_the_trivial_group_gc_is_the_depthwise_separable_convolution():
     assert_close(y[..., 0, :], expected)
 
 
+@pytest.mark.parametrize("implementation", ["shifts", "xla"])
 @pytest.mark.parametrize("batch", [(), (2, 3)], ids=str)
-def test_any_number_of_batch_axes_is_kept_by_every_implementation(batch):
+def test_any_number_of_batch_axes_is_kept_by_every_implementation(batch, implementation):
     f, parts = random(*batch, 5, 6, 4, 2), factors("gc", P4, 3)
     conv = functools.partial(gc_separable_group_conv, group=P4)
     expected = quickly(conv)(f.reshape(-1, 5, 6, 4, 2), *parts).reshape(*batch, 3, 4, 4, 3)
-    assert_close(quickly(functools.partial(conv, implementation="xla"))(f, *parts), expected)
+    assert_close(quickly(functools.partial(conv, implementation=implementation))(f, *parts), expected)
 
 
 @hypothesis.settings(max_examples=25)
@@ -292,7 +293,7 @@ ERRORS = {
     "too small": (refused_arrays(f=(1, 2, 2, 4, 2)), "does not fit an image of 2x2 pixels"),
     "module of an unknown form": (
         lambda: SeparableGroupConv(2, 3, 3, P4, form="c", rngs=nnx.Rngs(0)),
-        'must be of the form "g" or "gc", got \'c\'',
+        'must be "g" or "gc", got \'c\'',
     ),
     "module of no channels": (
         lambda: SeparableGroupConv(0, 3, 3, P4, rngs=nnx.Rngs(0)),
@@ -309,7 +310,7 @@ ERRORS = {
     ),
     "network of an unknown form": (
         lambda: RotMNISTNet(P4, separable="group", rngs=nnx.Rngs(0)),
-        'must be of the form "g" or "gc", got \'group\'',
+        'must be "g" or "gc", got \'group\'',
     ),
     "attention on responses": (
         lambda: RotMNISTNet(P4, "response_channel", separable="gc", rngs=nnx.Rngs(0)),

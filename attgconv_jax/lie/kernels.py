@@ -10,14 +10,15 @@ plane: with `u = h v` and `du = det h dv`,
     integral over u of k(h^-1 u) du / det h = integral over v of k(v) dv        for every h,
 
 so a constant image has the same response at every scale, however large the kernel is there, up to the sampling on
-pixels. A filter of one pixel is `k(0)` times a delta function, and has no weight: `delta(h^-1 u) / det h = delta(u)`.
+pixels and to what the filter's square cuts off the largest kernel. A filter of one pixel is `k(0)` times a delta
+function, and has no weight: `delta(h^-1 u) / det h = delta(u)`.
 
 `e` ends a kernel at distance 1 in the plane, and `e_S` along the scales:
 
     e(v) = sigmoid(b (1 - |v|)), or whether |v| <= 1        e_S(s) = sigmoid(10 (log(max_scale) / n - |log s|))
 
-for `n` scales; a single scale has no `e_S`. `b` is 10 up to filters of 7 pixels and grows with larger ones, so that the
-edge stays as many pixels wide: wider it would be cut off by the square that a filter is.
+for `n` scales; a single scale has no `e_S`. `b` is 10 as long as the kernel of scale 1 has at most 7 pixels, and grows
+with larger ones: their edges stay as many pixels wide, so that the square that a filter is cuts off little of them.
 
 The paper's own kernels differ, each a case of `coordinates="paper"`:
 
@@ -50,7 +51,7 @@ Kernel = Callable[[Float[Array, "*shape d"]], Float[Array, "*shape m"]]
 Coordinates = Literal["periodic", "angle", "paper"]
 Mask = Literal["smooth", "hard"]
 
-# Of the sigmoids that end a kernel: in the plane of filters up to so many pixels, and along the logarithm of scale.
+# Of the sigmoids that end a kernel: in the plane, of kernels up to so many pixels, and along the logarithm of scale.
 EDGE, EDGE_SIZE, SCALE_EDGE = 10.0, 7, 10.0
 
 
@@ -230,7 +231,7 @@ def _edge_and_density(group, out_grid, x, coordinates, mask, lifting):
     # The root has no derivative at the centre of a filter.
     distance = jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), 0)
     if coordinates != "paper":
-        steepness = EDGE * max(1, (len(x) - 1) / (EDGE_SIZE - 1))
+        steepness = EDGE * max(1, (len(x) - 1) / (EDGE_SIZE - 1) / group.max_scale)
         smooth, hard = jax.nn.sigmoid(steepness * (1 - distance)), (distance <= 1 + 1e-6).astype(x.dtype)
         return smooth if mask == "smooth" else hard, density if len(x) > 1 else jnp.ones_like(density)
     if group.scales is None:

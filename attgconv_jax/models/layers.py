@@ -51,7 +51,7 @@ def check_separable(separable: str | None, attention: str | None) -> None:
     """Raises a `ValueError` unless `separable` is None, or a form and this attention is none on responses."""
     if separable is None:
         return
-    check_form(separable)
+    check_form("separable", separable)
     if attention in get_args(ResponseAttention):
         raise ValueError(
             f"separable must be None with attention on responses, which is of whole filters, got {separable!r} with "

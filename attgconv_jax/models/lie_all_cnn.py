@@ -35,8 +35,8 @@ class Layer(NamedTuple):
     dropout: bool = False
 
 
-# After the lifting. Spatial sizes: 32 twice, pooled to 16 three times, pooled to 8. All are symmetric grids. A ninth
-# layer goes to the classes.
+# After the lifting. Spatial sizes: 32 with the lifting twice, pooled to 16 three times, pooled to 8. All are symmetric
+# grids. A ninth layer goes to the classes.
 LAYERS = (
     Layer(1, pool=True),
     Layer(1, dropout=True),

@@ -42,7 +42,8 @@ class SeparableGroupConv(nnx.Module):
       exact: whether to refuse a sampling grid that the group does not map to itself.
       interpolation: of filters turned by other than right angles.
       disc_mask: whether filters are zero outside a disc.
-      kernel_init: an initialiser or its name, of the ordinary filter; see `attgconv_jax.nn.INITIALIZERS`.
+      kernel_init: an initialiser or its name, of the ordinary filter, all of whose pixels it draws alike; see
+        `attgconv_jax.nn.INITIALIZERS`.
       dtype: to compute in; None: the common type of input and parameters.
       param_dtype: of the parameters.
       rngs: source of the parameters' randomness.
@@ -75,7 +76,7 @@ class SeparableGroupConv(nnx.Module):
         rngs: nnx.Rngs,
     ):
         positive(in_features=in_features, out_features=out_features, kernel_size=kernel_size)
-        check_form(form)
+        check_form("form", form)
         check_settings(kernel_size, stride, padding, dilation)
         check_interpolation(interpolation)
         # One pixel of an ordinary filter: an initialiser sees the shape that its variance is meant for.

@@ -105,7 +105,7 @@ def lie_r2xr_3() -> Config:
 
 
 def lie_sim2_16x3() -> Config:
-    """Fully separable convolutions on Sim(2), 16 rotations and 3 scales, on MNIST-scale (Knigge et al. 2022).
+    """Fully separable convolutions on Sim(2), 16 rotations and 3 scales, on rotated MNIST (Knigge et al. 2022).
 
     Paper: 0.59 %
     Ours: not run yet

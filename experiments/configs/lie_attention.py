@@ -1,7 +1,7 @@
 """Attention on top of separable kernels: small residual networks on SE(2) with 8 rotations, on rotated MNIST.
 
-A quarter of the paper's channels, three epochs and the first 10,000 test images, because there was a CPU: what
-attention gains in a long run these figures do not say. Adam 1e-3 on a cosine, L2 1e-4, batch 64, dropout 0.3 before the
+A quarter of the paper's channels, three epochs and the first 10,000 test images, for a CPU's time: what
+attention gains in a long run such figures do not say. Adam 1e-3 on a cosine, L2 1e-4, batch 64, dropout 0.3 before the
 logits, new random grids in every step; nothing was chosen on the results. The network with nonseparable kernels stands
 beside them.
 """

@@ -1,0 +1,43 @@
+"""The groups that a command line names."""
+
+import re
+
+from attgconv_jax import Group, cyclic, dihedral, trivial
+from attgconv_jax.lie import LieGroup, rotations, scalings, similarities
+
+
+def parse_group(name: str) -> Group:
+    """The group of this name: z2, p4, p4m, or any other as C8 or D2.
+
+    Raises:
+      ValueError: there is no such group.
+    """
+    named = {"z2": trivial(), "p4": cyclic(4), "p4m": dihedral(4)}
+    if name in named:
+        return named[name]
+    match = re.fullmatch(r"([CD])([1-9]\d*)", name)
+    if match is None:
+        raise ValueError(
+            "the group must be z2, p4, p4m, or like C8 (rotations) or D2 (and reflections); Lie groups of networks are "
+            f"like SE2-8, R2xR-3, Sim2-16x3; got {name!r}"
+        )
+    make = cyclic if match[1] == "C" else dihedral
+    return make(int(match[2]))
+
+
+def parse_lie_group(name: str, max_scale: float) -> LieGroup | None:
+    """The Lie group of this name: SE2-8, R2xR-3 or Sim2-16x3, with any numbers; None of any other name.
+
+    Args:
+      name: of the group, and how many rotations and scales are sampled.
+      max_scale: the largest scale, of groups that scale.
+
+    Raises:
+      ValueError: `max_scale` is out of range.
+    """
+    match = re.fullmatch(r"(SE2|R2xR)-([1-9]\d*)|(Sim2)-([1-9]\d*)x([1-9]\d*)", name)
+    if match is None:
+        return None
+    if match[3]:
+        return similarities(int(match[4]), int(match[5]), max_scale)
+    return rotations(int(match[2])) if match[1] == "SE2" else scalings(int(match[2]), max_scale)
