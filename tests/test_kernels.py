@@ -15,6 +15,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from attgconv_jax.kernels import chunks, conv, depthwise, depthwise_conv
 from attgconv_jax.kernels.chunks import scan_chunks
+from attgconv_jax.kernels.fourier import fourier_pays
 from attgconv_jax.kernels.taps import Window
 
 KINDS = {
@@ -181,6 +182,12 @@ def test_large_filters_of_many_channels_go_by_frequencies_on_a_cpu(shapes, strid
     default, *named = (conv(*jax.device_put((f, w), cpu), windows, name) for name in (None, "rows", "fourier"))
     same = [bool(np.all(default == out)) for out in named]
     assert same == [chosen == "rows", chosen == "fourier"]
+
+
+@pytest.mark.parametrize(("channels", "pays"), [(512, True), (1536, False)])
+def test_frequencies_are_not_chosen_where_their_filter_would_not_fit_in_memory(channels, pays):
+    windows = (Window(7, low=3, high=3),) * 2
+    assert fourier_pays((64, 28, 28, channels), (7, 7, channels, channels), windows) == pays
 
 
 @pytest.mark.parametrize("implementation", ["rows", "fourier", "xla", None])

@@ -37,7 +37,7 @@ from attgconv_jax.kernels.taps import Window
 # moving one element of an image through the transforms. Measured on a CPU with two cores.
 FILTER_COST, IMAGE_COST = 200, 530
 # The most that `W` along `y` may take, for all its frequencies; the gradient takes it twice.
-MOST_FILTER_BYTES = 256_000_000
+MOST_FILTER_BYTES = 700_000_000
 
 
 class _Axis(NamedTuple):
