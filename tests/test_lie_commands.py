@@ -142,6 +142,17 @@ def test_the_readme_says_what_was_measured():
         assert f"| `{kind}` | {' | '.join(f'{100 * error:.1f} %' for error in errors)} |" in readme
 
 
+def test_the_readme_says_what_networks_cost():
+    networks = json.loads((ROOT / "experiments/results/lie-benchmark-cpu.json").read_text())["networks"]
+    cost = {name: (row["step_ms"] / 1e3, row["planned_mb"] / 1e3) for name, row in networks.items()}
+    readme = (ROOT / "README.md").read_text()
+    for kind in lie_benchmark.KINDS:
+        cells = [f"{s:.1f} s, {gb:.1f} GB" for s, gb in (cost[f"SE2-{n} {kind}"] for n in (4, 8, 12, 16))]
+        assert f"| `{kind}` | {' | '.join(cells)} |" in readme
+    s, gb = cost["Sim2-16x3 separable+2d"]
+    assert f"`separable+2d` takes {s:.1f} s and {gb:.1f} GB" in readme
+
+
 def test_the_cost_is_a_command(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(lie_benchmark, "CASES", {"small": Case(Small, 28, 1, optax.adam(1e-4))})
     out = tmp_path / "cost.json"
