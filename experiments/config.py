@@ -115,7 +115,8 @@ class ModelConfig:
         lie = isinstance(group, LieGroup)
         counts, expected = ((0, 2, 3), "two numbers or three") if lie else ((0, 1, 6), "one number or six")
         good = len(self.features) in counts and all(type(width) is int and width >= 1 for width in self.features)
-        _check(f"model.features of {self.group}", self.features, f"{expected}, of at least 1", good)
+        name = f"model.features of {self.group}" if lie else "model.features"
+        _check(name, self.features, f"{expected}, of at least 1", good)
         self.parsed_options()
         if not 0 <= self.dropout_rate < 1:
             raise ValueError(f"model.dropout_rate must be in [0, 1), got {self.dropout_rate}")
