@@ -81,8 +81,8 @@ class ModelConfig:
 
     attention: Attention = "input"
     """In every convolution: none, on its input (input, co, se, sge, cbam and others), or on its responses (response,
-    response_channel, response_spatial, sk). Lie groups: the first four of --help on the input of every convolution of
-    feature maps, the others on what a residual branch adds."""
+    response_channel, response_spatial, sk). Lie groups: input, input_channel, input_spatial and co on the input of
+    every convolution of feature maps, the others on what a residual branch adds, none on responses."""
 
     dropout_rate: float = 0.1
     """After every layer but the second and the last, on Lie groups once, before the logits. The papers have 0.3; the

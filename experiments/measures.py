@@ -36,7 +36,7 @@ def equivariance_line(group: Group | LieGroup, error: float) -> str:
     """
     measured = measured_group(group)
     if isinstance(group, LieGroup) and measured.order == 1:
-        return f"equivariance error of the logits: not measured, no element of {group} permutes pixels"
+        return f"equivariance error of the logits: not measured, {group} permutes no pixels"
     over = f"the {'quarter' if measured.order == 4 else 'half'} turns of " if isinstance(group, LieGroup) else ""
     return f"equivariance error of the logits over {over}{group}: {error:.1e}"
 

@@ -17,8 +17,9 @@ function, and has no weight: `delta(h^-1 u) / det h = delta(u)`.
 
     e(v) = sigmoid(b (1 - |v|)), or whether |v| <= 1        e_S(s) = sigmoid(10 (log(max_scale) / n - |log s|))
 
-for `n` scales; a single scale has no `e_S`. `b` is 10 as long as the kernel of scale 1 has at most 7 pixels, and grows
-with larger ones: their edges stay as many pixels wide, so that the square that a filter is cuts off little of them.
+for `n` scales; a single scale has no `e_S`. `b = 10 max(1, (k - 1) / (6 max_scale))` for filters of `k` pixels: 10 as
+long as the kernel of scale 1 has at most 7 pixels. Of larger ones the edges stay as many pixels wide, so that the
+square that a filter is cuts off little of them.
 
 The paper's own kernels differ, each a case of `coordinates="paper"`:
 
