@@ -1,5 +1,7 @@
 """Compiled kernels: what is fast on which backend. Nothing above this package knows which implementation runs."""
 
+from attgconv_jax.kernels.by_images import by_images
+from attgconv_jax.kernels.channelwise import channelwise_conv
 from attgconv_jax.kernels.conv import conv
 from attgconv_jax.kernels.depthwise import depthwise_conv
 from attgconv_jax.kernels.dropout import dropout
@@ -13,6 +15,8 @@ from attgconv_jax.kernels.response_attention import (
 
 __all__ = [
     "ChannelBank",
+    "by_images",
+    "channelwise_conv",
     "check_implementation",
     "conv",
     "depthwise_conv",

@@ -89,5 +89,26 @@ def scan_chunks(step: Callable, carry, images, chunk: int):
     def join(x):
         return x.reshape(count * size, *x.shape[2:])[:batch]
 
-    carry, outputs = lax.scan(step, carry, jax.tree.map(split, images))
+    carry, outputs = _scan(step, carry, jax.tree.map(split, images))
     return carry, jax.tree.map(join, outputs)
+
+
+def _scan(step, carry, images):
+    """`lax.scan`, its outputs written into buffers that come to be when the images do.
+
+    XLA:CPU gives memory to the zeros that `lax.scan` itself starts from, which depend on nothing, from the start of
+    the program on: in a network for every layer at once.
+    """
+    leaves = jax.tree.leaves(images)
+    zero = lax.stop_gradient(0 * leaves[0].ravel()[0])
+    outputs = jax.eval_shape(step, carry, jax.tree.map(lambda x: x[0], images))[1]
+    buffers = jax.tree.map(lambda out: jnp.full((len(leaves[0]), *out.shape), zero, out.dtype), outputs)
+
+    def body(loop, chunk):
+        carry, buffers = loop
+        i, images = chunk
+        carry, outputs = step(carry, images)
+        write = functools.partial(lax.dynamic_update_index_in_dim, index=i, axis=0)
+        return (carry, jax.tree.map(write, buffers, outputs)), ()
+
+    return lax.scan(body, (carry, buffers), (jnp.arange(len(leaves[0])), images))[0]

@@ -5,7 +5,7 @@ Of a large filter on a small image the gradient goes by frequencies there; see `
 | quantity | held for | elements an image |
 |---|---|---|
 | padded images and gradients | one chunk of images | `x y c` |
-| frequencies along `y`, for the gradient of a large filter | all images | `x y c` twice, roughly |
+| frequencies along `y`, for the gradient of a large filter | a few images | `x y c` twice, roughly |
 | anything else | not stored | |
 """
 
@@ -174,4 +174,9 @@ def _shifts(padded, windows, counts):
 
 
 def _chunk(f):
-    return max(1, chunks.CHUNK_BYTES // (4 * math.prod(f.shape[1:])))
+    """Images a chunk: half of them at most, for only a loop keeps XLA from fusing the sum with all that reads it.
+
+    Fused, it is computed in the order of its readers and once for each of them.
+    """
+    most = max(1, chunks.CHUNK_BYTES // (4 * math.prod(f.shape[1:])))
+    return min(most, math.ceil(len(f) / 2))

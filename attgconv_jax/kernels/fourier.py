@@ -19,6 +19,8 @@ transforms are products with small matrices: no length is better than another. C
 | `W` along `y`, in the gradient twice | | `k l c_in c_out`, roughly, times `y / l` |
 | `G`, `P` | one `m`, all images | `2 x (c_in + c_out)` an image |
 | `W` | one `m` | `2 x c_in c_out` |
+
+The gradient of a depthwise filter takes a few images at a time and holds no more than theirs.
 """
 
 import math
@@ -30,7 +32,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from attgconv_jax.kernels.chunks import sum_dtype
+from attgconv_jax.kernels import chunks
+from attgconv_jax.kernels.chunks import scan_chunks, sum_dtype
 from attgconv_jax.kernels.taps import Window
 
 # What else a convolution by frequencies costs, in operations: of making, writing and reading one number of `W`, and of
@@ -38,6 +41,8 @@ from attgconv_jax.kernels.taps import Window
 FILTER_COST, IMAGE_COST = 200, 530
 # The most that `W` along `y` may take, for all its frequencies; the gradient takes it twice.
 MOST_FILTER_BYTES = 700_000_000
+# The fewest images at a time for the gradient of a depthwise filter: with fewer, its transforms are all overhead.
+FEWEST_IMAGES = 8
 
 
 class _Axis(NamedTuple):
@@ -119,8 +124,15 @@ def fourier_depthwise_filter_gradient(
         return jnp.tensordot(_constant(_real(rows.filters.conj().T), dtype), d_w, 2)
 
     last = (columns.outputs[:, :half] * _weights(columns)).conj().T
-    images, gradients = (x.astype(dtype).transpose(2, 1, 0, 3) for x in (f, d_out))
-    columns_of_w = lax.map(multiply, (_along_y(columns.images[:half], images), _along_y(last, gradients)))
+
+    def step(columns_of_w, chunk):
+        images, gradients = (x.astype(dtype).transpose(2, 1, 0, 3) for x in chunk)
+        frequencies = _along_y(columns.images[:half], images), _along_y(last, gradients)
+        return columns_of_w + lax.map(multiply, frequencies), ()
+
+    image_bytes = dtype.itemsize * math.prod(f.shape[1:])
+    zero = jnp.zeros((half, 2, rows.filters.shape[1], f.shape[-1]), dtype)
+    columns_of_w, _ = scan_chunks(step, zero, (f, d_out), max(FEWEST_IMAGES, chunks.CHUNK_BYTES // image_bytes))
     filters = _constant(_parts(columns.filters[:half]), dtype)
     return jnp.tensordot(filters, columns_of_w, ((0, 1), (0, 1))).swapaxes(0, 1)
 

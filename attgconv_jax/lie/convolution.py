@@ -6,6 +6,7 @@ number of feature maps. Cross-correlations, padded with zeros; `i` counts input 
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Float
 
 from attgconv_jax import kernels
@@ -89,7 +90,7 @@ def separable_conv(
         z[x, h, j] = sum over h~, i of  f[x, h~, i] k_H[h~, i, h, j]
         y[x, h, j] = sum over u of  z[x + u, h, j] k_X[u, h, j]
 
-    `z` is not kept for the gradient but computed again.
+    `z` is not kept for the gradient but computed again, on a CPU for a few images at a time.
 
     Args:
       f: feature map.
@@ -109,19 +110,21 @@ def separable_conv(
     _check(f, group_kernel, "group_kernel", h_in, c_in)
     _check_factor(f, spatial_kernel, "spatial_kernel", (None, None, h, c_out))
 
-    @jax.checkpoint
     def conv(f, group_kernel, spatial_kernel):
         z = jnp.tensordot(f, group_kernel, ((-2, -1), (0, 1)))
         return depthwise_conv(z, spatial_kernel, **options)
 
-    return conv(f, group_kernel, spatial_kernel)
+    return _by_images(conv, f, group_kernel, spatial_kernel)
 
 
 def dseparable_conv(
     f: Float[Array, "*batch x y h_in c_in"],
     projection: Float[Array, "c_in c_out"],
     kernel: Float[Array, "k k h_in h c_out"],
-    **options,
+    *,
+    stride: int = 1,
+    padding: Padding = "SAME",
+    implementation: str | None = None,
 ) -> Float[Array, "*batch x_out y_out h c_out"]:
     """A matrix over the channels, then a kernel on the plane and the group for every channel.
 
@@ -132,7 +135,9 @@ def dseparable_conv(
       f: feature map.
       projection: `w`.
       kernel: `k`.
-      **options: further arguments of `nonseparable_conv`.
+      stride: in pixels.
+      padding: pixels on every side, "SAME" or "VALID".
+      implementation: of the convolution; see `attgconv_jax.kernels.channelwise_conv`.
 
     Returns:
       Feature map.
@@ -144,13 +149,14 @@ def dseparable_conv(
     """
     _check(f, projection, "projection", f.shape[-2], projection.shape[0])
     _check_factor(f, kernel, "kernel", (None, None, f.shape[-2], None, projection.shape[1]))
-
-    def of_channel(z, kernel):
-        return nonseparable_conv(z[..., None], kernel[:, :, :, None, :, None], **options)[..., 0]
+    *batch, x, y, _, _ = f.shape
+    windows = windows_of(kernel.shape[0], stride, padding, 1, (x, y))
 
     @jax.checkpoint
     def conv(f, projection, kernel):
-        return jax.vmap(of_channel, (-1, -1), -1)(f @ projection, kernel)
+        z = (f @ projection).reshape(-1, *f.shape[-4:-1], projection.shape[1])
+        out = kernels.channelwise_conv(z, kernel, windows, implementation)
+        return out.reshape(*batch, *out.shape[1:])
 
     return conv(f, projection, kernel)
 
@@ -224,16 +230,17 @@ def separable_2d_conv(
     _check_factor(f, scale_kernel, "scale_kernel", (None, None, c_out))
     _check_factor(f, spatial_kernel, "spatial_kernel", (None, None, a * s, c_out))
 
-    @jax.checkpoint
     def conv(f, rotation_kernel, scale_kernel, spatial_kernel):
         f = f.reshape(*f.shape[:-2], a_in, s_in, c_in)
         z = jnp.tensordot(f, rotation_kernel, ((-3, -1), (0, 1)))
         # A few scales: a product for each pair of them, which XLA fuses, where a contraction would copy `z` twice.
-        scales = [sum(z[..., i, :, :] * scale_kernel[i, j] for i in range(s_in)) for j in range(s)]
+        # Taken apart once: indexing in every product would make the gradient a full array a pair.
+        parts = [part.squeeze(-3) for part in lax.split(z, [1] * s_in, axis=z.ndim - 3)]
+        scales = [sum(part * scale_kernel[i, j] for i, part in enumerate(parts)) for j in range(s)]
         z = jnp.stack(scales, -2).reshape(*f.shape[:-3], a * s, c_out)
         return depthwise_conv(z, spatial_kernel, **options)
 
-    return conv(f, rotation_kernel, scale_kernel, spatial_kernel)
+    return _by_images(conv, f, rotation_kernel, scale_kernel, spatial_kernel)
 
 
 def gseparable_2d_conv(
@@ -304,6 +311,12 @@ def depthwise_conv(
     windows = windows_of(k, stride, padding, 1, (x, y))
     flat = kernels.depthwise_conv(f.reshape(-1, x, y, h * c), kernel.reshape(k, k, h * c), windows, implementation)
     return flat.reshape(*batch, *flat.shape[1:3], h, c)
+
+
+def _by_images(conv, f, *weights):
+    """`kernels.by_images` with any number of batch axes."""
+    out = kernels.by_images(conv, f.reshape(-1, *f.shape[-4:]), *weights)
+    return out.reshape(*f.shape[:-4], *out.shape[1:])
 
 
 def _check(f, kernel, name, h_in, c_in):

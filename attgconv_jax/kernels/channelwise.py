@@ -1,0 +1,64 @@
+"""Convolution over a few axes of every channel for itself: on CPU one channel at a time, elsewhere grouped.
+
+| quantity | held for | elements an image |
+|---|---|---|
+| images and outputs with their channels in front | all images | `x y c (h_in + h)` |
+| what `attgconv_jax.kernels.conv` makes | one channel | see there |
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+from attgconv_jax.kernels.chunks import choose, require_images
+from attgconv_jax.kernels.conv import Implementation, conv
+from attgconv_jax.kernels.taps import Window
+
+
+def channelwise_conv(
+    f: Float[Array, "batch x y h_in c"],
+    w: Float[Array, "k l h_in h c"],
+    windows: tuple[Window, Window],
+    implementation: Implementation | None = None,
+) -> Float[Array, "batch x_out y_out h c"]:
+    """Cross-correlates every channel, an image with an axis `h` itself, with a filter of its own.
+
+        out[x, y, h, c] = sum over a, b, h~ of  f[x s_x + a d_x - p_x, y s_y + b d_y - p_y, h~, c] w[a, b, h~, h, c]
+
+    Differentiable in reverse mode, to any order. bfloat16 accumulates in float32.
+
+    Args:
+      f: images.
+      w: filters, of the same dtype.
+      windows: sizes, strides `s`, paddings `p` and dilations `d` along `x` and `y`.
+      implementation: of every channel's convolution, see `attgconv_jax.kernels.conv`; with "xla", and with None where
+        the computation is not lowered for a CPU, all channels are one grouped convolution.
+
+    Returns:
+      The convolved images.
+
+    Raises:
+      ValueError: unknown implementation, or wrong ranks or dtypes.
+
+    Source: our own.
+    """
+    require_images(f, w, ranks=(5, 5))
+    one_by_one = functools.partial(_one_by_one, windows=windows, implementation=implementation)
+    if implementation in ("rows", "fourier"):
+        return one_by_one(f, w)
+    at_once = functools.partial(_at_once, windows=windows)
+    return choose(implementation, ("rows", one_by_one), ("xla", at_once), f)(f, w)
+
+
+def _one_by_one(f, w, windows, implementation):
+    """Channels in front: each lies in one piece, and is an image with `h_in` channels."""
+    images, filters = jnp.moveaxis(f, -1, 0), jnp.moveaxis(w, -1, 0)
+    out = lax.map(lambda channel: conv(*channel, windows, implementation), (images, filters))
+    return jnp.moveaxis(out, 0, -1)
+
+
+def _at_once(f, w, windows):
+    return jax.vmap(functools.partial(conv, windows=windows, implementation="xla"), (-1, -1), -1)(f, w)

@@ -1,0 +1,139 @@
+"""Convolutions of channels one by one, of images a few at a time, and what memory that takes on a CPU."""
+
+import functools
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import oracles
+import pytest
+from helpers import assert_close, assert_refused, random
+
+from attgconv_jax.kernels import by_images, channelwise_conv, chunks, depthwise_conv
+from attgconv_jax.kernels.taps import Window
+from attgconv_jax.lie import separable_conv
+
+WINDOWS = (Window(3, 1, 1, 0), Window(2, 2, 0, 1))
+IMPLEMENTATIONS = ["rows", "fourier", "xla", None]
+
+
+def with_gradients(function, f, *weights, d_out):
+    out, pullback = jax.vjp(function, f, *weights)
+    return out, *pullback(d_out)
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "jitted"])
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+def test_every_channel_has_a_convolution_of_its_own(implementation, compiled):
+    f, w = random(3, 5, 6, 2, 3), random(3, 2, 2, 4, 3, seed=1)
+    d_out = random(3, 4, 3, 4, 3, seed=2)
+    geometry = [window.stride for window in WINDOWS], [w_[2:4] for w_ in WINDOWS], [w_.dilation for w_ in WINDOWS]
+    channels = [
+        (
+            oracles.dense_conv(*map(np.asarray, (f[..., c], w[..., c])), *geometry),
+            *oracles.conv_gradients(
+                oracles.dense_conv, *map(np.asarray, (f[..., c], w[..., c], d_out[..., c])), *geometry
+            ),
+        )
+        for c in range(3)
+    ]
+    function = functools.partial(channelwise_conv, windows=WINDOWS, implementation=implementation)
+    run = functools.partial(with_gradients, function, d_out=d_out)
+    for actual, *expected in zip((jax.jit(run) if compiled else run)(f, w), *channels, strict=True):
+        assert_close(actual, np.stack(expected, -1), 1e-11)
+
+
+def test_channels_one_by_one_are_what_runs_on_a_cpu():
+    f, w = random(2, 6, 6, 2, 3), random(3, 3, 2, 2, 3, seed=1)
+    windows = (Window(3, 1, 1, 1),) * 2
+    named = (functools.partial(channelwise_conv, windows=windows, implementation=name) for name in ("rows", "xla"))
+    assert ["scan" in str(jax.make_jaxpr(function)(f, w)) for function in named] == [True, False]
+    cpu = jax.devices("cpu")[0]
+    default, named = (channelwise_conv(*jax.device_put((f, w), cpu), windows, name) for name in (None, "rows"))
+    np.testing.assert_array_equal(default, named)
+
+
+def test_channels_of_other_ranks_and_types_and_unknown_implementations_are_refused():
+    f, w = random(2, 6, 6, 2, 3), random(3, 3, 2, 2, 3, seed=1)
+    with assert_refused("images and filter must have 5 and 5 axes"):
+        channelwise_conv(f[0], w, WINDOWS)
+    with assert_refused("images and filter must have one floating dtype"):
+        channelwise_conv(f, w.astype(jnp.float32), WINDOWS)
+    with assert_refused('implementation must be None, "rows" or "xla", got '):
+        channelwise_conv(f, w, WINDOWS, "shifts")
+
+
+def two_steps(f, a, b):
+    """Not linear in between, so that the first step is needed for the gradient of the second."""
+    return jnp.tanh(f @ a) @ b
+
+
+@pytest.mark.parametrize("fewest", [1, 2, 8])
+@pytest.mark.parametrize("batch", [1, 5, 7])
+def test_a_few_images_at_a_time_are_all_of_them_at_once(batch, fewest):
+    arrays = random(batch, 4, 3), random(3, 6, seed=1), random(6, 2, seed=2)
+    d_out = random(batch, 4, 2, seed=3)
+    expected = with_gradients(two_steps, *arrays, d_out=d_out)
+    in_steps = functools.partial(by_images, two_steps)
+    with mock.patch("attgconv_jax.kernels.by_images.FEWEST", fewest), mock.patch.object(chunks, "CHUNK_BYTES", 1):
+        run = functools.partial(with_gradients, in_steps, d_out=d_out)
+        for found in (run(*arrays), jax.jit(run)(*arrays)):
+            for actual, wanted in zip(found, expected, strict=True):
+                assert_close(actual, wanted, 1e-12)
+
+
+def test_gradients_of_gradients_of_a_few_images_at_a_time_are_those_of_all():
+    arrays = random(5, 4, 3), random(3, 6, seed=1), random(6, 2, seed=2)
+
+    def twice(function):
+        def first(*arrays):
+            return jax.grad(lambda *arrays: jnp.sum(function(*arrays) ** 2), argnums=(0, 1, 2))(*arrays)
+
+        return jax.grad(lambda *arrays: sum(jnp.sum(x**2) for x in first(*arrays)), argnums=(0, 1, 2))(*arrays)
+
+    with mock.patch("attgconv_jax.kernels.by_images.FEWEST", 2), mock.patch.object(chunks, "CHUNK_BYTES", 1):
+        found = jax.jit(lambda: twice(functools.partial(by_images, two_steps)))()
+    for actual, wanted in zip(found, twice(two_steps), strict=True):
+        assert_close(actual, wanted, 1e-11)
+
+
+def test_bfloat16_gradients_of_weights_are_added_in_float32():
+    """One chunk has a large gradient, all others gradients that bfloat16 would lose beside it."""
+    f = jnp.ones((257, 1, 1), jnp.bfloat16)
+    d_out = f.at[0].set(256)
+    w = jnp.ones((1, 1), jnp.bfloat16)
+    with mock.patch("attgconv_jax.kernels.by_images.FEWEST", 1), mock.patch.object(chunks, "CHUNK_BYTES", 1):
+        d_w = jax.vjp(lambda w: by_images(jnp.matmul, f, w), w)[1](d_out)[0]
+    assert d_w.dtype == jnp.bfloat16
+    assert float(d_w[0, 0]) == 512
+
+
+def planned_bytes(function, *arrays):
+    return jax.jit(function).lower(*arrays).compile().memory_analysis().temp_size_in_bytes
+
+
+def test_what_a_separable_convolution_has_between_its_steps_is_never_held_whole():
+    f = random(128, 8, 8, 2, 4).astype(jnp.float32)
+    kernels = random(2, 4, 2, 64, seed=1).astype(jnp.float32), random(5, 5, 2, 64, seed=2).astype(jnp.float32)
+    d_out = jnp.ones((128, 8, 8, 2, 64), jnp.float32)
+    with mock.patch.object(chunks, "CHUNK_BYTES", 100_000):
+        planned = planned_bytes(lambda d_out, *arrays: jax.vjp(separable_conv, *arrays)[1](d_out), d_out, f, *kernels)
+        # In a network the forward pass runs too: what it had is not to be kept for the gradient either.
+        loss = jax.grad(lambda f, *kernels: jnp.sum(jnp.sin(separable_conv(f, *kernels))), argnums=(0, 1, 2))
+        planned_with_loss = planned_bytes(loss, f, *kernels)
+    assert planned < 2 * d_out.nbytes
+    assert planned_with_loss < 3 * d_out.nbytes
+
+
+def test_layers_that_scan_do_not_hold_their_outputs_before_their_turn():
+    f = random(64, 16, 16, 32).astype(jnp.float32)
+    filters = [random(3, 3, 32, seed=i).astype(jnp.float32) for i in range(8)]
+
+    def chain(f):
+        for w in filters:
+            f = depthwise_conv(f, w, (Window(3, 1, 1, 1),) * 2)
+        return f
+
+    with mock.patch.object(chunks, "CHUNK_BYTES", 100_000):
+        assert planned_bytes(chain, f) < 4 * f.nbytes
