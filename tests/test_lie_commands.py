@@ -145,12 +145,15 @@ def test_the_readme_says_what_was_measured():
 def test_the_readme_says_what_networks_cost():
     networks = json.loads((ROOT / "experiments/results/lie-benchmark-cpu.json").read_text())["networks"]
     cost = {name: (row["step_ms"] / 1e3, row["planned_mb"] / 1e3) for name, row in networks.items()}
+    pytorch = json.loads((ROOT / "experiments/results/lie-pytorch-cpu.json").read_text())["step_ms"]
+    ratio = {name: f"{networks[name]['step_ms'] / milliseconds:.2f}" for name, milliseconds in pytorch.items()}
     readme = (ROOT / "README.md").read_text()
     for kind in lie_benchmark.KINDS:
         cells = [f"{s:.1f} s, {gb:.1f} GB" for s, gb in (cost[f"SE2-{n} {kind}"] for n in (4, 8, 12, 16))]
-        assert f"| `{kind}` | {' | '.join(cells)} |" in readme
-    s, gb = cost["Sim2-16x3 separable+2d"]
-    assert f"`separable+2d` takes {s:.1f} s and {gb:.1f} GB" in readme
+        assert f"| `{kind}` | {' | '.join([*cells, ratio[f'SE2-8 {kind}']])} |" in readme
+    name = "Sim2-16x3 separable+2d"
+    s, gb = cost[name]
+    assert f"`separable+2d` takes {s:.1f} s and {gb:.1f} GB, {ratio[name]} of PyTorch's time" in readme
 
 
 def test_the_cost_is_a_command(tmp_path, capsys, monkeypatch):
