@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import oracles
 import pytest
-from helpers import assert_close, assert_refused, random
+from helpers import assert_close, assert_refused, primitives, random
 
 from attgconv_jax.kernels import by_images, channelwise_conv, chunks, depthwise_conv
 from attgconv_jax.kernels.taps import Window
-from attgconv_jax.lie import separable_conv
+from attgconv_jax.lie import dseparable_conv, separable_conv
 
 WINDOWS = (Window(3, 1, 1, 0), Window(2, 2, 0, 1))
 IMPLEMENTATIONS = ["rows", "fourier", "xla", None]
@@ -60,8 +60,10 @@ def test_channels_of_other_ranks_and_types_and_unknown_implementations_are_refus
         channelwise_conv(f[0], w, WINDOWS)
     with assert_refused("images and filter must have one floating dtype"):
         channelwise_conv(f, w.astype(jnp.float32), WINDOWS)
-    with assert_refused('implementation must be None, "rows" or "xla", got '):
+    with assert_refused('implementation must be None or one of "rows", "fourier", "xla", got \'shifts\''):
         channelwise_conv(f, w, WINDOWS, "shifts")
+    with assert_refused("f has axes h_in and c (2, 3), but w is made for (2, 2)"):
+        channelwise_conv(f, w[..., :2], WINDOWS)
 
 
 def two_steps(f, a, b):
@@ -70,12 +72,12 @@ def two_steps(f, a, b):
 
 
 @pytest.mark.parametrize("fewest", [1, 2, 8])
-@pytest.mark.parametrize("batch", [1, 5, 7])
+@pytest.mark.parametrize("batch", [1, 9, 17])
 def test_a_few_images_at_a_time_are_all_of_them_at_once(batch, fewest):
     arrays = random(batch, 4, 3), random(3, 6, seed=1), random(6, 2, seed=2)
     d_out = random(batch, 4, 2, seed=3)
     expected = with_gradients(two_steps, *arrays, d_out=d_out)
-    in_steps = functools.partial(by_images, two_steps)
+    in_steps = functools.partial(by_images, two_steps, 24)
     with mock.patch("attgconv_jax.kernels.by_images.FEWEST", fewest), mock.patch.object(chunks, "CHUNK_BYTES", 1):
         run = functools.partial(with_gradients, in_steps, d_out=d_out)
         for found in (run(*arrays), jax.jit(run)(*arrays)):
@@ -93,7 +95,7 @@ def test_gradients_of_gradients_of_a_few_images_at_a_time_are_those_of_all():
         return jax.grad(lambda *arrays: sum(jnp.sum(x**2) for x in first(*arrays)), argnums=(0, 1, 2))(*arrays)
 
     with mock.patch("attgconv_jax.kernels.by_images.FEWEST", 2), mock.patch.object(chunks, "CHUNK_BYTES", 1):
-        found = jax.jit(lambda: twice(functools.partial(by_images, two_steps)))()
+        found = jax.jit(lambda: twice(functools.partial(by_images, two_steps, 24)))()
     for actual, wanted in zip(found, twice(two_steps), strict=True):
         assert_close(actual, wanted, 1e-11)
 
@@ -104,7 +106,7 @@ def test_bfloat16_gradients_of_weights_are_added_in_float32():
     d_out = f.at[0].set(256)
     w = jnp.ones((1, 1), jnp.bfloat16)
     with mock.patch("attgconv_jax.kernels.by_images.FEWEST", 1), mock.patch.object(chunks, "CHUNK_BYTES", 1):
-        d_w = jax.vjp(lambda w: by_images(jnp.matmul, f, w), w)[1](d_out)[0]
+        d_w = jax.vjp(lambda w: by_images(jnp.matmul, 1, f, w), w)[1](d_out)[0]
     assert d_w.dtype == jnp.bfloat16
     assert float(d_w[0, 0]) == 512
 
@@ -137,3 +139,80 @@ def test_layers_that_scan_do_not_hold_their_outputs_before_their_turn():
 
     with mock.patch.object(chunks, "CHUNK_BYTES", 100_000):
         assert planned_bytes(chain, f) < 4 * f.nbytes
+
+
+def test_kernels_over_devices_are_mapped_like_any_function():
+    """Under `jax.shard_map` outputs vary over the mesh as their weights do, though the images do not."""
+    mesh = jax.make_mesh((1,), ("d",), axis_types=(jax.sharding.AxisType.Auto,))
+    windows = (Window(3, 1, 1, 1),) * 2
+    f, w = random(9, 6, 5, 2, 4), random(3, 3, 2, 4, seed=1)
+    cases = [
+        (lambda f, w: depthwise_conv(f[..., 0, :], w[:, :, 0], windows, "shifts"), w),
+        (lambda f, w: channelwise_conv(f[..., :1], w[..., None], windows, "rows"), w),
+        (lambda f, w: by_images(lambda f, w: jnp.tanh(f @ w[0, 0].T) @ w[0, 1], 1, f, w), w),
+    ]
+    everywhere, split = jax.sharding.PartitionSpec(), jax.sharding.PartitionSpec(None, None, None, "d")
+    with mock.patch.object(chunks, "CHUNK_BYTES", 1):
+        for function, weights in cases:
+            mapped = jax.shard_map(
+                lambda f, w, function=function: jnp.sum(function(f, w))[None],
+                mesh=mesh,
+                in_specs=(everywhere, split),
+                out_specs=jax.sharding.PartitionSpec("d"),
+            )
+            assert_close(jax.jit(mapped)(f, weights)[0], jnp.sum(function(f, weights)), 1e-11)
+
+
+def test_channels_of_a_batch_sharded_over_an_explicit_mesh_have_gradients():
+    mesh = jax.make_mesh((1,), ("d",), axis_types=(jax.sharding.AxisType.Explicit,))
+    windows = (Window(3, 1, 1, 1),) * 2
+    f, w = random(4, 6, 5, 2, 3), random(3, 3, 2, 2, 3, seed=1)
+
+    def gradients(f, w):
+        return jax.grad(lambda f, w: jnp.sum(channelwise_conv(f, w, windows) ** 2), argnums=(0, 1))(f, w)
+
+    expected = jax.jit(gradients)(f, w)
+    with jax.set_mesh(mesh):
+        batch = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("d"))
+        whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+        for actual, alone in zip(
+            jax.jit(gradients)(jax.device_put(f, batch), jax.device_put(w, whole)), expected, strict=True
+        ):
+            assert_close(actual, alone)
+
+
+def test_mapped_over_further_axes_they_are_loops():
+    windows = (Window(3, 1, 1, 1),) * 2
+    f, w = random(2, 9, 6, 5, 2, 3), random(3, 3, 2, 2, 3, seed=1)
+    in_steps = functools.partial(by_images, lambda f, w: f @ w, 1)
+    with mock.patch.object(chunks, "CHUNK_BYTES", 1):
+        for function, weights in ((lambda f, w: channelwise_conv(f, w, windows), w), (in_steps, random(3, 4, seed=2))):
+            mapped = jax.jit(jax.vmap(function, (0, None)))(f, weights)
+            assert_close(mapped, jnp.stack([function(images, weights) for images in f]), 1e-11)
+
+
+def test_no_number_is_made_that_the_images_do_not_have():
+    f = random(20, 6, 5, 2).at[0, 0, 0, 0].set(jnp.inf)
+    with jax.debug_nans(True), mock.patch.object(chunks, "CHUNK_BYTES", 1):
+        out = depthwise_conv(f, jnp.ones((3, 3, 2)), (Window(3, 1, 1, 1),) * 2)
+    assert jnp.sum(jnp.isinf(out)) == 4
+
+
+@pytest.mark.parametrize(
+    ("convolution", "kernels", "message"),
+    [
+        (dseparable_conv, [(4, 4), (3, 5, 2, 2, 4)], r"kernel must be [3, 3, 2, any, 4]"),
+        (separable_conv, [(2, 4, 2, 4), (3, 5, 2, 4)], r"spatial_kernel must be [3, 3, 2, 4]"),
+    ],
+)
+def test_kernels_that_are_not_square_are_refused(convolution, kernels, message):
+    with assert_refused(message):
+        convolution(random(2, 6, 6, 2, 4), *(random(*shape, seed=i) for i, shape in enumerate(kernels)))
+
+
+def test_a_depthwise_sum_is_a_loop_of_its_own_however_few_the_images_are():
+    """Fused with what reads it, it would be computed once for every reader."""
+    f, w, windows = random(2, 6, 5, 3), random(3, 3, 3, seed=1), (Window(3, 1, 1, 1),) * 2
+    run = functools.partial(with_gradients, lambda f, w: depthwise_conv(f, w, windows, "shifts"), d_out=f)
+    # One for the images, one for their gradient, and one for that of the filter.
+    assert primitives(run, f, w)["scan"] == 3

@@ -4,32 +4,36 @@
 
 | quantity | held for | elements an image |
 |---|---|---|
-| what lies between the steps, and its gradient | one chunk of images | that of the convolution |
+| what lies between the steps, and its gradient | one chunk of images | `between` |
 | anything else | not stored | |
 """
 
 import functools
-import math
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from attgconv_jax.kernels import chunks
-from attgconv_jax.kernels.chunks import choose, scan_chunks, sum_dtype
+from attgconv_jax.kernels.chunks import choose, images_a_chunk, scan_chunks, sum_dtype
 
 # The fewest images at a time: with fewer, the products are too small.
 FEWEST = 8
 
 
-def by_images(conv: Callable[..., Array], f: Float[Array, "batch ..."], *weights: Float[Array, "..."]) -> Array:
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def by_images(
+    conv: Callable[..., Array], between: int, f: Float[Array, "batch ..."], *weights: Float[Array, "..."]
+) -> Array:
     """`conv(f, *weights)`, a few images at a time where the computation is lowered for a CPU, else at once.
 
-    Differentiable in reverse mode as often as `conv` is. Its gradient runs `conv` again.
+    Differentiable in reverse mode as often as `conv` is. Its gradient runs `conv` again. Where the batch is sharded
+    over an explicit mesh it is at once on a CPU too.
 
     Args:
-      conv: treats every image for itself, and keeps their axis; must not close over arrays that are traced.
+      conv: treats every image for itself, and keeps their axis; its gradient at an image of zeros must be finite. It
+        must not close over arrays that are traced.
+      between: numbers an image that lie between its steps.
       f: images.
       *weights: what else is to have gradients.
 
@@ -38,26 +42,22 @@ def by_images(conv: Callable[..., Array], f: Float[Array, "batch ..."], *weights
 
     Source: our own.
     """
-    return _by_images(conv, f, *weights)
+    in_chunks = functools.partial(_chunks_forward, conv, between)
+    return choose(None, ("chunks", in_chunks), ("whole", conv), f)(f, *weights)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _by_images(conv, f, *weights):
-    return choose(None, ("chunks", functools.partial(_chunks_forward, conv)), ("whole", conv), f)(f, *weights)
+def _forward(conv, between, f, *weights):
+    return by_images(conv, between, f, *weights), (f, weights)
 
 
-def _forward(conv, f, *weights):
-    return _by_images(conv, f, *weights), (f, weights)
-
-
-def _backward(conv, residuals, d_out):
+def _backward(conv, between, residuals, d_out):
     f, weights = residuals
-    in_chunks = functools.partial(_chunks_backward, conv)
+    in_chunks = functools.partial(_chunks_backward, conv, between)
     whole = functools.partial(_whole_backward, conv)
     return choose(None, ("chunks", in_chunks), ("whole", whole), f)(d_out, f, *weights)
 
 
-_by_images.defvjp(_forward, _backward)
+by_images.defvjp(_forward, _backward)
 
 
 def _whole_backward(conv, d_out, f, *weights):
@@ -65,20 +65,17 @@ def _whole_backward(conv, d_out, f, *weights):
     return jax.vjp(jax.checkpoint(conv), f, *weights)[1](d_out)
 
 
-def _chunks_forward(conv, f, *weights):
-    return scan_chunks(lambda carry, f: (carry, conv(f, *weights)), (), f, _chunk(f))[1]
+def _chunks_forward(conv, between, f, *weights):
+    chunk = images_a_chunk(between, FEWEST)
+    return scan_chunks(lambda carry, f: (carry, conv(f, *weights)), (), f, chunk)[1]
 
 
-def _chunks_backward(conv, d_out, f, *weights):
+def _chunks_backward(conv, between, d_out, f, *weights):
     def step(d_weights, chunk):
         d_out, f = chunk
         d_f, *gradients = jax.vjp(conv, f, *weights)[1](d_out)
         return jax.tree.map(jnp.add, d_weights, gradients), d_f
 
     zeros = [jnp.zeros(weight.shape, sum_dtype(weight)) for weight in weights]
-    d_weights, d_f = scan_chunks(step, zeros, (d_out, f), _chunk(f))
+    d_weights, d_f = scan_chunks(step, zeros, (d_out, f), images_a_chunk(between, FEWEST))
     return d_f, *(d_weight.astype(weight.dtype) for d_weight, weight in zip(d_weights, weights, strict=True))
-
-
-def _chunk(f):
-    return max(FEWEST, chunks.CHUNK_BYTES // (f.dtype.itemsize * math.prod(f.shape[1:])))

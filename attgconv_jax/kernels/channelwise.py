@@ -8,13 +8,12 @@
 
 import functools
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
 from attgconv_jax.kernels.chunks import choose, require_images
-from attgconv_jax.kernels.conv import Implementation, conv
+from attgconv_jax.kernels.conv import Implementation, conv, require_implementation
 from attgconv_jax.kernels.taps import Window
 
 
@@ -41,11 +40,14 @@ def channelwise_conv(
       The convolved images.
 
     Raises:
-      ValueError: unknown implementation, or wrong ranks or dtypes.
+      ValueError: unknown implementation, or shapes or dtypes do not fit.
 
     Source: our own.
     """
     require_images(f, w, ranks=(5, 5))
+    require_implementation(implementation)
+    if f.shape[-2:] != (w.shape[2], w.shape[4]):
+        raise ValueError(f"f has axes h_in and c {f.shape[-2:]}, but w is made for {(w.shape[2], w.shape[4])}")
     one_by_one = functools.partial(_one_by_one, windows=windows, implementation=implementation)
     if implementation in ("rows", "fourier"):
         return one_by_one(f, w)
@@ -61,4 +63,16 @@ def _one_by_one(f, w, windows, implementation):
 
 
 def _at_once(f, w, windows):
-    return jax.vmap(functools.partial(conv, windows=windows, implementation="xla"), (-1, -1), -1)(f, w)
+    """Groups are the slowest axis of a grouped convolution's channels."""
+    *lengths, h_in, channels = f.shape
+    *sizes, _, h, _ = w.shape
+    out = lax.conv_general_dilated(
+        jnp.swapaxes(f, -1, -2).reshape(*lengths, channels * h_in),
+        jnp.swapaxes(w, -1, -2).reshape(*sizes, h_in, channels * h),
+        window_strides=[window.stride for window in windows],
+        padding=[(window.low, window.high) for window in windows],
+        rhs_dilation=[window.dilation for window in windows],
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=channels,
+    )
+    return jnp.swapaxes(out.reshape(*out.shape[:3], channels, h), -1, -2)

@@ -53,6 +53,11 @@ def sum_dtype(x: Array):
     return jnp.promote_types(x.dtype, jnp.float32)
 
 
+def images_a_chunk(elements: int, fewest: int = 1) -> int:
+    """How many images of so many numbers, of four bytes each, stay in the cache; at least `fewest`."""
+    return max(fewest, CHUNK_BYTES // (4 * max(1, elements)))
+
+
 def largest_divisor(n: int, most: int) -> int:
     """The largest divisor of `n` that is at most `most`, or 1."""
     return max(d for d in range(1, max(1, min(n, most)) + 1) if n % d == 0)
@@ -97,12 +102,18 @@ def _scan(step, carry, images):
     """`lax.scan`, its outputs written into buffers that come to be when the images do.
 
     XLA:CPU gives memory to the zeros that `lax.scan` itself starts from, which depend on nothing, from the start of
-    the program on: in a network for every layer at once.
+    the program on: in a network for every layer at once. Over a mesh nobody but `lax.scan` knows how they are laid out.
     """
+    if not jax.sharding.get_abstract_mesh().empty:
+        return lax.scan(step, carry, images)
+    # Traced once, for the shapes and for the loop.
+    step = jax.jit(step, inline=True)
     leaves = jax.tree.leaves(images)
-    zero = lax.stop_gradient(0 * leaves[0].ravel()[0])
+    first = leaves[0].ravel()[0]
+    # Any value would do; this one depends on the images and is a number whatever they are.
+    start = lax.ne(first, first)
     outputs = jax.eval_shape(step, carry, jax.tree.map(lambda x: x[0], images))[1]
-    buffers = jax.tree.map(lambda out: jnp.full((len(leaves[0]), *out.shape), zero, out.dtype), outputs)
+    buffers = jax.tree.map(lambda out: jnp.full((len(leaves[0]), *out.shape), start, out.dtype), outputs)
 
     def body(loop, chunk):
         carry, buffers = loop

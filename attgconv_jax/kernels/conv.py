@@ -30,8 +30,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from attgconv_jax.kernels import chunks
-from attgconv_jax.kernels.chunks import choose, require_images, scan_chunks, sum_dtype
+from attgconv_jax.kernels.chunks import choose, images_a_chunk, require_images, scan_chunks, sum_dtype
 from attgconv_jax.kernels.fourier import fourier_conv, fourier_pays
 from attgconv_jax.kernels.taps import Window, add_tap, add_taps, pad, take_tap, take_taps
 
@@ -67,10 +66,15 @@ def conv(
     Source: our own.
     """
     require_images(f, w, ranks=(4, 4))
+    require_implementation(implementation)
+    return _conv(f, w, windows, implementation)
+
+
+def require_implementation(implementation: str | None) -> None:
+    """Raises a `ValueError` unless it is None or the name of an implementation of `conv`."""
     if implementation is not None and implementation not in _IMPLEMENTATIONS:
         names = ", ".join(f'"{name}"' for name in _IMPLEMENTATIONS)
         raise ValueError(f"implementation must be None or one of {names}, got {implementation!r}")
-    return _conv(f, w, windows, implementation)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
@@ -205,7 +209,7 @@ class _Product:
             elements = self.padded_x * self.y * (self.l * self.c_in + self.k * self.c_out)
         else:
             elements = self.x * self.y * (self.k * self.l * self.c_in + self.c_out)
-        return max(1, chunks.CHUNK_BYTES // (4 * elements))
+        return images_a_chunk(elements)
 
     def matrix(self, w):
         """`[l c_in, k c_out]` when split, else `[k l c_in, c_out]`."""

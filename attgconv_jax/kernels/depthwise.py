@@ -18,8 +18,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from attgconv_jax.kernels import chunks
-from attgconv_jax.kernels.chunks import choose, require_images, scan_chunks, sum_dtype
+from attgconv_jax.kernels.chunks import choose, images_a_chunk, require_images, scan_chunks, sum_dtype
 from attgconv_jax.kernels.fourier import fourier_depthwise_filter_gradient
 from attgconv_jax.kernels.taps import Window, pad, take_tap
 
@@ -174,9 +173,8 @@ def _shifts(padded, windows, counts):
 
 
 def _chunk(f):
-    """Images a chunk: half of them at most, for only a loop keeps XLA from fusing the sum with all that reads it.
+    """Images a chunk: of two or more half at most, for only a loop keeps XLA from fusing the sum with all its readers.
 
-    Fused, it is computed in the order of its readers and once for each of them.
+    Fused, it is computed in their order and once for each of them.
     """
-    most = max(1, chunks.CHUNK_BYTES // (4 * math.prod(f.shape[1:])))
-    return min(most, math.ceil(len(f) / 2))
+    return min(images_a_chunk(math.prod(f.shape[1:])), math.ceil(len(f) / 2))

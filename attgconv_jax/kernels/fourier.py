@@ -32,8 +32,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from attgconv_jax.kernels import chunks
-from attgconv_jax.kernels.chunks import scan_chunks, sum_dtype
+from attgconv_jax.kernels.chunks import images_a_chunk, scan_chunks, sum_dtype
 from attgconv_jax.kernels.taps import Window
 
 # What else a convolution by frequencies costs, in operations: of making, writing and reading one number of `W`, and of
@@ -130,9 +129,8 @@ def fourier_depthwise_filter_gradient(
         frequencies = _along_y(columns.images[:half], images), _along_y(last, gradients)
         return columns_of_w + lax.map(multiply, frequencies), ()
 
-    image_bytes = dtype.itemsize * math.prod(f.shape[1:])
     zero = jnp.zeros((half, 2, rows.filters.shape[1], f.shape[-1]), dtype)
-    columns_of_w, _ = scan_chunks(step, zero, (f, d_out), max(FEWEST_IMAGES, chunks.CHUNK_BYTES // image_bytes))
+    columns_of_w, _ = scan_chunks(step, zero, (f, d_out), images_a_chunk(math.prod(f.shape[1:]), FEWEST_IMAGES))
     filters = _constant(_parts(columns.filters[:half]), dtype)
     return jnp.tensordot(filters, columns_of_w, ((0, 1), (0, 1))).swapaxes(0, 1)
 

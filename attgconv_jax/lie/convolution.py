@@ -75,7 +75,7 @@ def gseparable_conv(
 
     Source: Knigge et al. 2022, section 3.2.
     """
-    _check_factor(f, spatial_kernel, "spatial_kernel", (None, None, *group_kernel.shape[1:]))
+    _check_factor(f, spatial_kernel, "spatial_kernel", (*spatial_kernel.shape[:1] * 2, *group_kernel.shape[1:]))
     return nonseparable_conv(f, group_kernel * spatial_kernel[:, :, None], **options)
 
 
@@ -108,13 +108,13 @@ def separable_conv(
     """
     h_in, c_in, h, c_out = group_kernel.shape
     _check(f, group_kernel, "group_kernel", h_in, c_in)
-    _check_factor(f, spatial_kernel, "spatial_kernel", (None, None, h, c_out))
+    _check_factor(f, spatial_kernel, "spatial_kernel", (*spatial_kernel.shape[:1] * 2, h, c_out))
 
     def conv(f, group_kernel, spatial_kernel):
         z = jnp.tensordot(f, group_kernel, ((-2, -1), (0, 1)))
         return depthwise_conv(z, spatial_kernel, **options)
 
-    return _by_images(conv, f, group_kernel, spatial_kernel)
+    return _by_images(conv, h * c_out, f, group_kernel, spatial_kernel)
 
 
 def dseparable_conv(
@@ -148,7 +148,7 @@ def dseparable_conv(
     Source: Knigge et al. 2022, section 3.2.
     """
     _check(f, projection, "projection", f.shape[-2], projection.shape[0])
-    _check_factor(f, kernel, "kernel", (None, None, f.shape[-2], None, projection.shape[1]))
+    _check_factor(f, kernel, "kernel", (*kernel.shape[:1] * 2, f.shape[-2], None, projection.shape[1]))
     *batch, x, y, _, _ = f.shape
     windows = windows_of(kernel.shape[0], stride, padding, 1, (x, y))
 
@@ -228,7 +228,7 @@ def separable_2d_conv(
     s_in, s, _ = scale_kernel.shape
     _check(f, rotation_kernel, "rotation_kernel and scale_kernel", a_in * s_in, c_in)
     _check_factor(f, scale_kernel, "scale_kernel", (None, None, c_out))
-    _check_factor(f, spatial_kernel, "spatial_kernel", (None, None, a * s, c_out))
+    _check_factor(f, spatial_kernel, "spatial_kernel", (*spatial_kernel.shape[:1] * 2, a * s, c_out))
 
     def conv(f, rotation_kernel, scale_kernel, spatial_kernel):
         f = f.reshape(*f.shape[:-2], a_in, s_in, c_in)
@@ -240,7 +240,7 @@ def separable_2d_conv(
         z = jnp.stack(scales, -2).reshape(*f.shape[:-3], a * s, c_out)
         return depthwise_conv(z, spatial_kernel, **options)
 
-    return _by_images(conv, f, rotation_kernel, scale_kernel, spatial_kernel)
+    return _by_images(conv, a * s * c_out, f, rotation_kernel, scale_kernel, spatial_kernel)
 
 
 def gseparable_2d_conv(
@@ -313,10 +313,11 @@ def depthwise_conv(
     return flat.reshape(*batch, *flat.shape[1:3], h, c)
 
 
-def _by_images(conv, f, *weights):
-    """`kernels.by_images` with any number of batch axes."""
-    out = kernels.by_images(conv, f.reshape(-1, *f.shape[-4:]), *weights)
-    return out.reshape(*f.shape[:-4], *out.shape[1:])
+def _by_images(conv, width, f, *weights):
+    """`kernels.by_images` with any number of batch axes, and `width` numbers a pixel between the steps."""
+    *batch, x, y, h_in, c_in = f.shape
+    out = kernels.by_images(conv, x * y * width, f.reshape(-1, x, y, h_in, c_in), *weights)
+    return out.reshape(*batch, *out.shape[1:])
 
 
 def _check(f, kernel, name, h_in, c_in):
