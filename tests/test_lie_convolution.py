@@ -296,7 +296,7 @@ REFUSALS = {
     ),
     "a factor that would be broadcast": (
         lambda: separable_conv(random(1, 9, 9, 4, 3), random(4, 3, 4, 5), random(5, 5, 1, 5)),
-        "spatial_kernel must be [any, any, 4, 5] to fit the kernel's other factors, got shape (5, 5, 1, 5)",
+        "spatial_kernel must be [5, 5, 4, 5] to fit the kernel's other factors, got shape (5, 5, 1, 5)",
     ),
     "filter too small for the scales": (
         lambda: lie_conv(
