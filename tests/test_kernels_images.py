@@ -115,14 +115,19 @@ def planned_bytes(function, *arrays):
     return jax.jit(function).lower(*arrays).compile().memory_analysis().temp_size_in_bytes
 
 
-def test_what_a_separable_convolution_has_between_its_steps_is_never_held_whole():
+@pytest.mark.parametrize(
+    ("convolution", "shapes"),
+    [(separable_conv, [(2, 4, 2, 64), (5, 5, 2, 64)]), (dseparable_conv, [(4, 64), (5, 5, 2, 2, 64)])],
+    ids=["separable", "dseparable"],
+)
+def test_what_a_convolution_in_two_steps_has_between_them_is_never_held_whole(convolution, shapes):
     f = random(128, 8, 8, 2, 4).astype(jnp.float32)
-    kernels = random(2, 4, 2, 64, seed=1).astype(jnp.float32), random(5, 5, 2, 64, seed=2).astype(jnp.float32)
+    kernels = [random(*shape, seed=seed).astype(jnp.float32) for seed, shape in enumerate(shapes)]
     d_out = jnp.ones((128, 8, 8, 2, 64), jnp.float32)
     with mock.patch.object(chunks, "CHUNK_BYTES", 100_000):
-        planned = planned_bytes(lambda d_out, *arrays: jax.vjp(separable_conv, *arrays)[1](d_out), d_out, f, *kernels)
+        planned = planned_bytes(lambda d_out, *arrays: jax.vjp(convolution, *arrays)[1](d_out), d_out, f, *kernels)
         # In a network the forward pass runs too: what it had is not to be kept for the gradient either.
-        loss = jax.grad(lambda f, *kernels: jnp.sum(jnp.sin(separable_conv(f, *kernels))), argnums=(0, 1, 2))
+        loss = jax.grad(lambda f, *kernels: jnp.sum(jnp.sin(convolution(f, *kernels))), argnums=(0, 1, 2))
         planned_with_loss = planned_bytes(loss, f, *kernels)
     assert planned < 2 * d_out.nbytes
     assert planned_with_loss < 3 * d_out.nbytes

@@ -4,7 +4,6 @@ They take kernels that have been evaluated, which `attgconv_jax.lie.lie_kernels`
 number of feature maps. Cross-correlations, padded with zeros; `i` counts input channels, `j` output channels.
 """
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
@@ -131,6 +130,8 @@ def dseparable_conv(
         z[x, h~, j] = sum over i of  f[x, h~, i] w[i, j]
         y[x, h, j] = sum over u, h~ of  z[x + u, h~, j] k[u, h~, h, j]
 
+    `z` is not kept for the gradient but computed again, on a CPU for a few images at a time.
+
     Args:
       f: feature map.
       projection: `w`.
@@ -149,16 +150,12 @@ def dseparable_conv(
     """
     _check(f, projection, "projection", f.shape[-2], projection.shape[0])
     _check_factor(f, kernel, "kernel", (*kernel.shape[:1] * 2, f.shape[-2], None, projection.shape[1]))
-    *batch, x, y, _, _ = f.shape
-    windows = windows_of(kernel.shape[0], stride, padding, 1, (x, y))
+    windows = windows_of(kernel.shape[0], stride, padding, 1, f.shape[-4:-2])
 
-    @jax.checkpoint
     def conv(f, projection, kernel):
-        z = (f @ projection).reshape(-1, *f.shape[-4:-1], projection.shape[1])
-        out = kernels.channelwise_conv(z, kernel, windows, implementation)
-        return out.reshape(*batch, *out.shape[1:])
+        return kernels.channelwise_conv(f @ projection, kernel, windows, implementation)
 
-    return conv(f, projection, kernel)
+    return _by_images(conv, f.shape[-2] * projection.shape[1], f, projection, kernel)
 
 
 def dgseparable_conv(
