@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 from attgconv_jax import kernels
 from attgconv_jax.filters import Interpolation, filter_bank
 from attgconv_jax.geometry import Padding, require_symmetric_grid, windows_of
-from attgconv_jax.groups import Group
+from attgconv_jax.groups import Group, require_group
 from attgconv_jax.kernels.taps import take_tap
 
 
@@ -247,7 +247,10 @@ def check_feature_map(f: Array, group: Group | None = None) -> None:
         raise ValueError(f"f must be floating, got {f.dtype}; cast it")
     if 0 in f.shape[-4:]:
         raise ValueError(f"f has an empty axis: {f.shape}; every size and channel count must be at least 1")
-    if group is not None and f.shape[-2] not in (1, group.order):
+    if group is None:
+        return
+    require_group(group)
+    if f.shape[-2] not in (1, group.order):
         raise ValueError(
             f"f has {f.shape[-2]} group elements (shape {f.shape}, axes [..., x, y, h, c]), but {group} has "
             f"{group.order}; an image has 1"

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from attgconv_jax.groups import Group, frozen
+from attgconv_jax.groups import Group, frozen, require_group
 
 Interpolation = Literal["bilinear", "cubic"]
 
@@ -59,6 +59,7 @@ def filter_bank(
 
 def check_filter(w: Array, group: Group, name: str = "w") -> None:
     """Raises a `ValueError` unless `w` is a filter `[k, k, h_in, c_in, c_out]` that `group` acts on."""
+    require_group(group)
     if w.ndim != 5:
         raise ValueError(f"{name} must be a filter [k, k, h_in, c_in, c_out], got shape {w.shape}")
     if not jnp.issubdtype(w.dtype, jnp.floating):

@@ -104,6 +104,15 @@ class Group:
         return self.order > 1, self.rotations > 1
 
 
+def require_group(group: Group) -> None:
+    """Raises a `ValueError` unless this is a finite group."""
+    if not isinstance(group, Group):
+        raise ValueError(
+            f"group must be a finite Group such as attgconv_jax.cyclic(4), got {group!r}; what Lie groups have is in "
+            "attgconv_jax.lie, attgconv_jax.nn.LieConv and LieAttention"
+        )
+
+
 def trivial() -> Group:
     """The group of the identity alone; a group convolution on it is an ordinary convolution."""
     return Group(1)

@@ -176,7 +176,7 @@ def test_the_cost_is_a_command(tmp_path, capsys, monkeypatch):
             lambda: lie_equivariance.Arguments(kernel_sizes=(7, 3)),
             "filters of 3 pixels cannot hold kernels",
         ),
-        (lambda: lie_equivariance.Arguments(kernel_sizes=(8,)), "size must be an odd integer of at least 1"),
+        (lambda: lie_equivariance.Arguments(kernel_sizes=(8,)), "filters must have an odd size of at least 1 pixel"),
         (lambda: lie_equivariance.Arguments(seeds=()), "seeds must be one or more numbers"),
         (lambda: lie_benchmark.Arguments(networks=("SE2-8",)), "networks must be among SE2-4 nonseparable, "),
         (lambda: lie_benchmark.Arguments(repeats=0), "repeats must be at least 1, got 0"),

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from helpers import assert_close, assert_refused, quickly, random
 
+from attgconv_jax import cyclic
 from attgconv_jax.lie import (
     KINDS,
     LieWeights,
@@ -16,6 +17,7 @@ from attgconv_jax.lie import (
     depthwise_conv,
     lie_conv,
     lie_kernels,
+    max_pool,
     nonseparable_conv,
     rotations,
     scalings,
@@ -297,6 +299,34 @@ REFUSALS = {
     "a factor that would be broadcast": (
         lambda: separable_conv(random(1, 9, 9, 4, 3), random(4, 3, 4, 5), random(5, 5, 1, 5)),
         "spatial_kernel must be [5, 5, 4, 5] to fit the kernel's other factors, got shape (5, 5, 1, 5)",
+    ),
+    "no output grid": (
+        lambda: lie_conv(random(1, 9, 9, 1, 3), LieWeights((0,)), SE2, None, None, 5, "lifting"),
+        "out_grid must be an array [n, 1], as rotations(4).grid() is, got NoneType",
+    ),
+    "convolving on a finite group": (
+        lambda: lie_conv(random(1, 9, 9, 1, 3), LieWeights((0,)), cyclic(4), None, SE2.grid(), 5, "lifting"),
+        "group must be a LieGroup, as attgconv_jax.lie.rotations(8), got cyclic(4)",
+    ),
+    "pooling on a finite group": (
+        lambda: max_pool(random(1, 8, 8, 4, 3), cyclic(4)),
+        "group must be a LieGroup, as attgconv_jax.lie.rotations(8), got cyclic(4)",
+    ),
+    "a kernel without an axis": (
+        lambda: nonseparable_conv(random(1, 9, 9, 4, 3), random(5, 5, 4, 3, 4)),
+        "kernel must be [k, k, h_in, c_in, h, c_out], got shape (5, 5, 4, 3, 4)",
+    ),
+    "an oblong kernel": (
+        lambda: nonseparable_conv(random(1, 9, 9, 4, 3), random(3, 5, 4, 3, 4, 2)),
+        "kernel must be [k, k, h_in, c_in, h, c_out], got shape (3, 5, 4, 3, 4, 2)",
+    ),
+    "an oblong kernel for every channel": (
+        lambda: depthwise_conv(random(1, 9, 9, 4, 3), random(3, 5, 4, 3)),
+        "kernel must be [k, k, h, c], got shape (3, 5, 4, 3)",
+    ),
+    "too few kernels": (
+        lambda: apply_kernels(random(1, 9, 9, 4, 3), (random(4, 3, 4, 5),), "separable"),
+        "separable takes 2 evaluated kernels, as lie_kernels makes them, got 1",
     ),
     "filter too small for the scales": (
         lambda: lie_conv(

@@ -23,7 +23,10 @@ def element(group, vector):
 
 def assert_same(group, g, h):
     """Up to a whole turn."""
-    np.testing.assert_allclose(group.distance(g, h), 0, atol=1e-12)
+    if group.angles is not None:
+        np.testing.assert_allclose(np.exp(1j * g[..., 0]), np.exp(1j * h[..., 0]), atol=1e-12)
+    if group.scales is not None:
+        np.testing.assert_allclose(g[..., -1], h[..., -1], rtol=1e-12)
 
 
 @every_group
@@ -59,6 +62,17 @@ def test_distance_is_a_metric_that_the_group_leaves_alone(group, a, b, c):
     np.testing.assert_allclose(group.distance(h, g), distance, atol=1e-12)
     np.testing.assert_allclose(group.distance(group.product(u, g), group.product(u, h)), distance, atol=1e-11)
     assert distance <= group.distance(g, u) + group.distance(u, h) + 1e-12
+    np.testing.assert_allclose(distance, jnp.linalg.norm(group.log(group.product(group.inverse(g), h))), rtol=1e-12)
+
+
+@every_group
+def test_distance_from_the_identity_is_the_length_of_the_logarithm(group):
+    v = jnp.array([0.3, -0.4][: group.dimension])
+    identity = group.exp(jnp.zeros(group.dimension))
+    np.testing.assert_allclose(group.distance(identity, group.exp(v)), np.linalg.norm(v), rtol=1e-12)
+    gradient = jax.grad(group.distance, argnums=1)
+    assert np.linalg.norm(gradient(identity, group.exp(v))) > 0.5
+    np.testing.assert_array_equal(gradient(identity, identity), 0)
 
 
 @every_group
@@ -132,6 +146,10 @@ REFUSALS = {
     "half a rotation": (lambda: rotations(2.5), "angles must be a Python integer of at least 1, got 2.5"),
     "no scales": (lambda: scalings(0, 2), "scales must be a Python integer of at least 1, got 0"),
     "shrinking": (lambda: scalings(3, 0.5), "max_scale must be a number of at least 1, got 0.5"),
+    "no number at all": (
+        lambda: scalings(3, np.float32(2)),
+        "max_scale must be a Python number of at least 1, got np.float32(2.0)",
+    ),
     "no number": (lambda: scalings(3, float("nan")), "max_scale must be a number of at least 1, got nan"),
     "all the same": (lambda: scalings(3, 1), "3 scales need a max_scale above 1"),
     "nothing": (LieGroup, "needs angles, scales or both"),
@@ -139,6 +157,10 @@ REFUSALS = {
     "elements of another group": (
         lambda: rotations(4).log(jnp.ones((3, 2))),
         "elements of rotations(4) are [..., 1], got shape (3, 2)",
+    ),
+    "integers": (
+        lambda: scalings(2, 2.0).log(jnp.array([[1], [2]])),
+        "elements of scalings(2, 2.0) are floating-point numbers, got int64",
     ),
 }
 

@@ -300,7 +300,7 @@ REFUSALS = {
     ),
     "even filter": (
         lambda: spatial_kernel(ones, rotations(4), rotations(4).grid(), 4),
-        "size must be an odd integer of at least 1, or filters are off centre, got 4",
+        "filters must have an odd size of at least 1 pixel, or they are off centre, got 4",
     ),
     "grid of another group": (
         lambda: group_kernel(ones, rotations(4), similarities(4, 3, 2.0).grid(), rotations(4).grid()),
@@ -313,6 +313,30 @@ REFUSALS = {
     "a finite group": (
         lambda: spatial_kernel(ones, cyclic(4), rotations(4).grid(), 5),
         "group must be a LieGroup, as attgconv_jax.lie.rotations(8), got cyclic(4)",
+    ),
+    "another degree of cardinal splines": (
+        lambda: cardinal_b_spline(random(3), 5),
+        "degree must be 0, 1, 2 or 3, got 5",
+    ),
+    "a finite group's grid": (
+        lambda: group_kernel(ones, cyclic(4), rotations(4).grid(), rotations(4).grid()),
+        "group must be a LieGroup, as attgconv_jax.lie.rotations(8), got cyclic(4)",
+    ),
+    "a list of elements": (
+        lambda: spatial_kernel(ones, rotations(2), [[0.0], [3.14]], 5),
+        "out_grid must be an array [n, 1], as rotations(2).grid() is, got list",
+    ),
+    "elements without an axis": (
+        lambda: group_kernel(ones, rotations(2), rotations(2).grid()[:, 0], rotations(2).grid()),
+        "in_grid must be an array [n, 1], as rotations(2).grid() is, got shape (2,)",
+    ),
+    "a scale of zero": (
+        lambda: spatial_kernel(ones, scalings(2, 2.0), jnp.array([[0.0], [1.0]]), 5),
+        "out_grid must have scales above 0, got 0.0",
+    ),
+    "a grid of integers": (
+        lambda: spatial_kernel(ones, scalings(2, 2.0), jnp.array([[1], [2]]), 5),
+        "elements of scalings(2, 2.0) are floating-point numbers, got int64",
     ),
     "unknown degree": (lambda: b_spline(random(3, 1), random(4, 2), degree=4), "degree must be 0, 1, 2 or 3, got 4"),
     "a coordinate without an axis": (

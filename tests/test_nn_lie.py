@@ -5,6 +5,7 @@ from unittest import mock
 
 import jax
 import jax.numpy as jnp
+import networks
 import numpy as np
 import optax
 import pytest
@@ -226,6 +227,38 @@ def test_attention_acts_at_every_scale_as_on_the_finite_group(group, attention, 
             assert_close(by_scale[..., s, :], np.broadcast_to(expected, by_scale[..., s, :].shape))
 
 
+@pytest.mark.parametrize("attention", ATTENTIONS)
+@pytest.mark.parametrize("group", [SE2, SIM2], ids=str)
+def test_in_the_papers_coordinates_attention_turns_as_the_filters_do(group, attention):
+    def turned_clockwise(f):
+        by_angle = jnp.rot90(f, axes=(1, 2)).reshape(*f.shape[:3], 4, -1, 6)
+        return jnp.roll(by_angle, -1, axis=3).reshape(f.shape)
+
+    conv = LieConv(6, 6, 5, group, coordinates="paper", param_dtype=jnp.float64, rngs=nnx.Rngs(0))
+    f = random(2, 9, 9, group.order, 6, seed=2)
+    assert_close(conv(turned_clockwise(f)), turned_clockwise(conv(f)), 1e-10)
+
+    def made(coordinates):
+        options = dict(coordinates=coordinates, param_dtype=jnp.float64)
+        return networks.with_random_arrays(lambda: LieAttention(attention, 6, group, **options, rngs=nnx.Rngs(0)))
+
+    attend = made("paper")
+    assert_close(attend(turned_clockwise(f)), turned_clockwise(attend(f)), 1e-10)
+    if attention in ("input", "input_spatial", "self", "cbam", "bam"):
+        other = made("periodic")
+        assert np.max(np.abs(other(turned_clockwise(f)) - turned_clockwise(other(f)))) > 1e-4
+
+
+def test_nothing_is_made_of_no_images():
+    for group in (SE2, SCALES, SIM2):
+        attend = LieAttention("cbam", 6, group, reduction=2, rngs=nnx.Rngs(0))
+        attend.eval()
+        assert attend(jnp.zeros((0, 9, 9, group.order, 6))).shape == (0, 9, 9, group.order, 6)
+    network = LieResNet(SE2, **SMALL, rngs=nnx.Rngs(0))
+    network.eval()
+    assert jax.eval_shape(network, jnp.zeros((0, 28, 28, 1, 1))).shape == (0, 10)
+
+
 @pytest.mark.parametrize(
     ("kind", "group", "parameters"),
     [
@@ -246,11 +279,20 @@ SMALL = dict(features=(3, 3, 4), head_features=8, network_options=dict(hidden_fe
 
 
 @pytest.mark.parametrize(
-    ("group", "attention"), [(SE2, "sge"), (SE2, "input"), (similarities(4, 2, 1.5), None)], ids=str
+    ("group", "attention", "coordinates"),
+    [
+        (SE2, "sge", "periodic"),
+        (SE2, "input", "periodic"),
+        (SE2, "input", "paper"),
+        (SE2, "bam", "paper"),
+        (similarities(4, 2, 1.5), None, "periodic"),
+    ],
+    ids=str,
 )
-def test_the_logits_of_the_network_are_invariant_under_quarter_turns(group, attention):
-    options = dict(groups=1) if attention == "sge" else None
-    network = LieResNet(group, attention=attention, attention_options=options, **SMALL, rngs=nnx.Rngs(0))
+def test_the_logits_of_the_network_are_invariant_under_quarter_turns(group, attention, coordinates):
+    options = dict(sge=dict(groups=1), bam=dict(reduction=1)).get(attention)
+    options = dict(attention=attention, attention_options=options, coordinates=coordinates)
+    network = LieResNet(group, **options, **SMALL, rngs=nnx.Rngs(0))
     network.eval()
     run = quickly(network.__call__)
     image = random(2, 28, 28, 1, 1)
@@ -329,7 +371,10 @@ def test_training_lowers_the_loss_for_every_kind_and_group(group, kind):
 
 
 REFUSALS = {
-    "even filter": (lambda: LieConv(3, 4, 6, SE2, rngs=nnx.Rngs(0)), "size must be an odd integer of at least 1"),
+    "even filter": (
+        lambda: LieConv(3, 4, 6, SE2, rngs=nnx.Rngs(0)),
+        "filters must have an odd size of at least 1 pixel",
+    ),
     "small filter": (
         lambda: LieConv(3, 4, 3, similarities(4, 3, 1.74), rngs=nnx.Rngs(0)),
         "Take a size of 1, or of at least 5",
@@ -397,6 +442,24 @@ REFUSALS = {
     "too few widths": (
         lambda: LieResNet(SE2, features=(8,), rngs=nnx.Rngs(0)),
         "features must be two or three widths for images of 28 pixels, got (8,)",
+    ),
+    "one width": (
+        lambda: LieResNet(SE2, features=8, rngs=nnx.Rngs(0)),
+        "features must be two or three widths for images of 28 pixels, got 8",
+    ),
+    "half a filter": (lambda: LieConv(3, 4, 3.0, SE2, rngs=nnx.Rngs(0)), "kernel_size must be a Python integer"),
+    "random grids in words": (
+        lambda: LieResNet(SE2, random_grids="no", rngs=nnx.Rngs(0)),
+        "random_grids must be True or False, got 'no'",
+    ),
+    "one image alone to train on": (
+        lambda: nnx.eval_shape(lambda: LieResNet(SE2, **SMALL, rngs=nnx.Rngs(0)))(random(1, 28, 28, 1, 1)),
+        "training takes at least 2 images, or batch norm makes all logits alike, got shape (1, 28, 28, 1, 1)",
+        "call its eval() first",
+    ),
+    "attention in other coordinates": (
+        lambda: LieAttention("se", 8, SE2, coordinates="papers", rngs=nnx.Rngs(0)),
+        'coordinates must be one of "periodic", "angle", "paper"',
     ),
     "options of no attention": (
         lambda: LieResNet(SE2, attention_options=dict(groups=2), rngs=nnx.Rngs(0)),

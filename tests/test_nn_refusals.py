@@ -4,24 +4,38 @@ import pytest
 from flax import nnx
 from helpers import assert_refused, random
 
-from attgconv_jax import cyclic
+from attgconv_jax import cyclic, equivariance_error, group_conv, max_pool
+from attgconv_jax.lie import rotations
 from attgconv_jax.nn import (
+    ATTENTIONS,
     AttentiveGroupConv,
     CoAttention,
     GroupConv,
     GroupPool,
     InputAttention,
     ResponseAttentiveGroupConv,
+    SeparableGroupConv,
     SpatialPool,
 )
 
 P4 = cyclic(4)
+LIE = "group must be a finite Group such as attgconv_jax.cyclic(4), got rotations(4); what Lie groups have is in"
 
 ERRORS = {
     "no input channels": (
         lambda: GroupConv(0, 3, 3, P4, rngs=nnx.Rngs(0)),
         "in_features must be a Python integer of at least 1",
     ),
+    "Lie group": (lambda: GroupConv(3, 3, 3, rotations(4), rngs=nnx.Rngs(0)), LIE),
+    "Lie group to separate": (lambda: SeparableGroupConv(3, 3, 3, rotations(4), rngs=nnx.Rngs(0)), LIE),
+    "Lie group to attend on": (lambda: InputAttention(3, rotations(4), rngs=nnx.Rngs(0)), LIE),
+    "Lie group to co-attend on": (lambda: CoAttention(3, rotations(4), rngs=nnx.Rngs(0)), LIE),
+    "Lie group of an operator": (lambda: ATTENTIONS["se"](3, rotations(4), reduction=1, rngs=nnx.Rngs(0)), LIE),
+    "Lie group of responses": (lambda: ResponseAttentiveGroupConv(3, 3, 3, rotations(4), rngs=nnx.Rngs(0)), LIE),
+    "Lie group to pool on": (lambda: SpatialPool(rotations(4)), LIE),
+    "Lie group of a function": (lambda: group_conv(random(1, 5, 5, 1, 2), random(3, 3, 1, 2, 3), rotations(4)), LIE),
+    "Lie group of a pooling": (lambda: max_pool(random(1, 6, 6, 4, 2), rotations(4)), LIE),
+    "Lie group of a measure": (lambda: equivariance_error(abs, random(1, 5, 5, 4, 2), rotations(4)), LIE),
     "no output channels": (
         lambda: GroupConv(3, 0, 3, P4, rngs=nnx.Rngs(0)),
         "out_features must be a Python integer of at least 1",

@@ -24,6 +24,7 @@ from attgconv_jax.lie.networks import (
     random_fourier_features,
     siren,
 )
+from attgconv_jax.lie.pooling import max_pool
 
 __all__ = [
     "KINDS",
@@ -45,6 +46,7 @@ __all__ = [
     "gseparable_conv",
     "lie_conv",
     "lie_kernels",
+    "max_pool",
     "multiplicative_filter_network",
     "nonseparable_conv",
     "random_fourier_features",

@@ -9,8 +9,8 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from attgconv_jax import kernels
-from attgconv_jax.convolution import check_feature_map
 from attgconv_jax.geometry import Padding, windows_of
+from attgconv_jax.lie.checks import require_axes, require_factor, require_input
 
 
 def nonseparable_conv(
@@ -40,8 +40,9 @@ def nonseparable_conv(
 
     Source: Knigge et al. 2022, section 3.1.
     """
+    require_axes(kernel, "kernel", "k k h_in c_in h c_out")
     k, _, h_in, c_in, h, c_out = kernel.shape
-    _check(f, kernel, "kernel", h_in, c_in)
+    require_input(f, kernel, "kernel", h_in, c_in)
     *batch, x, y, _, _ = f.shape
     windows = windows_of(k, stride, padding, 1, (x, y))
     flat = kernels.conv(
@@ -74,7 +75,8 @@ def gseparable_conv(
 
     Source: Knigge et al. 2022, section 3.2.
     """
-    _check_factor(f, spatial_kernel, "spatial_kernel", (*spatial_kernel.shape[:1] * 2, *group_kernel.shape[1:]))
+    require_axes(group_kernel, "group_kernel", "h_in c_in h c_out")
+    require_factor(f, spatial_kernel, "spatial_kernel", (*spatial_kernel.shape[:1] * 2, *group_kernel.shape[1:]))
     return nonseparable_conv(f, group_kernel * spatial_kernel[:, :, None], **options)
 
 
@@ -105,9 +107,10 @@ def separable_conv(
 
     Source: Knigge et al. 2022, section 3.2.
     """
+    require_axes(group_kernel, "group_kernel", "h_in c_in h c_out")
     h_in, c_in, h, c_out = group_kernel.shape
-    _check(f, group_kernel, "group_kernel", h_in, c_in)
-    _check_factor(f, spatial_kernel, "spatial_kernel", (*spatial_kernel.shape[:1] * 2, h, c_out))
+    require_input(f, group_kernel, "group_kernel", h_in, c_in)
+    require_factor(f, spatial_kernel, "spatial_kernel", (*spatial_kernel.shape[:1] * 2, h, c_out))
 
     def conv(f, group_kernel, spatial_kernel):
         z = jnp.tensordot(f, group_kernel, ((-2, -1), (0, 1)))
@@ -148,8 +151,9 @@ def dseparable_conv(
 
     Source: Knigge et al. 2022, section 3.2.
     """
-    _check(f, projection, "projection", f.shape[-2], projection.shape[0])
-    _check_factor(f, kernel, "kernel", (*kernel.shape[:1] * 2, f.shape[-2], None, projection.shape[1]))
+    require_axes(projection, "projection", "c_in c_out")
+    require_input(f, projection, "projection", f.shape[-2], projection.shape[0])
+    require_factor(f, kernel, "kernel", (*kernel.shape[:1] * 2, f.shape[-2], None, projection.shape[1]))
     windows = windows_of(kernel.shape[0], stride, padding, 1, f.shape[-4:-2])
 
     def conv(f, projection, kernel):
@@ -186,8 +190,9 @@ def dgseparable_conv(
 
     Source: Knigge et al. 2022, section 3.2.
     """
-    _check(f, projection, "projection", f.shape[-2], projection.shape[0])
-    _check_factor(f, group_kernel, "group_kernel", (f.shape[-2], None, projection.shape[1]))
+    require_axes(projection, "projection", "c_in c_out")
+    require_input(f, projection, "projection", f.shape[-2], projection.shape[0])
+    require_factor(f, group_kernel, "group_kernel", (f.shape[-2], None, projection.shape[1]))
     return separable_conv(f, projection[:, None] * group_kernel[:, None], spatial_kernel, **options)
 
 
@@ -221,11 +226,13 @@ def separable_2d_conv(
 
     Source: Knigge et al. 2022, section 3.2 (separable+2d).
     """
+    require_axes(rotation_kernel, "rotation_kernel", "a_in c_in a c_out")
+    require_axes(scale_kernel, "scale_kernel", "s_in s c_out")
     a_in, c_in, a, c_out = rotation_kernel.shape
     s_in, s, _ = scale_kernel.shape
-    _check(f, rotation_kernel, "rotation_kernel and scale_kernel", a_in * s_in, c_in)
-    _check_factor(f, scale_kernel, "scale_kernel", (None, None, c_out))
-    _check_factor(f, spatial_kernel, "spatial_kernel", (*spatial_kernel.shape[:1] * 2, a * s, c_out))
+    require_input(f, rotation_kernel, "rotation_kernel and scale_kernel", a_in * s_in, c_in)
+    require_factor(f, scale_kernel, "scale_kernel", (None, None, c_out))
+    require_factor(f, spatial_kernel, "spatial_kernel", (*spatial_kernel.shape[:1] * 2, a * s, c_out))
 
     def conv(f, rotation_kernel, scale_kernel, spatial_kernel):
         f = f.reshape(*f.shape[:-2], a_in, s_in, c_in)
@@ -268,9 +275,11 @@ def gseparable_2d_conv(
 
     Source: Knigge et al. 2022, section 3.2 (gseparable+2d).
     """
+    require_axes(rotation_kernel, "rotation_kernel", "a_in c_in a c_out")
+    require_axes(scale_kernel, "scale_kernel", "s_in c_in s c_out")
     a_in, c_in, a, c_out = rotation_kernel.shape
     s_in, _, s, _ = scale_kernel.shape
-    _check_factor(f, scale_kernel, "scale_kernel", (None, c_in, None, c_out))
+    require_factor(f, scale_kernel, "scale_kernel", (None, c_in, None, c_out))
     on_group = rotation_kernel[:, None, :, :, None] * scale_kernel[None, :, :, None]
     return gseparable_conv(f, on_group.reshape(a_in * s_in, c_in, a * s, c_out), spatial_kernel, **options)
 
@@ -302,8 +311,9 @@ def depthwise_conv(
 
     Source: Knigge et al. 2022, section 3.2.
     """
+    require_axes(kernel, "kernel", "k k h c")
     k, _, h, c = kernel.shape
-    _check(f, kernel, "kernel", h, c)
+    require_input(f, kernel, "kernel", h, c)
     *batch, x, y, _, _ = f.shape
     windows = windows_of(k, stride, padding, 1, (x, y))
     flat = kernels.depthwise_conv(f.reshape(-1, x, y, h * c), kernel.reshape(k, k, h * c), windows, implementation)
@@ -315,27 +325,3 @@ def _by_images(conv, width, f, *weights):
     *batch, x, y, h_in, c_in = f.shape
     out = kernels.by_images(conv, x * y * width, f.reshape(-1, x, y, h_in, c_in), *weights)
     return out.reshape(*batch, *out.shape[1:])
-
-
-def _check(f, kernel, name, h_in, c_in):
-    check_feature_map(f)
-    if f.shape[-2:] != (h_in, c_in):
-        raise ValueError(
-            f"f has {f.shape[-2]} group elements and {f.shape[-1]} channels (shape {f.shape}), but {name} takes {h_in} "
-            f"and {c_in}"
-        )
-    _check_dtype(f, kernel, name)
-
-
-def _check_factor(f, kernel, name, shape):
-    """Further factors of a kernel: none may be broadcast, nor change the dtype."""
-    wanted = "[" + ", ".join("any" if length is None else str(length) for length in shape) + "]"
-    pairs = zip(shape, kernel.shape, strict=False)
-    if kernel.ndim != len(shape) or any(length not in (None, own) for length, own in pairs):
-        raise ValueError(f"{name} must be {wanted} to fit the kernel's other factors, got shape {kernel.shape}")
-    _check_dtype(f, kernel, name)
-
-
-def _check_dtype(f, kernel, name):
-    if f.dtype != kernel.dtype:
-        raise ValueError(f"f and {name} must have one dtype, got {f.dtype} and {kernel.dtype}; cast one of them")

@@ -25,7 +25,8 @@ class LieGroup:
     Attributes:
       angles: how many rotations are sampled, uniformly; None: the group does not turn.
       scales: how many scalings are sampled, uniformly in their logarithm; None: the group does not scale.
-      max_scale: the largest scaling of the grid; the smallest is 1.
+      max_scale: the largest scaling of the grid; the smallest is 1. A single scale is 1, and then this only says what
+        scales filters leave room for and random grids reach.
     """
 
     angles: int | None = None
@@ -41,7 +42,7 @@ class LieGroup:
         if self.angles is None and self.scales is None:
             raise ValueError("a LieGroup needs angles, scales or both; without either take attgconv_jax.trivial()")
         if isinstance(self.max_scale, bool) or not isinstance(self.max_scale, int | float):
-            raise ValueError(f"max_scale must be a number of at least 1, got {self.max_scale!r}")
+            raise ValueError(f"max_scale must be a Python number of at least 1, got {self.max_scale!r}")
         if not 1 <= self.max_scale < math.inf:
             raise ValueError(f"max_scale must be a number of at least 1, got {self.max_scale!r}")
         if self.scales is None and self.max_scale != 1:
@@ -90,7 +91,9 @@ class LieGroup:
 
     def distance(self, g: Float[Array, "*#shape d"], h: Float[Array, "*#shape d"]) -> Float[Array, "*distance"]:
         """`|log(g^-1 h)|`, which is the same for `u g` and `u h`."""
-        return jnp.linalg.norm(self.log(self.product(self.inverse(g), h)), axis=-1)
+        square = jnp.sum(self.log(self.product(self.inverse(g), h)) ** 2, axis=-1)
+        # The root has no derivative where the elements are the same.
+        return jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), 0)
 
     def matrices(self, g: Float[Array, "*shape d"]) -> Float[Array, "*shape 2 2"]:
         """What elements do to `(x, y)`, `x` down the rows: they turn counter-clockwise and scale."""
@@ -107,7 +110,7 @@ class LieGroup:
         return jnp.ones(g.shape[:-1], g.dtype) if scales is None else scales**2
 
     def grid(self, key: Key[Array, ""] | None = None) -> Float[Array, "n d"]:
-        """The sampled elements, scales fastest; the identity is the first.
+        """The sampled elements, scales fastest; without a key the identity is the first.
 
         With a key the whole grid is multiplied by one element, drawn uniformly from the cell around the identity, so
         that over many draws every element of the circle, and of the scales between, is as likely as every other:
@@ -115,6 +118,7 @@ class LieGroup:
             angle in [-pi / angles, pi / angles)        log scale in [-d / 2, d / 2)
 
         where `d = log(max_scale) / (scales - 1)` is what neighbouring scales differ by; `log(max_scale)` of one alone.
+        So the smallest scale may be `e^(-d/2)`, at which small filters sample a kernel coarsely.
 
         Args:
           key: of the random element; None: the grid as it is, for evaluation.
@@ -137,7 +141,9 @@ class LieGroup:
         return self.exp(vectors)
 
     def check(self, g: Float[Array, "*shape"]) -> None:
-        """Raises a `ValueError` unless the last axis holds the coordinates of an element."""
+        """Raises a `ValueError` unless the last axis holds the coordinates of an element, as floating-point numbers."""
+        if not jnp.issubdtype(g.dtype, jnp.floating):
+            raise ValueError(f"elements of {self} are floating-point numbers, got {g.dtype}")
         if g.shape[-1:] != (self.dimension,):
             raise ValueError(f"elements of {self} are [..., {self.dimension}], got shape {g.shape}")
 

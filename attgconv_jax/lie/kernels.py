@@ -46,6 +46,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from attgconv_jax.kernels import maximum
+from attgconv_jax.lie.checks import require_grid, require_lie_group
 from attgconv_jax.lie.groups import LieGroup
 
 Kernel = Callable[[Float[Array, "*shape d"]], Float[Array, "*shape m"]]
@@ -168,18 +169,24 @@ def check_kernel(group: LieGroup, size: int, coordinates: Coordinates = "periodi
 
     At scale 1 a kernel ends `(size - 1) / (2 max_scale)` pixels from its centre: that must be one pixel at least.
     """
-    if not isinstance(group, LieGroup):
-        raise ValueError(f"group must be a LieGroup, as attgconv_jax.lie.rotations(8), got {group!r}")
-    _check_coordinates(coordinates)
+    require_lie_group(group)
+    require_coordinates(coordinates)
     if mask not in get_args(Mask):
         raise ValueError(f'mask must be "smooth" or "hard", got {mask!r}')
     if isinstance(size, bool) or not isinstance(size, int) or size < 1 or size % 2 == 0:
-        raise ValueError(f"size must be an odd integer of at least 1, or filters are off centre, got {size!r}")
+        raise ValueError(f"filters must have an odd size of at least 1 pixel, or they are off centre, got {size!r}")
     if coordinates != "paper" and 1 < size < 2 * group.max_scale + 1:
         raise ValueError(
             f"filters of {size} pixels cannot hold kernels of scales up to {group.max_scale}: at scale 1 the mask ends "
             f"them before the first pixel. Take a size of 1, or of at least {least_size(group)}"
         )
+
+
+def require_coordinates(coordinates: Coordinates) -> None:
+    """Raises a `ValueError` unless there are these coordinates."""
+    if coordinates not in get_args(Coordinates):
+        names = ", ".join(f'"{name}"' for name in get_args(Coordinates))
+        raise ValueError(f"coordinates must be one of {names}, got {coordinates!r}")
 
 
 def least_size(group: LieGroup) -> int:
@@ -189,6 +196,7 @@ def least_size(group: LieGroup) -> int:
 
 def _plane(group, out_grid, size, coordinates, swapped):
     """`h^-1 u` for the pixels `u` of a filter, `[k, k, h, 2]`."""
+    require_grid(group, out_grid, "out_grid")
     paper = coordinates == "paper"
     ends = np.linspace(-1, 1, size) if size > 1 else np.zeros(1)
     plane = group.max_scale * np.stack(np.meshgrid(ends, ends, indexing="ij"), -1)
@@ -198,9 +206,9 @@ def _plane(group, out_grid, size, coordinates, swapped):
 
 def _algebra(group, in_grid, out_grid, coordinates):
     """Coordinates of `h^-1 h~`, `[h_in, h, d]` or one more for periodic angles."""
-    _check_coordinates(coordinates)
-    group.check(in_grid)
-    group.check(out_grid)
+    require_coordinates(coordinates)
+    require_grid(group, in_grid, "in_grid")
+    require_grid(group, out_grid, "out_grid")
     parts = []
     if group.angles is not None:
         angle = in_grid[:, None, 0] - out_grid[:, 0]
@@ -218,12 +226,6 @@ def _algebra(group, in_grid, out_grid, coordinates):
 def _log_scales(in_grid, out_grid):
     """`log s` of `h^-1 h~`, `[h_in, h]`."""
     return jnp.log(in_grid[:, None, -1] / out_grid[:, -1])
-
-
-def _check_coordinates(coordinates):
-    if coordinates not in get_args(Coordinates):
-        names = ", ".join(f'"{name}"' for name in get_args(Coordinates))
-        raise ValueError(f"coordinates must be one of {names}, got {coordinates!r}")
 
 
 def _edge_and_density(group, out_grid, x, coordinates, mask, lifting):

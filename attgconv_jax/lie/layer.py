@@ -11,8 +11,8 @@ from jaxtyping import Array, Float
 
 from attgconv_jax.convolution import check_feature_map
 from attgconv_jax.geometry import Padding, require_symmetric_grid, windows_of
-from attgconv_jax.groups import cyclic
 from attgconv_jax.lie import convolution
+from attgconv_jax.lie.checks import quarter_turns, require_grid
 from attgconv_jax.lie.groups import LieGroup, rotations, scalings
 from attgconv_jax.lie.kernels import Coordinates, Mask, full_kernel, group_kernel, spatial_kernel
 from attgconv_jax.lie.networks import siren
@@ -117,7 +117,7 @@ def lie_conv(
       weights: of the kernel networks, in the order of the kernel's factors, and the matrix `w` if there is one.
       group: of the grids.
       in_grid: the elements `h~`; None: for lifting an image. The "+2d" kinds take grids of all pairs of some angles and
-        the group's number of scales, scales fastest.
+        the group's number of scales, scales fastest; of traced grids they cannot see whether they are that.
       out_grid: the elements `h`.
       size: of the filters, in pixels.
       kind: how the kernel comes in factors.
@@ -158,9 +158,8 @@ def lie_conv(
 def require_exact(f: Array, group: LieGroup, size: int, stride: int, padding: Padding) -> None:
     """Raises a `ValueError` where the group turns and quarter turns do not map the filters' positions to themselves."""
     check_feature_map(f)
-    if (group.angles or 1) > 1:
-        shape = f.shape[-4:-2]
-        require_symmetric_grid(windows_of(size, stride, padding, 1, shape), cyclic(4), shape, padding)
+    shape = f.shape[-4:-2]
+    require_symmetric_grid(windows_of(size, stride, padding, 1, shape), quarter_turns(group), shape, padding)
 
 
 def apply_kernels(
@@ -183,6 +182,9 @@ def apply_kernels(
     Source: Knigge et al. 2022, section 3.
     """
     check_kind(kind)
+    wanted = len(KINDS[kind].factors) + KINDS[kind].projection
+    if len(evaluated) != wanted:
+        raise ValueError(f"{kind} takes {wanted} evaluated kernels, as lie_kernels makes them, got {len(evaluated)}")
     return KINDS[kind].conv(f, *(kernel.astype(f.dtype) for kernel in evaluated), **options)
 
 
@@ -211,7 +213,7 @@ def lie_kernels(
       kind: how the kernel comes in factors.
       network: the kernel network, or one a factor.
       coordinates: "periodic", "angle" or "paper".
-      mask: how kernels end at distance 1.
+      mask: how kernels end at distance 1; the paper's coordinates have masks of their own.
 
     Returns:
       The matrix over the channels if there is one, and an array a factor.
@@ -222,6 +224,9 @@ def lie_kernels(
     Source: Knigge et al. 2022, section 3.
     """
     check_kind(kind, group)
+    for name, grid in (("in_grid", in_grid), ("out_grid", out_grid)):
+        if grid is not None or name == "out_grid":
+            require_grid(group, grid, name)
     if (in_grid is None) != (kind == "lifting"):
         raise ValueError(f"{kind} takes {'no' if kind == 'lifting' else 'an'} in_grid: only lifting takes images")
     wanted = KINDS[kind]

@@ -166,8 +166,13 @@ def cardinal_b_spline(t: Float[Array, "*shape"], degree: int) -> Float[Array, "*
     Returns:
       Its values; over all integers `i` the sum of `B(t - i)` is one.
 
+    Raises:
+      ValueError: the degree is none of these.
+
     Source: Bekkers 2020 (1909.12057), section 3.2.
     """
+    if degree not in range(4):
+        raise ValueError(f"degree must be 0, 1, 2 or 3, got {degree!r}")
     far = jnp.abs(t)
     if degree == 0:
         return ((t >= -0.5) & (t < 0.5)).astype(t.dtype)

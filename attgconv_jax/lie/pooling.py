@@ -1,10 +1,12 @@
 """Spatial pooling on grids of Lie groups."""
 
+import math
+
 from jaxtyping import Array, Float
 
 from attgconv_jax.convolution import check_feature_map
 from attgconv_jax.convolution import max_pool as spatial_max_pool
-from attgconv_jax.groups import cyclic, trivial
+from attgconv_jax.lie.checks import quarter_turns
 from attgconv_jax.lie.groups import LieGroup
 
 
@@ -21,7 +23,7 @@ def max_pool(
 
     Args:
       f: feature map.
-      group: of the grid. Where it turns, quarter turns must map the grid of windows to itself.
+      group: of the grid. Where it turns (has several angles), quarter turns must map the grid of windows to itself.
       window: size, in pixels.
       stride: between windows, in pixels; None: the window's size.
       padding: pixels on every side.
@@ -36,10 +38,10 @@ def max_pool(
     Source: Cohen and Welling 2016, section 6.3.
     """
     check_feature_map(f)
+    turns = quarter_turns(group)
     if f.shape[-2] != group.order:
         raise ValueError(f"f must have the {group.order} elements of {group}, got shape {f.shape}")
     # A pooling does not mix elements: they are channels of an image to it.
-    flat = f.reshape(*f.shape[:-2], 1, -1)
-    plane = trivial() if group.angles is None else cyclic(4)
-    pooled = spatial_max_pool(flat, plane, window=window, stride=stride, padding=padding, exact=exact)
+    flat = f.reshape(*f.shape[:-2], 1, math.prod(f.shape[-2:]))
+    pooled = spatial_max_pool(flat, turns, window=window, stride=stride, padding=padding, exact=exact)
     return pooled.reshape(*pooled.shape[:-2], *f.shape[-2:])

@@ -89,8 +89,8 @@ class LieAllCNN(LieNetwork):
       dropout_rate: after the third and the sixth layer.
       network: of the kernels; see `LieConv`.
       network_options: of the kernel networks.
-      coordinates: "periodic", or "paper" for the paper's; see `attgconv_jax.lie.kernels`.
-      mask: how kernels end.
+      coordinates: "periodic", "angle", or "paper" for the paper's; see `LieConv`.
+      mask: how kernels end, but the paper's coordinates have masks of their own.
       random_grids: whether in training every convolution goes to a new grid.
       dtype: to compute in; None: the common type of input and parameters.
       param_dtype: of the parameters.

@@ -1,5 +1,6 @@
 """What the networks on Lie groups have in common: the lifting, their settings, random grids, attended convolutions."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -49,6 +50,8 @@ class LieNetwork(nnx.Module):
     ):
         in_features = settings["in_features"]
         positive(features=features, in_features=in_features, classes=settings["classes"])
+        if not isinstance(settings["random_grids"], bool):
+            raise ValueError(f"random_grids must be True or False, got {settings['random_grids']!r}")
         if kind == "lifting":
             raise ValueError("kind must be one of feature maps, such as separable; the lifting is a layer of its own")
         if attention is None and attention_options:
@@ -148,7 +151,8 @@ class AttendedConv(nnx.Module):
         self.conv = LieConv(*sizes, kind=kind, padding=padding, **of_kernels, **shared)
         self.attention = nnx.data(None)
         if attention is not None:
-            self.attention = LieAttention(attention, in_features, group, **shared, **(attention_options or {}))
+            options = dict(coordinates=of_kernels["coordinates"], **shared, **(attention_options or {}))
+            self.attention = LieAttention(attention, in_features, group, **options)
 
     def __call__(
         self,
@@ -162,4 +166,4 @@ class AttendedConv(nnx.Module):
 
 def global_max_pool(f: Float[Array, "*batch x y h c"]) -> Float[Array, "*batch c"]:
     """The maximum over pixels and group."""
-    return maximum(f.reshape(*f.shape[:-4], -1, f.shape[-1]), axis=-2)
+    return maximum(f.reshape(*f.shape[:-4], math.prod(f.shape[-4:-1]), f.shape[-1]), axis=-2)

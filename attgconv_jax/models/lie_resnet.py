@@ -1,6 +1,7 @@
 """The residual network of the separable paper, on any Lie group."""
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -61,8 +62,8 @@ class LieResNet(LieNetwork):
       dropout_rate: before the logits.
       network: of the kernels; see `LieConv`.
       network_options: of the kernel networks; shortcuts have half as many hidden features, rounded to an even number.
-      coordinates: "periodic", or "paper" for the paper's; see `attgconv_jax.lie.kernels`.
-      mask: how kernels end.
+      coordinates: "periodic", "angle", or "paper" for the paper's; see `LieConv`.
+      mask: how kernels end, but the paper's coordinates have masks of their own.
       random_grids: whether in training every call draws new grids: one for the ends of all blocks, one for the inside
         of each, and one for the last convolution.
       dtype: to compute in; None: the common type of input and parameters.
@@ -99,7 +100,7 @@ class LieResNet(LieNetwork):
         rngs: nnx.Rngs,
     ):
         positive(head_features=head_features)
-        if not 2 <= len(features) <= 3:
+        if not isinstance(features, Sequence) or not 2 <= len(features) <= 3:
             raise ValueError(f"features must be two or three widths for images of {SIZE} pixels, got {features}")
         for width in features:
             positive(features=width)
@@ -146,9 +147,14 @@ class LieResNet(LieNetwork):
           The image, the feature maps, the logits.
 
         Raises:
-          ValueError: the image has another size.
+          ValueError: the image has another size, or in training it is alone.
         """
         check_image(image, SIZE)
+        if not self.head_norm.use_running_average and math.prod(image.shape[:-4]) < 2:
+            raise ValueError(
+                f"training takes at least 2 images, or batch norm makes all logits alike, got shape {image.shape}; "
+                "where the network is not to train, call its eval() first"
+            )
         grid = self.grids()
         f = jax.nn.relu(self.lifting_norm(self.lifting(image, None, grid)))
         maps = [image, f]
@@ -206,7 +212,8 @@ class LieBlock(nnx.Module):
             of_shortcut = {**of_kernels, "network_options": options}
             self.shortcut = LieConv(in_features, out_features, 1, group, kind=kind, **of_shortcut, **shared)
         if attention != _on_input(attention):
-            self.attention = LieAttention(attention, out_features, group, **shared, **(attention_options or {}))
+            options = dict(coordinates=of_kernels["coordinates"], **shared, **(attention_options or {}))
+            self.attention = LieAttention(attention, out_features, group, **options)
 
     def __call__(
         self,

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 from attgconv_jax.attention import ChannelWeights, co_attention
 from attgconv_jax.attentive import input_attention, input_attention_map, input_co_attention
 from attgconv_jax.filters import Interpolation, check_interpolation
-from attgconv_jax.groups import Group
+from attgconv_jax.groups import Group, require_group
 from attgconv_jax.nn.checks import positive
 from attgconv_jax.nn.initializers import FilterInitializer, channel_uniform, filter_initializer
 
@@ -57,6 +57,7 @@ class InputAttention(nnx.Module):
         rngs: nnx.Rngs,
     ):
         hidden = max(1, features // 2) if hidden_features is None else hidden_features
+        require_group(group)
         positive(features=features, hidden_features=hidden, kernel_size=kernel_size, dilation=dilation)
         check_interpolation(interpolation)
         if not (channel or spatial):
@@ -130,6 +131,7 @@ class CoAttention(nnx.Module):
         param_dtype=jnp.float32,
         rngs: nnx.Rngs,
     ):
+        require_group(group)
         positive(features=features)
         shape = (1, 1, 1 if lifting else group.order, features, 1)
         self.w = nnx.Param(filter_initializer(kernel_init)(rngs.params(), shape, param_dtype))

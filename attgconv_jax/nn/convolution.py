@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 from attgconv_jax.convolution import check_channel_groups, grouped_group_conv
 from attgconv_jax.filters import Interpolation, check_interpolation
 from attgconv_jax.geometry import Padding, check_settings
-from attgconv_jax.groups import Group
+from attgconv_jax.groups import Group, require_group
 from attgconv_jax.nn.checks import positive
 from attgconv_jax.nn.initializers import FilterInitializer, filter_initializer
 
@@ -71,6 +71,7 @@ class GroupConv(nnx.Module):
         param_dtype=jnp.float32,
         rngs: nnx.Rngs,
     ):
+        require_group(group)
         positive(in_features=in_features, out_features=out_features, kernel_size=kernel_size)
         check_settings(kernel_size, stride, padding, dilation)
         check_interpolation(interpolation)

@@ -60,7 +60,7 @@ class LieConv(nnx.Module):
       network_options: of the kernel networks; see `attgconv_jax.nn.kernel_networks`.
       coordinates: "periodic"; "angle", torn opposite the identity but for splines; or "paper" for the paper's; see
         `attgconv_jax.lie.kernels`.
-      mask: how kernels end at distance 1: "smooth" or "hard".
+      mask: how kernels end at distance 1: "smooth" or "hard"; the paper's coordinates have masks of their own.
       stride: in pixels.
       padding: pixels on every side, "SAME" or "VALID".
       exact: whether to refuse positions of the filters that quarter turns do not map to themselves, if the group turns.
@@ -94,7 +94,7 @@ class LieConv(nnx.Module):
         param_dtype=jnp.float32,
         rngs: nnx.Rngs,
     ):
-        positive(in_features=in_features, out_features=out_features)
+        positive(in_features=in_features, out_features=out_features, kernel_size=kernel_size)
         check_settings(kernel_size, stride, padding, 1)
         check_kernel(group, kernel_size, coordinates, mask)
         check_kind(kind, group)

@@ -1,5 +1,6 @@
 """The attention operators on sampled grids of Lie groups, as a Flax NNX module."""
 
+import math
 from typing import Any
 
 import jax.numpy as jnp
@@ -7,7 +8,9 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from attgconv_jax.groups import cyclic
+from attgconv_jax.lie.checks import require_lie_group
 from attgconv_jax.lie.groups import LieGroup
+from attgconv_jax.lie.kernels import Coordinates, require_coordinates
 from attgconv_jax.nn.attentive import ATTENTIONS, AttentionName
 
 
@@ -37,6 +40,8 @@ class LieAttention(nnx.Module):
       attention: a name of `attgconv_jax.nn.ATTENTIONS`.
       features: channels.
       group: of the grid.
+      coordinates: of the convolutions beside it. In the paper's, filters turn clockwise as the angle grows, and the
+        operator sees the angles in that order.
       dtype: to compute in; None: the common type of input and parameters.
       param_dtype: of the parameters.
       rngs: source of the parameters' randomness.
@@ -54,18 +59,20 @@ class LieAttention(nnx.Module):
         features: int,
         group: LieGroup,
         *,
+        coordinates: Coordinates = "periodic",
         dtype=None,
         param_dtype=jnp.float32,
         rngs: nnx.Rngs,
         **options: Any,
     ):
-        if not isinstance(group, LieGroup):
-            raise ValueError(f"group must be a LieGroup, as attgconv_jax.lie.rotations(8), got {group!r}")
+        require_lie_group(group)
+        require_coordinates(coordinates)
         if attention not in ATTENTIONS:
             raise ValueError(f"attention must be one of {', '.join(ATTENTIONS)}, got {attention!r}")
         shared = dict(dtype=dtype, param_dtype=param_dtype, rngs=rngs)
         self.attention = ATTENTIONS[attention](features, cyclic(group.angles or 1), **shared, **options)
         self.group = group
+        self.clockwise = coordinates == "paper"
 
     def __call__(self, f: Float[Array, "*batch x y h c"]) -> Float[Array, "*batch x y h c"]:
         """Attends; see `attgconv_jax.attend`."""
@@ -78,9 +85,13 @@ class LieAttention(nnx.Module):
     def _at_every_scale(self, function, f):
         if f.shape[-2:-1] != (self.group.order,):
             raise ValueError(f"f must have the {self.group.order} elements of {self.group}, got shape {f.shape}")
-        if self.group.scales is None:
-            return function(f)
-        by_angle = f.reshape(*f.shape[:-2], self.group.angles or 1, self.group.scales, f.shape[-1])
-        out = jnp.moveaxis(function(jnp.moveaxis(by_angle, -2, 0)), 0, -2)
-        out = jnp.broadcast_to(out, (*out.shape[:-3], *by_angle.shape[-3:-1], out.shape[-1]))
-        return out.reshape(*out.shape[:-3], -1, out.shape[-1])
+        angles, scales = self.group.angles or 1, self.group.scales or 1
+        by_angle = jnp.moveaxis(f.reshape(*f.shape[:-2], angles, scales, f.shape[-1]), -2, 0)
+        out = jnp.moveaxis(self._turned(function(self._turned(by_angle))), 0, -2)
+        if scales > 1:
+            out = jnp.broadcast_to(out, (*out.shape[:-3], angles, scales, out.shape[-1]))
+        return out.reshape(*out.shape[:-3], math.prod(out.shape[-3:-1]), out.shape[-1])
+
+    def _turned(self, f):
+        """The angles in the other direction, the identity where it was."""
+        return jnp.roll(jnp.flip(f, -2), 1, -2) if self.clockwise else f

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from attgconv_jax.attention import OPERATORS, MLPWeights
 from attgconv_jax.attentive import attend
-from attgconv_jax.groups import Group
+from attgconv_jax.groups import Group, require_group
 from attgconv_jax.nn.checks import positive
 from attgconv_jax.nn.initializers import channel_uniform
 from attgconv_jax.nn.norm import batch_norm
@@ -37,6 +37,7 @@ class OperatorAttention(nnx.Module):
         norms: dict[str, nnx.Module] | None = None,
         **options,
     ):
+        require_group(group)
         self.weights = nnx.data(jax.tree.map(nnx.Param, weights))
         self.norms = nnx.Dict(norms or {})
         self.name = name

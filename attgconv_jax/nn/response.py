@@ -9,7 +9,7 @@ from attgconv_jax.attention import ResponseChannelWeights
 from attgconv_jax.attentive import ResponseMaps, response_attentive_group_conv
 from attgconv_jax.filters import Interpolation, check_interpolation
 from attgconv_jax.geometry import Padding, check_settings
-from attgconv_jax.groups import Group
+from attgconv_jax.groups import Group, require_group
 from attgconv_jax.nn.checks import positive
 from attgconv_jax.nn.initializers import FilterInitializer, channel_uniform, filter_initializer
 
@@ -79,6 +79,7 @@ class ResponseAttentiveGroupConv(nnx.Module):
         param_dtype=jnp.float32,
         rngs: nnx.Rngs,
     ):
+        require_group(group)
         positive(in_features=in_features, out_features=out_features, kernel_size=kernel_size)
         hidden = max(1, in_features // 2) if hidden_features is None else hidden_features
         positive(hidden_features=hidden)

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 from attgconv_jax.filters import Interpolation, check_interpolation
 from attgconv_jax.geometry import Padding, check_settings
-from attgconv_jax.groups import Group
+from attgconv_jax.groups import Group, require_group
 from attgconv_jax.nn.checks import positive
 from attgconv_jax.nn.initializers import FilterInitializer, filter_initializer
 from attgconv_jax.separable import FORMS, Form, check_form
@@ -75,6 +75,7 @@ class SeparableGroupConv(nnx.Module):
         param_dtype=jnp.float32,
         rngs: nnx.Rngs,
     ):
+        require_group(group)
         positive(in_features=in_features, out_features=out_features, kernel_size=kernel_size)
         check_form("form", form)
         check_settings(kernel_size, stride, padding, dilation)
