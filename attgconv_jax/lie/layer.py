@@ -93,7 +93,7 @@ def lie_conv(
 
         y[x, h, j] = sum over u, h~, i of  f[x + u, h~, i] k_ij(h^-1 u, h^-1 h~) / det h
 
-    The sum over `h~` has no weight: on a denser `in_grid` it is larger.
+    The sum over `h~` has no weight: on a denser `in_grid` it is larger. Differentiable in reverse mode.
 
     | `kind` | `k_ij(x, h)` | computed as |
     |---|---|---|
