@@ -197,9 +197,9 @@ def test_grids_of_different_density_meet(group, kind):
 def test_a_grid_that_is_no_product_cannot_be_factored(kept):
     group = similarities(4, 2, 1.5)
     grid = group.grid()[jnp.arange(8)[kept] if isinstance(kept, slice) else jnp.array(kept)]
-    with assert_refused("needs a grid of all pairs of some angles and 2 scales, scales fastest", "other elements"):
+    with assert_refused("out_grid must hold all pairs of some angles and 2 scales, scales fastest", "other elements"):
         conv_of("separable+2d", group, None, grid)(random(1, 9, 9, 8, C_IN))
-    with assert_refused("needs a grid of all pairs"):
+    with assert_refused("out_grid must hold all pairs"):
         conv_of("separable+2d", group, None, similarities(2, 4, 1.5).grid())(random(1, 9, 9, 8, C_IN))
 
 

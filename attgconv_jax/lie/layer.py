@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 from attgconv_jax.convolution import check_feature_map
 from attgconv_jax.geometry import Padding, require_symmetric_grid, windows_of
 from attgconv_jax.lie import convolution
-from attgconv_jax.lie.checks import quarter_turns, require_grid
+from attgconv_jax.lie.checks import quarter_turns, require_grid, require_lie_group
 from attgconv_jax.lie.groups import LieGroup, rotations, scalings
 from attgconv_jax.lie.kernels import Coordinates, Mask, full_kernel, group_kernel, spatial_kernel
 from attgconv_jax.lie.networks import siren
@@ -224,9 +224,6 @@ def lie_kernels(
     Source: Knigge et al. 2022, section 3.
     """
     check_kind(kind, group)
-    for name, grid in (("in_grid", in_grid), ("out_grid", out_grid)):
-        if grid is not None or name == "out_grid":
-            require_grid(group, grid, name)
     if (in_grid is None) != (kind == "lifting"):
         raise ValueError(f"{kind} takes {'no' if kind == 'lifting' else 'an'} in_grid: only lifting takes images")
     wanted = KINDS[kind]
@@ -239,6 +236,7 @@ def lie_kernels(
     networks = [network] * len(wanted.factors) if callable(network) else network
     if len(networks) != len(wanted.factors):
         raise ValueError(f"{kind} takes {len(wanted.factors)} kernel networks, or one for all, got {len(networks)}")
+    named = ("in_grid", in_grid), ("out_grid", out_grid)
     for factor, function, of_factor in zip(wanted.factors, networks, weights.factors, strict=True):
         kernel = functools.partial(_call, function, of_factor)
         match factor.domain:
@@ -251,10 +249,10 @@ def lie_kernels(
             case "group":
                 values = group_kernel(kernel, group, in_grid, out_grid, coordinates=coordinates)
             case "rotations":
-                grids = (_factored(group, grid)[0] for grid in (in_grid, out_grid))
+                grids = (_factored(group, *grid)[0] for grid in named)
                 values = group_kernel(kernel, rotations(group.angles), *grids, coordinates=coordinates)
             case "scales":
-                grids = (_factored(group, grid)[1] for grid in (in_grid, out_grid))
+                grids = (_factored(group, *grid)[1] for grid in named)
                 values = group_kernel(kernel, scalings(group.scales, group.max_scale), *grids, coordinates=coordinates)
         evaluated.append(_by_channels(values, c_in, factor, kind))
     return tuple(evaluated)
@@ -277,14 +275,15 @@ def _by_channels(values, c_in, factor, kind):
     return values[:, :, None] if kind == "lifting" else values
 
 
-def _factored(group, grid):
+def _factored(group, name, grid):
     """The angles and the scales of a grid of all their pairs, scales fastest."""
+    require_grid(group, grid, name)
     if len(grid) % group.scales == 0 and _holds_all_pairs(group, grid):
         pairs = grid.reshape(-1, group.scales, 2)
         return pairs[:, 0, :1], pairs[0, :, 1:]
     raise ValueError(
-        f"a kernel factored in rotation and scale needs a grid of all pairs of some angles and {group.scales} scales, "
-        f"scales fastest, as {group}.grid() is; got {len(grid)} other elements"
+        f"{name} must hold all pairs of some angles and {group.scales} scales, scales fastest, as {group}.grid() does, "
+        f"for kernels factored in rotation and scale; got {len(grid)} other elements"
     )
 
 
@@ -300,5 +299,8 @@ def check_kind(kind: str, group: LieGroup | None = None) -> None:
     """Raises a `ValueError` unless there is this kind of convolution, and it is one of the group."""
     if kind not in KINDS:
         raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
-    if group is not None and kind.endswith("+2d") and (group.angles is None or group.scales is None):
+    if group is None:
+        return
+    require_lie_group(group)
+    if kind.endswith("+2d") and (group.angles is None or group.scales is None):
         raise ValueError(f"{kind} factors rotation and scale, and {group} does not have both: take {kind[:-3]}")
