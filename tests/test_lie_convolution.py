@@ -15,6 +15,7 @@ from attgconv_jax.lie import (
     apply_kernels,
     b_spline,
     depthwise_conv,
+    dseparable_conv,
     lie_conv,
     lie_kernels,
     max_pool,
@@ -315,6 +316,10 @@ REFUSALS = {
     "a kernel without an axis": (
         lambda: nonseparable_conv(random(1, 9, 9, 4, 3), random(5, 5, 4, 3, 4)),
         "kernel must be [k, k, h_in, c_in, h, c_out], got shape (5, 5, 4, 3, 4)",
+    ),
+    "no feature map to project": (
+        lambda: dseparable_conv(random(3), random(3, 5), random(5, 5, 4, 4, 5)),
+        "f must be a feature map [..., x, y, h, c], got shape (3,)",
     ),
     "an oblong kernel": (
         lambda: nonseparable_conv(random(1, 9, 9, 4, 3), random(3, 5, 4, 3, 4, 2)),

@@ -73,6 +73,7 @@ def test_distance_from_the_identity_is_the_length_of_the_logarithm(group):
     gradient = jax.grad(group.distance, argnums=1)
     assert np.linalg.norm(gradient(identity, group.exp(v))) > 0.5
     np.testing.assert_array_equal(gradient(identity, identity), 0)
+    assert np.isnan(group.distance(identity, jnp.full(group.dimension, jnp.nan)))
 
 
 @every_group
@@ -160,7 +161,11 @@ REFUSALS = {
     ),
     "integers": (
         lambda: scalings(2, 2.0).log(jnp.array([[1], [2]])),
-        "elements of scalings(2, 2.0) are floating-point numbers, got int64",
+        "elements of scalings(2, 2.0) are arrays of floating-point numbers, got int64",
+    ),
+    "a list": (
+        lambda: rotations(4).log([0.5]),
+        "elements of rotations(4) are arrays of floating-point numbers, got list",
     ),
 }
 

@@ -330,13 +330,17 @@ REFUSALS = {
         lambda: group_kernel(ones, rotations(2), rotations(2).grid()[:, 0], rotations(2).grid()),
         "in_grid must be an array [n, 1], as rotations(2).grid() is, got shape (2,)",
     ),
+    "no elements": (
+        lambda: spatial_kernel(ones, rotations(2), rotations(2).grid()[:0], 5),
+        "out_grid must be an array [n, 1], as rotations(2).grid() is, got shape (0, 1)",
+    ),
     "a scale of zero": (
         lambda: spatial_kernel(ones, scalings(2, 2.0), jnp.array([[0.0], [1.0]]), 5),
         "out_grid must have scales above 0, got 0.0",
     ),
     "a grid of integers": (
         lambda: spatial_kernel(ones, scalings(2, 2.0), jnp.array([[1], [2]]), 5),
-        "elements of scalings(2, 2.0) are floating-point numbers, got int64",
+        "elements of scalings(2, 2.0) are arrays of floating-point numbers, got int64",
     ),
     "unknown degree": (lambda: b_spline(random(3, 1), random(4, 2), degree=4), "degree must be 0, 1, 2 or 3, got 4"),
     "a coordinate without an axis": (

@@ -249,11 +249,15 @@ def test_in_the_papers_coordinates_attention_turns_as_the_filters_do(group, atte
         assert np.max(np.abs(other(turned_clockwise(f)) - turned_clockwise(other(f)))) > 1e-4
 
 
-def test_nothing_is_made_of_no_images():
-    for group in (SE2, SCALES, SIM2):
-        attend = LieAttention("cbam", 6, group, reduction=2, rngs=nnx.Rngs(0))
-        attend.eval()
-        assert attend(jnp.zeros((0, 9, 9, group.order, 6))).shape == (0, 9, 9, group.order, 6)
+@pytest.mark.parametrize("attention", ATTENTIONS)
+def test_nothing_is_attended_to_of_no_images(attention):
+    f = jnp.zeros((0, 9, 9, SIM2.order, 16))
+    attend = LieAttention(attention, 16, SIM2, rngs=nnx.Rngs(0))
+    attend.eval()
+    assert jax.eval_shape(attend, f).shape == f.shape
+
+
+def test_no_images_have_no_logits():
     network = LieResNet(SE2, **SMALL, rngs=nnx.Rngs(0))
     network.eval()
     assert jax.eval_shape(network, jnp.zeros((0, 28, 28, 1, 1))).shape == (0, 10)
@@ -454,8 +458,24 @@ REFUSALS = {
     ),
     "one image alone to train on": (
         lambda: nnx.eval_shape(lambda: LieResNet(SE2, **SMALL, rngs=nnx.Rngs(0)))(random(1, 28, 28, 1, 1)),
-        "training takes at least 2 images, or batch norm makes all logits alike, got shape (1, 28, 28, 1, 1)",
+        "training takes at least 2 images, or batch norm gives each the same logits, got shape (1, 28, 28, 1, 1)",
         "call its eval() first",
+    ),
+    "attention without an axis": (
+        lambda: LieAttention("se", 4, SE2, reduction=1, rngs=nnx.Rngs(0))(random(5, 4, 4)),
+        "f must be a feature map [..., x, y, h, c], got shape (5, 4, 4)",
+    ),
+    "coordinates of the network's attention": (
+        lambda: LieResNet(SE2, attention="se", attention_options=dict(coordinates="paper"), rngs=nnx.Rngs(0)),
+        "attention_options cannot hold coordinates: an attention has that of the network",
+    ),
+    "a grid of integers": (
+        lambda: layer(SE2)(feature_map(SE2), jnp.arange(4)[:, None]),
+        "elements of rotations(4) are arrays of floating-point numbers, got int64",
+    ),
+    "a list of elements": (
+        lambda: layer(SE2)(feature_map(SE2), [[0.0], [1.0]]),
+        "in_grid must be an array [n, 1], as rotations(4).grid() is, got list",
     ),
     "attention in other coordinates": (
         lambda: LieAttention("se", 8, SE2, coordinates="papers", rngs=nnx.Rngs(0)),

@@ -6,6 +6,7 @@ from helpers import assert_refused, random
 
 from attgconv_jax import cyclic, equivariance_error, group_conv, max_pool
 from attgconv_jax.lie import rotations
+from attgconv_jax.models import AllCNN, ResNet, RotMNISTNet
 from attgconv_jax.nn import (
     ATTENTIONS,
     AttentiveGroupConv,
@@ -14,6 +15,7 @@ from attgconv_jax.nn import (
     GroupPool,
     InputAttention,
     ResponseAttentiveGroupConv,
+    SelectiveKernelGroupConv,
     SeparableGroupConv,
     SpatialPool,
 )
@@ -28,9 +30,14 @@ ERRORS = {
     ),
     "Lie group": (lambda: GroupConv(3, 3, 3, rotations(4), rngs=nnx.Rngs(0)), LIE),
     "Lie group to separate": (lambda: SeparableGroupConv(3, 3, 3, rotations(4), rngs=nnx.Rngs(0)), LIE),
-    "Lie group to attend on": (lambda: InputAttention(3, rotations(4), rngs=nnx.Rngs(0)), LIE),
-    "Lie group to co-attend on": (lambda: CoAttention(3, rotations(4), rngs=nnx.Rngs(0)), LIE),
-    "Lie group of an operator": (lambda: ATTENTIONS["se"](3, rotations(4), reduction=1, rngs=nnx.Rngs(0)), LIE),
+    **{
+        f"Lie group of {name}": (lambda name=name: ATTENTIONS[name](16, rotations(4), rngs=nnx.Rngs(0)), LIE)
+        for name in ATTENTIONS
+    },
+    "Lie group of selective kernels": (lambda: SelectiveKernelGroupConv(8, 8, 3, rotations(4), rngs=nnx.Rngs(0)), LIE),
+    "Lie group of a network": (lambda: RotMNISTNet(rotations(4), rngs=nnx.Rngs(0)), LIE),
+    "Lie group of an All-CNN": (lambda: AllCNN(rotations(4), rngs=nnx.Rngs(0)), LIE),
+    "Lie group of a residual network": (lambda: ResNet(18, rotations(4), rngs=nnx.Rngs(0)), LIE),
     "Lie group of responses": (lambda: ResponseAttentiveGroupConv(3, 3, 3, rotations(4), rngs=nnx.Rngs(0)), LIE),
     "Lie group to pool on": (lambda: SpatialPool(rotations(4)), LIE),
     "Lie group of a function": (lambda: group_conv(random(1, 5, 5, 1, 2), random(3, 3, 1, 2, 3), rotations(4)), LIE),

@@ -21,12 +21,12 @@ def require_grid(group: LieGroup, grid: Array, name: str) -> None:
     What is traced has no numbers to look at.
     """
     require_lie_group(group)
-    if not isinstance(grid, jax.Array | np.ndarray) or grid.ndim != 2:
+    if not isinstance(grid, jax.Array | np.ndarray) or grid.ndim != 2 or not len(grid):
         got = f"shape {grid.shape}" if hasattr(grid, "shape") else type(grid).__name__
         raise ValueError(f"{name} must be an array [n, {group.dimension}], as {group}.grid() is, got {got}")
     group.check(grid)
     if group.scales is not None and not isinstance(grid, jax.core.Tracer):
-        least = np.min(np.asarray(grid)[:, -1], initial=np.inf)
+        least = np.min(np.asarray(grid)[:, -1])
         if not least > 0:
             raise ValueError(f"{name} must have scales above 0, got {least}")
 

@@ -9,6 +9,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from attgconv_jax import kernels
+from attgconv_jax.convolution import check_feature_map
 from attgconv_jax.geometry import Padding, windows_of
 from attgconv_jax.lie.checks import require_axes, require_factor, require_input
 
@@ -151,6 +152,7 @@ def dseparable_conv(
 
     Source: Knigge et al. 2022, section 3.2.
     """
+    check_feature_map(f)
     require_axes(projection, "projection", "c_in c_out")
     require_input(f, projection, "projection", f.shape[-2], projection.shape[0])
     require_factor(f, kernel, "kernel", (*kernel.shape[:1] * 2, f.shape[-2], None, projection.shape[1]))
@@ -190,6 +192,7 @@ def dgseparable_conv(
 
     Source: Knigge et al. 2022, section 3.2.
     """
+    check_feature_map(f)
     require_axes(projection, "projection", "c_in c_out")
     require_input(f, projection, "projection", f.shape[-2], projection.shape[0])
     require_factor(f, group_kernel, "group_kernel", (f.shape[-2], None, projection.shape[1]))

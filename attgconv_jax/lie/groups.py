@@ -5,6 +5,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Key
 
 
@@ -93,7 +94,8 @@ class LieGroup:
         """`|log(g^-1 h)|`, which is the same for `u g` and `u h`."""
         square = jnp.sum(self.log(self.product(self.inverse(g), h)) ** 2, axis=-1)
         # The root has no derivative where the elements are the same.
-        return jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), 0)
+        same = square == 0
+        return jnp.where(same, 0, jnp.sqrt(jnp.where(same, 1, square)))
 
     def matrices(self, g: Float[Array, "*shape d"]) -> Float[Array, "*shape 2 2"]:
         """What elements do to `(x, y)`, `x` down the rows: they turn counter-clockwise and scale."""
@@ -142,8 +144,9 @@ class LieGroup:
 
     def check(self, g: Float[Array, "*shape"]) -> None:
         """Raises a `ValueError` unless the last axis holds the coordinates of an element, as floating-point numbers."""
-        if not jnp.issubdtype(g.dtype, jnp.floating):
-            raise ValueError(f"elements of {self} are floating-point numbers, got {g.dtype}")
+        if not isinstance(g, jax.Array | np.ndarray) or not jnp.issubdtype(g.dtype, jnp.floating):
+            got = getattr(g, "dtype", type(g).__name__)
+            raise ValueError(f"elements of {self} are arrays of floating-point numbers, got {got}")
         if g.shape[-1:] != (self.dimension,):
             raise ValueError(f"elements of {self} are [..., {self.dimension}], got shape {g.shape}")
 
@@ -159,7 +162,7 @@ class LieGroup:
 def _whole_turns_less(angles):
     """In `[0, 2 pi)`, also where rounding would give `2 pi`."""
     turned = angles % (2 * math.pi)
-    return jnp.where(turned < 2 * math.pi, turned, 0)
+    return jnp.where(turned >= 2 * math.pi, 0, turned)
 
 
 def rotations(n: int) -> LieGroup:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from attgconv_jax.convolution import max_pool, project_mean
-from attgconv_jax.groups import Group
+from attgconv_jax.groups import Group, require_group
 from attgconv_jax.models.layers import Network, NetworkAttention, check_image
 from attgconv_jax.nn import Dropout
 from attgconv_jax.nn.checks import positive
@@ -100,6 +100,7 @@ class AllCNN(Network):
         param_dtype=jnp.float32,
         rngs: nnx.Rngs,
     ):
+        require_group(group)
         if features is None:
             features = 96 if group.order == 1 else 32 if group.reflections else 48
         positive(features=features, in_features=in_features, classes=classes)

@@ -56,6 +56,8 @@ class LieNetwork(nnx.Module):
             raise ValueError("kind must be one of feature maps, such as separable; the lifting is a layer of its own")
         if attention is None and attention_options:
             raise ValueError(f"attention_options need an attention, got {dict(attention_options)} with attention=None")
+        for name in {"coordinates", "dtype", "param_dtype", "rngs"} & set(attention_options or {}):
+            raise ValueError(f"attention_options cannot hold {name}: an attention has that of the network")
         sizes = in_features, features, settings["kernel_size"], group
         self.lifting = LieConv(*sizes, kind="lifting", **of_kernels, **shared)
         self.lifting_norm = batch_norm(features, epsilon=1e-5, **shared)
@@ -85,7 +87,7 @@ class LieNetwork(nnx.Module):
           Logits.
 
         Raises:
-          ValueError: the image has another size.
+          ValueError: the image has another size, or batch norm needs more of them to train.
         """
         return self.feature_maps(image)[-1]
 

@@ -147,12 +147,12 @@ class LieResNet(LieNetwork):
           The image, the feature maps, the logits.
 
         Raises:
-          ValueError: the image has another size, or in training it is alone.
+          ValueError: the image has another size, or there are fewer than two in training.
         """
         check_image(image, SIZE)
         if not self.head_norm.use_running_average and math.prod(image.shape[:-4]) < 2:
             raise ValueError(
-                f"training takes at least 2 images, or batch norm makes all logits alike, got shape {image.shape}; "
+                f"training takes at least 2 images, or batch norm gives each the same logits, got shape {image.shape}; "
                 "where the network is not to train, call its eval() first"
             )
         grid = self.grids()

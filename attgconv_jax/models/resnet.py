@@ -10,7 +10,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from attgconv_jax.convolution import max_pool, project_mean
-from attgconv_jax.groups import Group
+from attgconv_jax.groups import Group, require_group
 from attgconv_jax.models.residual import PLACES, ConvNorm, Layer, ResidualBlock, ResNetAttention
 from attgconv_jax.nn.checks import positive
 
@@ -124,6 +124,7 @@ class ResNet(nnx.Module):
         param_dtype=jnp.float32,
         rngs: nnx.Rngs,
     ):
+        require_group(group)
         _check_names(depth, attention, attention_options)
         features = _equal_features(group) if features is None else features
         positive(features=features, in_features=in_features, classes=classes)

@@ -11,6 +11,7 @@ from flax.nnx.nn.dtypes import promote_dtype
 from jaxtyping import Array, Float
 
 from attgconv_jax.geometry import Padding, check_settings
+from attgconv_jax.lie.checks import require_grid
 from attgconv_jax.lie.groups import LieGroup
 from attgconv_jax.lie.kernels import Coordinates, Mask, check_kernel
 from attgconv_jax.lie.layer import KINDS, LieWeights, apply_kernels, check_kind, lie_kernels, require_exact
@@ -174,6 +175,9 @@ class LieConv(nnx.Module):
         own = self.group.grid()
         if in_grid is None and self.kind != "lifting":
             in_grid = own
+        for name, grid in (("in_grid", in_grid), ("out_grid", out_grid)):
+            if grid is not None:
+                require_grid(self.group, grid, name)
         # Angles of few digits would turn the filters by others.
         in_grid, out_grid = (
             None if grid is None else grid.astype(jnp.promote_types(dtype, jnp.float32))

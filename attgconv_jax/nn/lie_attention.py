@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from attgconv_jax.convolution import check_feature_map
 from attgconv_jax.groups import cyclic
 from attgconv_jax.lie.checks import require_lie_group
 from attgconv_jax.lie.groups import LieGroup
@@ -22,6 +23,9 @@ class LieAttention(nnx.Module):
     all have the same weights:
 
         alpha[x, (a, s), c] = A[f[., (., s), .]][x, a, c]
+
+    Beside convolutions with `coordinates="paper"`, whose filters turn clockwise as the angle grows, `-a` stands for `a`
+    on both sides.
 
     What this commutes with: the rotations of the grid exactly as the operator does on `cyclic(angles)`; a shift of the
     feature map along the scales exactly, if the operator has no filter on the plane. A change of scale moves the pixels
@@ -40,15 +44,14 @@ class LieAttention(nnx.Module):
       attention: a name of `attgconv_jax.nn.ATTENTIONS`.
       features: channels.
       group: of the grid.
-      coordinates: of the convolutions beside it. In the paper's, filters turn clockwise as the angle grows, and the
-        operator sees the angles in that order.
+      coordinates: of the convolutions beside it; see `LieConv`.
       dtype: to compute in; None: the common type of input and parameters.
       param_dtype: of the parameters.
       rngs: source of the parameters' randomness.
       **options: further arguments of the attention's module.
 
     Raises:
-      ValueError: unknown attention, or its module refuses an argument.
+      ValueError: unknown attention or coordinates, no Lie group, or the attention's module refuses an argument.
 
     Source: our own.
     """
@@ -83,6 +86,7 @@ class LieAttention(nnx.Module):
         return self._at_every_scale(self.attention.attention_map, f)
 
     def _at_every_scale(self, function, f):
+        check_feature_map(f)
         if f.shape[-2:-1] != (self.group.order,):
             raise ValueError(f"f must have the {self.group.order} elements of {self.group}, got shape {f.shape}")
         angles, scales = self.group.angles or 1, self.group.scales or 1
@@ -93,5 +97,5 @@ class LieAttention(nnx.Module):
         return out.reshape(*out.shape[:-3], math.prod(out.shape[-3:-1]), out.shape[-1])
 
     def _turned(self, f):
-        """The angles in the other direction, the identity where it was."""
+        """The angles in the direction in which the filters turn, the identity where it was."""
         return jnp.roll(jnp.flip(f, -2), 1, -2) if self.clockwise else f
