@@ -16,10 +16,12 @@ from attgconv_jax.models import load_network
 from attgconv_jax.nn import LieConv
 from experiments import evaluate, lie_benchmark, lie_equivariance, train
 from experiments.config import LieKind
+from experiments.configs.lie_attention import LIE_ATTENTION_ROWS
 from experiments.groups import parse_lie_group
 from experiments.measures import equivariance_line, measured_group
 from experiments.memory import Case
 from experiments.runs import Run
+from experiments.tables import protocols
 
 ROOT = pathlib.Path(__file__).parents[1]
 SIZE = 17
@@ -154,6 +156,16 @@ def test_the_readme_says_what_networks_cost():
     name = "Sim2-16x3 separable+2d"
     s, gb = cost[name]
     assert f"`separable+2d` takes {s:.1f} s and {gb:.1f} GB, {ratio[name]} of PyTorch's time" in readme
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "experiments/results/lie-attention").glob("*.json")), ids=lambda p: p.stem
+)
+def test_the_readme_says_what_attention_gained(path):
+    report = json.loads(path.read_text())
+    titles = {f"lie-attention-{row.name}": row.title for row in LIE_ATTENTION_ROWS}
+    columns = titles[report["preset"]], f"{report['parameters']:,}", protocols(report)[0]
+    assert f"| {' | '.join(columns)} |" in (ROOT / "README.md").read_text()
 
 
 def test_the_cost_is_a_command(tmp_path, capsys, monkeypatch):
