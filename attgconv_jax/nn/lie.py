@@ -172,12 +172,12 @@ class LieConv(nnx.Module):
         """
         weights = jax.tree.map(lambda variable: variable[...], self.weights, is_leaf=_is_variable)
         dtype = jax.tree.leaves(weights)[0].dtype
-        own = self.group.grid()
-        if in_grid is None and self.kind != "lifting":
-            in_grid = own
         for name, grid in (("in_grid", in_grid), ("out_grid", out_grid)):
             if grid is not None:
                 require_grid(self.group, grid, name)
+        own = self.group.grid()
+        if in_grid is None and self.kind != "lifting":
+            in_grid = own
         # Angles of few digits would turn the filters by others.
         in_grid, out_grid = (
             None if grid is None else grid.astype(jnp.promote_types(dtype, jnp.float32))
