@@ -32,7 +32,7 @@ from jaxtyping import Array, Float
 
 from attgconv_jax.kernels.chunks import choose, images_a_chunk, require_images, scan_chunks, sum_dtype
 from attgconv_jax.kernels.fourier import fourier_conv, fourier_pays
-from attgconv_jax.kernels.taps import Window, add_tap, add_taps, pad, take_tap, take_taps
+from attgconv_jax.kernels.taps import Window, add_taps, pad, take_tap, take_taps
 
 Implementation = Literal["rows", "fourier", "xla"]
 
@@ -143,7 +143,7 @@ def _rows_forward(f, w, windows):
     matrix = product.matrix(w)
 
     def step(carry, f):
-        return carry, product.gather(_matmul(product.patches(f), matrix)).astype(w.dtype)
+        return carry, product.gather(_matmul(product.patches(f, windows), matrix)).astype(w.dtype)
 
     return scan_chunks(step, (), f, product.chunk)[1]
 
@@ -155,7 +155,7 @@ def _rows_backward(f, w, d_out, windows):
     def step(d_matrix, chunk):
         f, d_out = chunk
         d_products = product.spread(d_out)
-        d_matrix += _matmul_rows(product.patches(f), d_products)
+        d_matrix += _matmul_rows(product.patches(f, product.kept), d_products)
         return d_matrix, product.unpatch(_matmul(d_products, matrix.T)).astype(w.dtype)
 
     d_matrix, d_f = scan_chunks(step, _zero_sum(matrix), (f, d_out), product.chunk)
@@ -167,7 +167,7 @@ def _rows_backward_filter(f, w, d_out, windows):
 
     def step(d_matrix, chunk):
         f, d_out = chunk
-        return d_matrix + _matmul_rows(product.patches(f), product.spread(d_out)), ()
+        return d_matrix + _matmul_rows(product.patches(f, product.kept), product.spread(d_out)), ()
 
     d_matrix, _ = scan_chunks(step, _zero_sum(product.matrix(w)), (f, d_out), product.chunk)
     return product.filter(d_matrix).astype(w.dtype)
@@ -185,20 +185,22 @@ _IMPLEMENTATIONS = {
 
 
 class _Product:
-    """The convolution as `gather(patches(f) @ matrix(w))`, with the adjoint of each part.
+    """The convolution as `gather(patches(f, windows) @ matrix(w))`, with the adjoint of each part.
 
     `split` says whether the filter's rows stay apart until after the product, where `gather` adds them, or are
-    gathered into the patches before it.
+    gathered into the patches before it. When split, gradients need the products of the image's own rows alone, not of
+    those that pad it: their windows are `kept`.
     """
 
     def __init__(self, f_shape, w_shape, windows):
         self.windows = self.rows, self.columns = windows
-        self.batch, length_x, length_y, self.c_in = f_shape
-        self.x, self.y = self.rows.outputs(length_x), self.columns.outputs(length_y)
-        self.padded_x = length_x + self.rows.low + self.rows.high
+        self.batch, self.length_x, length_y, self.c_in = f_shape
+        self.x, self.y = self.rows.outputs(self.length_x), self.columns.outputs(length_y)
+        self.padded_x = self.length_x + self.rows.low + self.rows.high
         self.padded_y = length_y + self.columns.low + self.columns.high
         self.k, self.l, _, self.c_out = w_shape
         self.split = self.rows.stride == 1 and self.padded_x <= 1.5 * self.x
+        self.kept = (self.rows._replace(low=0, high=0), self.columns) if self.split else windows
 
     @property
     def chunk(self) -> int:
@@ -223,15 +225,15 @@ class _Product:
             return matrix.reshape(self.l, self.c_in, self.k, self.c_out).transpose(2, 0, 1, 3)
         return matrix.reshape(self.k, self.l, self.c_in, self.c_out)
 
-    def patches(self, f):
-        patches = take_taps(pad(f, self.windows), self.columns, 2, self.y)
+    def patches(self, f, windows):
+        patches = take_taps(pad(f, windows), self.columns, 2, self.y)
         return patches if self.split else take_taps(patches, self.rows, 1, self.x)
 
     def unpatch(self, d_patches):
-        """The adjoint of `patches`."""
+        """The adjoint of `patches` with the windows `kept`."""
         if not self.split:
             d_patches = add_taps(d_patches, self.rows, 1, self.padded_x)
-        return pad(add_taps(d_patches, self.columns, 2, self.padded_y), self.windows, sign=-1)
+        return pad(add_taps(d_patches, self.columns, 2, self.padded_y), self.kept, sign=-1)
 
     def gather(self, products):
         if not self.split:
@@ -240,10 +242,15 @@ class _Product:
         return sum(take_tap(tap, self.rows, a, 1, self.x) for a, tap in taps)
 
     def spread(self, d_out):
-        """The adjoint of `gather`."""
+        """The adjoint of `gather`, of the rows `kept`."""
         if not self.split:
             return d_out
-        return jnp.concatenate([add_tap(d_out, self.rows, a, 1, self.padded_x) for a in range(self.k)], -1)
+        # Padded once and cut into slices: a padding for every tap would ask of every number whether it is inside.
+        reach = self.rows.dilation * (self.k - 1)
+        around = self.rows._replace(low=reach - self.rows.low, high=reach - self.rows.high)
+        d_out = pad(d_out, (around, Window(1)))
+        taps = [take_tap(d_out, self.rows, a, 1, self.length_x) for a in reversed(range(self.k))]
+        return jnp.concatenate(taps, -1)
 
 
 def _matmul(rows, matrix):
