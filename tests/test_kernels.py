@@ -15,6 +15,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from attgconv_jax.kernels import chunks, conv, depthwise, depthwise_conv
 from attgconv_jax.kernels.chunks import scan_chunks
+from attgconv_jax.kernels.conv import _Product
 from attgconv_jax.kernels.fourier import fourier_pays
 from attgconv_jax.kernels.taps import Window
 
@@ -95,6 +96,16 @@ def check_against_loops(kind, implementation, case, compiled):
 def test_convolution_and_gradients_are_the_loops(kind, implementation, case, limit):
     with mock.patch.object(chunks, "CHUNK_BYTES", limit):
         check_against_loops(kind, implementation, case, compiled=True)
+
+
+@pytest.mark.parametrize("rows", [(3, 1, 0, 0), (5, 1, 0, 3), (7, 1, 3, 3), (2, 1, 3, 4, 2), (3, 1, 1, 4)])
+def test_gradients_of_rows_that_stay_apart_are_the_loops(rows):
+    """Padded by less than the filter reaches over the image, by as much, and by more."""
+    windows = Window(*rows), Window(2, 2, 1, 0)
+    case = (3, 14, 6, 2), 3, windows
+    assert _Product(case[0], (rows[0], 2, 2, 3), windows).split
+    with mock.patch.object(chunks, "CHUNK_BYTES", 500):
+        check_against_loops("dense", "rows", case, compiled=True)
 
 
 @pytest.mark.parametrize("block", [2, 64])

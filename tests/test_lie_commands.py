@@ -156,7 +156,7 @@ def test_the_readme_says_what_networks_cost():
         assert f"| `{kind}` | {' | '.join([*cells, ratio[f'SE2-8 {kind}']])} |" in readme
     name = "Sim2-16x3 separable+2d"
     s, gb = cost[name]
-    assert f"`separable+2d` takes {s:.1f} s and {gb:.1f} GB, {ratio[name]} of PyTorch's time" in readme
+    assert f"`separable+2d` takes {s:.1f} s and {gb:.1f} GB; in turn with PyTorch, {ratio[name]} of its time" in readme
 
 
 @pytest.mark.parametrize(

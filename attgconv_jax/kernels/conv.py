@@ -9,7 +9,8 @@ XLA:CPU's own convolution reaches a fraction of the speed of its matrix product,
 
 so both operands of the product are wide even where the convolution has one or four output channels. Where a filter
 hangs over most of the image, or moves in strides along `x`, most rows of `Z` would be thrown away: there patches are
-gathered along `x` too and multiplied once. The gradients are the transposed products of the same patches.
+gathered along `x` too and multiplied once. The gradients are the transposed products; those of the rows of `Q` that
+pad the image with zeros are left out.
 
 With large filters and many channels the products of frequencies (`attgconv_jax.kernels.fourier`) are fewer by far;
 the shapes decide.
@@ -193,7 +194,7 @@ class _Product:
     """
 
     def __init__(self, f_shape, w_shape, windows):
-        self.windows = self.rows, self.columns = windows
+        self.rows, self.columns = windows
         self.batch, self.length_x, length_y, self.c_in = f_shape
         self.x, self.y = self.rows.outputs(self.length_x), self.columns.outputs(length_y)
         self.padded_x = self.length_x + self.rows.low + self.rows.high
@@ -242,10 +243,10 @@ class _Product:
         return sum(take_tap(tap, self.rows, a, 1, self.x) for a, tap in taps)
 
     def spread(self, d_out):
-        """The adjoint of `gather`, of the rows `kept`."""
+        """The adjoint of `gather`, of the rows `kept`: `d_Z[x, a o] = d_out[x + p - a d, o]`, zero outside."""
         if not self.split:
             return d_out
-        # Padded once and cut into slices: a padding for every tap would ask of every number whether it is inside.
+        # Padded once, then cut: XLA fuses a padding for every tap with the concatenation and tests bounds everywhere.
         reach = self.rows.dilation * (self.k - 1)
         around = self.rows._replace(low=reach - self.rows.low, high=reach - self.rows.high)
         d_out = pad(d_out, (around, Window(1)))
