@@ -154,8 +154,8 @@ def dseparable_conv(
     """
     check_feature_map(f)
     require_axes(projection, "projection", "c_in c_out")
-    require_input(f, projection, "projection", f.shape[-2], projection.shape[0])
-    require_factor(f, kernel, "kernel", (*kernel.shape[:1] * 2, f.shape[-2], None, projection.shape[1]))
+    require_factor(f, kernel, "kernel", (*kernel.shape[:1] * 2, None, None, projection.shape[1]))
+    require_input(f, projection, "projection and kernel", kernel.shape[2], projection.shape[0])
     windows = windows_of(kernel.shape[0], stride, padding, 1, f.shape[-4:-2])
 
     def conv(f, projection, kernel):
@@ -194,8 +194,8 @@ def dgseparable_conv(
     """
     check_feature_map(f)
     require_axes(projection, "projection", "c_in c_out")
-    require_input(f, projection, "projection", f.shape[-2], projection.shape[0])
-    require_factor(f, group_kernel, "group_kernel", (f.shape[-2], None, projection.shape[1]))
+    require_factor(f, group_kernel, "group_kernel", (None, None, projection.shape[1]))
+    require_input(f, projection, "projection and group_kernel", group_kernel.shape[0], projection.shape[0])
     return separable_conv(f, projection[:, None] * group_kernel[:, None], spatial_kernel, **options)
 
 
