@@ -271,15 +271,17 @@ REFUSALS = {
     ),
     "feature map on another grid": (
         lambda: separable_conv(random(1, 9, 9, 8, 3), random(4, 3, 4, 5), random(5, 5, 4, 5)),
-        "f has 8 group elements and 3 channels (shape (1, 9, 9, 8, 3)), but group_kernel takes 4 and 3",
+        "f has 8 group elements and 3 channels (shape (1, 9, 9, 8, 3)), but to fit group_kernel it must have 4 and 3",
     ),
     "feature map on another grid, to be projected": (
         lambda: dseparable_conv(random(1, 9, 9, 8, 3), random(3, 5), random(5, 5, 4, 4, 5)),
-        "f has 8 group elements and 3 channels (shape (1, 9, 9, 8, 3)), but projection and kernel takes 4 and 3",
+        "f has 8 group elements and 3 channels (shape (1, 9, 9, 8, 3)), "
+        "but to fit projection and kernel it must have 4 and 3",
     ),
     "feature map on another grid, to be projected and mixed": (
         lambda: dgseparable_conv(random(1, 9, 9, 8, 3), random(3, 5), random(4, 4, 5), random(5, 5, 4, 5)),
-        "f has 8 group elements and 3 channels (shape (1, 9, 9, 8, 3)), but projection and group_kernel takes 4 and 3",
+        "f has 8 group elements and 3 channels (shape (1, 9, 9, 8, 3)), "
+        "but to fit projection and group_kernel it must have 4 and 3",
     ),
     "no feature map": (
         lambda: lie_conv(random(9, 4, 3), coefficients("separable", SE2), SE2, SE2.grid(), SE2.grid(), 5),

@@ -409,7 +409,7 @@ REFUSALS = {
     "grid of another layer": (
         lambda: layer(SE2)(random(2, 7, 7, 8, 3)),
         "f has 8 group elements and 3 channels",
-        "takes 4 and 3",
+        "it must have 4 and 3",
     ),
     "a lifting with an input grid": (
         lambda: layer(SE2, "lifting")(random(2, 7, 7, 1, 3), SE2.grid()),

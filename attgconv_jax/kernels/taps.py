@@ -22,7 +22,7 @@ class Window(NamedTuple):
 
 
 def pad(f: Array, windows: tuple[Window, Window], sign: int = 1) -> Array:
-    """Pads the axes `x y` of `[batch, x, y, c]` for both windows, or crops where negative; `sign=-1` undoes it."""
+    """Pads the axes `x y` of `[batch, x, y, c]` for both windows, or crops where negative; `sign=-1` is the adjoint."""
     widths = [(sign * window.low, sign * window.high, 0) for window in windows]
     return lax.pad(f, jnp.zeros((), f.dtype), [(0, 0, 0), *widths, (0, 0, 0)])
 

@@ -50,8 +50,8 @@ def require_input(f: Array, kernel: Array, name: str, h_in: int, c_in: int) -> N
     check_feature_map(f)
     if f.shape[-2:] != (h_in, c_in):
         raise ValueError(
-            f"f has {f.shape[-2]} group elements and {f.shape[-1]} channels (shape {f.shape}), but {name} takes {h_in} "
-            f"and {c_in}"
+            f"f has {f.shape[-2]} group elements and {f.shape[-1]} channels (shape {f.shape}), but to fit {name} it "
+            f"must have {h_in} and {c_in}"
         )
     _require_dtype(f, kernel, name)
 

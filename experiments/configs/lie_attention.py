@@ -35,7 +35,7 @@ LIE_ATTENTION_ROWS = (
 )
 
 # Test error over the seeds 0 to 2, best on validation / last epoch / best on test, and minutes of training, all but the
-# first beside other work.
+# first beside other work for some of them.
 OURS = {
     "none": ("11.95 ± 4.07 / 11.95 ± 4.07 / 11.95 ± 4.07 %", "7 minutes"),
     "nonseparable": ("5.77 ± 1.02 / 5.77 ± 1.02 / 5.77 ± 1.02 %", "28 minutes"),
