@@ -10,6 +10,9 @@ Layers are linear and freshly initialised. A finite grid of scales is no group: 
 the scales, and `L_g f` is zero where nothing comes in. What the last scales hold leaves the grid. "error" is that of
 inputs which are zero there: pixels and masks make it. "error_with_ends" is that of inputs with content everywhere, at
 the scales that came from the grid. Images leave no grid.
+
+What pixels make of a kernel depends on how fast it varies between them: on its network, and for `siren` on the
+frequency of the first layer. Every network is measured, all but `siren` with its defaults alone.
 """
 
 import dataclasses
@@ -18,7 +21,7 @@ import math
 import pathlib
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -31,6 +34,7 @@ from scipy import ndimage
 from attgconv_jax.lie import KINDS, LieGroup, rotations, scalings, similarities
 from attgconv_jax.lie.kernels import check_kernel
 from attgconv_jax.nn import LieConv
+from attgconv_jax.nn.kernel_networks import NETWORKS, check_network
 from experiments.figures import COLOURS, MARKERS
 from experiments.runtime import describe_device, new_file, run, use_compilation_cache
 
@@ -39,6 +43,8 @@ WAVES = 40
 MARGIN = 4
 # Where curves over one quantity hold the others.
 ANGLES, KERNEL_SIZE, SCALES, MAX_SCALE = 8, 7, 3, 1.74
+# The default of `siren`.
+FIRST_FREQUENCY = 10.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +56,9 @@ class Arguments:
 
     kernel_sizes: tuple[int, ...] = (5, 7, 9, 11)
     """Of the filters in pixels, with 8 rotations, 3 scales, and both."""
+
+    first_frequencies: tuple[float, ...] = (2.5, 5.0, 7.0, 10.0, 14.0)
+    """Of the first layer of siren, on 8 rotations and on 3 scales, with filters of 7 pixels; elsewhere 10."""
 
     size: int = 33
     """Of the images, in pixels."""
@@ -67,11 +76,28 @@ class Arguments:
         for size in self.kernel_sizes:
             for group in (rotations(ANGLES), scalings(SCALES, MAX_SCALE)):
                 check_kernel(group, size)
+        for frequency in self.first_frequencies:
+            check_network("siren", dict(first_frequency=frequency))
         least = 2 * max(_margin(size) for size in (KERNEL_SIZE, *self.kernel_sizes)) + 8
         if self.size < least:
             raise ValueError(f"size must be at least {least}, or no disc is left to compare on; got {self.size}")
         if not self.seeds:
             raise ValueError("seeds must be one or more numbers")
+
+
+class Case(NamedTuple):
+    """What layers are measured with: all kinds that the group has."""
+
+    group: LieGroup
+    kernel_size: int = KERNEL_SIZE
+    network: str = "siren"
+    first_frequency: float | None = FIRST_FREQUENCY
+    """Of `siren` alone."""
+
+    @property
+    def network_options(self) -> dict[str, float]:
+        """As `LieConv` takes them."""
+        return {} if self.first_frequency is None else dict(first_frequency=self.first_frequency)
 
 
 class Waves:
@@ -97,7 +123,7 @@ class Waves:
 
 
 def errors(
-    group: LieGroup, kind: str, kernel_size: int, size: int, features: int, seeds: Sequence[int]
+    group: LieGroup, kind: str, kernel_size: int, size: int, features: int, seeds: Sequence[int], **options
 ) -> list[dict[str, float]]:
     """The error of fresh layers for every element of the grid but the identity; needs x64.
 
@@ -108,6 +134,7 @@ def errors(
       size: of the images, in pixels.
       features: channels.
       seeds: a layer each.
+      **options: further arguments of `LieConv`.
 
     Returns:
       A record an element: `angle` in degrees, `scale`, `error` and `error_with_ends`, means over the seeds.
@@ -116,10 +143,8 @@ def errors(
     waves = Waves(1 if kind == "lifting" else group.order, features)
     sources = [grid @ np.linalg.inv(matrix).T for matrix in np.asarray(group.matrices(group.grid()))]
     disc = np.hypot(*np.moveaxis(grid, -1, 0)) <= size / 2 - _margin(kernel_size)
-    layers = [
-        LieConv(features, features, kernel_size, group, kind=kind, param_dtype=jnp.float64, rngs=nnx.Rngs(seed))
-        for seed in seeds
-    ]
+    options |= dict(kind=kind, param_dtype=jnp.float64)
+    layers = [LieConv(features, features, kernel_size, group, **options, rngs=nnx.Rngs(seed)) for seed in seeds]
 
     def mean_error(g, staying):
         f, moved = (_staying(waves(x), group, g) if staying else waves(x) for x in (grid, sources[g]))
@@ -192,10 +217,6 @@ def main(arguments: Arguments) -> None:
     """Measures, prints a table, saves the figures and the curves."""
     out = new_file(arguments.out)
     use_compilation_cache()
-    cases = [(rotations(ANGLES), size) for size in arguments.kernel_sizes]
-    cases += [(rotations(n), KERNEL_SIZE) for n in arguments.angles if n != ANGLES]
-    cases += [(scalings(SCALES, MAX_SCALE), size) for size in arguments.kernel_sizes]
-    cases += [(similarities(ANGLES, SCALES, MAX_SCALE), size) for size in arguments.kernel_sizes]
     results = {
         "date": time.strftime("%Y-%m-%d"),
         **describe_device(),
@@ -204,22 +225,44 @@ def main(arguments: Arguments) -> None:
         "seeds": list(arguments.seeds),
         "rows": [],
     }
-    print("| group | filter | kind | right angles | other angles | scaled | scaled, with ends |")
-    print("|---|---|---|---|---|---|---|")
+    print("| group | filter | network | kind | right angles | other angles | scaled | scaled, with ends |")
+    print("|---|---|---|---|---|---|---|---|")
     with jax.enable_x64(True):
-        for group, kernel_size in cases:
+        for case in _cases(arguments):
+            group, network = case.group, case.network
             product = group.angles is not None and group.scales is not None
             for kind in KINDS:
                 if kind.endswith("+2d") and not product:
                     continue
-                records = errors(group, kind, kernel_size, arguments.size, arguments.features, arguments.seeds)
-                row = {"group": repr(group), "angles": group.angles, "scales": group.scales}
-                row |= {"kernel_size": kernel_size, "kind": kind, "elements": records, **worst(records)}
+                records = errors(
+                    group,
+                    kind,
+                    case.kernel_size,
+                    arguments.size,
+                    arguments.features,
+                    arguments.seeds,
+                    network=network,
+                    network_options=case.network_options,
+                )
+                row = {**case._asdict(), "group": repr(group), "angles": group.angles, "scales": group.scales}
+                row |= {"kind": kind, "elements": records, **worst(records)}
                 results["rows"].append(row)
                 out.write_text(json.dumps(results, indent=2) + "\n")
                 cells = ["" if row[name] is None else f"{row[name]:.1e}" for name in worst(records)]
-                print(f"| {group} | {kernel_size} | {kind} | {' | '.join(cells)} |", flush=True)
+                named = network if case.first_frequency is None else f"{network}, {case.first_frequency:g}"
+                print(f"| {group} | {case.kernel_size} | {named} | {kind} | {' | '.join(cells)} |", flush=True)
     figure(results["rows"]).savefig(out.with_suffix(".png"), dpi=150)
+
+
+def _cases(arguments):
+    turned, scaled = rotations(ANGLES), scalings(SCALES, MAX_SCALE)
+    groups = turned, scaled, similarities(ANGLES, SCALES, MAX_SCALE)
+    others = [dict(first_frequency=number) for number in arguments.first_frequencies]
+    others += [dict(network=name, first_frequency=None) for name in NETWORKS if name != "siren"]
+    cases = [Case(group, size) for group in groups for size in arguments.kernel_sizes]
+    cases += [Case(rotations(n)) for n in arguments.angles]
+    cases += [Case(group, **other) for group in (turned, scaled) for other in others]
+    return list(dict.fromkeys(cases))
 
 
 def worst(records: Sequence[Mapping[str, float]]) -> dict[str, float | None]:
@@ -236,36 +279,61 @@ def worst(records: Sequence[Mapping[str, float]]) -> dict[str, float | None]:
 
 
 def figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
-    """The error over the filters' size and over the number of rotations, a line a kind."""
-    picture = Figure(figsize=(10.5, 7), layout="constrained")
-    axes = picture.subplots(2, 2)
-    turned = [row for row in rows if row["scales"] is None and row["other"] is not None]
-    scaled = [row for row in rows if row["scales"] is not None]
-    panels = {
-        f"SE(2), {ANGLES} rotations: other than right angles": [row for row in turned if row["angles"] == ANGLES],
-        f"SE(2), {KERNEL_SIZE} pixels: other than right angles": [
-            row for row in turned if row["kernel_size"] == KERNEL_SIZE
-        ],
-        f"$R^2$ x R+, {SCALES} scales: scaled": [row for row in scaled if row["angles"] is None],
-        f"Sim(2), {ANGLES} rotations, {SCALES} scales: scaled": [row for row in scaled if row["angles"] is not None],
-    }
-    for i, (axis, (title, part)) in enumerate(zip(axes.flat, panels.items(), strict=True)):
-        over, quantity = "angles" if i == 1 else "kernel_size", "other" if i < 2 else "scaled"
-        for number, kind in enumerate(KINDS):
-            points = sorted((row[over], 100 * row[quantity]) for row in part if row["kind"] == kind)
-            if points:
-                style = dict(color=COLOURS[number % len(COLOURS)], marker=MARKERS[number % len(MARKERS)])
-                line = "-" if number < len(COLOURS) else "--"
-                axis.plot(*zip(*points, strict=True), line, label=kind, **style)
-        axis.set(xlabel="rotations" if i == 1 else "filter (pixels)", ylabel="error (%)", yscale="log")
-        axis.set_xticks(sorted({row[over] for row in part}))
+    """The error over the filters' size, the number of rotations and the first frequency, a line a kind."""
+    picture = Figure(figsize=(14.5, 7), layout="constrained")
+    axes = picture.subplots(2, 3)
+    sines = [row for row in rows if row["network"] == "siren"]
+    usual = [row for row in sines if row["first_frequency"] == FIRST_FREQUENCY]
+    turned, scaled, similar = (
+        [row for row in usual if (row["angles"] is not None, row["scales"] is not None) == acts]
+        for acts in ((True, False), (False, True), (True, True))
+    )
+
+    def of_size(rows):
+        return [row for row in rows if row["kernel_size"] == KERNEL_SIZE]
+
+    plane, scales = f"SE(2), {ANGLES} rotations", f"$R^2$ x R+, {SCALES} scales"
+    other, pixels = "other than right angles", f"{KERNEL_SIZE} pixels"
+    panels = [
+        (f"{plane}: {other}", [row for row in turned if row["angles"] == ANGLES], "kernel_size", "other"),
+        (f"SE(2), {pixels}: {other}", [row for row in of_size(turned) if row["other"] is not None], "angles", "other"),
+        (
+            f"{plane}, {pixels}: {other}",
+            [row for row in of_size(sines) if row["group"] == repr(rotations(ANGLES))],
+            "first_frequency",
+            "other",
+        ),
+        (f"{scales}: scaled", scaled, "kernel_size", "scaled"),
+        (f"Sim(2), {ANGLES} rotations, {SCALES} scales: scaled", similar, "kernel_size", "scaled"),
+        (
+            f"{scales}, {pixels}: scaled",
+            [row for row in of_size(sines) if row["group"] == repr(scalings(SCALES, MAX_SCALE))],
+            "first_frequency",
+            "scaled",
+        ),
+    ]
+    for axis, (title, part, over, quantity) in zip(axes.flat, panels, strict=True):
+        _panel(axis, part, over, quantity)
         axis.set_title(title, fontsize=10)
-        axis.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
-        axis.yaxis.set_major_formatter("{x:g}")
-        axis.yaxis.set_minor_formatter("{x:g}")
-        axis.grid(alpha=0.3, which="both")
-    axes[1, 1].legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+    picture.legend(*axes[1, 1].get_legend_handles_labels(), frameon=False, fontsize=8, loc="outside right center")
     return picture
+
+
+def _panel(axis, rows, over, quantity):
+    labels = dict(kernel_size="filter (pixels)", angles="rotations", first_frequency="frequency of the first layer")
+    for number, kind in enumerate(KINDS):
+        points = sorted((row[over], 100 * row[quantity]) for row in rows if row["kind"] == kind)
+        if points:
+            style = dict(color=COLOURS[number % len(COLOURS)], marker=MARKERS[number % len(MARKERS)])
+            line = "-" if number < len(COLOURS) else "--"
+            axis.plot(*zip(*points, strict=True), line, label=kind, **style)
+    axis.set(xlabel=labels[over], ylabel="error (%)", yscale="log")
+    axis.set_xticks(sorted({row[over] for row in rows}))
+    axis.xaxis.set_major_formatter("{x:g}")
+    axis.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
+    axis.yaxis.set_major_formatter("{x:g}")
+    axis.yaxis.set_minor_formatter("{x:g}")
+    axis.grid(alpha=0.3, which="both")
 
 
 def cli(arguments: list[str] | None = None) -> None:

@@ -1,5 +1,6 @@
 """The commands that measure layers and networks on Lie groups: their figures, on small cases."""
 
+import inspect
 import json
 import pathlib
 from statistics import median
@@ -15,6 +16,7 @@ from attgconv_jax import cyclic, trivial
 from attgconv_jax.lie import KINDS, rotations, scalings, similarities
 from attgconv_jax.models import load_network
 from attgconv_jax.nn import LieConv
+from attgconv_jax.nn.kernel_networks import siren_weights
 from experiments import evaluate, lie_benchmark, lie_equivariance, train
 from experiments.config import LieKind
 from experiments.configs.lie_attention import LIE_ATTENTION_ROWS
@@ -26,6 +28,7 @@ from experiments.tables import protocols
 
 ROOT = pathlib.Path(__file__).parents[1]
 SIZE = 17
+OTHER_NETWORKS = ("fourier", "multiplicative", "b_spline")
 
 
 class Small(nnx.Module):
@@ -43,6 +46,20 @@ def test_right_angles_are_exact_and_others_are_not():
     assert worst["right"] < 1e-12
     assert 1e-4 < worst["other"] < 0.1
     assert worst["scaled"] is worst["scaled_with_ends"] is None
+
+
+def test_the_usual_first_frequency_is_the_networks_default():
+    assert inspect.signature(siren_weights).parameters["first_frequency"].default == lie_equivariance.FIRST_FREQUENCY
+    cases = lie_equivariance._cases(lie_equivariance.Arguments(kernel_sizes=(9,), first_frequencies=(10.0, 10.0)))
+    assert cases.count(lie_equivariance.Case(rotations(8), 7)) == 1
+
+
+def test_kernels_that_vary_slowly_between_pixels_commute_better():
+    slow, fast = (
+        lie_equivariance.errors(rotations(8), "separable", 7, SIZE, 2, (0,), network_options=dict(first_frequency=k))
+        for k in (2.0, 20.0)
+    )
+    assert 10 * lie_equivariance.worst(slow)["other"] < lie_equivariance.worst(fast)["other"]
 
 
 def test_what_acts_on_the_scales_alone_errs_at_the_ends_of_the_grid_alone():
@@ -120,29 +137,57 @@ def test_equivariance_is_a_command(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(lie_equivariance, "KINDS", ("lifting", "separable"))
     out = tmp_path / "equivariance.json"
     lie_equivariance.main(
-        lie_equivariance.Arguments(angles=(3,), kernel_sizes=(7,), size=SIZE, features=1, seeds=(0,), out=out)
+        lie_equivariance.Arguments(
+            angles=(3,), kernel_sizes=(7,), first_frequencies=(5.0,), size=SIZE, features=1, seeds=(0,), out=out
+        )
     )
     rows = json.loads(out.read_text())["rows"]
-    assert [row["group"] for row in rows[::2]] == [
-        "rotations(8)",
-        "rotations(3)",
-        "scalings(3, 1.74)",
-        "similarities(8, 3, 1.74)",
+    assert [(row["group"], row["network"], row["first_frequency"]) for row in rows[::2]] == [
+        ("rotations(8)", "siren", 10),
+        ("scalings(3, 1.74)", "siren", 10),
+        ("similarities(8, 3, 1.74)", "siren", 10),
+        ("rotations(3)", "siren", 10),
+        ("rotations(8)", "siren", 5),
+        *(("rotations(8)", network, None) for network in OTHER_NETWORKS),
+        ("scalings(3, 1.74)", "siren", 5),
+        *(("scalings(3, 1.74)", network, None) for network in OTHER_NETWORKS),
     ]
-    assert len(rows[-1]["elements"]) == 23
-    assert f"| rotations(3) | 7 | lifting |  | {rows[2]['other']:.1e} |  |  |" in capsys.readouterr().out
+    assert len(rows[4]["elements"]) == 23
+    assert len({row["other"] for row in rows[::2] if row["group"] == "rotations(8)"}) == 5
+    assert f"| rotations(3) | 7 | siren, 10 | lifting |  | {rows[6]['other']:.1e} |  |  |" in capsys.readouterr().out
     assert out.with_suffix(".png").stat().st_size > 10_000
 
 
 def test_the_readme_says_what_was_measured():
     results = json.loads((ROOT / "experiments/results/lie-equivariance.json").read_text())
-    rows = {(row["group"], row["kernel_size"], row["kind"]): row for row in results["rows"]}
+    usual = [row for row in results["rows"] if row["first_frequency"] == 10]
+    rows = {(row["group"], row["kernel_size"], row["kind"]): row for row in usual}
     readme = (ROOT / "README.md").read_text()
     for kind in list(lie_equivariance.KINDS)[:6]:
         turned = [rows["rotations(8)", pixels, kind]["other"] for pixels in (7, 9)]
         few, many = (rows["scalings(3, 1.74)", pixels, kind] for pixels in (7, 11))
         errors = [*turned, few["scaled"], many["scaled"], many["scaled_with_ends"]]
         assert f"| `{kind}` | {' | '.join(f'{100 * error:.1f} %' for error in errors)} |" in readme
+
+
+@pytest.mark.parametrize(
+    ("said", "network", "frequency"),
+    [
+        ("`siren`, `first_frequency=10.0`", "siren", 10),
+        ("`siren`, `first_frequency=7.0`", "siren", 7),
+        ("`siren`, `first_frequency=5.0`", "siren", 5),
+        *((f"`{network}`", network, None) for network in OTHER_NETWORKS),
+    ],
+)
+def test_the_readme_says_how_kernel_networks_commute(said, network, frequency):
+    rows = json.loads((ROOT / "experiments/results/lie-equivariance.json").read_text())["rows"]
+    rows = [row for row in rows if (row["network"], row["first_frequency"]) == (network, frequency)]
+    cells = []
+    for group, quantity in (("rotations(8)", "other"), ("scalings(3, 1.74)", "scaled")):
+        errors = [row[quantity] for row in rows if (row["group"], row["kernel_size"]) == (group, 7)]
+        assert len(errors) == 6
+        cells.append(f"{100 * min(errors):.1f} to {100 * max(errors):.1f} %")
+    assert f"| {said} | {' | '.join(cells)} |" in (ROOT / "README.md").read_text()
 
 
 def test_the_readme_says_what_networks_cost():
@@ -190,6 +235,10 @@ def test_the_cost_is_a_command(tmp_path, capsys, monkeypatch):
             "filters of 3 pixels cannot hold kernels",
         ),
         (lambda: lie_equivariance.Arguments(kernel_sizes=(8,)), "filters must have an odd size of at least 1 pixel"),
+        (
+            lambda: lie_equivariance.Arguments(first_frequencies=(0.0,)),
+            "first_frequency must be a positive number, got",
+        ),
         (lambda: lie_equivariance.Arguments(seeds=()), "seeds must be one or more numbers"),
         (lambda: lie_benchmark.Arguments(networks=("SE2-8",)), "networks must be among SE2-4 nonseparable, "),
         (lambda: lie_benchmark.Arguments(repeats=0), "repeats must be at least 1, got 0"),
