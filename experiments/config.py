@@ -1,9 +1,7 @@
 """What a run is made of: frozen dataclasses, which `tyro` turns into a command line."""
 
 import dataclasses
-import math
 import pathlib
-import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args
 
@@ -14,7 +12,9 @@ from attgconv_jax.lie import LieGroup
 from attgconv_jax.lie.kernels import least_size
 from attgconv_jax.models.layers import ResponseAttention, attention_options
 from attgconv_jax.nn.attentive import AttentionName
+from attgconv_jax.nn.kernel_networks import KernelNetworkName, check_network, network_options
 from attgconv_jax.separable import Form
+from experiments.checks import check, check_choice, check_seed, parse_options
 from experiments.data import DatasetName
 from experiments.groups import parse_group, parse_lie_group
 
@@ -31,21 +31,6 @@ MAX_SCALE = 1.74
 """Of the separable paper's groups."""
 LIE_KERNEL_SIZE = 7
 """Of the residual network on Lie groups, in pixels."""
-
-
-def _check(name, value, expected, good):
-    if not good or (isinstance(value, float) and not math.isfinite(value)):
-        raise ValueError(f"{name} must be {expected}, got {value}")
-
-
-def _check_choice(name, value, choices):
-    names = [name for choice in get_args(choices) for name in get_args(choice) or [choice]]
-    if value not in names:
-        raise ValueError(f"{name} must be one of {', '.join(names)}, got {value!r}")
-
-
-def _check_seed(name, seed):
-    _check(name, seed, "in 0 to 2^32 - 1", 0 <= seed < 2**32)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,10 +50,10 @@ class DataConfig:
     """Of digits*: decides split, angles, scales. Of mnist, fashion_mnist, kmnist: which training images validate."""
 
     def __post_init__(self):
-        _check_choice("data.name", self.name, DatasetName)
-        _check_seed("data.seed", self.seed)
+        check_choice("data.name", self.name, DatasetName)
+        check_seed("data.seed", self.seed)
         good = self.test_images is None or self.test_images >= 1
-        _check("data.test_images", self.test_images, "at least 1", good)
+        check("data.test_images", self.test_images, "at least 1", good)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,6 +87,12 @@ class ModelConfig:
     """Of filters. Finite groups: g or gc, separable ones; default: ordinary. Lie groups: the others; default:
     separable."""
 
+    kernel_network: KernelNetworkName = "siren"
+    """Of Lie groups: which functions kernels are."""
+
+    kernel_options: tuple[str, ...] = ()
+    """Of Lie groups: further arguments of the kernel networks, as NAME=VALUE: first_frequency=7. Default: theirs."""
+
     max_scale: float = MAX_SCALE
     """The largest scale sampled, of Lie groups that scale; the smallest is 1."""
 
@@ -110,14 +101,14 @@ class ModelConfig:
 
     def __post_init__(self):
         group = self.parsed_group()
-        _check_choice("model.attention", self.attention, Attention)
-        _check_choice("model.dtype", self.dtype, DType)
+        check_choice("model.attention", self.attention, Attention)
+        check_choice("model.dtype", self.dtype, DType)
         lie = isinstance(group, LieGroup)
         counts, expected = ((0, 2, 3), "two numbers or three") if lie else ((0, 1, 6), "one number or six")
         good = len(self.features) in counts and all(type(width) is int and width >= 1 for width in self.features)
         name = f"model.features of {self.group}" if lie else "model.features"
-        _check(name, self.features, f"{expected}, of at least 1", good)
-        self.parsed_options()
+        check(name, self.features, f"{expected}, of at least 1", good)
+        self.parsed_attention_options()
         if not 0 <= self.dropout_rate < 1:
             raise ValueError(f"model.dropout_rate must be in [0, 1), got {self.dropout_rate}")
         if lie and self.attention in get_args(ResponseAttention):
@@ -127,12 +118,31 @@ class ModelConfig:
                 f"of {names}"
             )
         if self.kind is not None:
-            _check_choice(f"model.kind on {self.group}", self.kind, LieKind if lie else Form)
+            check_choice(f"model.kind on {self.group}", self.kind, LieKind if lie else Form)
         if self.kind in get_args(Form) and self.attention in get_args(ResponseAttention):
             raise ValueError(f"model.kind {self.kind} goes with attention on the input, got {self.attention}")
         if self.random_grids and not lie:
             raise ValueError(f"model.random_grids are of Lie groups such as SE2-8, and {self.group} is none")
+        check_choice("model.kernel_network", self.kernel_network, KernelNetworkName)
+        self._check_kernels(group)
         self._check_scales(group)
+
+    def _check_kernels(self, group):
+        if isinstance(group, LieGroup):
+            options = self.parsed_kernel_options()
+            idle = {
+                "angle_centres": group.angles is None,
+                "scale_centres": group.scales is None,
+                "frequency": self.kernel_network == "siren" and options.get("hidden_layers") == 0,
+            }
+            for name in options:
+                if idle.get(name):
+                    without = "without hidden layers" if name == "frequency" else f"on {self.group}"
+                    raise ValueError(f"model.kernel_options: {name} has no effect {without}; leave it out")
+        elif self.kernel_network != "siren" or self.kernel_options:
+            raise ValueError(
+                f"model.kernel_network and its options are of Lie groups such as SE2-8, and {self.group} is none"
+            )
 
     def _check_scales(self, group):
         scales = getattr(group, "scales", None)
@@ -158,40 +168,30 @@ class ModelConfig:
         """
         return parse_lie_group(self.group, self.max_scale) or parse_group(self.group)
 
-    def parsed_options(self) -> dict[str, int | bool | str]:
+    def parsed_attention_options(self) -> dict[str, int | bool | str]:
         """The attention's further arguments by name.
 
         Raises:
           ValueError: an option is not NAME=VALUE, or the attention has none of this name.
         """
         known = {} if self.attention == "none" else attention_options(self.attention)
-        options = {}
-        for option in self.attention_options:
-            name, equals, value = option.partition("=")
-            if not equals or name not in known:
-                raise ValueError(
-                    f"model.attention_options must be NAME=VALUE; the names for model.attention {self.attention} are "
-                    f"{', '.join(known) or 'none'}; got {option!r}"
-                )
-            if name in options:
-                raise ValueError(f"model.attention_options names {name} twice; once will do")
-            options[name] = _parse_option(name, value, known[name])
+        return parse_options(
+            "model.attention_options", f"model.attention {self.attention}", self.attention_options, known
+        )
+
+    def parsed_kernel_options(self) -> dict[str, int | float]:
+        """The kernel networks' further arguments by name.
+
+        Raises:
+          ValueError: an option is not NAME=VALUE, the network has none of this name, or it is out of range.
+        """
+        field, of = "model.kernel_options", f"model.kernel_network {self.kernel_network}"
+        options = parse_options(field, of, self.kernel_options, network_options(self.kernel_network))
+        try:
+            check_network(self.kernel_network, options)
+        except ValueError as error:
+            raise ValueError(f"{field}: {error}") from None
         return options
-
-
-def _parse_option(name, value, kind):
-    if kind is bool:
-        _check_option(name, "True or False", value, value in ("True", "False"))
-        return value == "True"
-    if kind is int:
-        _check_option(name, "an integer", value, re.fullmatch(r"-?\d+", value))
-        return int(value)
-    return value
-
-
-def _check_option(name, expected, value, good):
-    if not good:
-        raise ValueError(f"model.attention_options: {name} must be {expected}, got {value!r}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -235,20 +235,20 @@ class OptimizerConfig:
     """Images a step. What does not fill the last batch of an epoch waits for the next epoch's shuffle."""
 
     def __post_init__(self):
-        _check_choice("optimizer.name", self.name, Literal["adam", "sgd"])
-        _check_choice("optimizer.schedule", self.schedule, Schedule)
+        check_choice("optimizer.name", self.name, Literal["adam", "sgd"])
+        check_choice("optimizer.schedule", self.schedule, Schedule)
         for name in ("epochs", "batch_size"):
-            _check(f"optimizer.{name}", getattr(self, name), "at least 1", getattr(self, name) >= 1)
+            check(f"optimizer.{name}", getattr(self, name), "at least 1", getattr(self, name) >= 1)
         for name in ("learning_rate", "decay"):
-            _check(f"optimizer.{name}", getattr(self, name), "positive", getattr(self, name) > 0)
+            check(f"optimizer.{name}", getattr(self, name), "positive", getattr(self, name) > 0)
         for name in ("l2", "weight_decay", "warmup_epochs"):
-            _check(f"optimizer.{name}", getattr(self, name), "not negative", getattr(self, name) >= 0)
-        _check("optimizer.momentum", self.momentum, "in [0, 1)", 0 <= self.momentum < 1)
+            check(f"optimizer.{name}", getattr(self, name), "not negative", getattr(self, name) >= 0)
+        check("optimizer.momentum", self.momentum, "in [0, 1)", 0 <= self.momentum < 1)
         if self.clip_norm is not None:
-            _check("optimizer.clip_norm", self.clip_norm, "positive", self.clip_norm > 0)
+            check("optimizer.clip_norm", self.clip_norm, "positive", self.clip_norm > 0)
         rising = list(self.milestones) == sorted(set(self.milestones))
         inside = all(0 < epoch < self.epochs for epoch in self.milestones)
-        _check("optimizer.milestones", self.milestones, f"rising epochs before {self.epochs}", rising and inside)
+        check("optimizer.milestones", self.milestones, f"rising epochs before {self.epochs}", rising and inside)
         if self.milestones and self.milestones[0] <= self.warmup_epochs:
             raise ValueError(
                 f"optimizer.milestones must lie after the {self.warmup_epochs} epochs of warm-up, got {self.milestones}"
@@ -281,11 +281,11 @@ class Config:
     """Epochs between measurements of the test error, for the record: it decides nothing."""
 
     def __post_init__(self):
-        _check("seeds", self.seeds, "one or more different numbers", 0 < len(self.seeds) == len(set(self.seeds)))
+        check("seeds", self.seeds, "one or more different numbers", 0 < len(self.seeds) == len(set(self.seeds)))
         for seed in self.seeds:
-            _check_seed("seeds", seed)
-        _check_choice("seeds_mode", self.seeds_mode, SeedsMode)
-        _check("test_every", self.test_every, "at least 1", self.test_every >= 1)
+            check_seed("seeds", seed)
+        check_choice("seeds_mode", self.seeds_mode, SeedsMode)
+        check("test_every", self.test_every, "at least 1", self.test_every >= 1)
 
 
 def identity(config: Config) -> dict[str, Any]:
@@ -325,6 +325,8 @@ _LATER = {
     "data.test_images": None,
     "model.attention_options": [],
     "model.features": [],
+    "model.kernel_network": "siren",
+    "model.kernel_options": [],
     "model.kind": None,
     "model.max_scale": MAX_SCALE,
     "model.random_grids": False,

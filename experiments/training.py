@@ -52,7 +52,7 @@ def make_network(config: ModelConfig, classes: int, seed: int) -> RotMNISTNet | 
     """
     group = config.parsed_group()
     shared = dict(
-        attention_options=config.parsed_options(),
+        attention_options=config.parsed_attention_options(),
         classes=classes,
         dropout_rate=config.dropout_rate,
         dtype=None if config.dtype == "float32" else jnp.dtype(config.dtype),
@@ -64,6 +64,7 @@ def make_network(config: ModelConfig, classes: int, seed: int) -> RotMNISTNet | 
         if config.features:
             shared |= dict(features=config.features)
         shared |= dict(kernel_size=LIE_KERNEL_SIZE, random_grids=config.random_grids)
+        shared |= dict(network=config.kernel_network, network_options=config.parsed_kernel_options())
         return LieResNet(group, config.kind or "separable", attention, **shared)
     features = config.features[0] if len(config.features) == 1 else config.features or None
     return RotMNISTNet(group, attention, separable=config.kind, features=features, **shared)

@@ -70,7 +70,7 @@ def test_operators_are_ranked_by_their_error(tmp_path):
 
 def test_options_of_an_attention_are_parsed_and_come_back():
     model = ModelConfig(attention="sge", attention_options=("groups=5", "grouping=joint", "over_group=False"))
-    assert model.parsed_options() == {"groups": 5, "grouping": "joint", "over_group": False}
+    assert model.parsed_attention_options() == {"groups": 5, "grouping": "joint", "over_group": False}
     config = Config(model=model)
     saved = json.loads(json.dumps(identity(config)))
     assert from_identity(saved) == config

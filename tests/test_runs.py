@@ -22,7 +22,7 @@ from experiments.tables import protocols
 RESULTS = pathlib.Path(__file__).parents[1] / "experiments" / "results"
 
 
-NEW = ("model.kind", "model.max_scale", "model.random_grids")
+NEW = ("model.kernel_network", "model.kernel_options", "model.kind", "model.max_scale", "model.random_grids")
 
 
 @pytest.fixture
@@ -234,6 +234,40 @@ def test_metrics_that_cannot_be_written_are_one_line(tmp_path):
         (lambda: ModelConfig(max_scale=float("nan")), "as R2xR-3 and Sim2-16x3; p4 has no scales"),
         (lambda: ModelConfig("Sim2-4x2", "none", max_scale=3.5), "model.max_scale must be at most 3, or filters of 7"),
         (lambda: ModelConfig("SE2-8", "none", kind="separable+2d"), "factors rotations and scales, as of Sim2-16x3"),
+        (
+            lambda: ModelConfig(kernel_network="fourier"),
+            "and its options are of Lie groups such as SE2-8, and p4 is none",
+        ),
+        (lambda: ModelConfig("SE2-8", "none", kernel_network="mlp"), "model.kernel_network must be one of siren, four"),
+        (
+            lambda: ModelConfig("SE2-8", "none", kernel_options=("omega=7",)),
+            "the names for model.kernel_network siren are hidden_features, hidden_layers, first_frequency, frequency",
+        ),
+        (lambda: ModelConfig("SE2-8", "none", kernel_options=("first_frequency=low",)), "must be a number, got 'low'"),
+        (
+            lambda: ModelConfig("SE2-8", "none", kernel_options=("first_frequency=-7",)),
+            "model.kernel_options: first_frequency must be a positive number, got -7.0",
+        ),
+        (
+            lambda: ModelConfig("SE2-8", "none", kernel_options=("frequency=7", "frequency=8")),
+            "model.kernel_options names frequency twice; once will do",
+        ),
+        (
+            lambda: ModelConfig("SE2-8", "none", kernel_network="fourier", kernel_options=("hidden_features=5",)),
+            "model.kernel_options: hidden_features must be even, a sine for every cosine, got 5",
+        ),
+        (
+            lambda: ModelConfig("SE2-8", "none", kernel_network="b_spline", kernel_options=("scale_centres=9",)),
+            "model.kernel_options: scale_centres has no effect on SE2-8; leave it out",
+        ),
+        (
+            lambda: ModelConfig("R2xR-3", "none", kernel_network="b_spline", kernel_options=("angle_centres=9",)),
+            "model.kernel_options: angle_centres has no effect on R2xR-3; leave it out",
+        ),
+        (
+            lambda: ModelConfig("SE2-8", "none", kernel_options=("hidden_layers=0", "frequency=3")),
+            "model.kernel_options: frequency has no effect without hidden layers; leave it out",
+        ),
         (lambda: ModelConfig(random_grids=True), "model.random_grids are of Lie groups such as SE2-8, and p4 is none"),
         (lambda: OptimizerConfig(learning_rate=float("inf")), "optimizer.learning_rate must be positive, got inf"),
         (lambda: OptimizerConfig(learning_rate=-1), "optimizer.learning_rate must be positive"),

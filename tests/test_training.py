@@ -2,6 +2,7 @@
 
 import functools
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,10 +10,12 @@ import optax
 import pytest
 from flax import nnx
 
+from attgconv_jax.lie import rotations
+from attgconv_jax.models import LieResNet
 from experiments.config import ModelConfig, OptimizerConfig
 from experiments.data import Dataset, Split, rotated_digits
 from experiments.loop import Best, _keep_best, first_state
-from experiments.training import Trainer, make_optimizer, make_schedule, predict
+from experiments.training import Trainer, make_network, make_optimizer, make_schedule, predict
 
 STEPS = 3
 
@@ -73,6 +76,24 @@ def test_on_a_lie_group_random_grids_follow_the_seed_however_steps_are_cut(digit
         counts, _ = nnx.split_state(t.init((0,)).rest, nnx.RngCount, ...)
         same = t.train(same._replace(rest=nnx.merge_state(counts, rest)), *arrays(digits), 1)
     assert np.abs(flat(same.params) - flat(whole.params)).max() > 1e-4
+
+
+def test_kernel_networks_of_a_lie_group_are_those_of_the_configuration():
+    options = dict(hidden_features=6, hidden_layers=0, frequency=2.5)
+    named = tuple(f"{name}={value}" for name, value in options.items())
+    config = ModelConfig("SE2-2", "none", features=(2, 2), kernel_network="multiplicative", kernel_options=named)
+    network = make_network(config, 10, 0)
+    expected = LieResNet(
+        rotations(2),
+        features=(2, 2),
+        dropout_rate=0.1,
+        network="multiplicative",
+        network_options=options,
+        rngs=nnx.Rngs(0),
+    )
+    chex.assert_trees_all_equal(*(nnx.state(each, nnx.Param) for each in (network, expected)))
+    # 2 coordinates, 6 waves, 2 values; with no hidden layer the only frequencies are those of one filter.
+    assert sum(map(jnp.size, jax.tree.leaves(nnx.state(network.lifting, nnx.Param)))) == 2 * 6 + 6 + 6 * 2 + 2
 
 
 def test_training_is_its_steps_one_by_one(digits):
