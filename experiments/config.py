@@ -124,25 +124,13 @@ class ModelConfig:
         if self.random_grids and not lie:
             raise ValueError(f"model.random_grids are of Lie groups such as SE2-8, and {self.group} is none")
         check_choice("model.kernel_network", self.kernel_network, KernelNetworkName)
-        self._check_kernels(group)
-        self._check_scales(group)
-
-    def _check_kernels(self, group):
-        if isinstance(group, LieGroup):
-            options = self.parsed_kernel_options()
-            idle = {
-                "angle_centres": group.angles is None,
-                "scale_centres": group.scales is None,
-                "frequency": self.kernel_network == "siren" and options.get("hidden_layers") == 0,
-            }
-            for name in options:
-                if idle.get(name):
-                    without = "without hidden layers" if name == "frequency" else f"on {self.group}"
-                    raise ValueError(f"model.kernel_options: {name} has no effect {without}; leave it out")
+        if lie:
+            self.parsed_kernel_options()
         elif self.kernel_network != "siren" or self.kernel_options:
             raise ValueError(
                 f"model.kernel_network and its options are of Lie groups such as SE2-8, and {self.group} is none"
             )
+        self._check_scales(group)
 
     def _check_scales(self, group):
         scales = getattr(group, "scales", None)
@@ -188,7 +176,7 @@ class ModelConfig:
         field, of = "model.kernel_options", f"model.kernel_network {self.kernel_network}"
         options = parse_options(field, of, self.kernel_options, network_options(self.kernel_network))
         try:
-            check_network(self.kernel_network, options)
+            check_network(self.kernel_network, options, self.parsed_group())
         except ValueError as error:
             raise ValueError(f"{field}: {error}") from None
         return options

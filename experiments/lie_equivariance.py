@@ -77,7 +77,7 @@ class Arguments:
             for group in (rotations(ANGLES), scalings(SCALES, MAX_SCALE)):
                 check_kernel(group, size)
         for frequency in self.first_frequencies:
-            check_network("siren", dict(first_frequency=frequency))
+            check_network("siren", dict(first_frequency=frequency), rotations(ANGLES))
         least = 2 * max(_margin(size) for size in (KERNEL_SIZE, *self.kernel_sizes)) + 8
         if self.size < least:
             raise ValueError(f"size must be at least {least}, or no disc is left to compare on; got {self.size}")

@@ -17,7 +17,7 @@ from attgconv_jax.lie import KINDS, lie_conv, rotations, scalings, similarities,
 from attgconv_jax.models import LieResNet
 from attgconv_jax.nn import ATTENTIONS, LieAttention, LieConv
 from attgconv_jax.nn import lie as nn_lie
-from attgconv_jax.nn.kernel_networks import NETWORKS, Axes, network_function
+from attgconv_jax.nn.kernel_networks import NETWORKS, Axes, fourier_weights, network_function
 from attgconv_jax.nn.lie import Frequencies
 
 SE2, SCALES, SIM2 = rotations(4), scalings(3, 1.5), similarities(4, 2, 1.5)
@@ -400,6 +400,18 @@ REFUSALS = {
     "an odd number of waves": (
         lambda: layer(SE2, network="fourier", network_options=dict(hidden_features=7)),
         "hidden_features must be even",
+    ),
+    "an odd number of waves, of the weights alone": (
+        lambda: fourier_weights(jax.random.key(0), Axes(plane=True), 3, 9, hidden_features=7),
+        "hidden_features must be even, a sine for every cosine, got 7",
+    ),
+    "centres along an axis that is not there": (
+        lambda: layer(SE2, network="b_spline", network_options=dict(scale_centres=9)),
+        "scale_centres has no effect on rotations(4); leave it out",
+    ),
+    "a frequency that no layer has": (
+        lambda: layer(SE2, network_options=dict(hidden_layers=0, frequency=3.0)),
+        "frequency has no effect without hidden layers; leave it out",
     ),
     "no such degree": (
         lambda: layer(SE2, network="b_spline", network_options=dict(degree=4)),

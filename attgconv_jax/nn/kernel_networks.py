@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from attgconv_jax.lie.groups import LieGroup
 from attgconv_jax.lie.networks import (
     FourierWeights,
     Linear,
@@ -118,8 +119,12 @@ def fourier_weights(
     Returns:
       The weights.
 
+    Raises:
+      ValueError: `hidden_features` is odd.
+
     Source: Tancik et al. 2020, section 4; He et al. 2015.
     """
+    _require_even(hidden_features)
     keys = iter(jax.random.split(key, hidden_layers + 2))
     waves = frequency * jax.random.normal(next(keys), (axes.count, hidden_features // 2), dtype)
     zeros = jnp.zeros(hidden_features, dtype)
@@ -238,27 +243,22 @@ def network_options(name: str) -> dict[str, type]:
     return {option: parameter.annotation for option, parameter in parameters.items() if option not in _GIVEN}
 
 
-def check_network(name: str, options: Mapping[str, Any]) -> None:
-    """Raises a `ValueError` unless there is a kernel network of this name, and it has these options."""
+def check_network(name: str, options: Mapping[str, Any], group: LieGroup) -> None:
+    """Raises a `ValueError` unless there is a kernel network of this name, and these options act on a kernel of it."""
     if name not in NETWORKS:
         raise ValueError(f"network must be one of {', '.join(NETWORKS)}, got {name!r}")
     known = network_options(name)
     for option, value in options.items():
         if option not in known:
             raise ValueError(f"{name} has the options {', '.join(known)}; got {option!r}")
-        if option.endswith("frequency"):
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-                raise ValueError(f"{option} must be a positive number, got {value!r}")
-        elif option == "degree":
-            if isinstance(value, bool) or not isinstance(value, int) or value not in range(4):
-                raise ValueError(f"degree must be 0, 1, 2 or 3, got {value!r}")
-        elif option == "hidden_layers":
-            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-                raise ValueError(f"{option} must be a Python integer of at least 0, got {value!r}")
-        else:
-            positive(**{option: value})
-    if name == "fourier" and options.get("hidden_features", 0) % 2:
-        raise ValueError(f"hidden_features must be even, a sine for every cosine, got {options['hidden_features']}")
+        _check_option(option, value)
+        axes = {"angle_centres": group.angles, "scale_centres": group.scales}
+        if axes.get(option, option) is None:
+            raise ValueError(f"{option} has no effect on {group}; leave it out")
+    if name == "siren" and options.get("hidden_layers") == 0 and "frequency" in options:
+        raise ValueError("frequency has no effect without hidden layers; leave it out")
+    if name == "fourier":
+        _require_even(options.get("hidden_features", 0))
     degree, centres = options.get("degree", 2), options.get("angle_centres", 8)
     if name == "b_spline" and centres <= degree:
         raise ValueError(f"angle_centres must be at least {degree + 1} for splines of degree {degree}, got {centres}")
@@ -272,6 +272,25 @@ def network_function(name: str, options: Mapping[str, Any], axes: Axes) -> Calla
     if name == "b_spline":
         own["periodic"] = (False, False) * axes.plane + (True,) * axes.angle + (False,) * axes.scale
     return functools.partial(function, **own)
+
+
+def _check_option(option, value):
+    if option.endswith("frequency"):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+            raise ValueError(f"{option} must be a positive number, got {value!r}")
+    elif option == "degree":
+        if isinstance(value, bool) or not isinstance(value, int) or value not in range(4):
+            raise ValueError(f"degree must be 0, 1, 2 or 3, got {value!r}")
+    elif option == "hidden_layers":
+        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            raise ValueError(f"{option} must be a Python integer of at least 0, got {value!r}")
+    else:
+        positive(**{option: value})
+
+
+def _require_even(hidden_features):
+    if hidden_features % 2:
+        raise ValueError(f"hidden_features must be even, a sine for every cosine, got {hidden_features}")
 
 
 def _uniform(key, shape, bound, dtype):

@@ -100,7 +100,7 @@ class LieConv(nnx.Module):
         check_kernel(group, kernel_size, coordinates, mask)
         check_kind(kind, group)
         options = dict(network_options or {})
-        check_network(network, options)
+        check_network(network, options, group)
         # A spline is periodic in the angle itself.
         self.coordinates = "angle" if network == "b_spline" and coordinates == "periodic" else coordinates
         self.mask = mask
