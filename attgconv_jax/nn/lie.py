@@ -71,7 +71,7 @@ class LieConv(nnx.Module):
       rngs: source of the parameters' randomness.
 
     Raises:
-      ValueError: a size is out of range, a kind that the group does not have, or unknown names.
+      ValueError: a size is out of range, a kind that the group does not have, unknown names, or options without effect.
 
     Source: Knigge et al. 2022.
     """
