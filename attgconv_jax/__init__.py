@@ -4,8 +4,6 @@ Pure functions stand at the top level; continuous groups (`lie`), Flax NNX modul
 published weights (`interop`) are loaded when they are first used.
 """
 
-import importlib
-
 from attgconv_jax.attention import (
     OPERATORS,
     BottleneckWeights,
@@ -19,9 +17,11 @@ from attgconv_jax.attention import (
     MLPWeights,
     NonLocalWeights,
     ResponseChannelWeights,
+    ResponseMaps,
     SelectiveKernelWeights,
     SelfAttentionWeights,
     alpha_f,
+    attend,
     bottleneck_attention,
     channel_attention,
     co_attention,
@@ -30,7 +30,10 @@ from attgconv_jax.attention import (
     efficient_channel_attention,
     gather_excite,
     global_context,
+    input_attention,
+    input_co_attention,
     non_local,
+    response_attentive_group_conv,
     selective_kernel,
     self_attention,
     spatial_attention,
@@ -38,20 +41,13 @@ from attgconv_jax.attention import (
     squeeze_excitation,
     style_recalibration,
 )
-from attgconv_jax.attentive import (
-    ResponseMaps,
-    attend,
-    input_attention,
-    input_attention_map,
-    input_co_attention,
-    response_attentive_group_conv,
-)
 from attgconv_jax.convolution import group_conv, grouped_group_conv, max_pool, mean_pool, project_max, project_mean
+from attgconv_jax.deprecation import former_attributes
 from attgconv_jax.equivariance import act, equivariance_error
 from attgconv_jax.filters import Sampling, filter_bank
 from attgconv_jax.groups import Group, cyclic, dihedral, trivial
 from attgconv_jax.kernels import maximum
-from attgconv_jax.separable import g_separable_group_conv, gc_separable_group_conv
+from attgconv_jax.separable import gseparable_group_conv, separable_group_conv
 
 __version__ = "0.1.0"
 
@@ -86,14 +82,12 @@ __all__ = [
     "efficient_channel_attention",
     "equivariance_error",
     "filter_bank",
-    "g_separable_group_conv",
     "gather_excite",
-    "gc_separable_group_conv",
     "global_context",
     "group_conv",
     "grouped_group_conv",
+    "gseparable_group_conv",
     "input_attention",
-    "input_attention_map",
     "input_co_attention",
     "max_pool",
     "maximum",
@@ -104,6 +98,7 @@ __all__ = [
     "response_attentive_group_conv",
     "selective_kernel",
     "self_attention",
+    "separable_group_conv",
     "spatial_attention",
     "spatial_group_enhance",
     "squeeze_excitation",
@@ -112,12 +107,12 @@ __all__ = [
 ]
 
 _LAZY = ("interop", "lie", "models", "nn", "plotting")
+_FORMER = {
+    "g_separable_group_conv": "gseparable_group_conv",
+    "gc_separable_group_conv": "separable_group_conv",
+}
 
-
-def __getattr__(name):
-    if name in _LAZY:
-        return importlib.import_module(f"{__name__}.{name}")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = former_attributes(__name__, _FORMER, lazy=_LAZY)
 
 
 def __dir__():

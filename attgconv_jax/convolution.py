@@ -101,6 +101,11 @@ def convolve(f, w, group, windows, *, haar=False, sampling=Sampling(), implement
     return flat.reshape(*batch, *flat.shape[1:3], h, c_out)
 
 
+def add_bias(y: Float[Array, "*shape c"], bias: Float[Array, " c"]) -> Float[Array, "*shape c"]:
+    """`y[.., c] + bias[c]`, of explicit rank."""
+    return y + jnp.expand_dims(bias, range(y.ndim - 1))
+
+
 def _lifting_hint(f, w):
     """What to do where images meet filters on feature maps, or the reverse."""
     if f.shape[-2] == 1 and w.shape[2] > 1:

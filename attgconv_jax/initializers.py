@@ -11,6 +11,7 @@ from jaxtyping import Array
 
 Initializer = Callable
 FilterInitializer = Literal["he_normal", "paper_uniform", "paper_normal"] | Initializer
+KeySource = Array | Callable[[], Array]
 
 
 def draw_normal(key: Array, shape: tuple[int, ...], dtype=jnp.float32) -> Array:
@@ -26,7 +27,7 @@ def draw_uniform(key: Array, shape: tuple[int, ...], bound: float, dtype=jnp.flo
     return jax.random.uniform(key, (math.prod(shape),), dtype, -bound, bound).reshape(shape)
 
 
-def key_source(key: Array | Callable[[], Array]) -> Callable[[], Array]:
+def key_source(key: KeySource) -> Callable[[], Array]:
     """Keys one after another: a random stream of Flax as it is; of one key what such a stream makes of it.
 
     Args:

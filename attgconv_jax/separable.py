@@ -4,21 +4,23 @@ The filter on the group is that of a 1x1 group convolution, `[1, 1, h, c_in, c_o
 separate: lifting convolutions stay ordinary, as in the paper's networks.
 """
 
-from typing import Literal, get_args
+from typing import Any, Literal
 
 from jaxtyping import Array, Float
 
 from attgconv_jax import kernels
-from attgconv_jax.checks import check_feature_map, check_filter
-from attgconv_jax.convolution import group_conv
-from attgconv_jax.filters import Sampling, filter_bank, former_sampling
+from attgconv_jax.checks import check_boolean, check_dtypes, check_feature_map, check_filter
+from attgconv_jax.convolution import convolve, group_conv
+from attgconv_jax.deprecation import convert_arguments, warn_deprecated
+from attgconv_jax.filters import Sampling, check_sampling, former_sampling, transformed
 from attgconv_jax.geometry import Padding, check_symmetric_grid, windows_of
-from attgconv_jax.groups import Group
+from attgconv_jax.groups import Group, check_group
 
-Form = Literal["g", "gc"]
+Kind = Literal["nonseparable", "gseparable", "separable"]
+"""How a filter on a group factors; the last two are the forms "g" and "gc" of Lengyel and van Gemert."""
 
 
-def g_separable_group_conv(
+def gseparable_group_conv(
     f: Float[Array, "*batch x y h c_in"],
     group_filter: Float[Array, "1 1 h c_in c_out"],
     spatial_filter: Float[Array, "k k 1 c_in c_out"],
@@ -46,12 +48,12 @@ def g_separable_group_conv(
 
     Source: Lengyel and van Gemert 2021, g-separable.
     """
-    check_factors(f, group_filter, spatial_filter, group, "g")
+    _check_factors(f, group_filter, spatial_filter, group, "gseparable")
     return group_conv(f, group_filter * spatial_filter, group, **options)
 
 
 @former_sampling
-def gc_separable_group_conv(
+def separable_group_conv(
     f: Float[Array, "*batch x y h c_in"],
     group_filter: Float[Array, "1 1 h c_in c_out"],
     spatial_filter: Float[Array, "k k 1 1 c_out"],
@@ -74,9 +76,9 @@ def gc_separable_group_conv(
     there. On the trivial group it is the depthwise separable convolution.
 
     >>> import jax.numpy as jnp
-    >>> from attgconv_jax import cyclic, gc_separable_group_conv
+    >>> from attgconv_jax import cyclic, separable_group_conv
     >>> f, p4 = jnp.ones([8, 28, 28, 4, 10]), cyclic(4)
-    >>> gc_separable_group_conv(f, jnp.ones([1, 1, 4, 10, 16]), jnp.ones([3, 3, 1, 1, 16]), p4).shape
+    >>> separable_group_conv(f, jnp.ones([1, 1, 4, 10, 16]), jnp.ones([3, 3, 1, 1, 16]), p4).shape
     (8, 26, 26, 4, 16)
 
     Args:
@@ -88,7 +90,7 @@ def gc_separable_group_conv(
       padding: with zeros: pixels on every side, "SAME" or "VALID".
       dilation: of the spatial filter, in pixels.
       haar: whether the sum over a feature map carries the Haar weight; see `group_conv`.
-      exact: whether to refuse a sampling grid that the group does not map to itself.
+      exact: whether a sampling grid that the group does not map to itself raises.
       sampling: of filters, at other than right angles.
       implementation: of the spatial convolution; see `attgconv_jax.kernels.depthwise_conv`.
 
@@ -100,32 +102,39 @@ def gc_separable_group_conv(
 
     Source: Lengyel and van Gemert 2021, gc-separable.
     """
-    check_factors(f, group_filter, spatial_filter, group, "gc")
-    bank = filter_bank(spatial_filter, group, sampling=sampling)
+    _check_factors(f, group_filter, spatial_filter, group, "separable")
+    check_sampling(sampling)
+    check_boolean(haar=haar, exact=exact)
+    bank = transformed(spatial_filter, group, sampling)
     k, _, _, _, h, c_out = bank.shape
     *batch, x, y, _, _ = f.shape
     windows = windows_of(k, stride, padding, dilation, (x, y))
     if exact:
         check_symmetric_grid(windows, group, (x, y), padding)
-    z = group_conv(f, group_filter, group, haar=haar)
+    z = convolve(f, group_filter, group, windows_of(1, 1, "VALID", 1, (x, y)), haar=haar)
     flat = kernels.depthwise_conv(
         z.reshape(-1, x, y, h * c_out), bank.reshape(k, k, h * c_out), windows, implementation
     )
     return flat.reshape(*batch, *flat.shape[1:3], h, c_out)
 
 
-FORMS = {"g": g_separable_group_conv, "gc": gc_separable_group_conv}
-"""The functions by the paper's names of the forms."""
+SEPARABLE = {"gseparable": gseparable_group_conv, "separable": separable_group_conv}
+"""The functions by kind."""
 
 
-def check_form(name: str, form: str) -> None:
-    """Raises a `ValueError`, which names the argument, unless there is a form of this name."""
-    if form not in get_args(Form):
-        raise ValueError(f'{name} must be "g" or "gc", got {form!r}')
+@convert_arguments
+def former_kind(arguments: dict[str, Any]) -> dict[str, Any]:
+    """`form` or `separable`, None, "g" or "gc", as the one `kind`: names until 0.1."""
+    for name in {"form", "separable"} & arguments.keys():
+        warn_deprecated(name, 'kind="nonseparable", "gseparable" or "separable"', stacklevel=4)
+        form = arguments.pop(name)
+        arguments["kind"] = {None: "nonseparable", "g": "gseparable", "gc": "separable"}.get(form, form)
+    return arguments
 
 
-def check_factors(f: Array, group_filter: Array, spatial_filter: Array, group: Group, form: str) -> None:
-    """Raises a `ValueError` unless `f` is a feature map on `group` and these are filters on it, of this form."""
+def _check_factors(f, group_filter, spatial_filter, group, kind):
+    """Raises a `ValueError` unless `f` is a feature map on `group` and these are filters on it, of this kind."""
+    check_group(group)
     check_feature_map(f, group)
     if f.shape[-2] != group.order:
         raise ValueError(
@@ -138,12 +147,10 @@ def check_factors(f: Array, group_filter: Array, spatial_filter: Array, group: G
     wanted = 1, 1, group.order, c_in, c_out
     if group_filter.shape != wanted:
         raise ValueError(f"group_filter must be {list(wanted)} to fit f, got shape {group_filter.shape}")
-    pairs = 1, c_in if form == "g" else 1, c_out
+    pairs = 1, c_in if kind == "gseparable" else 1, c_out
     if spatial_filter.shape[2:] != pairs:
         raise ValueError(
-            f"spatial_filter must be [k, k, {', '.join(map(str, pairs))}] in the form {form!r} to fit f and "
+            f"spatial_filter must be [k, k, {', '.join(map(str, pairs))}] to be {kind}, to fit f and "
             f"group_filter, got shape {spatial_filter.shape}"
         )
-    for name, factor in (("group_filter", group_filter), ("spatial_filter", spatial_filter)):
-        if f.dtype != factor.dtype:
-            raise ValueError(f"f and {name} must have one dtype, got {f.dtype} and {factor.dtype}; cast one of them")
+    check_dtypes(f, group_filter=group_filter, spatial_filter=spatial_filter)

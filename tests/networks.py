@@ -51,18 +51,19 @@ def by_reference_name(network):
     """A network's arrays by the reference's names and in its axes, written down without the library's table."""
     arrays = {}
     for i, layer in enumerate(network.convolutions, 1):
-        on_input = hasattr(layer, "attention")
-        attention = layer.attention if on_input else layer
-        arrays[f"c{i}.weight"] = _filter(layer.conv.w if on_input else layer.w)
-        spatial = getattr(attention, "spatial", None)
-        if on_input and hasattr(attention, "w"):
-            spatial = attention.w
+        if hasattr(layer, "attention"):
+            filter_, weights = layer.conv.w, layer.attention.weights
+            on_input = hasattr(weights, "spatial")
+            channel, spatial = (weights.channel, weights.spatial) if on_input else (None, weights)
+        else:
+            filter_, spatial = layer.w, getattr(layer, "spatial", None)
+            channel = None if getattr(layer, "w1", None) is None else (layer.w1, layer.w2)
+        arrays[f"c{i}.weight"] = _filter(filter_)
         if spatial is not None:
             arrays[f"c{i}.spatial_attention.weight"] = _filter(spatial)
-        if getattr(attention, "w1", None) is not None:
-            for theirs, ours in (("weight_fc1", attention.w1), ("weight_fc2", attention.w2)):
-                array = np.asarray(ours[...])
-                arrays[f"c{i}.channel_attention.{theirs}"] = array[..., 0] if array.shape[-1] == 1 else array
+        for theirs, ours in zip(("weight_fc1", "weight_fc2"), channel or (), strict=False):
+            array = np.asarray(ours[...])
+            arrays[f"c{i}.channel_attention.{theirs}"] = array[..., 0] if array.shape[-1] == 1 else array
     for i, norm in enumerate(network.norms, 1):
         for theirs, ours in (("weight", norm.scale), ("bias", norm.bias), ("running_mean", norm.mean)):
             arrays[f"bn{i}.{theirs}"] = np.asarray(ours[...])

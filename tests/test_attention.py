@@ -18,13 +18,15 @@ from helpers import (
 
 from attgconv_jax import (
     ChannelWeights,
+    InputWeights,
+    Sampling,
+    alpha_f,
     channel_attention,
     co_attention,
     cyclic,
     dihedral,
     group_conv,
     input_attention,
-    input_attention_map,
     input_co_attention,
     max_pool,
     project_max,
@@ -103,7 +105,7 @@ def test_attention_map_is_what_input_attention_suppresses(factors):
     f = feature_map(cyclic(4), False)
     channel = channel_weights(3, 4) if "channel" in factors else None
     spatial = random(3, 3, 4, 2, 1, seed=1) if "spatial" in factors else None
-    alpha = input_attention_map(f, channel, spatial, cyclic(4))
+    alpha = alpha_f(f, InputWeights(channel, spatial), cyclic(4))
     assert alpha.shape == (2, *((5, 5) if "spatial" in factors else (1, 1)), 4, 3 if "channel" in factors else 1)
     assert np.all((alpha > 0) & (alpha <= 1))
     assert_close((1 - alpha) * f, input_attention(f, channel, spatial, cyclic(4)))
@@ -111,7 +113,7 @@ def test_attention_map_is_what_input_attention_suppresses(factors):
 
 def test_attention_map_of_no_weights_is_refused():
     with assert_refused("channel weights or a spatial filter"):
-        input_attention_map(feature_map(cyclic(4), False), None, None, cyclic(4))
+        alpha_f(feature_map(cyclic(4), False), InputWeights(None, None), cyclic(4))
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "cubic"])
@@ -121,7 +123,7 @@ def test_spatial_attention_interpolates_and_masks_as_it_is_told(interpolation):
     w = random(5, 5, 8, 2, 1, seed=1)
     kernel = {"bilinear": oracles.hat, "cubic": oracles.keys}[interpolation]
     expected = oracles.spatial_attention(np.asarray(f), np.asarray(w), group, kernel=kernel, masked=True)
-    settings = dict(interpolation=interpolation, disc_mask=True)
+    settings = dict(sampling=Sampling(interpolation, True))
     assert_close(compiled(spatial_attention, group=group, **settings)(f, w), expected)
     assert_close(compiled(input_attention, group=group, channel=None, **settings)(f, spatial=w), (1 - expected) * f)
 
@@ -248,5 +250,5 @@ def test_feature_map_of_another_group_is_refused(attend):
 
 @pytest.mark.parametrize("dilation", [0, -1, 1.5, True])
 def test_bad_dilation_is_refused(dilation):
-    with assert_refused("dilation must be a Python integer of at least 1", repr(dilation)):
+    with assert_refused("dilation must be an integer of at least 1", repr(dilation)):
         spatial_attention(feature_map(cyclic(4), False), random(3, 3, 4, 2, 1), cyclic(4), dilation=dilation)

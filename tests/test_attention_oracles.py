@@ -24,9 +24,9 @@ from attgconv_jax.attention import (
     NonLocalWeights,
     SelectiveKernelWeights,
     SelfAttentionWeights,
+    attend,
     spatial_group_enhance,
 )
-from attgconv_jax.attentive import attend
 
 C, HIDDEN = 4, 3
 
@@ -296,9 +296,9 @@ def feature_maps(case):
     return f[..., None, :], np.asarray(f)
 
 
-def attention_map(name, case, f):
+def attention_map_of(name, case, f):
     seen = f.sum(axis=0) if name == "sk" else f
-    return OPERATORS[name].function(seen, case.weights, trivial(), **case.options)
+    return OPERATORS[name].apply(seen, case.weights, trivial(), **case.options)
 
 
 def test_every_operator_has_an_oracle_and_an_expected_result():
@@ -313,7 +313,7 @@ def test_attention_map_on_the_trivial_group_is_the_papers(name, variant):
     build, arguments = CASES[name][variant]
     case = build(**arguments)
     ours, theirs = feature_maps(case)
-    alpha = jax.jit(lambda f, weights: attention_map(name, case._replace(weights=weights), f))(ours, case.weights)
+    alpha = jax.jit(lambda f, weights: attention_map_of(name, case._replace(weights=weights), f))(ours, case.weights)
     assert_close(alpha, case.oracle(theirs)[..., None, :], 1e-10)
 
 
@@ -322,7 +322,7 @@ def test_attended_feature_map_on_the_trivial_group_is_the_papers(name):
     build, arguments = FIRST[name]
     case = build(**arguments)
     ours, theirs = feature_maps(case)
-    attended = jax.jit(lambda f: attend(f, attention_map(name, case, f), OPERATORS[name].combination))(ours)
+    attended = jax.jit(lambda f: attend(f, attention_map_of(name, case, f), OPERATORS[name].combination))(ours)
     assert_close(attended, ATTENDED[name](theirs, case.oracle(theirs))[..., None, :], 1e-10)
 
 

@@ -203,7 +203,7 @@ def change(saved, **changes):
         ),
         (dict(param_dtype="float17"), "network.json does not describe a network: data type 'float17' not understood"),
         (dict(settings={"depth": 3}), "network.json does not describe a network: "),
-        (dict(settings={"group": {"rotations": 0}}), "rotations must be a Python integer of at least 1, got 0"),
+        (dict(settings={"group": {"rotations": 0}}), "rotations must be an integer of at least 1, got 0"),
         (dict(settings={"attention": "spatial"}), "attention must be None or one of input, "),
         (
             dict(settings={"classes": 3}),

@@ -21,7 +21,7 @@ from helpers import (
     relative_error,
 )
 
-from attgconv_jax import cyclic, dihedral, group_conv, trivial
+from attgconv_jax import Sampling, cyclic, dihedral, group_conv, trivial
 
 on_images_and_feature_maps = pytest.mark.parametrize("lifting", [True, False], ids=["image", "feature_map"])
 
@@ -60,7 +60,7 @@ def test_group_conv_is_the_loop_over_pixels(group, geometry, lifting):
 @pytest.mark.parametrize("group", INTERPOLATED_GROUPS, ids=str)
 def test_group_conv_interpolates_filters_as_the_loop_does(group, masked, interpolation, lifting):
     f, w = arrays_of(group, (5, 5), 3, lifting)
-    out = compiled_conv(group, padding=1, haar=True, interpolation=interpolation, disc_mask=masked)(f, w)
+    out = compiled_conv(group, padding=1, haar=True, sampling=Sampling(interpolation, masked))(f, w)
     kernel = {"bilinear": oracles.hat, "cubic": oracles.keys}[interpolation]
     arrays = np.asarray(f), np.asarray(w)
     assert_close(out, oracles.group_conv(*arrays, group, padding=1, haar=True, kernel=kernel, masked=masked))
@@ -207,11 +207,11 @@ def test_two_types_are_refused_instead_of_cast():
 @pytest.mark.parametrize(
     ("settings", "parts"),
     [
-        *[({name: value}, (f"{name} must be a Python integer of at least 1", repr(value)))
+        *[({name: value}, (f"{name} must be an integer of at least 1", repr(value)))
           for name in ("stride", "dilation") for value in (0, -1, 1.5, True, "2")],
         *[({"padding": value}, ('non-negative Python integer, "SAME" or "VALID"', repr(value)))
           for value in (-1, 1.5, True, "FULL", (1, 1))],
-        ({"interpolation": "nearest"}, ('"bilinear" or "cubic"',)),
+        ({"sampling": "nearest"}, ('Sampling("cubic", disc_mask=True)', "nearest")),
         ({"implementation": "cudnn"}, ('None or one of "rows", "fourier", "xla"',)),
     ],
     ids=lambda case: str(case) if isinstance(case, dict) else "",

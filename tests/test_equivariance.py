@@ -14,6 +14,7 @@ from helpers import EXACT_GROUPS, assert_close, assert_refused, channel_weights,
 from test_geometry import fits, is_accepted, is_reversed, pixels_read, reversed_reading
 
 from attgconv_jax import (
+    Sampling,
     act,
     cyclic,
     dihedral,
@@ -198,7 +199,7 @@ def smooth_filter(k, h, c_in, c_out, seed):
 )
 def test_error_of_an_interpolated_group_is_bounded_and_not_zero(group, interpolation, bound):
     lift, w = smooth_filter(5, 1, 1, 2, seed=1), smooth_filter(5, group.order, 2, 2, seed=3)
-    settings = dict(padding=2, interpolation=interpolation)
+    settings = dict(padding=2, sampling=Sampling(interpolation))
 
     def layers(f):
         return group_conv(group_conv(f, lift, group, **settings), w, group, **settings)

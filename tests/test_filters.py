@@ -9,7 +9,7 @@ import oracles
 import pytest
 from helpers import EXACT_GROUPS, INTERPOLATED_GROUPS, assert_close, assert_refused, filter_to_ours, primitives, random
 
-from attgconv_jax import cyclic, dihedral, filter_bank
+from attgconv_jax import Sampling, cyclic, dihedral, filter_bank
 from attgconv_jax.filters import disc, grid_permutation, resampling_operator
 
 KERNELS = {"bilinear": oracles.hat, "cubic": oracles.keys}
@@ -43,7 +43,7 @@ def test_exact_bank_is_rotated_flipped_and_permuted_copies(group, k, lifting):
 @every_interpolated_group
 def test_interpolated_bank_is_the_loop_over_pixels_and_taps(group, k, lifting, interpolation):
     w = filter_on(group, k, lifting, c_in=1, c_out=2)
-    bank = compiled_bank(w, group, interpolation=interpolation)
+    bank = compiled_bank(w, group, sampling=Sampling(interpolation))
     assert_close(bank, oracles.filter_bank(np.asarray(w), group, KERNELS[interpolation]))
 
 
@@ -51,7 +51,7 @@ def test_interpolated_bank_is_the_loop_over_pixels_and_taps(group, k, lifting, i
 @pytest.mark.parametrize(("group", "kernel"), [(dihedral(4), None), (cyclic(8), oracles.hat)], ids=["p4m", "C8"])
 def test_disc_mask_is_applied_before_the_filter_turns(group, kernel, k):
     w = filter_on(group, k, False, c_in=1)
-    bank = compiled_bank(w, group, disc_mask=True)
+    bank = compiled_bank(w, group, sampling=Sampling(disc_mask=True))
     assert_close(bank, oracles.filter_bank(np.asarray(w), group, kernel, masked=True))
 
 
@@ -96,7 +96,7 @@ def test_disc_holds_what_is_within_half_the_filter(k):
 
 
 def test_masked_filter_is_zero_at_the_corners():
-    bank = filter_bank(filter_on(cyclic(4), 3, True), cyclic(4), disc_mask=True)
+    bank = filter_bank(filter_on(cyclic(4), 3, True), cyclic(4), sampling=Sampling(disc_mask=True))
     corners = bank[::2, ::2]
     assert np.all(corners == 0)
     assert np.all(bank[1, :] != 0)
@@ -106,8 +106,8 @@ def test_masked_filter_is_zero_at_the_corners():
 def test_interpolated_bank_is_linear_in_the_filter(interpolation):
     group = cyclic(8)
     a, b = (random(5, 5, 8, 2, 2, seed=seed) for seed in (0, 1))
-    bank = filter_bank(2 * a - 3 * b, group, interpolation=interpolation)
-    parts = [filter_bank(w, group, interpolation=interpolation) for w in (a, b)]
+    bank = filter_bank(2 * a - 3 * b, group, sampling=Sampling(interpolation))
+    parts = [filter_bank(w, group, sampling=Sampling(interpolation)) for w in (a, b)]
     assert_close(bank, 2 * parts[0] - 3 * parts[1])
 
 
@@ -129,7 +129,9 @@ def test_interpolated_bank_is_one_product(lifting):
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32", "float64"])
 @pytest.mark.parametrize("group", [cyclic(4), cyclic(8)], ids=str)
 def test_bank_keeps_the_type_of_the_filter(group, dtype):
-    assert filter_bank(filter_on(group, 3, False).astype(dtype), group, disc_mask=True).dtype == dtype
+    assert (
+        filter_bank(filter_on(group, 3, False).astype(dtype), group, sampling=Sampling(disc_mask=True)).dtype == dtype
+    )
 
 
 @pytest.mark.parametrize(("name", "group"), [("se2", cyclic(4)), ("e2", dihedral(4))])
@@ -167,8 +169,15 @@ def test_bad_filter_is_refused_with_what_would_be_right(shape, parts):
 
 
 def test_unknown_interpolation_is_refused_with_the_known_ones():
-    with assert_refused('"bilinear" or "cubic"', "'nearest'"):
-        filter_bank(filter_on(cyclic(8), 3, True), cyclic(8), interpolation="nearest")
+    with assert_refused('kind must be one of "bilinear", "cubic"', "'nearest'"):
+        Sampling("nearest")
+
+
+def test_former_arguments_are_a_sampling_with_a_warning():
+    w = filter_on(cyclic(8), 3, True)
+    with pytest.warns(DeprecationWarning, match="interpolation and disc_mask .* use sampling=Sampling"):
+        former = filter_bank(w, cyclic(8), interpolation="cubic", disc_mask=True)
+    np.testing.assert_array_equal(former, filter_bank(w, cyclic(8), sampling=Sampling("cubic", True)))
 
 
 def test_grid_permutation_of_an_interpolated_group_is_refused():

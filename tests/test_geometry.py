@@ -13,7 +13,7 @@ import pytest
 from helpers import EXACT_GROUPS, INTERPOLATED_GROUPS, assert_refused, random
 
 from attgconv_jax import cyclic, dihedral, group_conv, max_pool, trivial
-from attgconv_jax.geometry import require_symmetric_grid, windows_of
+from attgconv_jax.geometry import check_symmetric_grid, windows_of
 
 LENGTHS = range(1, 12)
 SIZES, STRIDES, PADDINGS, DILATIONS = (1, 2, 3, 4, 5), (1, 2, 3, 4), (0, 1, 2, 3, "SAME", "VALID"), (1, 2, 3)
@@ -62,7 +62,7 @@ def decision(group, shape, size, stride, padding, dilation):
     """None if the grid is accepted, else the message."""
     windows = windows_of(size, stride, padding, dilation, shape)
     try:
-        require_symmetric_grid(windows, group, shape, padding)
+        check_symmetric_grid(windows, group, shape, padding)
     except ValueError as error:
         return str(error)
     return None

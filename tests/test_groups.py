@@ -133,7 +133,7 @@ def test_group_is_a_static_argument_of_jit():
 @pytest.mark.parametrize("make", [cyclic, dihedral, Group])
 @pytest.mark.parametrize("n", [0, -1, 2.5, True, "4", None])
 def test_number_of_rotations_must_be_a_positive_integer(make, n):
-    with assert_refused("rotations must be a Python integer of at least 1", repr(n)):
+    with assert_refused("rotations must be an integer of at least 1", repr(n)):
         make(n)
 
 

@@ -31,9 +31,9 @@ def test_initialisers_have_their_bounds_and_deviations(h):
 @pytest.mark.parametrize("h", [1, 8])
 def test_channel_attention_is_drawn_uniformly_with_the_group_in_the_fan(h):
     attention = InputAttention(64, cyclic(h), hidden_features=16, spatial=False, rngs=nnx.Rngs(0))
-    for weight, fan_in in ((attention.w1[...], 64 * h), (attention.w2[...], 16 * h)):
-        assert 0.99 < np.max(np.abs(weight)) * np.sqrt(fan_in) <= 1
-        assert np.std(weight) * np.sqrt(3 * fan_in) == pytest.approx(1, rel=0.05)
+    for weight, fan_in in zip(attention.weights.channel, (64 * h, 16 * h), strict=True):
+        assert 0.99 < np.max(np.abs(weight[...])) * np.sqrt(fan_in) <= 1
+        assert np.std(weight[...]) * np.sqrt(3 * fan_in) == pytest.approx(1, rel=0.05)
 
 
 def test_initialisers_draw_anew_for_every_array_and_alike_for_the_same_seed():
@@ -42,7 +42,8 @@ def test_initialisers_draw_anew_for_every_array_and_alike_for_the_same_seed():
     assert not np.allclose(first, second)
     assert np.array_equal(first, GroupConv(2, 2, 3, cyclic(4), rngs=nnx.Rngs(0)).w[...])
     attention = InputAttention(4, cyclic(4), hidden_features=4, spatial=False, rngs=nnx.Rngs(0))
-    assert not np.allclose(attention.w1[...], attention.w2[...])
+    w1, w2 = attention.weights.channel
+    assert not np.allclose(w1[...], w2[...])
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64, jnp.bfloat16])

@@ -249,7 +249,7 @@ ERRORS = {
     "a list": (dict(spatial=[1.0]), "of odd size k_a, got list"),
     "windows of another size": (dict(windows=(Window(2),) * 2), "must have the size of the windows, 2x2"),
     "an image smaller than the filter": (dict(f=F[:, :2]), "is smaller than the windows"),
-    "no dilation": (dict(dilation=0), "dilation must be a Python integer of at least 1, got 0"),
+    "no dilation": (dict(dilation=0), "dilation must be an integer of at least 1, got 0"),
     "weights of another layer": (
         dict(channel=ChannelBank(CHANNEL.w1[:, :3], CHANNEL.w2)),
         "channel must have w1 [2, 4, c_hid, 3] and w2 [2, 4, 3, c_hid]",

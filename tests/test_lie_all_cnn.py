@@ -156,7 +156,7 @@ REFUSALS = {
         lambda: small(attention_options=dict(groups=2)),
         "attention_options need an attention, got {'groups': 2} with attention=None",
     ),
-    "no channels": (lambda: small(features=0), "features must be a Python integer of at least 1, got 0"),
+    "no channels": (lambda: small(features=0), "features must be an integer of at least 1, got 0"),
     "even filters": (lambda: small(kernel_size=4), "filters must have an odd size of at least 1 pixel", "got 4"),
     "filters too small for the scales": (lambda: small(SIM2, kernel_size=3), "Take a size of 1, or of at least 5"),
 }

@@ -143,9 +143,9 @@ def test_random_grids_cover_every_angle_and_every_scale_alike():
 
 
 REFUSALS = {
-    "no rotations": (lambda: rotations(0), "angles must be a Python integer of at least 1, got 0"),
-    "half a rotation": (lambda: rotations(2.5), "angles must be a Python integer of at least 1, got 2.5"),
-    "no scales": (lambda: scalings(0, 2), "scales must be a Python integer of at least 1, got 0"),
+    "no rotations": (lambda: rotations(0), "angles must be an integer of at least 1, got 0"),
+    "half a rotation": (lambda: rotations(2.5), "angles must be an integer of at least 1, got 2.5"),
+    "no scales": (lambda: scalings(0, 2), "scales must be an integer of at least 1, got 0"),
     "shrinking": (lambda: scalings(3, 0.5), "max_scale must be a number of at least 1, got 0.5"),
     "no number at all": (
         lambda: scalings(3, np.float32(2)),

@@ -173,9 +173,9 @@ def test_an_image_of_another_size_is_refused(shape):
             "attention must be None or one of input, input_channel, input_spatial, co, se, ge, bam, cbam, sge, gc, "
             "srm, eca, coordinate, non_local, self, response, response_channel, response_spatial, sk, got 'spatial'",
         ),
-        (dict(features=0), "features must be a Python integer of at least 1, got 0"),
-        (dict(in_features=-1), "in_features must be a Python integer of at least 1, got -1"),
-        (dict(classes=0), "classes must be a Python integer of at least 1, got 0"),
+        (dict(features=0), "features must be an integer of at least 1, got 0"),
+        (dict(in_features=-1), "in_features must be an integer of at least 1, got -1"),
+        (dict(classes=0), "classes must be an integer of at least 1, got 0"),
         (dict(dropout_rate=1), "rate must be in [0, 1), got 1"),
         (dict(kernel_init="normal"), "initialiser must be one of he_normal, paper_uniform, paper_normal"),
     ],

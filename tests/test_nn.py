@@ -12,8 +12,8 @@ from networks import with_random_arrays
 
 import attgconv_jax
 from attgconv_jax import (
-    ChannelWeights,
     ResponseChannelWeights,
+    Sampling,
     cyclic,
     dihedral,
     equivariance_error,
@@ -72,6 +72,10 @@ def abstract(module, *args, **options):
     return nnx.eval_shape(lambda: module(*args, **options, rngs=nnx.Rngs(0)))
 
 
+def is_parameter(leaf):
+    return isinstance(leaf, nnx.Param)
+
+
 def shapes(module):
     paths, _ = jax.tree_util.tree_flatten_with_path(nnx.to_pure_dict(nnx.state(module, nnx.Param)))
     return {".".join(str(key.key) for key in path): leaf.shape for path, leaf in paths}
@@ -101,8 +105,8 @@ def test_a_bias_starts_at_zero():
         dict(dilation=2),
         dict(haar=True),
         dict(stride=3, exact=False),
-        dict(interpolation="cubic"),
-        dict(disc_mask=True),
+        dict(sampling=Sampling("cubic")),
+        dict(sampling=Sampling(disc_mask=True)),
     ],
     ids=lambda options: next(iter(options)),
 )
@@ -134,16 +138,21 @@ def test_a_sampling_grid_off_centre_is_refused_unless_asked_for():
     assert jax.eval_shape(allowed, f).shape == (2, 3, 3, 4, 4)
 
 
+def in_weights(**of_attention):
+    """Shapes of alpha_F's parameters by path."""
+    return {f"weights.{'' if name == 'spatial' else 'channel.'}{name}": shape for name, shape in of_attention.items()}
+
+
 @both_groups
 @both_inputs
 def test_input_attention_parameters_and_defaults(group, lifting):
     h = 1 if lifting else group.order
     make = functools.partial(abstract, InputAttention, group=group, lifting=lifting)
-    assert shapes(make(6)) == {"w1": (3, 6, h), "w2": (6, 3, h), "spatial": (7, 7, h, 2, 1)}
-    assert shapes(make(1, spatial=False)) == {"w1": (1, 1, h), "w2": (1, 1, h)}
-    assert shapes(make(6, channel=False, kernel_size=5)) == {"spatial": (5, 5, h, 2, 1)}
-    assert shapes(make(6, hidden_features=2, spatial=False)) == {"w1": (2, 6, h), "w2": (6, 2, h)}
-    assert shapes(abstract(CoAttention, 6, group, lifting=lifting)) == {"w": (1, 1, h, 6, 1)}
+    assert shapes(make(6)) == in_weights(w1=(3, 6, h), w2=(6, 3, h), spatial=(7, 7, h, 2, 1))
+    assert shapes(make(1, spatial=False)) == in_weights(w1=(1, 1, h), w2=(1, 1, h))
+    assert shapes(make(6, channel=False, kernel_size=5)) == in_weights(spatial=(5, 5, h, 2, 1))
+    assert shapes(make(6, hidden_features=2, spatial=False)) == in_weights(w1=(2, 6, h), w2=(6, 2, h))
+    assert shapes(abstract(CoAttention, 6, group, lifting=lifting)) == {"weights": (1, 1, h, 6, 1)}
 
 
 @pytest.mark.parametrize(
@@ -154,8 +163,8 @@ def test_input_attention_parameters_and_defaults(group, lifting):
         dict(spatial=False),
         dict(dilation=2),
         dict(haar=True),
-        dict(interpolation="cubic"),
-        dict(disc_mask=True),
+        dict(sampling=Sampling("cubic")),
+        dict(sampling=Sampling(disc_mask=True)),
     ],
     ids=str,
 )
@@ -163,8 +172,7 @@ def test_input_attention_is_the_function_with_every_option(options):
     group = cyclic(8)
     layer = float64(InputAttention, 3, group, kernel_size=3, **options)
     f = input_of(group)
-    channel = None if layer.w1 is None else ChannelWeights(layer.w1[...], layer.w2[...])
-    spatial = None if layer.spatial is None else layer.spatial[...]
+    channel, spatial = jax.tree.map(lambda weight: weight[...], layer.weights, is_leaf=is_parameter)
     settings = {name: value for name, value in options.items() if name not in ("channel", "spatial")}
 
     def function(**settings):
@@ -172,7 +180,7 @@ def test_input_attention_is_the_function_with_every_option(options):
         return quickly(attend)(f, channel, spatial)
 
     expected = function(**settings)
-    attended, alpha = quickly(lambda f: (layer(f), layer.attention_map(f)))(f)
+    attended, alpha = quickly(lambda f: (layer(f), layer.attention_maps(f)))(f)
     assert_close(attended, expected)
     assert_close(f - alpha * f, expected)
     if settings:
@@ -183,9 +191,9 @@ def test_input_attention_is_the_function_with_every_option(options):
 def test_co_attention_is_the_function(haar):
     layer = float64(CoAttention, 3, P4M, haar=haar)
     f = input_of(P4M)
-    expected = attgconv_jax.input_co_attention(f, layer.w[...], P4M, haar=haar)
+    expected = attgconv_jax.input_co_attention(f, layer.weights[...], P4M, haar=haar)
     assert_close(layer(f), expected)
-    assert_close(f - layer.attention_map(f) * f, expected)
+    assert_close(f - layer.attention_maps(f) * f, expected)
 
 
 @both_inputs
@@ -194,10 +202,10 @@ def test_attentive_group_conv_attends_then_convolves(attention, lifting):
     layer = float64(AttentiveGroupConv, 4, 5, 3, P4, attention=attention, lifting=lifting, padding=1)
     h = 1 if lifting else 4
     expected = {
-        "input": {"w1": (2, 4, h), "w2": (4, 2, h), "spatial": (7, 7, h, 2, 1)},
-        "input_channel": {"w1": (2, 4, h), "w2": (4, 2, h)},
-        "input_spatial": {"spatial": (7, 7, h, 2, 1)},
-        "co": {"w": (1, 1, h, 4, 1)},
+        "input": in_weights(w1=(2, 4, h), w2=(4, 2, h), spatial=(7, 7, h, 2, 1)),
+        "input_channel": in_weights(w1=(2, 4, h), w2=(4, 2, h)),
+        "input_spatial": in_weights(spatial=(7, 7, h, 2, 1)),
+        "co": {"weights": (1, 1, h, 4, 1)},
     }[attention]
     expected = {f"attention.{name}": shape for name, shape in expected.items()}
     assert shapes(layer) == {**expected, "conv.w": (3, 3, h, 4, 5)}
@@ -221,11 +229,11 @@ def test_attentive_group_conv_passes_its_arguments_on():
         use_bias=True,
         kernel_init=ones,
     )
-    assert layer.attention.spatial.shape == (3, 3, 4, 2, 1)
-    assert layer.attention.w1.shape == (3, 4, 4)
-    assert layer.attention.dilation == 2
-    assert np.all(layer.attention.spatial[...] == 1)
-    assert layer.attention.haar
+    assert layer.attention.weights.spatial.shape == (3, 3, 4, 2, 1)
+    assert layer.attention.weights.channel.w1.shape == (3, 4, 4)
+    assert layer.attention.options["dilation"] == 2
+    assert np.all(layer.attention.weights.spatial[...] == 1)
+    assert layer.attention.options["haar"]
     assert layer.conv.haar
     assert layer.attention.dtype == layer.conv.dtype == jnp.bfloat16
     assert layer.conv.bias is not None
@@ -258,8 +266,8 @@ def test_response_attention_parameters_and_defaults(group, lifting):
         dict(attention_dilation=2),
         dict(haar=True),
         dict(stride=3, exact=False),
-        dict(interpolation="cubic"),
-        dict(disc_mask=True),
+        dict(sampling=Sampling("cubic")),
+        dict(sampling=Sampling(disc_mask=True)),
     ],
     ids=str,
 )

@@ -218,7 +218,7 @@ def test_attention_acts_at_every_scale_as_on_the_finite_group(group, attention, 
         each.eval()
     f = random(2, 9, 9, group.order, 6, seed=2)
     scales = group.scales or 1
-    for function, own in ((attend, module), (attend.attention_map, module.attention_map)):
+    for function, own in ((attend, module), (attend.attention_maps, module.attention_maps)):
         whole = np.asarray(function(f))
         assert whole.shape[3] == group.order or group.scales is None
         by_scale = whole.reshape(*whole.shape[:3], -1, scales, whole.shape[-1])

@@ -55,8 +55,8 @@ def make(name, group=P4, *, param_dtype=jnp.float64, **options):
 
 
 def test_every_operator_on_an_input_has_a_module():
-    assert {*OPTIONS, "input", "co"} == {*OPERATORS} - {"sk"}
     assert {*OPTIONS, "input", "input_channel", "input_spatial", "co"} == {*ATTENTIONS}
+    assert {*OPERATORS} - {*ATTENTIONS} == {"sk", "response", "response_channel", "response_spatial"}
 
 
 @pytest.mark.parametrize("lifting", [True, False], ids=["image", "feature_map"])
@@ -64,7 +64,7 @@ def test_every_operator_on_an_input_has_a_module():
 def test_module_attends_with_its_own_map_and_commutes_with_the_group(name, lifting):
     module = make(name, dihedral(4), lifting=lifting)
     f = random(2, 6, 6, 1 if lifting else 8, C)
-    attended, alpha = quickly(lambda f: (module(f), module.attention_map(f)))(f)
+    attended, alpha = quickly(lambda f: (module(f), module.attention_maps(f)))(f)
     assert attended.shape == f.shape
     assert all(length in (1, full) for length, full in zip(alpha.shape, f.shape, strict=True))
     assert_close(attended, attend(f, alpha, OPERATORS[name].combination))
@@ -116,7 +116,7 @@ def test_every_parameter_of_a_module_learns(name):
 def test_attention_of_a_module_with_its_defaults_depends_on_the_input(name, features):
     options = {"heads": 1} if name == "self" else {}
     module = with_random_arrays(lambda: ATTENTIONS[name](features, P4, rngs=nnx.Rngs(0), **options))
-    maps = quickly(module.attention_map)(random(2, 4, 4, 4, features).astype(jnp.float32))
+    maps = quickly(module.attention_maps)(random(2, 4, 4, 4, features).astype(jnp.float32))
     assert np.max(np.abs(maps[0] - maps[1])) > 1e-2 * np.max(np.abs(maps))
 
 
@@ -244,7 +244,7 @@ REFUSALS = {
         "reduction must be at most the 8 channels, got 16",
     ),
     "no reduction": (lambda: SqueezeExcitation(8, P4, reduction=0, rngs=rngs()), "reduction must be a Python integer"),
-    "no channels": (lambda: SqueezeExcitation(0, P4, rngs=rngs()), "features must be a Python integer of at least 1"),
+    "no channels": (lambda: SqueezeExcitation(0, P4, rngs=rngs()), "features must be an integer of at least 1"),
     "one hidden channel before a layer norm": (
         lambda: GlobalContext(10, P4, reduction=10, rngs=rngs()),
         "or its layer norm leaves nothing: reduction must be at most half of the 10 channels, got 10",
@@ -256,7 +256,7 @@ REFUSALS = {
     "half a group": (lambda: SpatialGroupEnhance(10, P4, groups=2.5, rngs=rngs()), "groups must be a Python integer"),
     "unknown grouping": (
         lambda: SpatialGroupEnhance(10, P4, grouping="channel", rngs=rngs()),
-        'grouping must be "element" or "joint", got \'channel\'',
+        'grouping must be one of "element", "joint", got \'channel\'',
     ),
     "even filter of CBAM": (
         lambda: ConvolutionalBlockAttention(10, P4, kernel_size=4, rngs=rngs()),

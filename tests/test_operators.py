@@ -1,7 +1,6 @@
 """Attention operators on groups: they commute with the group, their originals on flattened channels do not."""
 
 import functools
-import sys
 
 import hypothesis
 import hypothesis.strategies as st
@@ -28,7 +27,7 @@ from attgconv_jax import (
     squeeze_excitation,
     trivial,
 )
-from attgconv_jax.attention import non_local
+from attgconv_jax.attention import group_self_attention, non_local, non_local_block, sge
 
 every_variant = pytest.mark.parametrize("variant", VARIANTS)
 C = 4
@@ -38,7 +37,7 @@ def attended(f, weights, variant, group):
     """What an operator makes of a feature map; of Selective Kernel the choice between a map and its square."""
     name, options = VARIANTS[variant]
     operator = OPERATORS[name]
-    alpha = operator.function(f, weights, group, **options)
+    alpha = operator.apply(f, weights, group, **options)
     return attend(jnp.stack([f, f * f]) if name == "sk" else f, alpha, operator.combination)
 
 
@@ -70,7 +69,7 @@ def test_operator_on_a_group_is_the_formula(lifting, variant):
     name, options = VARIANTS[variant]
     h = 1 if lifting else group.order
     f, weights = random(2, 4, 2, h, C), weights_of(variant, C, h, group.order)
-    alpha = quickly(functools.partial(OPERATORS[name].function, group=group, **options))(f, weights)
+    alpha = quickly(functools.partial(OPERATORS[name].apply, group=group, **options))(f, weights)
     expected = ORACLES[name](*jax.tree.map(np.asarray, (f, weights)), group, **options)
     assert_close(alpha, expected, 1e-10)
 
@@ -136,9 +135,8 @@ def test_attention_of_positions_is_the_same_however_many_images_are_scored_at_on
         return jax.jit(jax.value_and_grad(lambda f, w: jnp.sum(attended(f, w, variant, group) ** 2), argnums=(0, 1)))
 
     whole = run()(f, weights)
-    for module in ("non_local", "self_attention"):
-        # By its name in the package one finds the function of that name.
-        monkeypatch.setattr(sys.modules[f"attgconv_jax.attention.{module}"], "SCORES", 1)
+    for module in (non_local_block, group_self_attention):
+        monkeypatch.setattr(module, "SCORES", 1)
     chunked = run()(f, weights)
     jax.tree.map(lambda a, b: assert_close(a, b, 1e-12), whole, chunked)
 
@@ -166,7 +164,7 @@ def test_spatial_group_enhance_of_a_constant_map_has_finite_gradients():
 
 def test_published_initial_values_of_spatial_group_enhance_scale_all_alike():
     f = random(2, 4, 4, 4, C)
-    alpha = OPERATORS["sge"].function(f, GroupEnhanceWeights(jnp.zeros(2), jnp.ones(2)), cyclic(4))
+    alpha = OPERATORS["sge"].apply(f, GroupEnhanceWeights(jnp.zeros(2), jnp.ones(2)), cyclic(4))
     assert_close(alpha, jnp.full(f.shape, 1 / (1 + jnp.exp(-1.0))))
 
 
@@ -183,23 +181,22 @@ def test_batch_may_be_empty_or_have_several_axes_or_none(variant):
 @pytest.mark.parametrize("variant", ["sge", "sge joint", "sge over group"])
 def test_spatial_group_enhance_is_the_same_however_it_adds(variant, monkeypatch):
     f, weights = random(2, 4, 3, 4, C), weights_of(variant, C, 4, 4)
-    module = sys.modules["attgconv_jax.attention.spatial_group_enhance"]
     outputs = []
     for most in (0, 1000):
-        monkeypatch.setattr(module, "MOST_COLUMNS", most)
+        monkeypatch.setattr(sge, "MOST_COLUMNS", most)
         outputs.append(attended(f, weights, variant, cyclic(4)))
     assert_close(*outputs)
 
 
 def test_gather_excite_without_weights_is_the_sigmoid_of_means():
     f = random(2, 4, 6, 4, C)
-    alpha = OPERATORS["ge"].function(f, GatherExciteWeights(), cyclic(4))
+    alpha = OPERATORS["ge"].apply(f, GatherExciteWeights(), cyclic(4))
     assert_close(alpha, jax.nn.sigmoid(jnp.mean(f, axis=(1, 2), keepdims=True)))
 
 
 def test_gather_excite_gives_every_pixel_of_a_window_one_weight():
     f = random(1, 4, 6, 4, C)
-    alpha = OPERATORS["ge"].function(f, GatherExciteWeights(), cyclic(4), extent=2)
+    alpha = OPERATORS["ge"].apply(f, GatherExciteWeights(), cyclic(4), extent=2)
     assert alpha.shape == f.shape
     assert_close(alpha[:, ::2, ::2], alpha[:, 1::2, 1::2], 0)
     assert jnp.all(alpha[:, :2, :2] != alpha[:, 2:4, :2])
@@ -224,7 +221,7 @@ def test_attended_map_is_what_its_combination_says(combination):
 def refused(name, f=None, weights=None, **options):
     f = random(1, 4, 4, 4, C) if f is None else f
     weights = weights_of(name, C, 4, 4) if weights is None else weights
-    return OPERATORS[name].function(f, weights, options.pop("group", cyclic(4)), **options)
+    return OPERATORS[name].apply(f, weights, options.pop("group", cyclic(4)), **options)
 
 
 def network(c, h):
@@ -288,7 +285,7 @@ REFUSALS = {
         lambda: refused("sge", weights=GroupEnhanceWeights(random(2), random(4))),
         ("weight [groups], bias [groups]",),
     ),
-    "sge of unknown grouping": (lambda: refused("sge", grouping="all"), ('"element" or "joint", got \'all\'',)),
+    "sge of unknown grouping": (lambda: refused("sge", grouping="all"), ('"element", "joint", got \'all\'',)),
     "sge joint over the group": (
         lambda: refused("sge", grouping="joint", over_group=True),
         ('needs grouping "element"',),
@@ -302,7 +299,10 @@ REFUSALS = {
         lambda: refused("cbam", weights=weights_of("cbam", C, 4, 4)._replace(spatial=None)),
         ("spatial [k, k, 4, 2, 1]", "spatial NoneType"),
     ),
-    "a negative epsilon": (lambda: refused("sge", epsilon=-1.0), ("epsilon must be finite and positive, got -1.0",)),
+    "a negative epsilon": (
+        lambda: refused("sge", epsilon=-1.0),
+        ("epsilon must be a positive finite number, got -1.0",),
+    ),
     "a filter of another part": (
         lambda: grouped_group_conv(random(1, 4, 4, 4, 6), random(3, 3, 4, 3, 6), cyclic(4), 3),
         ("6 channels in 3 parts of 2, but w takes 3",),
@@ -341,7 +341,7 @@ REFUSALS = {
     ),
     "unknown combination": (
         lambda: attend(random(2, 2), random(2, 2), "multiply"),
-        ("one of scale, suppress, emphasise, add, choose, got 'multiply'",),
+        ('one of "scale", "suppress", "emphasise", "add", "choose", got',),
     ),
     "a map of another shape": (
         lambda: attend(random(2, 4, 4, 4, 3), random(2, 4, 4, 4, 2)),

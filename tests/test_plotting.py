@@ -12,7 +12,7 @@ from helpers import assert_close, assert_refused, quickly, random
 from matplotlib import pyplot
 from PIL import Image
 
-from attgconv_jax import cyclic, dihedral, equivariance_error, filter_bank, group_conv, plotting, trivial
+from attgconv_jax import Sampling, cyclic, dihedral, equivariance_error, filter_bank, group_conv, plotting, trivial
 from attgconv_jax.nn import AttentiveGroupConv, GroupConv, ResponseAttentiveGroupConv
 
 mpl.use("agg")
@@ -195,7 +195,7 @@ def test_frames_follow_one_plane_of_a_filter(group):
 @pytest.mark.parametrize("make", [GroupConv, ResponseAttentiveGroupConv])
 def test_filters_are_turned_as_the_layer_turns_them(make):
     group = cyclic(8)
-    options = dict(interpolation="cubic", disc_mask=True)
+    options = dict(sampling=Sampling("cubic", True))
     layer = make(1, 2, 5, group, lifting=True, param_dtype=float, rngs=nnx.Rngs(0), **options)
     shown = pictures(plotting.layer_filters_figure(layer, c_out=1))
     bank = filter_bank(layer.w[...], group, **options)

@@ -159,10 +159,10 @@ def test_axis_that_no_element_reverses_may_be_asymmetric():
 @pytest.mark.parametrize(
     ("settings", "parts"),
     [
-        ({"window": 0}, ("window must be a Python integer of at least 1", "got 0")),
-        ({"window": 2.0}, ("window must be a Python integer of at least 1", "2.0")),
-        ({"stride": 0}, ("stride must be a Python integer of at least 1", "got 0")),
-        ({"stride": True}, ("stride must be a Python integer of at least 1", "True")),
+        ({"window": 0}, ("window must be an integer of at least 1", "got 0")),
+        ({"window": 2.0}, ("window must be an integer of at least 1", "2.0")),
+        ({"stride": 0}, ("stride must be an integer of at least 1", "got 0")),
+        ({"stride": True}, ("stride must be an integer of at least 1", "True")),
         ({"padding": -1}, ("padding must be", "got -1")),
         ({"padding": 2}, ("padding must be smaller than the window", "got 2 for a window of 2")),
         ({"padding": "SAME"}, ("padding of a pooling must be a number of pixels", "'SAME'")),

@@ -23,6 +23,7 @@ from test_geometry import fits, is_accepted
 
 from attgconv_jax import (
     ResponseChannelWeights,
+    Sampling,
     act,
     cyclic,
     dihedral,
@@ -79,7 +80,7 @@ def test_layer_is_the_sum_of_all_responses_without_what_attention_marks(group, s
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("group", INTERPOLATED_GROUPS, ids=str)
 def test_layer_on_interpolated_groups_is_the_formula(group, masked):
-    layer, f, arguments = layer_of(group, "channel+spatial", size=5, disc_mask=masked, interpolation="cubic")
+    layer, f, arguments = layer_of(group, "channel+spatial", size=5, sampling=Sampling("cubic", masked))
     expected = oracles.response_attentive_group_conv(
         *jax.tree.map(np.asarray, arguments), group, kernel=oracles.keys, masked=masked
     )
@@ -239,7 +240,7 @@ ERRORS = {
     "another input dtype": (dict(f=random(1, 6, 6, 4, 3).astype(jnp.float32)), "f and w must have one dtype"),
     "no attention dilation": (
         dict(attention_dilation=0),
-        "attention_dilation must be a Python integer of at least 1, got 0",
+        "attention_dilation must be an integer of at least 1, got 0",
     ),
     "an unknown implementation": (
         dict(implementation="cuda"),
@@ -275,4 +276,4 @@ def test_the_disc_masks_the_attention_filter_too():
     f, w = random(1, 7, 7, 1, 2), jnp.ones((1, 1, 1, 2, 1))
     masked = spatial * disc(5)[:, :, None, None, None]
     layer = functools.partial(response_attentive_group_conv, group=trivial())
-    assert_close(layer(f, w, None, spatial, disc_mask=True), layer(f, w, None, masked))
+    assert_close(layer(f, w, None, spatial, sampling=Sampling(disc_mask=True)), layer(f, w, None, masked))

@@ -1,28 +1,40 @@
-"""Attention operators `alpha = A[f]`, one file each.
+"""Attention operators `alpha = A[f]`, one file each: formula, initial weights and the record that names both.
+
+A new file here that registers an `Operator` is a module, a name on the command line and a row of the tables.
 
 All differentiate in reverse mode. Those with a maximum (CBAM, alpha_F; on images also BAM, Gather-Excite with a filter,
 Coordinate and co-attention) do not in forward mode: see `attgconv_jax.maximum`.
 """
 
-from attgconv_jax.attention.alpha_f import InputWeights, alpha_f
-from attgconv_jax.attention.bottleneck import BottleneckWeights, bottleneck_attention
+import sys
+
+from attgconv_jax.attention.bam import BottleneckWeights, bottleneck_attention
+from attgconv_jax.attention.cbam import ConvolutionalBlockWeights, convolutional_block_attention
 from attgconv_jax.attention.channel import ChannelWeights, channel_attention
-from attgconv_jax.attention.co_attention import co_attention
-from attgconv_jax.attention.convolutional_block import ConvolutionalBlockWeights, convolutional_block_attention
+from attgconv_jax.attention.co import co_attention, input_co_attention
+from attgconv_jax.attention.combination import attend
 from attgconv_jax.attention.coordinate import CoordinateWeights, coordinate_attention
-from attgconv_jax.attention.efficient_channel import efficient_channel_attention
-from attgconv_jax.attention.gather_excite import GatherExciteWeights, gather_excite
-from attgconv_jax.attention.global_context import GlobalContextWeights, global_context
-from attgconv_jax.attention.mlp import MLPWeights
-from attgconv_jax.attention.non_local import NonLocalWeights, non_local
-from attgconv_jax.attention.operators import OPERATORS, Operator
-from attgconv_jax.attention.response import ResponseChannelWeights, response_channel_bank, response_spatial_bank
-from attgconv_jax.attention.selective_kernel import SelectiveKernelWeights, selective_kernel
-from attgconv_jax.attention.self_attention import SelfAttentionWeights, self_attention
+from attgconv_jax.attention.eca import efficient_channel_attention
+from attgconv_jax.attention.gc import GlobalContextWeights, global_context
+from attgconv_jax.attention.ge import GatherExciteWeights, gather_excite
+from attgconv_jax.attention.group_self_attention import SelfAttentionWeights, self_attention
+from attgconv_jax.attention.input import InputWeights, alpha_f, input_attention
+from attgconv_jax.attention.layers import MLPWeights
+from attgconv_jax.attention.non_local_block import NonLocalWeights, non_local
+from attgconv_jax.attention.operator import OPERATORS, Operator, register, register_files
+from attgconv_jax.attention.response import ResponseMaps, response_attentive_group_conv
+from attgconv_jax.attention.response_weights import (
+    ResponseChannelWeights,
+    response_channel_bank,
+    response_spatial_bank,
+)
+from attgconv_jax.attention.se import squeeze_excitation
+from attgconv_jax.attention.sge import GroupEnhanceWeights, spatial_group_enhance
+from attgconv_jax.attention.sk import SelectiveKernelWeights, selective_kernel
 from attgconv_jax.attention.spatial import spatial_attention
-from attgconv_jax.attention.spatial_group_enhance import GroupEnhanceWeights, spatial_group_enhance
-from attgconv_jax.attention.squeeze_excitation import squeeze_excitation
-from attgconv_jax.attention.style_recalibration import style_recalibration
+from attgconv_jax.attention.srm import style_recalibration
+
+register_files(sys.modules[__name__])
 
 __all__ = [
     "OPERATORS",
@@ -38,9 +50,11 @@ __all__ = [
     "NonLocalWeights",
     "Operator",
     "ResponseChannelWeights",
+    "ResponseMaps",
     "SelectiveKernelWeights",
     "SelfAttentionWeights",
     "alpha_f",
+    "attend",
     "bottleneck_attention",
     "channel_attention",
     "co_attention",
@@ -49,7 +63,11 @@ __all__ = [
     "efficient_channel_attention",
     "gather_excite",
     "global_context",
+    "input_attention",
+    "input_co_attention",
     "non_local",
+    "register",
+    "response_attentive_group_conv",
     "response_channel_bank",
     "response_spatial_bank",
     "selective_kernel",

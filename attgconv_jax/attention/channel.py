@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from attgconv_jax import kernels
-from attgconv_jax.attention.mlp import group_linear
+from attgconv_jax.attention.layers import group_linear
 from attgconv_jax.checks import check_feature_map
 from attgconv_jax.groups import Group
 

@@ -5,12 +5,20 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
-from attgconv_jax.attention.mlp import check_tuple, check_weights, group_bank, group_linear
+from attgconv_jax.attention.layers import (
+    check_tuple,
+    check_weights,
+    group_axis,
+    group_bank,
+    group_linear,
+    hidden_channels,
+)
+from attgconv_jax.attention.operator import Operator, register
 from attgconv_jax.convolution import project_max
 from attgconv_jax.groups import Group, check_group
+from attgconv_jax.initializers import KeySource, channel_uniform, key_source
 
 
 class CoordinateWeights(NamedTuple):
@@ -36,9 +44,8 @@ def coordinate_attention(
     The paper's operator knows which axis is which, and a quarter turn swaps them. It becomes equivariant by letting
     each group element have axes of its own: where `g` swaps the two axes, `second` takes the place of `first` and
     `first` that of `second`. Together with 1x1 group convolutions `W(g^-1 h')` that is the group acting on `H` and on
-    the pair of axes at once. Rows and columns of pixels exist for right angles only: groups that interpolate are
-    refused. On an image the maximum of `alpha` over the group is taken. Made to scale the last responses of a residual
-    branch, `alpha f`.
+    the pair of axes at once. Rows and columns of pixels exist for right angles only: other groups raise. On an image
+    the maximum of `alpha` over the group is taken. Made to scale the last responses of a residual branch, `alpha f`.
 
     Args:
       f: feature map, or image.
@@ -69,7 +76,7 @@ def coordinate_attention(
             "b_second": (weights.b_second, (c,)),
         },
     )
-    check_right_angles(group)
+    _check_right_angles(group)
     lines = jnp.concatenate([jnp.mean(f, axis=-3), jnp.mean(f, axis=-4)], axis=-3)
     hidden = group_linear(lines, weights.w1, group, weights.b1)
     hidden = jax.nn.hard_swish(hidden if norm is None else norm(hidden))
@@ -81,7 +88,60 @@ def coordinate_attention(
     return project_max(alpha) if h == 1 else alpha
 
 
-def check_right_angles(group: Group) -> None:
+def coordinate_weights(
+    key: KeySource,
+    features: int,
+    group: Group,
+    *,
+    lifting: bool = False,
+    reduction: int | None = None,
+    dtype=jnp.float32,
+) -> CoordinateWeights:
+    """Initial weights of `coordinate_attention`: `channel_uniform`, biases zero.
+
+    Args:
+      key: a key, or a source of keys.
+      features: channels of the input.
+      group: acts on the weights; of right angles.
+      lifting: whether the input is an image (one group element) instead of a feature map.
+      reduction: channels over hidden channels; None: 16, or the number of channels where that is smaller.
+      dtype: of the weights.
+
+    Returns:
+      The weights.
+
+    Raises:
+      ValueError: a size is out of range, `reduction` larger than `features`, or the group turns by other than right
+        angles.
+    """
+    hidden, h, next_key = hidden_channels(features, reduction), group_axis(group, lifting), key_source(key)
+    _check_right_angles(group)
+    return CoordinateWeights(
+        w1=channel_uniform(next_key(), (hidden, features, h), dtype),
+        first=channel_uniform(next_key(), (features, hidden, h), dtype),
+        second=channel_uniform(next_key(), (features, hidden, h), dtype),
+        b1=jnp.zeros(hidden, dtype),
+        b_first=jnp.zeros(features, dtype),
+        b_second=jnp.zeros(features, dtype),
+    )
+
+
+OPERATOR = register(
+    Operator(
+        name="coordinate",
+        module="CoordinateAttention",
+        title="Coordinate attention",
+        init=coordinate_weights,
+        apply=coordinate_attention,
+        combination="scale",
+        site="residual",
+        source="Hou et al. 2021 (2103.02907)",
+        norms={"norm": lambda weights: len(weights.w1)},
+    )
+)
+
+
+def _check_right_angles(group: Group) -> None:
     """Raises a `ValueError` unless the group maps rows and columns of pixels to rows and columns."""
     check_group(group)
     if not group.is_exact:
@@ -99,6 +159,7 @@ def _bank(weight, group):
 
 def _axis(hidden, kept, swapped, bias_kept, bias_swapped, swaps):
     """The factor of one axis: `kept` where a group element keeps the axes, `swapped` where it swaps them."""
-    bank = jnp.where(swaps[:, None], swapped, kept)
-    bias = jnp.where(np.expand_dims(swaps, -1), bias_swapped, bias_kept)
-    return jax.nn.sigmoid(jnp.einsum("...xhc,ocgh->...xgo", hidden, bank) + bias)
+    bank = jnp.where(swaps[None, None, :, None], swapped, kept)
+    bias = jnp.where(swaps[:, None], bias_swapped[None], bias_kept[None])
+    logits = jnp.einsum("...xhc,ocgh->...xgo", hidden, bank)
+    return jax.nn.sigmoid(logits + jnp.expand_dims(bias, range(logits.ndim - 2)))

@@ -1,112 +1,162 @@
-"""Weights of attention on responses, `alpha` of the attentive paper, turned by every group element."""
+"""Attention on the responses of a group convolution, `alpha` of the attentive paper."""
 
+import dataclasses
+import math
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Float
 
-from attgconv_jax.filters import Sampling, filter_bank, former_sampling
-from attgconv_jax.groups import Group
-from attgconv_jax.kernels import ChannelBank
+from attgconv_jax import kernels
+from attgconv_jax.attention.operator import Operator, register
+from attgconv_jax.attention.response_weights import (
+    ResponseChannelWeights,
+    check_response_weights,
+    response_attention_weights,
+    response_channel_bank,
+    response_spatial_bank,
+)
+from attgconv_jax.checks import check_boolean, check_feature_map, check_filter
+from attgconv_jax.convolution import group_conv
+from attgconv_jax.filters import Sampling, former_sampling, transformed
+from attgconv_jax.geometry import Padding, windows_of
+from attgconv_jax.groups import Group, check_group
+from attgconv_jax.kernels.chunks import sum_dtype
+from attgconv_jax.kernels.response import Implementation
 
 
-class ResponseChannelWeights(NamedTuple):
-    """Weights of the networks `mlp(s) = w2 relu(w1 s)`, one for every output channel `o`; on images `h` is 1."""
+class ResponseMaps(NamedTuple):
+    """The attention maps of a response attention, None where a factor is left out."""
 
-    w1: Float[Array, "o c_hid c h"]
-    w2: Float[Array, "o c c_hid h"]
-
-
-def response_channel_bank(weights: ResponseChannelWeights, group: Group) -> ChannelBank:
-    """The networks for every input group element `h'` and every filter `(g, o)`.
-
-        bank[h', (g, o)] = W(g^-1 h')[o]
-
-    `h'` is carried along, not summed: group elements do not mix. On an image every `g` has the same network.
-
-    Args:
-      weights: of the networks.
-      group: acts on the weights.
-
-    Returns:
-      The bank, its axis `m` the filters `(g, o)`.
-
-    Raises:
-      ValueError: the weights' group axis has neither length 1 nor the group's order.
-
-    Source: Romero et al. 2020, section 4. Its code rolls the weights cyclically for every group, which is right for
-    rotations alone.
-    """
-
-    def turned(w):
-        o, c_out, c_in, h = w.shape
-        if h not in (1, group.order):
-            raise ValueError(f"weights have {h} group elements, but {group} needs 1 (on images) or {group.order}")
-        bank = w[..., group.action] if h == group.order else jnp.repeat(w[..., None, :], group.order, axis=-2)
-        return bank.transpose(4, 3, 0, 1, 2).reshape(h, group.order * o, c_out, c_in)
-
-    return ChannelBank(*map(turned, weights))
+    channel: Float[Array, "*batch 1 1 h_in c_in h c_out"] | None
+    spatial: Float[Array, "*batch x y h_in 1 h c_out"] | None
 
 
 @former_sampling
-def response_spatial_bank(
-    w: Float[Array, "k k h 2 o"], group: Group, *, sampling: Sampling = Sampling()
-) -> Float[Array, "k k 2 h m"]:
-    """The spatial attention's filters for every input group element `h'` and every filter `m = (g, o)`.
+def response_attentive_group_conv(
+    f: Float[Array, "*batch x y h_in c_in"],
+    w: Float[Array, "k k h_in c_in c_out"],
+    channel: ResponseChannelWeights | None,
+    spatial: Float[Array, "k_a k_a h_in 2 c_out"] | None,
+    group: Group,
+    *,
+    stride: int = 1,
+    padding: Padding = "VALID",
+    dilation: int = 1,
+    attention_dilation: int = 1,
+    haar: bool = False,
+    exact: bool = True,
+    sampling: Sampling = Sampling(),
+    return_attention: bool = False,
+    implementation: Implementation | None = None,
+) -> Float[Array, "*batch x_out y_out h c_out"] | tuple[Float[Array, "*batch x_out y_out h c_out"], ResponseMaps]:
+    """Group convolution that attends to its own responses, the paper's `alpha`; on an image the lifting convolution.
 
-        bank[u, s, h', (g, o)] = (L_g w)[u, h', s, o]
+        r[x, h', c; g, o] = sum over u of  f[x + u, h', c] (L_g w)[u, h', c, o]
+        alpha_C[h', c; g, o] = sigmoid(mlp(mean over x of r) + mlp(max over x of r)),   mlp(s) = W2 relu(W1 s)
+        alpha_X[x, h'; g, o] = sigmoid(sum over u, s of  s[x + u, h'; g, o] (L_g v)[u, h', s, o]),
+                               s = (mean over c, max over c) of alpha_C r
+        y[x, g, o] = weight * sum over h', c of  (1 - alpha_X alpha_C) r
+
+    `mlp` mixes the input channels of every output channel for itself, with weights `W(g^-1 h')`. What attention marks
+    is suppressed. No response is stored: beyond its input and output the layer holds little more than the patches and
+    maps of a few images, and until its gradient is taken at most 150 MB (in float32). Differentiable in reverse mode;
+    in a `jax.shard_map` it needs `check_vma=False`.
+
+    >>> import jax.numpy as jnp
+    >>> from attgconv_jax import ResponseChannelWeights, cyclic, response_attentive_group_conv
+    >>> f, p4 = jnp.ones([8, 12, 12, 4, 10]), cyclic(4)
+    >>> channel = ResponseChannelWeights(w1=jnp.zeros([16, 5, 10, 4]), w2=jnp.zeros([16, 10, 5, 4]))
+    >>> spatial = jnp.zeros([7, 7, 4, 2, 16])
+    >>> y, maps = response_attentive_group_conv(
+    ...     f, jnp.ones([3, 3, 4, 10, 16]), channel, spatial, p4, return_attention=True
+    ... )
+    >>> y.shape, maps.channel.shape, maps.spatial.shape
+    ((8, 10, 10, 4, 16), (8, 1, 1, 4, 10, 4, 16), (8, 10, 10, 4, 1, 4, 16))
 
     Args:
-      w: filter on the two statistics, the mean first.
-      group: acts on the filter.
+      f: feature map, or image.
+      w: filter, of the dtype of `f`.
+      channel: weights of `alpha_C`; None leaves that factor out.
+      spatial: filter `v` of `alpha_X`, of odd size, the mean before the maximum; None leaves that factor out. Both
+        None: the group convolution, with the weight below.
+      group: acts on all weights.
+      stride: of the convolution, in pixels.
+      padding: of the convolution, with zeros: pixels on every side, "SAME" or "VALID".
+      dilation: of the convolution's filter, in pixels.
+      attention_dilation: of the spatial attention filter, in pixels.
+      haar: whether the sum over a feature map carries the weight `2 pi / |H|`, as in the published networks. (With
+        reflections that is a quarter of the weight of their plain group convolutions.) The attention carries none.
+      exact: whether a sampling grid that the group does not map to itself raises.
       sampling: of filters, at other than right angles.
+      return_attention: whether to return the maps too, for pictures: no gradient flows through them, and the map
+        `alpha_X` is `h_in` times as large as the output.
+      implementation: see `attgconv_jax.kernels.response_attention`.
 
     Returns:
-      The bank.
+      Feature map on `group`; with `return_attention` also the maps, in (0, 1) and in float32 at least.
 
     Raises:
-      ValueError: as `filter_bank`.
+      ValueError: shapes or dtypes do not fit, or the grid is not symmetric and `exact` is set.
 
-    Source: Romero et al. 2020, section 4.
+    Source: Romero et al. 2020, sections 3.2 and 4.
     """
-    bank = filter_bank(w, group, sampling=sampling)
-    k, _, h, _, order, o = bank.shape
-    return bank.swapaxes(2, 3).reshape(k, k, 2, h, order * o)
+    check_group(group)
+    check_feature_map(f, group)
+    check_filter(w, group)
+    check_boolean(return_attention=return_attention)
+    check_response_weights(f, w, channel, spatial, attention_dilation)
+    kernels.check_implementation(implementation)
+    f, w, channel, spatial = jax.tree.map(jnp.asarray, (f, w, channel, spatial))
+    attends = channel is not None or spatial is not None
+    out_dtype = f.dtype
+    if attends:
+        # What is left of a response can be a small difference of two large parts: bfloat16 would round both.
+        dtype = sum_dtype(f)
+        f, w, channel, spatial = jax.tree.map(lambda x: x.astype(dtype), (f, w, channel, spatial))
+    y = group_conv(f, w, group, stride=stride, padding=padding, dilation=dilation, exact=exact, sampling=sampling)
+    weight = 2 * math.pi / group.order if haar and f.shape[-2] > 1 else 1
+    if not attends:
+        return (weight * y, ResponseMaps(None, None)) if return_attention else weight * y
+    bank = transformed(w, group, sampling)
+    arrays = (
+        f.reshape(-1, *f.shape[-4:]),
+        bank.reshape(*bank.shape[:4], -1),
+        None if channel is None else response_channel_bank(channel, group),
+        None if spatial is None else response_spatial_bank(spatial, group, sampling=sampling),
+    )
+    windows = windows_of(w.shape[0], stride, padding, dilation, f.shape[-4:-2])
+    options = dict(dilation=attention_dilation, implementation=implementation)
+    attended = kernels.response_attention(*arrays, windows, **options)
+    y = (weight * (y - attended.reshape(y.shape))).astype(out_dtype)
+    if not return_attention:
+        return y
+    maps = kernels.response_attention_maps(*lax.stop_gradient(arrays), windows, **options)
+    batch, filters = f.shape[:-4], y.shape[-2:]
+    return y, ResponseMaps(*(None if a is None else a.reshape(*batch, *a.shape[1:-1], *filters) for a in maps))
 
 
-def check_response_weights(
-    f: Array, w: Array, channel: ResponseChannelWeights | None, spatial: Array | None, dilation: int
-) -> None:
-    """Raises a `ValueError` unless weights and dilation fit input and filter `[k, k, h, c, o]` of the convolution."""
-    if isinstance(dilation, bool) or not isinstance(dilation, int) or dilation < 1:
-        raise ValueError(f"attention_dilation must be a Python integer of at least 1, got {dilation!r}")
-    h, c, o = w.shape[2:]
-    if channel is not None:
-        if not isinstance(channel, ResponseChannelWeights) or not all(hasattr(array, "ndim") for array in channel):
-            parts = f" of {', '.join(type(part).__name__ for part in channel)}" if isinstance(channel, tuple) else ""
-            raise ValueError(
-                f"channel must be None or ResponseChannelWeights of two arrays, got {type(channel).__name__}{parts}"
-            )
-        hidden = channel.w1.shape[1] if channel.w1.ndim == 4 else "c_hid"
-        if channel.w1.shape != (o, hidden, c, h) or channel.w2.shape != (o, c, hidden, h) or hidden == 0:
-            raise ValueError(
-                f"response attention with a filter {w.shape} takes channel weights w1 [{o}, c_hid, {c}, {h}] and w2 "
-                f"[{o}, {c}, c_hid, {h}] with c_hid of at least 1, got {channel.w1.shape} and {channel.w2.shape}"
-            )
-    if spatial is not None and (
-        not hasattr(spatial, "ndim")
-        or spatial.ndim != 5
-        or spatial.shape[0] != spatial.shape[1]
-        or spatial.shape[2:] != (h, 2, o)
-        or spatial.shape[0] % 2 == 0
-    ):
-        raise ValueError(
-            f"response attention with a filter {w.shape} takes a spatial filter [k, k, {h}, 2, {o}] of odd size k, "
-            f"got {getattr(spatial, 'shape', type(spatial).__name__)}"
-        )
-    if f.dtype != w.dtype:
-        raise ValueError(f"f and w must have one dtype, got {f.dtype} and {w.dtype}; cast one of them")
-    arrays = {} if channel is None else channel._asdict()
-    for name, array in {**arrays, "spatial": spatial}.items():
-        if array is not None and array.dtype != w.dtype:
-            raise ValueError(f"{name} must have the dtype of w, {w.dtype}, got {array.dtype}; cast one of them")
+OPERATOR = register(
+    Operator(
+        name="response",
+        module="ResponseAttentiveGroupConv",
+        title="alpha",
+        init=response_attention_weights,
+        apply=response_attentive_group_conv,
+        combination="suppress",
+        site="response",
+        source="Romero et al. 2020 (2002.03830)",
+    )
+)
+CHANNEL_OPERATOR = register(
+    dataclasses.replace(
+        OPERATOR, name="response_channel", title="alpha_CH", settings={"channel": True, "spatial": False}
+    )
+)
+SPATIAL_OPERATOR = register(
+    dataclasses.replace(
+        OPERATOR, name="response_spatial", title="alpha_SP", settings={"channel": False, "spatial": True}
+    )
+)

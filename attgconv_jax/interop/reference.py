@@ -8,11 +8,11 @@ import numpy as np
 from flax import nnx
 from jaxtyping import ArrayLike
 
+from attgconv_jax.attention import InputWeights
 from attgconv_jax.groups import cyclic, dihedral, trivial
 from attgconv_jax.models import AllCNN, RotMNISTNet
 from attgconv_jax.models.layers import Network
 from attgconv_jax.models.skeleton import skeleton
-from attgconv_jax.nn import CoAttention
 
 # The reference's names, and the network of ours that each describes.
 REFERENCE_NETWORKS = {
@@ -119,19 +119,27 @@ def _slots(network):
     """`name -> (our variable, theirs to ours, shape of theirs)` for every array of the reference."""
     slots = {}
     for i, convolution in enumerate(network.convolutions, 1):
-        # Attention on the input is a module of its own, attention on responses is part of the convolution.
-        attention = getattr(convolution, "attention", convolution)
         slots[f"c{i}.weight"] = _filter_slot(getattr(convolution, "conv", convolution).w)
-        spatial = attention.w if isinstance(attention, CoAttention) else getattr(attention, "spatial", None)
+        w1, w2, spatial = _attention_weights(convolution)
         if spatial is not None:
             slots[f"c{i}.spatial_attention.weight"] = _filter_slot(spatial)
-        if getattr(attention, "w1", None) is not None:
-            slots[f"c{i}.channel_attention.weight_fc1"] = _channel_slot(attention.w1)
-            slots[f"c{i}.channel_attention.weight_fc2"] = _channel_slot(attention.w2)
+        if w1 is not None:
+            slots[f"c{i}.channel_attention.weight_fc1"] = _channel_slot(w1)
+            slots[f"c{i}.channel_attention.weight_fc2"] = _channel_slot(w2)
     for i, norm in enumerate(network.norms, 1):
         variables = {"weight": norm.scale, "bias": norm.bias, "running_mean": norm.mean, "running_var": norm.var}
         slots |= {f"bn{i}.{name}": (v, lambda array: array, v.shape) for name, v in variables.items()}
     return slots
+
+
+def _attention_weights(convolution):
+    """Of attention on the input, a module of its own, or on responses: its network's two weights and its filter."""
+    if not hasattr(convolution, "attention"):
+        return [getattr(convolution, name, None) for name in ("w1", "w2", "spatial")]
+    weights = convolution.attention.weights
+    if not isinstance(weights, InputWeights):
+        return None, None, weights
+    return *(weights.channel or (None, None)), weights.spatial
 
 
 def _filter_slot(variable):

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from attgconv_jax.attentive import ResponseMaps
+from attgconv_jax.attention import ResponseMaps
+from attgconv_jax.checks import check_choice
 from attgconv_jax.groups import Group
 from attgconv_jax.initializers import FilterInitializer
 from attgconv_jax.nn import (
@@ -20,7 +21,9 @@ from attgconv_jax.nn import (
     SeparableGroupConv,
 )
 from attgconv_jax.nn.attentive import ATTENTIVE_PAPER, AttentionName
-from attgconv_jax.separable import Form, check_form
+
+Form = Literal["g", "gc"]
+_KIND = {None: "nonseparable", "g": "gseparable", "gc": "separable"}
 
 ResponseAttention = Literal["response", "response_channel", "response_spatial", "sk"]
 NetworkAttention = AttentionName | ResponseAttention
@@ -51,7 +54,7 @@ def check_separable(separable: str | None, attention: str | None) -> None:
     """Raises a `ValueError` unless `separable` is None, or a form and this attention is none on responses."""
     if separable is None:
         return
-    check_form("separable", separable)
+    check_choice("separable", separable, ("g", "gc"))
     if attention in get_args(ResponseAttention):
         raise ValueError(
             f"separable must be None with attention on responses, which is of whole filters, got {separable!r} with "
@@ -114,7 +117,7 @@ def convolution(
     if attention in (None, "sk") or left_out:
         if lifting or separable is None:
             return GroupConv(*sizes, lifting=lifting, **options)
-        return SeparableGroupConv(*sizes, form=separable, **options)
+        return SeparableGroupConv(*sizes, kind=_KIND[separable], **options)
     of_attention = {}
     if attention in ATTENTIVE_PAPER:
         of_attention |= dict(kernel_init=attention_init)
@@ -124,7 +127,7 @@ def convolution(
         of_attention |= _reduction(in_features, hidden_features)
     of_attention |= further
     separable = None if lifting else separable
-    options = dict(lifting=lifting, separable=separable, **options)
+    options = dict(lifting=lifting, kind=_KIND[separable], **options)
     return AttentiveGroupConv(*sizes, attention=attention, attention_options=of_attention, **options)
 
 

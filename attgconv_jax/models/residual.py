@@ -82,7 +82,7 @@ class ResidualBlock(nnx.Module):
         if self.place == "convolution":
             return self.branch[1].attention_maps(jax.nn.relu(self.branch[0](f)))
         residual = self._residual(f)
-        return self.attention.attention_map(residual if self.place == "branch" else self._add(f, residual))
+        return self.attention.attention_maps(residual if self.place == "branch" else self._add(f, residual))
 
     def _residual(self, f):
         f = self.branch[0](f)

@@ -11,10 +11,9 @@ from attgconv_jax.checks import check_positive
 from attgconv_jax.convolution import max_pool, project_max
 from attgconv_jax.groups import Group
 from attgconv_jax.initializers import FilterInitializer
-from attgconv_jax.models.layers import Network, NetworkAttention, check_image
+from attgconv_jax.models.layers import Form, Network, NetworkAttention, check_image
 from attgconv_jax.nn import Dropout
 from attgconv_jax.nn.norm import batch_norm
-from attgconv_jax.separable import Form
 
 
 class Layer(NamedTuple):

@@ -1,29 +1,29 @@
 """Flax NNX modules: parameters and initialisers around the functions of this library."""
 
 from attgconv_jax.initializers import INITIALIZERS
-from attgconv_jax.nn.attention import CoAttention, InputAttention
-from attgconv_jax.nn.attentive import ATTENTIONS, AttentiveGroupConv
-from attgconv_jax.nn.channel_operators import (
-    EfficientChannelAttention,
-    GatherExcite,
-    GlobalContext,
-    SqueezeExcitation,
-    StyleRecalibration,
-)
+from attgconv_jax.nn.attentive import AttentiveGroupConv
 from attgconv_jax.nn.convolution import GroupConv
 from attgconv_jax.nn.dropout import Dropout
 from attgconv_jax.nn.lie import LieConv
 from attgconv_jax.nn.lie_attention import LieAttention
-from attgconv_jax.nn.operator import OperatorAttention
-from attgconv_jax.nn.pooling import GroupPool, SpatialPool
-from attgconv_jax.nn.position_operators import (
+from attgconv_jax.nn.operator import (
+    ATTENTIONS,
     BottleneckAttention,
+    CoAttention,
     ConvolutionalBlockAttention,
     CoordinateAttention,
+    EfficientChannelAttention,
+    GatherExcite,
+    GlobalContext,
     GroupSelfAttention,
+    InputAttention,
     NonLocal,
+    OperatorAttention,
     SpatialGroupEnhance,
+    SqueezeExcitation,
+    StyleRecalibration,
 )
+from attgconv_jax.nn.pooling import GroupPool, SpatialPool
 from attgconv_jax.nn.response import ResponseAttentiveGroupConv
 from attgconv_jax.nn.selective_kernel import SelectiveKernelGroupConv
 from attgconv_jax.nn.separable import SeparableGroupConv

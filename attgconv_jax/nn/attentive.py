@@ -2,71 +2,23 @@
 
 import functools
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from attgconv_jax.attention import OPERATORS
+from attgconv_jax.checks import check_choice
+from attgconv_jax.filters import Sampling, former_sampling
 from attgconv_jax.groups import Group
-from attgconv_jax.nn.attention import CoAttention, InputAttention
-from attgconv_jax.nn.channel_operators import (
-    EfficientChannelAttention,
-    GatherExcite,
-    GlobalContext,
-    SqueezeExcitation,
-    StyleRecalibration,
-)
 from attgconv_jax.nn.convolution import GroupConv
-from attgconv_jax.nn.position_operators import (
-    BottleneckAttention,
-    ConvolutionalBlockAttention,
-    CoordinateAttention,
-    GroupSelfAttention,
-    NonLocal,
-    SpatialGroupEnhance,
-)
+from attgconv_jax.nn.operator import ATTENTIONS
 from attgconv_jax.nn.separable import SeparableGroupConv
-from attgconv_jax.separable import Form
+from attgconv_jax.separable import Kind, former_kind
 
-AttentionName = Literal[
-    "input",
-    "input_channel",
-    "input_spatial",
-    "co",
-    "se",
-    "ge",
-    "bam",
-    "cbam",
-    "sge",
-    "gc",
-    "srm",
-    "eca",
-    "coordinate",
-    "non_local",
-    "self",
-]
-
-ATTENTIONS = {
-    "input": InputAttention,
-    "input_channel": functools.partial(InputAttention, spatial=False),
-    "input_spatial": functools.partial(InputAttention, channel=False),
-    "co": CoAttention,
-    "se": SqueezeExcitation,
-    "ge": GatherExcite,
-    "bam": BottleneckAttention,
-    "cbam": ConvolutionalBlockAttention,
-    "sge": SpatialGroupEnhance,
-    "gc": GlobalContext,
-    "srm": StyleRecalibration,
-    "eca": EfficientChannelAttention,
-    "coordinate": CoordinateAttention,
-    "non_local": NonLocal,
-    "self": GroupSelfAttention,
-}
-"""The modules by name; all are made as `Module(features, group, lifting=..., rngs=..., **options)`."""
-
-ATTENTIVE_PAPER = ("input", "input_channel", "input_spatial", "co")
+AttentionName = Literal[tuple(ATTENTIONS)]
+ATTENTIVE_PAPER = tuple(name for name, operator in OPERATORS.items() if operator.site == "input")
 """Those of the attentive paper: they read images as well, and their group convolutions may carry the Haar weight."""
 
 
@@ -90,7 +42,8 @@ class AttentiveGroupConv(nnx.Module):
         "input_spatial", "co", or any other operator on the input.
       attention_options: further arguments of the attention's module.
       lifting: whether the input is an image (one group element) instead of a feature map.
-      separable: None, or the form of a separable convolution, on feature maps; see `SeparableGroupConv`.
+      kind: of the filter: "nonseparable", or on feature maps "gseparable" or "separable"; see `SeparableGroupConv`.
+      sampling: of all filters, those of the attention included, at other than right angles.
       haar: whether the group convolutions carry the Haar weight, those of the paper's four attentions included.
       dtype: to compute in; None: the common type of input and parameters.
       param_dtype: of the parameters.
@@ -98,9 +51,11 @@ class AttentiveGroupConv(nnx.Module):
       **options: further arguments of the convolution; see `GroupConv`.
 
     Raises:
-      ValueError: unknown attention or form, a separable convolution of images, or a size is out of range.
+      ValueError: unknown attention or kind, a separable convolution of images, or a size is out of range.
     """
 
+    @former_kind
+    @former_sampling
     def __init__(
         self,
         in_features: int,
@@ -108,10 +63,11 @@ class AttentiveGroupConv(nnx.Module):
         kernel_size: int,
         group: Group,
         *,
-        attention: AttentionName = "input",
+        attention: str = "input",
         attention_options: Mapping[str, Any] | None = None,
         lifting: bool = False,
-        separable: Form | None = None,
+        kind: Kind = "nonseparable",
+        sampling: Sampling = Sampling(),
         haar: bool = False,
         dtype=None,
         param_dtype=jnp.float32,
@@ -123,17 +79,20 @@ class AttentiveGroupConv(nnx.Module):
                 f"attention must be one of {', '.join(ATTENTIONS)}, got {attention!r}; attention on responses is "
                 "ResponseAttentiveGroupConv or SelectiveKernelGroupConv"
             )
-        if separable is not None and lifting:
-            raise ValueError(f"separable must be None with lifting: an image has no group axis; got {separable!r}")
+        check_choice("kind", kind, get_args(Kind))
+        if kind != "nonseparable" and lifting:
+            raise ValueError(f'kind must be "nonseparable" with lifting: an image has no group axis; got {kind!r}')
         shared = dict(dtype=dtype, param_dtype=param_dtype, rngs=rngs)
-        of_attention = {"haar": haar} if attention in ATTENTIVE_PAPER else {}
+        of_attention = {"haar": haar, "sampling": sampling}
+        of_attention = {name: value for name, value in of_attention.items() if name in OPERATORS[attention].options}
         of_attention |= attention_options or {}
         self.attention = ATTENTIONS[attention](in_features, group, lifting=lifting, **shared, **of_attention)
-        if separable is None:
+        if kind == "nonseparable":
             conv = functools.partial(GroupConv, lifting=lifting)
         else:
-            conv = functools.partial(SeparableGroupConv, form=separable)
-        self.conv = conv(in_features, out_features, kernel_size, group, haar=haar, **shared, **options)
+            conv = functools.partial(SeparableGroupConv, kind=kind)
+        sizes = in_features, out_features, kernel_size, group
+        self.conv = conv(*sizes, haar=haar, sampling=sampling, **shared, **options)
 
     def __call__(self, f: Float[Array, "*batch x y h_in c_in"]) -> Float[Array, "*batch x_out y_out h c_out"]:
         """Attends, then convolves."""
@@ -141,4 +100,4 @@ class AttentiveGroupConv(nnx.Module):
 
     def attention_maps(self, f: Float[Array, "*batch x y h_in c_in"]) -> Float[Array, "*batch #x #y h_in #c_in"]:
         """The map of the input: what is suppressed, or what it is scaled by, or what is added."""
-        return self.attention.attention_map(f)
+        return self.attention.attention_maps(f)

@@ -5,8 +5,8 @@ from flax import nnx
 from flax.nnx.nn.dtypes import promote_dtype
 from jaxtyping import Array, Float
 
-from attgconv_jax.checks import check_divisor, check_positive, check_window
-from attgconv_jax.convolution import grouped_group_conv
+from attgconv_jax.checks import check_boolean, check_divisor, check_positive, check_window
+from attgconv_jax.convolution import add_bias, grouped_group_conv
 from attgconv_jax.filters import Sampling, check_sampling, former_sampling
 from attgconv_jax.geometry import Padding
 from attgconv_jax.groups import Group, check_group
@@ -36,7 +36,7 @@ class GroupConv(nnx.Module):
       haar: whether the sum over a feature map carries the Haar weight.
       channel_groups: into how many separate parts the channels fall; see `attgconv_jax.grouped_group_conv`.
       use_bias: whether a bias per channel is added.
-      exact: whether to refuse a sampling grid that the group does not map to itself.
+      exact: whether a sampling grid that the group does not map to itself raises.
       sampling: of filters, at other than right angles.
       kernel_init: an initialiser or its name; see `attgconv_jax.nn.INITIALIZERS`.
       dtype: to compute in; None: the common type of input and parameters.
@@ -71,9 +71,10 @@ class GroupConv(nnx.Module):
         rngs: nnx.Rngs,
     ):
         check_group(group)
-        check_positive(in_features=in_features, out_features=out_features, kernel_size=kernel_size)
+        check_positive(in_features=in_features, out_features=out_features)
         check_window(kernel_size, stride, padding, dilation)
         check_sampling(sampling)
+        check_boolean(lifting=lifting, haar=haar, use_bias=use_bias, exact=exact)
         channel_groups = check_divisor("channel_groups", channel_groups, in_features, out_features)
         shape = (kernel_size, kernel_size, 1 if lifting else group.order, in_features // channel_groups, out_features)
         self.w = nnx.Param(filter_initializer(kernel_init)(rngs.params(), shape, param_dtype))
@@ -104,4 +105,4 @@ class GroupConv(nnx.Module):
             exact=self.exact,
             sampling=self.sampling,
         )
-        return y if bias is None else y + bias
+        return y if bias is None else add_bias(y, bias)

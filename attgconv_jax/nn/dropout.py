@@ -3,6 +3,7 @@
 from flax import nnx
 from jaxtyping import Array, Float
 
+from attgconv_jax.checks import check_boolean, check_rate
 from attgconv_jax.kernels import dropout
 
 
@@ -19,8 +20,8 @@ class Dropout(nnx.Module):
     """
 
     def __init__(self, rate: float, *, deterministic: bool = False, rngs: nnx.Rngs):
-        if not 0 <= rate < 1:
-            raise ValueError(f"rate must be in [0, 1), got {rate}")
+        check_rate(rate=rate)
+        check_boolean(deterministic=deterministic)
         self.rate = rate
         self.deterministic = deterministic
         self.rngs = rngs["dropout"].fork()

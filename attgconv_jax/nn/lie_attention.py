@@ -12,7 +12,7 @@ from attgconv_jax.groups import cyclic
 from attgconv_jax.lie.checks import require_lie_group
 from attgconv_jax.lie.groups import LieGroup
 from attgconv_jax.lie.kernels import Coordinates, require_coordinates
-from attgconv_jax.nn.attentive import ATTENTIONS, AttentionName
+from attgconv_jax.nn.operator import ATTENTIONS
 
 
 class LieAttention(nnx.Module):
@@ -58,7 +58,7 @@ class LieAttention(nnx.Module):
 
     def __init__(
         self,
-        attention: AttentionName,
+        attention: str,
         features: int,
         group: LieGroup,
         *,
@@ -81,9 +81,9 @@ class LieAttention(nnx.Module):
         """Attends; see `attgconv_jax.attend`."""
         return self._at_every_scale(self.attention, f)
 
-    def attention_map(self, f: Float[Array, "*batch x y h c"]) -> Float[Array, "*batch #x #y #h #c"]:
+    def attention_maps(self, f: Float[Array, "*batch x y h c"]) -> Float[Array, "*batch #x #y #h #c"]:
         """The operator's `alpha`."""
-        return self._at_every_scale(self.attention.attention_map, f)
+        return self._at_every_scale(self.attention.attention_maps, f)
 
     def _at_every_scale(self, function, f):
         check_feature_map(f)

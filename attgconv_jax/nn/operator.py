@@ -1,6 +1,10 @@
-"""What the modules of attention operators have in common."""
+"""Attention operators as Flax NNX modules: one generic module, a class for every record."""
 
-from typing import Any
+import functools
+import inspect
+import textwrap
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -8,55 +12,83 @@ from flax import nnx
 from flax.nnx.nn.dtypes import promote_dtype
 from jaxtyping import Array, Float
 
-from attgconv_jax.attention import OPERATORS, MLPWeights
-from attgconv_jax.attentive import attend
-from attgconv_jax.checks import check_positive
-from attgconv_jax.groups import Group, check_group
-from attgconv_jax.initializers import channel_uniform
+from attgconv_jax.attention import OPERATORS, Operator, attend
+from attgconv_jax.checks import check_boolean, check_choice
+from attgconv_jax.deprecation import warn_deprecated
+from attgconv_jax.docstrings import argument_help
+from attgconv_jax.filters import former_sampling
+from attgconv_jax.groups import Group
 from attgconv_jax.nn.norm import batch_norm
+
+_FORMULAS = {"scale": "alpha f", "suppress": "(1 - alpha) f", "emphasise": "(1 + alpha) f", "add": "f + alpha"}
 
 
 class OperatorAttention(nnx.Module):
-    """An operator of `attgconv_jax.attention.OPERATORS` with weights of its own; those of other papers have a subclass.
+    """An attention operator with weights of its own; `ATTENTIONS` has a subclass for every one.
 
     Args:
-      name: of the operator.
-      weights: initial ones, as the operator takes them.
+      features: channels of the input.
       group: acts on the weights.
+      lifting: whether the input is an image (one group element) instead of a feature map.
       dtype: to compute in; None: the common type of input and parameters.
-      norms: modules that the operator calls, by argument.
-      **options: further arguments of the operator.
+      param_dtype: of the parameters.
+      rngs: source of the parameters' randomness.
+      **options: further arguments of the operator, to its initial weights or its formula.
+
+    Raises:
+      ValueError: an option that the operator does not have, or one out of range.
     """
 
+    operator: ClassVar[Operator]
+
+    @former_sampling
     def __init__(
         self,
-        name: str,
-        weights: Any,
+        features: int,
         group: Group,
+        *,
+        lifting: bool = False,
         dtype=None,
-        norms: dict[str, nnx.Module] | None = None,
-        **options,
+        param_dtype=jnp.float32,
+        rngs: nnx.Rngs,
+        **options: Any,
     ):
-        check_group(group)
+        check_boolean(lifting=lifting)
+        self.operator.check_options(options)
+        of_init = self.operator.of_init(options)
+        weights = self.operator.init(rngs.params, features, group, lifting=lifting, dtype=param_dtype, **of_init)
         self.weights = nnx.data(jax.tree.map(nnx.Param, weights))
-        self.norms = nnx.Dict(norms or {})
-        self.name = name
+        if self.operator.norms:
+            channels = {name: count(weights) for name, count in self.operator.norms.items()}
+            of_norms = dict(dtype=dtype, param_dtype=param_dtype, rngs=rngs, epsilon=1e-5)
+            self.norms = nnx.Dict({name: batch_norm(count, **of_norms) for name, count in channels.items()})
         self.group = group
         # Pairs and no dict: a graph definition that holds a dict cannot be hashed, nor be a static argument.
-        self._options = tuple(options.items())
+        self._options = tuple(self.operator.of_apply(options).items())
         self.dtype = dtype
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The arguments of the operator's formula that were given."""
+        return dict(self._options)
 
     def __call__(self, f: Float[Array, "*batch x y h c"]) -> Float[Array, "*batch x y h c"]:
         """Attends; see `attgconv_jax.attend`."""
         f, weights = self._promoted(f)
-        return attend(f, self._alpha(f, weights), OPERATORS[self.name].combination)
+        return attend(f, self._alpha(f, weights), self.operator.combination)
 
-    def attention_map(self, f: Float[Array, "*batch x y h c"]) -> Float[Array, "*batch #x #y #h c"]:
-        """The operator's `alpha`: what `f` is scaled by, or what is added to it."""
+    def attention_maps(self, f: Float[Array, "*batch x y h c"]) -> Float[Array, "*batch #x #y #h #c"]:
+        """The operator's `alpha`: what `f` is scaled by, or what is suppressed, or what is added."""
         return self._alpha(*self._promoted(f))
 
+    def attention_map(self, f: Float[Array, "*batch x y h c"]) -> Float[Array, "*batch #x #y #h #c"]:
+        """The former name of `attention_maps`."""
+        warn_deprecated("attention_map", "attention_maps")
+        return self.attention_maps(f)
+
     def _alpha(self, f, weights):
-        return OPERATORS[self.name].function(f, weights, self.group, **dict(self._options), **dict(self.norms.items()))
+        norms = dict(self.norms.items()) if self.operator.norms else {}
+        return self.operator.apply(f, weights, self.group, **self.options, **norms)
 
     def _promoted(self, f):
         values, structure = jax.tree.flatten(self.weights, is_leaf=lambda leaf: isinstance(leaf, nnx.Param))
@@ -64,63 +96,86 @@ class OperatorAttention(nnx.Module):
         return f, jax.tree.unflatten(structure, values)
 
 
-def reduced(features: int, reduction: int | None) -> int:
-    """Hidden channels, `features` over `reduction`.
-
-    Args:
-      features: channels.
-      reduction: None: 16, or the number of channels where that is smaller.
-
-    Returns:
-      The number of hidden channels, rounded down.
-
-    Raises:
-      ValueError: a number is not at least 1, or the reduction is larger than the number of channels.
-    """
-    check_positive(features=features)
-    if reduction is None:
-        return max(1, features // 16)
-    check_positive(reduction=reduction)
-    if reduction > features:
-        raise ValueError(f"reduction must be at most the {features} channels, got {reduction}: nothing would be left")
-    return features // reduction
+@functools.cache
+def operator_module(operator: Operator) -> type[OperatorAttention]:
+    """The module of an operator: `OperatorAttention` with its record, signature and documentation."""
+    attributes = {
+        "__doc__": _docstring(operator),
+        "__module__": __name__,
+        "__signature__": _signature(operator),
+        "operator": operator,
+    }
+    return type(OperatorAttention)(operator.module, (OperatorAttention,), attributes)
 
 
-def group_axis(group: Group, lifting: bool, over_group: bool = False) -> int:
-    """The length of the weights' group axis.
+class _Attentions(Mapping):
+    """The modules of all operators that take a feature map, by name, made when they are first asked for."""
 
-    Args:
-      group: that acts on them.
-      lifting: whether the input is an image.
-      over_group: whether the statistics are over the group too.
+    def __getitem__(self, name: str) -> type[OperatorAttention]:
+        if name not in OPERATORS or OPERATORS[name].site == "response":
+            raise KeyError(name)
+        return operator_module(OPERATORS[name])
 
-    Returns:
-      1, or the group's order.
-    """
-    return 1 if lifting or over_group else group.order
+    def __iter__(self) -> Iterator[str]:
+        return (name for name, operator in OPERATORS.items() if operator.site != "response")
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
 
 
-def mlp_weights(features: int, hidden: int, h: int, dtype, rngs: nnx.Rngs) -> MLPWeights:
-    """Initial weights of a network of statistics: `channel_uniform`, biases zero.
+ATTENTIONS: Mapping[str, type[OperatorAttention]] = _Attentions()
+"""The modules by name; all are made as `Module(features, group, lifting=..., rngs=..., **options)`."""
 
-    Args:
-      features: channels in and out.
-      hidden: channels between.
-      h: length of the group axis.
-      dtype: of the weights.
-      rngs: source of randomness.
 
-    Returns:
-      The weights.
-    """
-    return MLPWeights(
-        channel_uniform(rngs.params(), (hidden, features, h), dtype),
-        channel_uniform(rngs.params(), (features, hidden, h), dtype),
-        jnp.zeros(hidden, dtype),
-        jnp.zeros(features, dtype),
+def check_attention(attention: str) -> None:
+    """Raises a `ValueError` unless `attention` is a name of `ATTENTIONS`."""
+    check_choice("attention", attention, ATTENTIONS)
+
+
+def _signature(operator):
+    common = inspect.signature(OperatorAttention.__init__).parameters
+    leading = [common[name] for name in ("features", "group", "lifting")]
+    trailing = [common[name] for name in ("dtype", "param_dtype", "rngs")]
+    return inspect.Signature([*leading, *operator.options.values(), *trailing])
+
+
+def _docstring(operator):
+    help_of = argument_help(operator.apply) | argument_help(operator.init)
+    help_of |= {name: argument_help(OperatorAttention)[name] for name in ("dtype", "param_dtype", "rngs")}
+    names = _signature(operator).parameters
+    arguments = "\n".join(
+        textwrap.fill(f"{name}: {help_of[name]}", 112, initial_indent="  ", subsequent_indent="    ") for name in names
     )
+    return f"""`{operator.apply.__name__}` with weights of its own: `{_FORMULAS[operator.combination]}`.
+
+>>> import jax, jax.numpy as jnp
+>>> from flax import nnx
+>>> from attgconv_jax import cyclic
+>>> from attgconv_jax.nn import ATTENTIONS
+>>> attention = ATTENTIONS["{operator.name}"](32, cyclic(4), rngs=nnx.Rngs(0))
+>>> jax.eval_shape(attention, jnp.ones([2, 9, 9, 4, 32])).shape
+(2, 9, 9, 4, 32)
+
+Args:
+{arguments}
+
+Raises:
+  ValueError: an argument that the operator does not have, or one out of range.
+
+Source: {operator.source}.
+"""
 
 
-def operator_norm(features: int, dtype, param_dtype, rngs: nnx.Rngs) -> nnx.BatchNorm:
-    """The batch norm of the papers' operators."""
-    return batch_norm(features, dtype, param_dtype, rngs, epsilon=1e-5)
+BottleneckAttention = ATTENTIONS["bam"]
+CoAttention = ATTENTIONS["co"]
+ConvolutionalBlockAttention = ATTENTIONS["cbam"]
+CoordinateAttention = ATTENTIONS["coordinate"]
+EfficientChannelAttention = ATTENTIONS["eca"]
+GatherExcite = ATTENTIONS["ge"]
+GlobalContext = ATTENTIONS["gc"]
+GroupSelfAttention = ATTENTIONS["self"]
+InputAttention = ATTENTIONS["input"]
+NonLocal = ATTENTIONS["non_local"]
+SpatialGroupEnhance = ATTENTIONS["sge"]
+SqueezeExcitation = ATTENTIONS["se"]
+StyleRecalibration = ATTENTIONS["srm"]

@@ -5,7 +5,7 @@ from typing import Literal
 from flax import nnx
 from jaxtyping import Array, Float
 
-from attgconv_jax.checks import check_window
+from attgconv_jax.checks import check_boolean, check_choice, check_positive, check_window
 from attgconv_jax.convolution import max_pool, mean_pool, project_max, project_mean
 from attgconv_jax.groups import Group, check_group
 
@@ -13,8 +13,7 @@ Reduction = Literal["max", "mean"]
 
 
 def _choose(reduction, choices):
-    if reduction not in choices:
-        raise ValueError(f'reduction must be "max" or "mean", got {reduction!r}')
+    check_choice("reduction", reduction, choices)
     return choices[reduction]
 
 
@@ -45,7 +44,7 @@ class SpatialPool(nnx.Module):
       window: size, in pixels.
       stride: between windows, in pixels; None: the window's size.
       padding: pixels on every side.
-      exact: whether to refuse a grid that the group does not map to itself.
+      exact: whether a grid that the group does not map to itself raises.
 
     Raises:
       ValueError: unknown reduction, or a setting is out of range.
@@ -62,6 +61,8 @@ class SpatialPool(nnx.Module):
         exact: bool = True,
     ):
         check_group(group)
+        check_positive(window=window)
+        check_boolean(exact=exact)
         check_window(window, window if stride is None else stride, padding, 1)
         self.pool = nnx.static(_choose(reduction, {"max": max_pool, "mean": mean_pool}))
         self.group = group

@@ -5,13 +5,13 @@ from flax import nnx
 from flax.nnx.nn.dtypes import promote_dtype
 from jaxtyping import Array, Float
 
-from attgconv_jax.attention import ResponseChannelWeights
-from attgconv_jax.attentive import ResponseMaps, response_attentive_group_conv
-from attgconv_jax.checks import check_positive, check_window
+from attgconv_jax.attention import ResponseChannelWeights, ResponseMaps, response_attentive_group_conv
+from attgconv_jax.attention.response_weights import response_attention_weights
+from attgconv_jax.checks import check_boolean, check_positive, check_window
 from attgconv_jax.filters import Sampling, check_sampling, former_sampling
 from attgconv_jax.geometry import Padding
 from attgconv_jax.groups import Group, check_group
-from attgconv_jax.initializers import FilterInitializer, channel_uniform, filter_initializer
+from attgconv_jax.initializers import FilterInitializer, filter_initializer
 
 
 class ResponseAttentiveGroupConv(nnx.Module):
@@ -40,7 +40,7 @@ class ResponseAttentiveGroupConv(nnx.Module):
       padding: pixels on every side, "SAME" or "VALID".
       dilation: of the convolution's filter, in pixels.
       haar: whether the sum over a feature map carries the weight `2 pi / |H|`.
-      exact: whether to refuse a sampling grid that the group does not map to itself.
+      exact: whether a sampling grid that the group does not map to itself raises.
       sampling: of filters, at other than right angles.
       kernel_init: of the filter, an initialiser or its name; see `attgconv_jax.nn.INITIALIZERS`.
       attention_init: of the spatial attention filter, likewise.
@@ -79,30 +79,27 @@ class ResponseAttentiveGroupConv(nnx.Module):
         rngs: nnx.Rngs,
     ):
         check_group(group)
-        check_positive(in_features=in_features, out_features=out_features, kernel_size=kernel_size)
-        hidden = max(1, in_features // 2) if hidden_features is None else hidden_features
-        check_positive(hidden_features=hidden)
-        check_positive(attention_kernel_size=attention_kernel_size, attention_dilation=attention_dilation)
+        check_positive(in_features=in_features, out_features=out_features, attention_dilation=attention_dilation)
         check_window(kernel_size, stride, padding, dilation)
         check_sampling(sampling)
-        if not (channel or spatial):
-            raise ValueError(
-                "response attention needs channel=True or spatial=True: with neither it is GroupConv, take that"
-            )
-        if attention_kernel_size % 2 == 0:
-            raise ValueError(
-                f"attention_kernel_size must be odd, or attention is off centre, got {attention_kernel_size}"
-            )
-        h = 1 if lifting else group.order
-        shape = (kernel_size, kernel_size, h, in_features, out_features)
+        check_boolean(lifting=lifting, haar=haar, exact=exact)
+        shape = (kernel_size, kernel_size, 1 if lifting else group.order, in_features, out_features)
         self.w = nnx.Param(filter_initializer(kernel_init)(rngs.params(), shape, param_dtype))
-        self.w1 = self.w2 = self.spatial = nnx.data(None)
-        if channel:
-            shapes = (out_features, hidden, in_features, h), (out_features, in_features, hidden, h)
-            self.w1, self.w2 = (nnx.Param(channel_uniform(rngs.params(), shape, param_dtype)) for shape in shapes)
-        if spatial:
-            shape = (attention_kernel_size, attention_kernel_size, h, 2, out_features)
-            self.spatial = nnx.Param(filter_initializer(attention_init)(rngs.params(), shape, param_dtype))
+        of_channel, of_spatial = response_attention_weights(
+            rngs.params,
+            in_features,
+            group,
+            out_features=out_features,
+            lifting=lifting,
+            channel=channel,
+            spatial=spatial,
+            hidden_features=hidden_features,
+            attention_kernel_size=attention_kernel_size,
+            attention_init=attention_init,
+            dtype=param_dtype,
+        )
+        w1, w2 = of_channel or (None, None)
+        self.w1, self.w2, self.spatial = (nnx.data(w if w is None else nnx.Param(w)) for w in (w1, w2, of_spatial))
         self.group = group
         # Pairs and no dict: a graph definition that holds a dict cannot be hashed, nor be a static argument.
         self._options = (

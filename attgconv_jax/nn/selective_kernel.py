@@ -7,12 +7,14 @@ from flax.nnx.nn.dtypes import promote_dtype
 from jaxtyping import Array, Float
 
 from attgconv_jax.attention import SelectiveKernelWeights, selective_kernel
-from attgconv_jax.checks import check_positive, check_window
+from attgconv_jax.attention.sk import selective_kernel_weights
+from attgconv_jax.checks import check_boolean, check_integer, check_odd, check_window
+from attgconv_jax.filters import Sampling
 from attgconv_jax.geometry import Padding
 from attgconv_jax.groups import Group
-from attgconv_jax.initializers import FilterInitializer, channel_uniform
+from attgconv_jax.initializers import FilterInitializer
 from attgconv_jax.nn.convolution import GroupConv
-from attgconv_jax.nn.operator import group_axis, operator_norm, reduced
+from attgconv_jax.nn.norm import batch_norm
 
 
 class SelectiveKernelGroupConv(nnx.Module):
@@ -44,7 +46,8 @@ class SelectiveKernelGroupConv(nnx.Module):
       padding: of the first branch, pixels on every side, "SAME" (with stride 1) or "VALID"; the others have as much
         more as keeps the outputs alike.
       haar: whether the convolutions carry the Haar weight.
-      exact: whether to refuse a sampling grid that the group does not map to itself.
+      exact: whether a sampling grid that the group does not map to itself raises.
+      sampling: of the filters, at other than right angles.
       kernel_init: of the filters; see `attgconv_jax.nn.INITIALIZERS`.
       dtype: to compute in; None: the common type of input and parameters.
       param_dtype: of the parameters.
@@ -73,28 +76,28 @@ class SelectiveKernelGroupConv(nnx.Module):
         padding: Padding = "VALID",
         haar: bool = False,
         exact: bool = True,
+        sampling: Sampling = Sampling(),
         kernel_init: FilterInitializer = "he_normal",
         dtype=None,
         param_dtype=jnp.float32,
         rngs: nnx.Rngs,
     ):
-        check_positive(in_features=in_features, out_features=out_features, kernel_size=kernel_size, branches=branches)
-        if kernel_size % 2 == 0:
-            raise ValueError(f"kernel_size must be odd, or dilated branches do not lie on the first, got {kernel_size}")
+        check_odd("or dilated branches do not lie on the first", kernel_size=kernel_size)
         check_window(kernel_size, stride, padding, 1)
-        if branches < 2:
-            raise ValueError(f"branches must be at least 2, or there is nothing to choose, got {branches}")
-        hidden, h = reduced(out_features, reduction), group_axis(group, False, over_group)
+        check_integer("branches", branches, 2)
+        check_boolean(over_group=over_group)
         shared = dict(
             lifting=lifting,
             stride=stride,
             haar=haar,
             exact=exact,
+            sampling=sampling,
             kernel_init=kernel_init,
             dtype=dtype,
             param_dtype=param_dtype,
             rngs=rngs,
         )
+        of_norms = dict(dtype=dtype, param_dtype=param_dtype, rngs=rngs, epsilon=1e-5)
         self.convs = nnx.List(
             GroupConv(
                 in_features,
@@ -108,11 +111,11 @@ class SelectiveKernelGroupConv(nnx.Module):
             )
             for b in range(branches)
         )
-        self.conv_norms = nnx.List(operator_norm(out_features, dtype, param_dtype, rngs) for _ in range(branches))
-        w1 = channel_uniform(rngs.params(), (hidden, out_features, h), param_dtype)
-        w2 = [channel_uniform(rngs.params(), (out_features, hidden, h), param_dtype) for _ in range(branches)]
-        self.w1, self.w2 = nnx.Param(w1), nnx.Param(jnp.stack(w2))
-        self.norm = operator_norm(hidden, dtype, param_dtype, rngs)
+        self.conv_norms = nnx.List(batch_norm(out_features, **of_norms) for _ in range(branches))
+        of_choice = dict(branches=branches, reduction=reduction, over_group=over_group, dtype=param_dtype)
+        weights = selective_kernel_weights(rngs.params, out_features, group, **of_choice)
+        self.w1, self.w2 = map(nnx.Param, weights)
+        self.norm = batch_norm(len(weights.w1), **of_norms)
         self.group = group
         self.over_group = over_group
         self.dtype = dtype

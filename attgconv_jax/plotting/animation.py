@@ -8,7 +8,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
-from attgconv_jax.attentive import ResponseMaps
+from attgconv_jax.attention import ResponseMaps
 from attgconv_jax.filters import disc
 from attgconv_jax.groups import cyclic
 from attgconv_jax.models.layers import Network

@@ -9,7 +9,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
-from attgconv_jax.attentive import ResponseMaps
+from attgconv_jax.attention import ResponseMaps
 from attgconv_jax.equivariance import act
 from attgconv_jax.groups import Group
 from attgconv_jax.models.layers import Network

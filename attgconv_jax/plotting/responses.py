@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from attgconv_jax.attentive import ResponseMaps
+from attgconv_jax.attention import ResponseMaps
 from attgconv_jax.models.layers import Network
 from attgconv_jax.plotting.common import (
     IMAGE_COLOURS,

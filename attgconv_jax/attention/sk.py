@@ -7,8 +7,19 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from attgconv_jax.attention.mlp import check_tuple, check_weights, group_linear, mean_statistic, over_space
+from attgconv_jax.attention.layers import (
+    check_tuple,
+    check_weights,
+    group_axis,
+    group_linear,
+    hidden_channels,
+    mean_statistic,
+    over_space,
+)
+from attgconv_jax.attention.operator import Operator, register
+from attgconv_jax.checks import check_boolean, check_integer
 from attgconv_jax.groups import Group
+from attgconv_jax.initializers import KeySource, channel_uniform, key_source
 
 
 class SelectiveKernelWeights(NamedTuple):
@@ -48,6 +59,7 @@ def selective_kernel(
 
     Source: Li et al. 2019 (arXiv 1903.06586), section 3.1.
     """
+    check_boolean(over_group=over_group)
     check_tuple("selective kernel", weights, SelectiveKernelWeights)
     h, c = 1 if over_group else f.shape[-2], f.shape[-1]
     shapes = {"w1": (weights.w1, ("c_hid", c, h)), "w2": (weights.w2, ("branches", c, "c_hid", h))}
@@ -56,3 +68,52 @@ def selective_kernel(
     hidden = jax.nn.relu(hidden if norm is None else norm(hidden))
     logits = jnp.stack([group_linear(hidden, w, group) for w in weights.w2])
     return over_space(jax.nn.softmax(logits, axis=0))
+
+
+def selective_kernel_weights(
+    key: KeySource,
+    features: int,
+    group: Group,
+    *,
+    branches: int = 2,
+    reduction: int | None = None,
+    over_group: bool = False,
+    dtype=jnp.float32,
+) -> SelectiveKernelWeights:
+    """Initial weights of `selective_kernel`: `channel_uniform`.
+
+    Args:
+      key: a key, or a source of keys.
+      features: channels of the responses.
+      group: acts on the weights.
+      branches: how many, 2 at least.
+      reduction: channels over hidden channels; None: 16, or the number of channels where that is smaller.
+      over_group: whether the mean is over space and group instead of space alone.
+      dtype: of the weights.
+
+    Returns:
+      The weights.
+
+    Raises:
+      ValueError: a size is out of range, or `reduction` larger than `features`.
+    """
+    check_integer("branches", branches, 2)
+    hidden, h, next_key = hidden_channels(features, reduction), group_axis(group, False, over_group), key_source(key)
+    w1 = channel_uniform(next_key(), (hidden, features, h), dtype)
+    w2 = [channel_uniform(next_key(), (features, hidden, h), dtype) for _ in range(branches)]
+    return SelectiveKernelWeights(w1, jnp.stack(w2))
+
+
+OPERATOR = register(
+    Operator(
+        name="sk",
+        module="SelectiveKernelGroupConv",
+        title="Selective Kernel",
+        init=selective_kernel_weights,
+        apply=selective_kernel,
+        combination="choose",
+        site="response",
+        source="Li et al. 2019 (1903.06586)",
+        norms={"norm": lambda weights: len(weights.w1)},
+    )
+)

@@ -1,15 +1,16 @@
-"""What several operators share: statistics, 1x1 group convolutions, networks of two of them, and checks of weights."""
+"""What several operators share: statistics, 1x1 group convolutions, networks of two of them, and their weights."""
 
-import math
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from attgconv_jax.checks import check_feature_map
-from attgconv_jax.groups import Group
+from attgconv_jax.checks import check_feature_map, check_positive
+from attgconv_jax.convolution import add_bias
+from attgconv_jax.groups import Group, check_group
+from attgconv_jax.initializers import channel_uniform
 
 
 class MLPWeights(NamedTuple):
@@ -54,7 +55,7 @@ def group_linear(
       What `s` becomes, with the same group axis.
     """
     out = jnp.einsum("...hc,ocgh->...go", s, group_bank(weight, group))
-    return out if bias is None else out + bias
+    return out if bias is None else add_bias(out, bias)
 
 
 def group_bank(weight: Float[Array, "*shape h"], group: Group) -> Float[Array, "*shape _g h"]:
@@ -98,6 +99,7 @@ def check_weights(
         it stands.
       optional: names of arrays that may be None.
     """
+    check_group(group)
     check_feature_map(f, group)
     present = {name: pair for name, pair in arrays.items() if pair[0] is not None or name not in optional}
     lengths = {}
@@ -119,12 +121,6 @@ def check_weights(
             raise ValueError(f"{operator}: {name} must have the dtype of f, {f.dtype}, got {array.dtype}; cast one")
 
 
-def check_epsilon(epsilon: float) -> None:
-    """Raises a `ValueError` unless `epsilon` is finite and positive."""
-    if not 0 < epsilon < math.inf:
-        raise ValueError(f"epsilon must be finite and positive, got {epsilon}")
-
-
 def check_tuple(operator: str, weights, kind: type) -> None:
     """Raises a `ValueError` unless the weights are of this kind."""
     if not isinstance(weights, kind):
@@ -143,3 +139,34 @@ def mlp_shapes(weights: MLPWeights, c: int, h: int, prefix: str = "") -> dict:
             if bias is not None
         },
     }
+
+
+def mlp_weights(next_key: Callable[[], Array], features: int, hidden: int, h: int, dtype=jnp.float32) -> MLPWeights:
+    """Initial weights of a network of statistics on `h` group elements: `channel_uniform`, biases zero."""
+    return MLPWeights(
+        channel_uniform(next_key(), (hidden, features, h), dtype),
+        channel_uniform(next_key(), (features, hidden, h), dtype),
+        jnp.zeros(hidden, dtype),
+        jnp.zeros(features, dtype),
+    )
+
+
+def hidden_channels(features: int, reduction: int | None) -> int:
+    """Hidden channels, `features` over `reduction`, rounded down; None: 16, or `features` where that is smaller.
+
+    Raises:
+      ValueError: a number is not at least 1, or the reduction is larger than the number of channels.
+    """
+    check_positive(features=features)
+    if reduction is None:
+        return max(1, features // 16)
+    check_positive(reduction=reduction)
+    if reduction > features:
+        raise ValueError(f"reduction must be at most the {features} channels, got {reduction}: nothing would be left")
+    return features // reduction
+
+
+def group_axis(group: Group, lifting: bool, over_group: bool = False) -> int:
+    """The length of the weights' group axis: 1 on images and where statistics are over the group too."""
+    check_group(group)
+    return 1 if lifting or over_group else group.order

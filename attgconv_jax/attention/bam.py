@@ -4,20 +4,27 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from attgconv_jax.attention.mlp import (
+from attgconv_jax.attention.layers import (
     MLPWeights,
     check_tuple,
     check_weights,
+    group_axis,
+    hidden_channels,
     mean_statistic,
     mlp,
     mlp_shapes,
+    mlp_weights,
     over_space,
 )
-from attgconv_jax.convolution import group_conv, project_max
+from attgconv_jax.attention.operator import Operator, register
+from attgconv_jax.checks import check_boolean, check_integer, check_odd
+from attgconv_jax.convolution import add_bias, group_conv, project_max
 from attgconv_jax.filters import Sampling, former_sampling
 from attgconv_jax.groups import Group
+from attgconv_jax.initializers import KeySource, he_normal, key_source
 
 
 class BottleneckWeights(NamedTuple):
@@ -70,6 +77,8 @@ def bottleneck_attention(
 
     Source: Park et al. 2018 (arXiv 1807.06514), section 3; relus between the convolutions as in its code.
     """
+    check_boolean(over_group=over_group)
+    dilation = check_integer("dilation", dilation)
     check_tuple("bottleneck attention", weights, BottleneckWeights)
     h, c = f.shape[-2:]
     order, layers = group.order, 2 + len(weights.dilated)
@@ -93,19 +102,76 @@ def bottleneck_attention(
             "bias of expand": (weights.biases[-1], (1,)),
         },
     )
-    if isinstance(dilation, bool) or not isinstance(dilation, int) or dilation < 1:
-        raise ValueError(f"dilation must be a Python integer of at least 1, got {dilation!r}")
     if any(w.shape[0] % 2 == 0 for w in weights.dilated):
         raise ValueError("bottleneck attention takes dilated filters of odd size, or attention is off centre")
     channel = over_space(_normed(mlp(mean_statistic(f, over_group), weights.channel, group), channel_norm))
-    spatial = group_conv(f, weights.reduce, group) + weights.biases[0]
+    spatial = add_bias(group_conv(f, weights.reduce, group), weights.biases[0])
     for w, bias in zip(weights.dilated, weights.biases[1:-1], strict=True):
         padding = dilation * (w.shape[0] // 2)
         options = dict(padding=padding, dilation=dilation, sampling=sampling)
-        spatial = group_conv(jax.nn.relu(spatial), w, group, **options) + bias
-    spatial = group_conv(jax.nn.relu(spatial), weights.expand, group) + weights.biases[-1]
+        spatial = add_bias(group_conv(jax.nn.relu(spatial), w, group, **options), bias)
+    spatial = add_bias(group_conv(jax.nn.relu(spatial), weights.expand, group), weights.biases[-1])
     return jax.nn.sigmoid(channel + _normed(project_max(spatial) if h == 1 else spatial, spatial_norm))
 
 
 def _normed(logits, norm):
     return logits if norm is None else norm(logits)
+
+
+def bottleneck_weights(
+    key: KeySource,
+    features: int,
+    group: Group,
+    *,
+    lifting: bool = False,
+    reduction: int | None = None,
+    kernel_size: int = 3,
+    over_group: bool = False,
+    dtype=jnp.float32,
+) -> BottleneckWeights:
+    """Initial weights of `bottleneck_attention`: `channel_uniform`, filters `he_normal`, biases zero.
+
+    Args:
+      key: a key, or a source of keys.
+      features: channels of the input.
+      group: acts on the weights.
+      lifting: whether the input is an image (one group element) instead of a feature map.
+      reduction: channels over hidden channels; None: 16, or the number of channels where that is smaller.
+      kernel_size: of the two dilated filters, odd, in pixels.
+      over_group: whether the channels' mean is over space and group instead of space alone.
+      dtype: of the weights.
+
+    Returns:
+      The weights.
+
+    Raises:
+      ValueError: a size is out of range, `reduction` larger than `features`, or `kernel_size` even.
+    """
+    hidden, next_key = hidden_channels(features, reduction), key_source(key)
+    check_odd(kernel_size=kernel_size)
+
+    def filters(*shape):
+        return he_normal(next_key(), shape, dtype)
+
+    return BottleneckWeights(
+        channel=mlp_weights(next_key, features, hidden, group_axis(group, lifting, over_group), dtype),
+        reduce=filters(1, 1, group_axis(group, lifting), features, hidden),
+        dilated=tuple(filters(kernel_size, kernel_size, group.order, hidden, hidden) for _ in range(2)),
+        expand=filters(1, 1, group.order, hidden, 1),
+        biases=tuple(jnp.zeros(n, dtype) for n in (hidden, hidden, hidden, 1)),
+    )
+
+
+OPERATOR = register(
+    Operator(
+        name="bam",
+        module="BottleneckAttention",
+        title="BAM",
+        init=bottleneck_weights,
+        apply=bottleneck_attention,
+        combination="emphasise",
+        site="stage",
+        source="Park et al. 2018 (1807.06514)",
+        norms={"channel_norm": lambda weights: len(weights.channel.w2), "spatial_norm": lambda weights: 1},
+    )
+)

@@ -7,9 +7,21 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from attgconv_jax import kernels
-from attgconv_jax.attention.mlp import MLPWeights, check_tuple, check_weights, mlp, mlp_shapes
-from attgconv_jax.filters import Sampling, check_sampling, filter_bank, former_sampling
+from attgconv_jax.attention.layers import (
+    MLPWeights,
+    check_tuple,
+    check_weights,
+    group_axis,
+    hidden_channels,
+    mlp,
+    mlp_shapes,
+    mlp_weights,
+)
+from attgconv_jax.attention.operator import Operator, register
+from attgconv_jax.checks import check_boolean, check_divisor, check_positive
+from attgconv_jax.filters import Sampling, check_sampling, former_sampling, transformed
 from attgconv_jax.groups import Group
+from attgconv_jax.initializers import KeySource, key_source
 
 
 class GatherExciteWeights(NamedTuple):
@@ -57,6 +69,8 @@ def gather_excite(
     Source: Hu et al. 2018 (arXiv 1810.12348), section 2. For extents below the map its code chains strided 3x3 filters
     and overlapping means, which no group commutes with on most sizes; windows side by side always do.
     """
+    check_boolean(over_group=over_group)
+    check_sampling(sampling)
     check_tuple("gather-excite", weights, GatherExciteWeights)
     *batch, x, y, h, c = f.shape
     window_x, window_y = _windows(x, y, extent, weights)
@@ -66,13 +80,12 @@ def gather_excite(
     shapes = {} if weights.excite is None else mlp_shapes(weights.excite, c, h_out, prefix="excite.")
     shapes["gather"] = weights.gather, (window_x, window_y, h, c)
     check_weights("gather-excite", f, group, shapes, optional=("gather",))
-    check_sampling(sampling)
     tiles = f.reshape(*batch, x // window_x, window_x, y // window_y, window_y, h, c)
     if weights.gather is None:
         s = jnp.mean(tiles, axis=(-5, -3))
         s = jnp.mean(s, axis=-2, keepdims=True) if over_group else s
     else:
-        bank = filter_bank(weights.gather[..., None], group, sampling=sampling)[..., 0]
+        bank = transformed(weights.gather[..., None], group, sampling)[..., 0]
         s = jnp.einsum("...xaybhc,abhcg->...xygc", tiles, bank)
         s = jnp.expand_dims(kernels.maximum(s, axis=-2), -2) if h == 1 else s
     alpha = jax.nn.sigmoid(s if weights.excite is None else mlp(s, weights.excite, group))
@@ -87,10 +100,66 @@ def _windows(x, y, extent, weights):
         if weights.gather is not None and x != y:
             raise ValueError(f"a learnt gather over the whole map needs a square one, got {x}x{y} pixels; give extent")
         return x, y
-    if isinstance(extent, bool) or not isinstance(extent, int) or extent < 1 or x % extent or y % extent:
-        common = [n for n in range(1, min(x, y) + 1) if x % n == y % n == 0]
-        raise ValueError(
-            f"extent must tile the map of {x}x{y} pixels: one of {', '.join(map(str, common))}, or None for the whole "
-            f"map; got {extent!r}"
-        )
+    extent = check_divisor("extent", extent, x, y, of="pixels of the map, or be None for the whole map")
     return extent, extent
+
+
+def gather_excite_weights(
+    key: KeySource,
+    features: int,
+    group: Group,
+    *,
+    lifting: bool = False,
+    extent: int | None = None,
+    gather_size: int | None = None,
+    excite: bool = True,
+    reduction: int | None = None,
+    over_group: bool = False,
+    dtype=jnp.float32,
+) -> GatherExciteWeights:
+    """Initial weights of `gather_excite`: a filter that takes means, a network of `channel_uniform`, biases zero.
+
+    Args:
+      key: a key, or a source of keys.
+      features: channels of the input.
+      group: acts on the weights.
+      lifting: whether the input is an image (one group element) instead of a feature map.
+      extent: of a window, in pixels, a divisor of the map's sizes; None: the whole map.
+      gather_size: of a filter that gathers, in pixels: the extent, or the map's size where that is None; None: means.
+      excite: whether a network of channels excites. Without it and without a filter there are no weights.
+      reduction: channels over hidden channels; None: 16, or the number of channels where that is smaller.
+      over_group: whether means are over space and group instead of space alone.
+      dtype: of the weights.
+
+    Returns:
+      The weights.
+
+    Raises:
+      ValueError: a size is out of range, or `reduction` larger than `features`.
+    """
+    hidden, h = hidden_channels(features, reduction), group_axis(group, lifting)
+    check_positive(**{name: n for name, n in (("extent", extent), ("gather_size", gather_size)) if n is not None})
+    if extent is not None and gather_size not in (None, extent):
+        raise ValueError(f"gather_size must be the extent of a window, {extent}, got {gather_size}")
+    if over_group and gather_size is not None:
+        raise ValueError("over_group is of means: a learnt gather weighs the group elements itself; leave out one")
+    gather = network = None
+    if gather_size is not None:
+        gather = jnp.full((gather_size, gather_size, h, features), 1 / (gather_size**2 * h), dtype)
+    if excite:
+        network = mlp_weights(key_source(key), features, hidden, 1 if over_group else h, dtype)
+    return GatherExciteWeights(gather, network)
+
+
+OPERATOR = register(
+    Operator(
+        name="ge",
+        module="GatherExcite",
+        title="Gather-Excite",
+        init=gather_excite_weights,
+        apply=gather_excite,
+        combination="scale",
+        site="residual",
+        source="Hu et al. 2018 (1810.12348)",
+    )
+)

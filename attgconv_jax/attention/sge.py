@@ -1,18 +1,21 @@
 """Spatial Group-wise Enhance: each group of channels looks for what it has most of."""
 
-from typing import Literal, NamedTuple
+import math
+from typing import Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from attgconv_jax.attention.mlp import check_epsilon, check_tuple, check_weights
+from attgconv_jax.attention.layers import check_tuple, check_weights, group_axis
+from attgconv_jax.attention.operator import Operator, register
+from attgconv_jax.checks import check_boolean, check_choice, check_divisor, check_finite_positive, check_positive
 from attgconv_jax.groups import Group
+from attgconv_jax.initializers import KeySource
 from attgconv_jax.kernels.chunks import sum_dtype
 
 Grouping = Literal["element", "joint"]
-
 
 # All but one entry in a row of the product's matrix are zero: beyond so many columns a plain sum has less to do.
 MOST_COLUMNS = 16
@@ -68,15 +71,16 @@ def spatial_group_enhance(
 
     Source: Li, Hu and Yang 2019 (arXiv 1905.09646), section 3.
     """
+    check_boolean(over_group=over_group)
     check_tuple("spatial group-wise enhance", weights, GroupEnhanceWeights)
     shape = ("groups",)
     arrays = {"weight": (weights.weight, shape), "bias": (weights.bias, shape)}
     check_weights("spatial group-wise enhance", f, group, arrays)
     *batch, x, y, h, c = f.shape
     groups = len(weights.weight)
-    check_groups(groups, c)
-    check_grouping(grouping, over_group)
-    check_epsilon(epsilon)
+    check_divisor("groups", groups, c)
+    _check_grouping(grouping, over_group)
+    check_finite_positive(epsilon=epsilon)
     if x * y * (h if over_group else 1) < 2:
         raise ValueError("spatial group-wise enhance has no deviation over one position; take a larger map")
     vectors = f.reshape(*batch, x * y, h * c)
@@ -90,8 +94,59 @@ def spatial_group_enhance(
     positions = x * y * (h if over_group else 1)
     variance = jnp.sum(jnp.square(t), axis=axes, keepdims=True) / (positions - 1)
     t = (t / (_root(variance) + epsilon)).astype(f.dtype)
-    alpha = jax.nn.sigmoid(weights.weight * t + weights.bias)
+    weight, bias = (jnp.expand_dims(w, range(t.ndim - 1)) for w in weights)
+    alpha = jax.nn.sigmoid(weight * t + bias)
     return jnp.repeat(alpha, c // groups, axis=-1).reshape(*batch, x, y, parts, c)
+
+
+def group_enhance_weights(
+    key: KeySource,
+    features: int,
+    group: Group,
+    *,
+    lifting: bool = False,
+    groups: int | None = None,
+    grouping: Grouping = "element",
+    over_group: bool = False,
+    dtype=jnp.float32,
+) -> GroupEnhanceWeights:
+    """Initial weights of `spatial_group_enhance`, the published ones: scale 0 and shift 1.
+
+    Args:
+      key: not used; nothing is random.
+      features: channels of the input.
+      group: of transformations.
+      lifting: whether the input is an image (one group element); it changes nothing here.
+      groups: of channels, a divisor of `features`; None: the greatest common divisor with 64, the paper's number.
+      grouping: "element" or "joint"; see `attgconv_jax.spatial_group_enhance`.
+      over_group: whether statistics are over space and group instead of space alone.
+      dtype: of the weights.
+
+    Returns:
+      The weights.
+
+    Raises:
+      ValueError: the groups do not divide the channels, unknown grouping, or `over_group` with "joint".
+    """
+    check_positive(features=features)
+    group_axis(group, lifting)
+    groups = math.gcd(64, features) if groups is None else check_divisor("groups", groups, features)
+    _check_grouping(grouping, over_group)
+    return GroupEnhanceWeights(jnp.zeros(groups, dtype), jnp.ones(groups, dtype))
+
+
+OPERATOR = register(
+    Operator(
+        name="sge",
+        module="SpatialGroupEnhance",
+        title="Spatial Group-wise Enhance",
+        init=group_enhance_weights,
+        apply=spatial_group_enhance,
+        combination="scale",
+        site="residual",
+        source="Li, Hu and Yang 2019 (1905.09646)",
+    )
+)
 
 
 def _similarities(vectors, descriptor, h, parts, groups):
@@ -105,21 +160,15 @@ def _similarities(vectors, descriptor, h, parts, groups):
     # A matrix product takes half the time of a sum over the few channels of a group, last in memory.
     of_group = np.kron(np.eye(groups), np.ones((hc // h // groups, 1)))
     members = np.tile(of_group, (h, 1)) if parts == 1 else np.kron(np.eye(h), of_group)
-    columns = jnp.swapaxes(descriptor, -1, -2) * jnp.asarray(members, vectors.dtype)
+    columns = jnp.swapaxes(descriptor, -1, -2) * jnp.expand_dims(
+        jnp.asarray(members, vectors.dtype), range(descriptor.ndim - 2)
+    )
     return jnp.einsum("...nc,...cp->...np", vectors, columns, preferred_element_type=dtype)
 
 
-def check_groups(groups: int, channels: int) -> None:
-    """Raises a `ValueError` unless so many groups divide so many channels."""
-    if channels % groups:
-        known = ", ".join(str(n) for n in range(1, channels + 1) if channels % n == 0)
-        raise ValueError(f"groups must divide the {channels} channels: one of {known}; got {groups}")
-
-
-def check_grouping(grouping: Grouping, over_group: bool) -> None:
+def _check_grouping(grouping: Grouping, over_group: bool) -> None:
     """Raises a `ValueError` unless the grouping is known and has a group axis left for statistics over the group."""
-    if grouping not in ("element", "joint"):
-        raise ValueError(f'grouping must be "element" or "joint", got {grouping!r}')
+    check_choice("grouping", grouping, get_args(Grouping))
     if over_group and grouping == "joint":
         raise ValueError('over_group needs grouping "element": a joint group of channels holds all group elements')
 

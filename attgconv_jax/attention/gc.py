@@ -6,8 +6,19 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from attgconv_jax.attention.mlp import check_epsilon, check_tuple, check_weights, group_linear, over_space
+from attgconv_jax.attention.layers import (
+    check_tuple,
+    check_weights,
+    group_axis,
+    group_linear,
+    hidden_channels,
+    over_space,
+)
+from attgconv_jax.attention.operator import Operator, register
+from attgconv_jax.checks import check_boolean, check_finite_positive
+from attgconv_jax.convolution import add_bias
 from attgconv_jax.groups import Group
+from attgconv_jax.initializers import KeySource, channel_uniform, key_source
 
 
 class GlobalContextWeights(NamedTuple):
@@ -55,6 +66,7 @@ def global_context(
 
     Source: Cao et al. 2019 (arXiv 1904.11492), section 3.
     """
+    check_boolean(over_group=over_group)
     check_tuple("global context", weights, GlobalContextWeights)
     h_in, c = f.shape[-2:]
     h = 1 if over_group else h_in
@@ -75,7 +87,7 @@ def global_context(
     )
     if weights.w1.shape[0] < 2:
         raise ValueError("global context takes 2 hidden channels at least: a layer norm over one leaves nothing of it")
-    check_epsilon(epsilon)
+    check_finite_positive(epsilon=epsilon)
     axes = (-4, -3, -2) if over_group else (-4, -3)
     p = jax.nn.softmax(group_linear(f, weights.key, group), axis=axes)
     s = jnp.sum(p * f, axis=(-4, -3))
@@ -83,5 +95,67 @@ def global_context(
     hidden = jax.nn.standardize(
         group_linear(s, weights.w1, group, weights.b1), axis=-1, epsilon=epsilon, algorithm="stable"
     )
-    hidden = jax.nn.relu(weights.scale * hidden + weights.shift)
+    scale = jnp.expand_dims(weights.scale, range(hidden.ndim - 1))
+    hidden = jax.nn.relu(add_bias(scale * hidden, weights.shift))
     return over_space(group_linear(hidden, weights.w2, group, weights.b2))
+
+
+def global_context_weights(
+    key: KeySource,
+    features: int,
+    group: Group,
+    *,
+    lifting: bool = False,
+    reduction: int | None = None,
+    over_group: bool = False,
+    dtype=jnp.float32,
+) -> GlobalContextWeights:
+    """Initial weights of `global_context`: `channel_uniform`, the last layer zero.
+
+    Args:
+      key: a key, or a source of keys.
+      features: channels of the input.
+      group: acts on the weights.
+      lifting: whether the input is an image (one group element) instead of a feature map.
+      reduction: channels over hidden channels; None: 16, or as many as leave four hidden channels. The layer norm takes
+        the mean away and divides by the deviation: of two hidden channels it leaves little more than signs.
+      over_group: whether the context is over space and group instead of space alone.
+      dtype: of the weights.
+
+    Returns:
+      The weights.
+
+    Raises:
+      ValueError: a size is out of range, or `reduction` leaves less than two hidden channels.
+    """
+    hidden = hidden_channels(features, reduction)
+    hidden = max(hidden, min(4, features)) if reduction is None else hidden
+    if hidden < 2:
+        raise ValueError(
+            "global context needs 2 hidden channels at least, or its layer norm leaves nothing: reduction must be at "
+            f"most half of the {features} channels, got {reduction}"
+        )
+    next_key, h = key_source(key), group_axis(group, lifting, over_group)
+    return GlobalContextWeights(
+        key=channel_uniform(next_key(), (1, features, group_axis(group, lifting)), dtype),
+        w1=channel_uniform(next_key(), (hidden, features, h), dtype),
+        scale=jnp.ones(hidden, dtype),
+        shift=jnp.zeros(hidden, dtype),
+        w2=jnp.zeros((features, hidden, h), dtype),
+        b1=jnp.zeros(hidden, dtype),
+        b2=jnp.zeros(features, dtype),
+    )
+
+
+OPERATOR = register(
+    Operator(
+        name="gc",
+        module="GlobalContext",
+        title="Global Context",
+        init=global_context_weights,
+        apply=global_context,
+        combination="add",
+        site="residual",
+        source="Cao et al. 2019 (1904.11492)",
+    )
+)

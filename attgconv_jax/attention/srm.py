@@ -6,8 +6,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from attgconv_jax.attention.mlp import check_epsilon, check_weights, group_bank, over_space
+from attgconv_jax.attention.layers import check_weights, group_axis, group_bank, over_space
+from attgconv_jax.attention.operator import Operator, register
+from attgconv_jax.checks import check_boolean, check_finite_positive, check_positive
 from attgconv_jax.groups import Group
+from attgconv_jax.initializers import KeySource
 
 
 def style_recalibration(
@@ -25,8 +28,7 @@ def style_recalibration(
         alpha[g, c] = sigmoid(norm(sum over h', k of  w(g^-1 h')[c, k] t[h', c, k]))
 
     On a group: the sum is a channel-wise 1x1 group convolution, so a channel's group elements weigh each other. Over
-    the
-    group: mean and variance are over `x` and `h`. Made to scale the last responses of a residual branch, `alpha f`.
+    the group: mean and variance are over `x` and `h`. Made to scale the last responses of a residual branch, `alpha f`.
 
     Args:
       f: feature map, or image.
@@ -44,12 +46,57 @@ def style_recalibration(
 
     Source: Lee et al. 2019 (arXiv 1903.10829), section 3; `epsilon` as in its code.
     """
+    check_boolean(over_group=over_group)
     h, c = 1 if over_group else f.shape[-2], f.shape[-1]
     check_weights("style-based recalibration", f, group, {"w": (w, (c, 2, h))})
-    check_epsilon(epsilon)
+    check_finite_positive(epsilon=epsilon)
     axes = (-4, -3, -2) if over_group else (-4, -3)
     mean = jnp.mean(f, axis=axes, keepdims=True)
     variance = jnp.mean(jnp.square(f - mean), axis=axes, keepdims=True)
     style = jnp.stack([mean, jnp.sqrt(variance + epsilon)], axis=-1)[..., 0, 0, :, :, :]
     logits = jnp.einsum("...hck,ckgh->...gc", style, group_bank(w, group))
     return over_space(jax.nn.sigmoid(logits if norm is None else norm(logits)))
+
+
+def style_weights(
+    key: KeySource,
+    features: int,
+    group: Group,
+    *,
+    lifting: bool = False,
+    over_group: bool = False,
+    dtype=jnp.float32,
+) -> Float[Array, "c 2 h"]:
+    """Initial weights of `style_recalibration`: zero.
+
+    Args:
+      key: not used; nothing is random.
+      features: channels of the input.
+      group: acts on the weights.
+      lifting: whether the input is an image (one group element) instead of a feature map.
+      over_group: whether the style is over space and group instead of space alone.
+      dtype: of the weights.
+
+    Returns:
+      The weights.
+
+    Raises:
+      ValueError: `features` is out of range.
+    """
+    check_positive(features=features)
+    return jnp.zeros((features, 2, group_axis(group, lifting, over_group)), dtype)
+
+
+OPERATOR = register(
+    Operator(
+        name="srm",
+        module="StyleRecalibration",
+        title="Style-based Recalibration",
+        init=style_weights,
+        apply=style_recalibration,
+        combination="scale",
+        site="residual",
+        source="Lee et al. 2019 (1903.10829)",
+        norms={"norm": len},
+    )
+)

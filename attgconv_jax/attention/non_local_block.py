@@ -7,8 +7,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from attgconv_jax.attention.mlp import check_tuple, check_weights, group_linear
+from attgconv_jax.attention.layers import check_tuple, check_weights, group_axis, group_linear, hidden_channels
+from attgconv_jax.attention.operator import Operator, register
+from attgconv_jax.checks import check_boolean
 from attgconv_jax.groups import Group
+from attgconv_jax.initializers import KeySource, channel_uniform, key_source
 from attgconv_jax.kernels.chunks import scan_chunks, sum_dtype
 
 # Scores of as many images as have so many are held at once, forward and backward.
@@ -54,6 +57,7 @@ def non_local(
 
     Source: Wang et al. 2018 (arXiv 1711.07971), section 3.
     """
+    check_boolean(over_group=over_group)
     check_tuple("non-local attention", weights, NonLocalWeights)
     *batch, x, y, h, c = f.shape
     embed = ("c_hid", c, h)
@@ -77,3 +81,48 @@ def non_local(
     chunk = max(1, SCORES // (together**2 * apart))
     _, attended = scan_chunks(lambda carry, rows: (carry, attend(rows)), (), rows, chunk)
     return group_linear(attended.reshape(*batch, x, y, h, hidden), weights.out, group)
+
+
+def non_local_weights(
+    key: KeySource,
+    features: int,
+    group: Group,
+    *,
+    lifting: bool = False,
+    reduction: int = 2,
+    dtype=jnp.float32,
+) -> NonLocalWeights:
+    """Initial weights of `non_local`: `channel_uniform`, the output zero.
+
+    Args:
+      key: a key, or a source of keys.
+      features: channels of the input.
+      group: acts on the weights.
+      lifting: whether the input is an image (one group element) instead of a feature map.
+      reduction: channels over hidden channels; the paper halves them.
+      dtype: of the weights.
+
+    Returns:
+      The weights.
+
+    Raises:
+      ValueError: a size is out of range, or `reduction` larger than `features`.
+    """
+    hidden, h, next_key = hidden_channels(features, reduction), group_axis(group, lifting), key_source(key)
+    embeddings = (channel_uniform(next_key(), (hidden, features, h), dtype) for _ in range(3))
+    return NonLocalWeights(*embeddings, out=jnp.zeros((features, hidden, h), dtype))
+
+
+OPERATOR = register(
+    Operator(
+        name="non_local",
+        module="NonLocal",
+        title="Non-local attention",
+        init=non_local_weights,
+        apply=non_local,
+        combination="add",
+        site="stage",
+        source="Wang et al. 2018 (1711.07971)",
+        pairwise=True,
+    )
+)

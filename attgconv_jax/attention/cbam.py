@@ -7,18 +7,24 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from attgconv_jax import kernels
-from attgconv_jax.attention.mlp import (
+from attgconv_jax.attention.layers import (
     MLPWeights,
     check_tuple,
     check_weights,
+    group_axis,
+    hidden_channels,
     mean_statistic,
     mlp,
     mlp_shapes,
+    mlp_weights,
     over_space,
 )
+from attgconv_jax.attention.operator import Operator, register
 from attgconv_jax.attention.spatial import spatial_attention
+from attgconv_jax.checks import check_boolean, check_odd
 from attgconv_jax.filters import Sampling, former_sampling
 from attgconv_jax.groups import Group
+from attgconv_jax.initializers import KeySource, key_source, paper_uniform
 
 
 class ConvolutionalBlockWeights(NamedTuple):
@@ -63,6 +69,7 @@ def convolutional_block_attention(
 
     Source: Woo et al. 2018 (arXiv 1807.06521), section 3.
     """
+    check_boolean(over_group=over_group)
     check_tuple("convolutional block attention", weights, ConvolutionalBlockWeights)
     *batch, x, y, h, c = f.shape
     check_weights(
@@ -79,3 +86,53 @@ def convolutional_block_attention(
     logits = mlp(jnp.stack([mean_statistic(f, over_group), highest]), weights.channel, group)
     alpha_c = over_space(jax.nn.sigmoid(logits[0] + logits[1]))
     return spatial_attention(alpha_c * f, weights.spatial, group, sampling=sampling) * alpha_c
+
+
+def convolutional_block_weights(
+    key: KeySource,
+    features: int,
+    group: Group,
+    *,
+    lifting: bool = False,
+    reduction: int | None = None,
+    kernel_size: int = 7,
+    over_group: bool = False,
+    dtype=jnp.float32,
+) -> ConvolutionalBlockWeights:
+    """Initial weights of `convolutional_block_attention`: `channel_uniform`, biases zero; `paper_uniform`.
+
+    Args:
+      key: a key, or a source of keys.
+      features: channels of the input.
+      group: acts on the weights.
+      lifting: whether the input is an image (one group element) instead of a feature map.
+      reduction: channels over hidden channels; None: 16, or the number of channels where that is smaller.
+      kernel_size: of the spatial filter, odd, in pixels.
+      over_group: whether the channels' statistics are over space and group instead of space alone.
+      dtype: of the weights.
+
+    Returns:
+      The weights.
+
+    Raises:
+      ValueError: a size is out of range, `reduction` larger than `features`, or `kernel_size` even.
+    """
+    hidden, next_key = hidden_channels(features, reduction), key_source(key)
+    check_odd(kernel_size=kernel_size)
+    channel = mlp_weights(next_key, features, hidden, group_axis(group, lifting, over_group), dtype)
+    shape = (kernel_size, kernel_size, group_axis(group, lifting), 2, 1)
+    return ConvolutionalBlockWeights(channel, paper_uniform(next_key(), shape, dtype))
+
+
+OPERATOR = register(
+    Operator(
+        name="cbam",
+        module="ConvolutionalBlockAttention",
+        title="CBAM",
+        init=convolutional_block_weights,
+        apply=convolutional_block_attention,
+        combination="scale",
+        site="residual",
+        source="Woo et al. 2018 (1807.06521)",
+    )
+)

@@ -8,10 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from attgconv_jax.attention.mlp import check_tuple, check_weights
-from attgconv_jax.attention.non_local import SCORES
-from attgconv_jax.filters import Sampling, filter_bank, former_sampling
+from attgconv_jax.attention.layers import check_tuple, check_weights, group_axis, hidden_channels
+from attgconv_jax.attention.non_local_block import SCORES
+from attgconv_jax.attention.operator import Operator, register
+from attgconv_jax.checks import check_divisor, check_odd
+from attgconv_jax.filters import Sampling, check_sampling, former_sampling, transformed
 from attgconv_jax.groups import Group
+from attgconv_jax.initializers import KeySource, channel_uniform, key_source, paper_uniform
 from attgconv_jax.kernels.chunks import scan_chunks, sum_dtype
 from attgconv_jax.kernels.taps import Window, pad, take_tap
 
@@ -65,6 +68,7 @@ def self_attention(
     Source: Romero and Cordonnier 2021 (arXiv 2010.00977), sections 4 and 5; on the trivial group Ramachandran et al.
     2019 (arXiv 1906.05909).
     """
+    check_sampling(sampling)
     check_tuple("self-attention", weights, SelfAttentionWeights)
     *batch, x, y, h, c = f.shape
     shapes = {name: (getattr(weights, name), ("c_hid", c)) for name in ("query", "key", "value")}
@@ -73,9 +77,9 @@ def self_attention(
     k, hidden = weights.position.shape[0], len(weights.query)
     if k % 2 == 0:
         raise ValueError(f"self-attention takes a window of odd size, or it is off centre, got {k}")
-    check_heads(heads, hidden)
+    heads = check_divisor("heads", heads, hidden, of="hidden channels")
     features = hidden // heads
-    position = filter_bank(weights.position[..., None], group, sampling=sampling)[..., 0]
+    position = transformed(weights.position[..., None], group, sampling)[..., 0]
     position = position.reshape(k * k, h, heads, features, group.order)
     windows = (Window(k, low=k // 2, high=k // 2),) * 2
     inside = jnp.asarray(_inside(x, y, k))
@@ -95,7 +99,7 @@ def self_attention(
         options = dict(preferred_element_type=sum_dtype(f))
         content = jnp.einsum("bxygnd,bxyuhnd->bxygnuh", query, neighbours(f @ weights.key.T), **options)
         score = content + jnp.einsum("bxygnd,uhndg->bxygnuh", query, position, **options)
-        score = jnp.where(inside[:, :, None, None, :, None], score, -jnp.inf)
+        score = jnp.where(inside[None, :, :, None, None, :, None], score, -jnp.inf)
         p = jax.nn.softmax(score, axis=(-2, -1)).astype(f.dtype)
         attended = jnp.einsum("bxygnuh,bxyuhnd->bxygnd", p, neighbours(f @ weights.value.T))
         return attended.reshape(*attended.shape[:-2], hidden) @ weights.out.T
@@ -106,11 +110,58 @@ def self_attention(
     return out.reshape(*batch, x, y, h, c)
 
 
-def check_heads(heads: int, hidden: int) -> None:
-    """Raises a `ValueError` unless so many heads divide so many hidden channels."""
-    if isinstance(heads, bool) or not isinstance(heads, int) or heads < 1 or hidden % heads:
-        known = ", ".join(str(n) for n in range(1, hidden + 1) if hidden % n == 0)
-        raise ValueError(f"heads must divide the {hidden} hidden channels: one of {known}; got {heads!r}")
+def self_attention_weights(
+    key: KeySource,
+    features: int,
+    group: Group,
+    *,
+    lifting: bool = False,
+    reduction: int = 2,
+    kernel_size: int = 5,
+    heads: int = 1,
+    dtype=jnp.float32,
+) -> SelfAttentionWeights:
+    """Initial weights of `self_attention`: `channel_uniform`, positions `paper_uniform`, the output zero.
+
+    Args:
+      key: a key, or a source of keys.
+      features: channels of the input.
+      group: acts on the relative positions.
+      lifting: whether the input is an image (one group element) instead of a feature map.
+      reduction: channels over hidden channels.
+      kernel_size: of the window, odd, in pixels.
+      heads: divide the hidden channels.
+      dtype: of the weights.
+
+    Returns:
+      The weights.
+
+    Raises:
+      ValueError: a size is out of range, `reduction` larger than `features`, `kernel_size` even, or the heads do not
+        divide the hidden channels.
+    """
+    hidden, next_key = hidden_channels(features, reduction), key_source(key)
+    check_odd(kernel_size=kernel_size)
+    check_divisor("heads", heads, hidden, of="hidden channels")
+    query, key, value = (channel_uniform(next_key(), (hidden, features, 1), dtype)[..., 0] for _ in range(3))
+    window = (kernel_size, kernel_size, group_axis(group, lifting), hidden, 1)
+    position = paper_uniform(next_key(), window, dtype)[..., 0]
+    return SelfAttentionWeights(query, key, value, jnp.zeros((features, hidden), dtype), position)
+
+
+OPERATOR = register(
+    Operator(
+        name="self",
+        module="GroupSelfAttention",
+        title="Group self-attention",
+        init=self_attention_weights,
+        apply=self_attention,
+        combination="add",
+        site="residual",
+        source="Romero and Cordonnier 2021 (2010.00977)",
+        pairwise=True,
+    )
+)
 
 
 def _inside(x, y, k):

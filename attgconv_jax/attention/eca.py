@@ -1,0 +1,100 @@
+"""Efficient channel attention (ECA): each channel weighed by its neighbours' means."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from attgconv_jax.attention.layers import check_weights, group_axis, group_bank, mean_statistic, over_space
+from attgconv_jax.attention.operator import Operator, register
+from attgconv_jax.checks import check_boolean, check_odd, check_positive
+from attgconv_jax.groups import Group
+from attgconv_jax.initializers import KeySource, channel_uniform, key_source
+
+
+def efficient_channel_attention(
+    f: Float[Array, "*batch x y h c"], w: Float[Array, " k #h"], group: Group, *, over_group: bool = False
+) -> Float[Array, "*batch 1 1 #h c"]:
+    """A weight for every channel from the means of its `k` neighbours, with one filter for all channels.
+
+        s[h, c] = mean over x of f,    zero beyond the first and the last channel
+        alpha[g, c] = sigmoid(sum over h', j of  w(g^-1 h')[j] s[h', c + j - (k - 1) / 2])
+
+    On a group: the filter along the channels is a 1x1 group convolution over `h'`. Over the group: the mean is over `x`
+    and `h`. Made to scale the last responses of a residual branch, `alpha f`.
+
+    Args:
+      f: feature map, or image.
+      w: filter along the channels, of odd size; group axis 1 on images and over the group.
+      group: acts on `w`.
+      over_group: whether the mean is over space and group instead of space alone.
+
+    Returns:
+      The attention map, in (0, 1).
+
+    Raises:
+      ValueError: `w` does not fit `f` or `group`, or is of even size.
+
+    Source: Wang et al. 2020 (arXiv 1910.03151), section 3.
+    """
+    check_boolean(over_group=over_group)
+    h, c = 1 if over_group else f.shape[-2], f.shape[-1]
+    check_weights("efficient channel attention", f, group, {"w": (w, ("k", h))})
+    k = w.shape[0]
+    if k % 2 == 0:
+        raise ValueError(f"efficient channel attention takes a filter of odd size, got {w.shape}")
+    s = mean_statistic(f, over_group)
+    padded = jnp.pad(s, [(0, 0)] * (s.ndim - 1) + [(k // 2, k // 2)])
+    neighbours = jnp.stack([padded[..., j : j + c] for j in range(k)])
+    return over_space(jax.nn.sigmoid(jnp.einsum("j...hc,jgh->...gc", neighbours, group_bank(w, group))))
+
+
+def efficient_channel_weights(
+    key: KeySource,
+    features: int,
+    group: Group,
+    *,
+    lifting: bool = False,
+    kernel_size: int | None = None,
+    over_group: bool = False,
+    dtype=jnp.float32,
+) -> Float[Array, " k h"]:
+    """Initial filter of `efficient_channel_attention`: `channel_uniform`.
+
+    Args:
+      key: a key, or a source of keys.
+      features: channels of the input.
+      group: acts on the weights.
+      lifting: whether the input is an image (one group element) instead of a feature map.
+      kernel_size: of the filter along the channels, odd; None: the paper's, `(log2(features) + 1) / 2` made odd.
+      over_group: whether means are over space and group instead of space alone.
+      dtype: of the filter.
+
+    Returns:
+      The filter.
+
+    Raises:
+      ValueError: a size is out of range, or `kernel_size` even.
+    """
+    check_positive(features=features)
+    if kernel_size is None:
+        size = int((math.log2(features) + 1) / 2)
+        kernel_size = size if size % 2 else size + 1
+    check_odd(kernel_size=kernel_size)
+    h = group_axis(group, lifting, over_group)
+    return channel_uniform(key_source(key)(), (1, kernel_size, h), dtype)[0]
+
+
+OPERATOR = register(
+    Operator(
+        name="eca",
+        module="EfficientChannelAttention",
+        title="Efficient channel attention",
+        init=efficient_channel_weights,
+        apply=efficient_channel_attention,
+        combination="scale",
+        site="residual",
+        source="Wang et al. 2020 (1910.03151)",
+    )
+)

@@ -1,0 +1,117 @@
+"""What an attention operator is: one record, from which modules, command lines, tables and tests follow."""
+
+import dataclasses
+import functools
+import importlib
+import inspect
+import pkgutil
+import types
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, get_args, get_origin
+
+from attgconv_jax.checks import check_boolean, check_choice, check_finite_positive, check_integer
+from attgconv_jax.filters import Sampling, check_sampling
+
+Site = Literal["input", "residual", "stage", "response"]
+Combination = Literal["scale", "suppress", "emphasise", "add", "choose"]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Operator:
+    """An attention operator: its formula, its initial weights, and how it is combined with what it attends to.
+
+    Attributes:
+      name: in configurations and on the command line.
+      module: name of its class in `attgconv_jax.nn`.
+      title: in tables.
+      init: initial weights, `(key, features, group, *, lifting, dtype, **options) -> weights`; `key` is a key or a
+        source of keys, see `attgconv_jax.initializers.key_source`.
+      apply: the formula, `(f, weights, group, **options) -> alpha`. An option that both take has one meaning.
+      combination: see `attgconv_jax.attend`.
+      site: where its paper has it: on the "input" of a convolution, on what a "residual" branch adds, on the output of
+        a "stage" of residual blocks, or as attention on the "response" of a convolution, whose place it then takes.
+        Every operator but the last may stand anywhere.
+      source: the paper, with its number on arXiv.
+      norms: by argument of `apply` the number of channels of a batch norm that it calls, a function of the weights.
+      settings: options of `init` that are fixed, where one formula makes several operators.
+      pairwise: whether time grows with pairs of positions, so that networks leave it out on large maps.
+    """
+
+    name: str
+    module: str
+    title: str
+    init: Callable
+    apply: Callable
+    combination: Combination
+    site: Site
+    source: str
+    norms: Mapping[str, Callable[[Any], int]] = dataclasses.field(default_factory=dict)
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    pairwise: bool = False
+
+    @functools.cached_property
+    def options(self) -> dict[str, inspect.Parameter]:
+        """The arguments of a user: those of `init`, then those of `apply`."""
+        parameters = {**inspect.signature(self.init).parameters, **inspect.signature(self.apply).parameters}
+        given = {"lifting", "dtype", *self.norms, *self.settings}
+        keywords = inspect.Parameter.KEYWORD_ONLY
+        return {name: value for name, value in parameters.items() if value.kind == keywords and name not in given}
+
+    def check_options(self, options: Mapping[str, Any]) -> None:
+        """Raises a `ValueError` unless these are options of the operator, of their types."""
+        for name, value in options.items():
+            if name not in self.options:
+                raise ValueError(f"{self.name} has no argument {name!r}; it takes {', '.join(self.options) or 'none'}")
+            _check_type(name, value, self.options[name].annotation)
+
+    def of_init(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Those options that `init` takes, with the record's own settings."""
+        return {**_taken(self.init, options), **self.settings}
+
+    def of_apply(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Those options that `apply` takes."""
+        return _taken(self.apply, options)
+
+
+OPERATORS: dict[str, Operator] = {}
+"""The operators by name; filled by `register`."""
+
+
+def register(operator: Operator) -> Operator:
+    """Adds an operator to `OPERATORS`, and so to modules, networks, command lines and tables.
+
+    Raises:
+      ValueError: another operator has this name.
+    """
+    known = OPERATORS.setdefault(operator.name, operator)
+    if known.apply.__qualname__ != operator.apply.__qualname__:
+        raise ValueError(f"name must be that of no other operator; {operator.name!r} is {known.title}")
+    return operator
+
+
+def register_files(package: types.ModuleType) -> None:
+    """Imports every module of a package, whose operators register themselves."""
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"{package.__name__}.{module.name}")
+
+
+def _taken(function, options):
+    parameters = inspect.signature(function).parameters
+    return {name: value for name, value in options.items() if name in parameters}
+
+
+def _check_type(name, value, annotation):
+    """Raises a `ValueError` unless a value is of the annotated type, as far as annotations of options go."""
+    kinds = get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
+    if value is None and type(None) in kinds:
+        return
+    if bool in kinds:
+        check_boolean(**{name: value})
+    elif int in kinds:
+        check_integer(name, value)
+    elif float in kinds:
+        check_finite_positive(**{name: value})
+    elif Sampling in kinds:
+        check_sampling(value)
+    elif get_origin(annotation) is Literal:
+        check_choice(name, value, get_args(annotation))
