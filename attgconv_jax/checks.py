@@ -6,14 +6,11 @@ Public functions and constructors check where they are entered; what they call i
 import math
 import numbers
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
-
-if TYPE_CHECKING:
-    from attgconv_jax.groups import Group
 
 
 def check_integer(name: str, value: Any, least: int = 1) -> int:
@@ -110,7 +107,7 @@ def check_array(name: str, array: Any, axes: str) -> None:
         raise ValueError(f"{name} has an empty axis: {shape}; every size and channel count must be at least 1")
 
 
-def check_feature_map(f: Array, group: "Group | None" = None) -> None:
+def check_feature_map(f: Array, group: Any = None) -> None:
     """Raises a `ValueError` unless `f` is floating `[..., x, y, h, c]`, with a group axis of 1 or the group's order."""
     if getattr(f, "ndim", 4) < 4:
         hint = "; of an image [x, y, c] take f[..., None, :]" if f.ndim == 3 else ""
@@ -123,7 +120,7 @@ def check_feature_map(f: Array, group: "Group | None" = None) -> None:
         )
 
 
-def check_filter(w: Array, group: "Group", name: str = "w") -> None:
+def check_filter(w: Array, group: Any, name: str = "w") -> None:
     """Raises a `ValueError` unless `w` is a square filter `[k, k, h_in, c_in, c_out]` that the group acts on."""
     check_array(name, w, "k k h_in c_in c_out")
     if w.shape[0] != w.shape[1]:

@@ -1,6 +1,7 @@
 """The package as a whole: who imports whom, how long it takes, and what the wheel holds."""
 
 import ast
+import graphlib
 import importlib
 import os
 import pathlib
@@ -19,37 +20,26 @@ import attgconv_jax
 ROOT = pathlib.Path(__file__).parents[1]
 LIBRARY = sorted((ROOT / "attgconv_jax").rglob("*.py"))
 EXPERIMENTS = sorted((ROOT / "experiments").rglob("*.py"))
-every_file = pytest.mark.parametrize("path", LIBRARY + EXPERIMENTS, ids=lambda path: str(path.relative_to(ROOT)))
-every_library_file = pytest.mark.parametrize("path", LIBRARY, ids=lambda path: str(path.relative_to(ROOT)))
+SOURCES = {path: ast.parse(path.read_text(), str(path)) for path in LIBRARY + EXPERIMENTS}
 
-# Each part may import itself and what stands here: DESIGN.md, section 1, one line a rung.
-FUNCTIONS = {"groups", "kernels", "filters", "geometry"}
-LADDER = {
-    "groups": set(),
-    "kernels": {"groups"},
-    "filters": {"groups", "kernels"},
-    "geometry": {"groups", "kernels"},
-    "equivariance": {"groups"},
-    "convolution": FUNCTIONS,
-    "separable": FUNCTIONS | {"convolution"},
-    "lie": FUNCTIONS | {"convolution"},
-    "attention": FUNCTIONS | {"convolution"},
-    "attentive": FUNCTIONS | {"convolution", "attention"},
-    "nn": FUNCTIONS | {"convolution", "separable", "attention", "attentive", "lie"},
-    "models": FUNCTIONS | {"convolution", "separable", "attention", "attentive", "lie", "nn", "__version__"},
-    "interop": FUNCTIONS | {"convolution", "attention", "attentive", "lie", "nn", "models"},
-    "plotting": FUNCTIONS | {"convolution", "attention", "attentive", "lie", "nn", "models", "equivariance"},
-}
+# From the ground up. A part may import itself and those of lower rungs.
+RUNGS = (
+    {"checks", "deprecation", "docstrings", "initializers"},
+    {"groups"},
+    {"kernels"},
+    {"filters", "geometry", "equivariance"},
+    {"convolution"},
+    {"separable", "attention", "lie"},
+    {"nn"},
+    {"models"},
+    {"interop", "plotting"},
+)
 WITH_FLAX = {"nn", "models", "interop", "plotting"}
-
-
-def parse(path):
-    return ast.parse(path.read_text(), str(path))
 
 
 def imports(path):
     """The dotted names that a file imports, anywhere in it."""
-    for node in ast.walk(parse(path)):
+    for node in ast.walk(SOURCES[path]):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -61,22 +51,54 @@ def part_of(path):
     return path.relative_to(ROOT / "attgconv_jax").with_suffix("").parts[0]
 
 
-@every_library_file
-def test_imports_run_one_way(path):
-    part = part_of(path)
-    if part == "__init__":
-        return
-    assert part in LADDER, f"{part} has no place on the ladder"
-    own = [name.split(".")[1] for name in imports(path) if name.split(".")[0] == "attgconv_jax" and "." in name]
-    assert set(own) <= LADDER[part] | {part}
+def module_of(path):
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-@every_library_file
-def test_flax_and_the_experiments_stay_where_they_are(path):
-    packages = {name.split(".")[0] for name in imports(path)}
-    assert "experiments" not in packages
-    if part_of(path) not in WITH_FLAX:
-        assert not packages & {"flax", "optax", "orbax"}
+def test_imports_run_one_way():
+    below = {part: set().union(*RUNGS[:i]) | {part} for i, rung in enumerate(RUNGS) for part in rung}
+    wrong = []
+    for path in LIBRARY:
+        part = part_of(path)
+        if part != "__init__":
+            own = {name.split(".")[1] for name in imports(path) if name.startswith("attgconv_jax.")} - {"__version__"}
+            wrong += [f"{path.relative_to(ROOT)} imports {name}" for name in own - below[part]]
+    assert not wrong
+
+
+def test_no_file_imports_itself_by_way_of_others():
+    modules = {module_of(path): path for path in SOURCES}
+
+    def imported(path):
+        for name in imports(path):
+            parts = name.split(".")
+            prefixes = (".".join(parts[:i]) for i in range(len(parts), 0, -1))
+            module = next((prefix for prefix in prefixes if prefix in modules), None)
+            # The package's own file imports everything, and what it exports is not asked of it inside.
+            if module not in (None, "attgconv_jax"):
+                yield module
+
+    graph = {name: set(imported(path)) - {name} for name, path in modules.items() if name != "attgconv_jax"}
+    list(graphlib.TopologicalSorter(graph).static_order())  # raises a CycleError that names the circle
+
+
+def test_no_function_has_the_name_of_a_file_beside_it():
+    """The file could then not be imported by its name."""
+    shadowed = []
+    for path in LIBRARY:
+        if path.name == "__init__.py" and path.parent.name != "attgconv_jax":
+            package = importlib.import_module(module_of(path))
+            siblings = [file.stem for file in path.parent.iterdir() if file.stem != "__init__"]
+            shadowed += [f"{package.__name__}.{name}" for name in siblings if callable(getattr(package, name, None))]
+    assert not shadowed
+
+
+def test_flax_and_the_experiments_stay_where_they_are():
+    for path in LIBRARY:
+        packages = {name.split(".")[0] for name in imports(path)}
+        assert "experiments" not in packages, path
+        assert part_of(path) in WITH_FLAX or not packages & {"flax", "optax", "orbax"}, path
 
 
 def python(code, **options):
@@ -114,10 +136,10 @@ def test_every_public_name_exists_and_no_other():
         attgconv_jax.gconv  # noqa: B018
 
 
-@every_file
-def test_files_are_short_and_check_arguments_with_errors(path):
-    assert len(path.read_text().splitlines()) <= 350
-    assert not any(isinstance(node, ast.Assert) for node in ast.walk(parse(path)))
+def test_files_are_short_and_check_arguments_with_errors():
+    assert [str(path) for path in SOURCES if len(path.read_text().splitlines()) > 300] == []
+    for path, module in SOURCES.items():
+        assert not any(isinstance(node, ast.Assert) for node in ast.walk(module)), path
 
 
 def public_definitions(node, prefix=""):
@@ -129,11 +151,11 @@ def public_definitions(node, prefix=""):
                 yield from public_definitions(child, f"{child.name}.")
 
 
-@every_file
-def test_everything_public_has_a_docstring(path):
-    module = parse(path)
-    assert ast.get_docstring(module)
-    assert [name for name, node in public_definitions(module) if not ast.get_docstring(node)] == []
+def test_everything_public_has_a_docstring():
+    for path, module in SOURCES.items():
+        assert ast.get_docstring(module), path
+        bare = [name for name, node in public_definitions(module) if not ast.get_docstring(node)]
+        assert not bare, f"{path}: {bare}"
 
 
 @pytest.fixture(scope="module")

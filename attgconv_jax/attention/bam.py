@@ -131,21 +131,9 @@ def bottleneck_weights(
 ) -> BottleneckWeights:
     """Initial weights of `bottleneck_attention`: `channel_uniform`, filters `he_normal`, biases zero.
 
-    Args:
-      key: a key, or a source of keys.
-      features: channels of the input.
-      group: acts on the weights.
-      lifting: whether the input is an image (one group element) instead of a feature map.
+    Options:
       reduction: channels over hidden channels; None: 16, or the number of channels where that is smaller.
       kernel_size: of the two dilated filters, odd, in pixels.
-      over_group: whether the channels' mean is over space and group instead of space alone.
-      dtype: of the weights.
-
-    Returns:
-      The weights.
-
-    Raises:
-      ValueError: a size is out of range, `reduction` larger than `features`, or `kernel_size` even.
     """
     hidden, next_key = hidden_channels(features, reduction), key_source(key)
     check_odd(kernel_size=kernel_size)

@@ -101,21 +101,9 @@ def convolutional_block_weights(
 ) -> ConvolutionalBlockWeights:
     """Initial weights of `convolutional_block_attention`: `channel_uniform`, biases zero; `paper_uniform`.
 
-    Args:
-      key: a key, or a source of keys.
-      features: channels of the input.
-      group: acts on the weights.
-      lifting: whether the input is an image (one group element) instead of a feature map.
+    Options:
       reduction: channels over hidden channels; None: 16, or the number of channels where that is smaller.
       kernel_size: of the spatial filter, odd, in pixels.
-      over_group: whether the channels' statistics are over space and group instead of space alone.
-      dtype: of the weights.
-
-    Returns:
-      The weights.
-
-    Raises:
-      ValueError: a size is out of range, `reduction` larger than `features`, or `kernel_size` even.
     """
     hidden, next_key = hidden_channels(features, reduction), key_source(key)
     check_odd(kernel_size=kernel_size)

@@ -80,19 +80,8 @@ def co_attention_weights(
 ) -> Float[Array, "1 1 h c 1"]:
     """Initial filter of `co_attention`.
 
-    Args:
-      key: a key, or a source of keys.
-      features: channels of the input.
-      group: acts on the filter.
-      lifting: whether the input is an image (one group element) instead of a feature map.
+    Options:
       kernel_init: of the filter; see `attgconv_jax.nn.INITIALIZERS`.
-      dtype: of the filter.
-
-    Returns:
-      The filter.
-
-    Raises:
-      ValueError: `features` is out of range.
     """
     check_positive(features=features)
     shape = (1, 1, group_axis(group, lifting), features, 1)

@@ -99,20 +99,8 @@ def coordinate_weights(
 ) -> CoordinateWeights:
     """Initial weights of `coordinate_attention`: `channel_uniform`, biases zero.
 
-    Args:
-      key: a key, or a source of keys.
-      features: channels of the input.
-      group: acts on the weights; of right angles.
-      lifting: whether the input is an image (one group element) instead of a feature map.
+    Options:
       reduction: channels over hidden channels; None: 16, or the number of channels where that is smaller.
-      dtype: of the weights.
-
-    Returns:
-      The weights.
-
-    Raises:
-      ValueError: a size is out of range, `reduction` larger than `features`, or the group turns by other than right
-        angles.
     """
     hidden, h, next_key = hidden_channels(features, reduction), group_axis(group, lifting), key_source(key)
     _check_right_angles(group)

@@ -62,20 +62,8 @@ def efficient_channel_weights(
 ) -> Float[Array, " k h"]:
     """Initial filter of `efficient_channel_attention`: `channel_uniform`.
 
-    Args:
-      key: a key, or a source of keys.
-      features: channels of the input.
-      group: acts on the weights.
-      lifting: whether the input is an image (one group element) instead of a feature map.
+    Options:
       kernel_size: of the filter along the channels, odd; None: the paper's, `(log2(features) + 1) / 2` made odd.
-      over_group: whether means are over space and group instead of space alone.
-      dtype: of the filter.
-
-    Returns:
-      The filter.
-
-    Raises:
-      ValueError: a size is out of range, or `kernel_size` even.
     """
     check_positive(features=features)
     if kernel_size is None:

@@ -112,21 +112,9 @@ def global_context_weights(
 ) -> GlobalContextWeights:
     """Initial weights of `global_context`: `channel_uniform`, the last layer zero.
 
-    Args:
-      key: a key, or a source of keys.
-      features: channels of the input.
-      group: acts on the weights.
-      lifting: whether the input is an image (one group element) instead of a feature map.
+    Options:
       reduction: channels over hidden channels; None: 16, or as many as leave four hidden channels. The layer norm takes
         the mean away and divides by the deviation: of two hidden channels it leaves little more than signs.
-      over_group: whether the context is over space and group instead of space alone.
-      dtype: of the weights.
-
-    Returns:
-      The weights.
-
-    Raises:
-      ValueError: a size is out of range, or `reduction` leaves less than two hidden channels.
     """
     hidden = hidden_channels(features, reduction)
     hidden = max(hidden, min(4, features)) if reduction is None else hidden

@@ -119,23 +119,10 @@ def gather_excite_weights(
 ) -> GatherExciteWeights:
     """Initial weights of `gather_excite`: a filter that takes means, a network of `channel_uniform`, biases zero.
 
-    Args:
-      key: a key, or a source of keys.
-      features: channels of the input.
-      group: acts on the weights.
-      lifting: whether the input is an image (one group element) instead of a feature map.
-      extent: of a window, in pixels, a divisor of the map's sizes; None: the whole map.
+    Options:
       gather_size: of a filter that gathers, in pixels: the extent, or the map's size where that is None; None: means.
       excite: whether a network of channels excites. Without it and without a filter there are no weights.
       reduction: channels over hidden channels; None: 16, or the number of channels where that is smaller.
-      over_group: whether means are over space and group instead of space alone.
-      dtype: of the weights.
-
-    Returns:
-      The weights.
-
-    Raises:
-      ValueError: a size is out of range, or `reduction` larger than `features`.
     """
     hidden, h = hidden_channels(features, reduction), group_axis(group, lifting)
     check_positive(**{name: n for name, n in (("extent", extent), ("gather_size", gather_size)) if n is not None})

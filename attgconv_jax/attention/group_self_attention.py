@@ -123,22 +123,9 @@ def self_attention_weights(
 ) -> SelfAttentionWeights:
     """Initial weights of `self_attention`: `channel_uniform`, positions `paper_uniform`, the output zero.
 
-    Args:
-      key: a key, or a source of keys.
-      features: channels of the input.
-      group: acts on the relative positions.
-      lifting: whether the input is an image (one group element) instead of a feature map.
+    Options:
       reduction: channels over hidden channels.
       kernel_size: of the window, odd, in pixels.
-      heads: divide the hidden channels.
-      dtype: of the weights.
-
-    Returns:
-      The weights.
-
-    Raises:
-      ValueError: a size is out of range, `reduction` larger than `features`, `kernel_size` even, or the heads do not
-        divide the hidden channels.
     """
     hidden, next_key = hidden_channels(features, reduction), key_source(key)
     check_odd(kernel_size=kernel_size)

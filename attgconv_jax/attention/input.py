@@ -132,23 +132,12 @@ def input_weights(
 ) -> InputWeights:
     """Initial weights of `alpha_f`: `channel_uniform`, and the filter of `kernel_init`.
 
-    Args:
-      key: a key, or a source of keys.
-      features: channels of the input.
-      group: acts on the weights.
-      lifting: whether the input is an image (one group element) instead of a feature map.
+    Options:
       channel: whether `alpha_C` takes part.
       spatial: whether `alpha_X` takes part.
       hidden_features: of the channel attention's network; None: half of `features`, at least 1.
       kernel_size: of the spatial attention filter, odd, in pixels.
       kernel_init: of the spatial filter; see `attgconv_jax.nn.INITIALIZERS`.
-      dtype: of the weights.
-
-    Returns:
-      The weights.
-
-    Raises:
-      ValueError: neither factor takes part, or a size is out of range.
     """
     hidden = max(1, features // 2) if hidden_features is None else hidden_features
     check_positive(features=features, hidden_features=hidden)

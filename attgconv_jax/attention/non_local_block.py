@@ -94,19 +94,8 @@ def non_local_weights(
 ) -> NonLocalWeights:
     """Initial weights of `non_local`: `channel_uniform`, the output zero.
 
-    Args:
-      key: a key, or a source of keys.
-      features: channels of the input.
-      group: acts on the weights.
-      lifting: whether the input is an image (one group element) instead of a feature map.
+    Options:
       reduction: channels over hidden channels; the paper halves them.
-      dtype: of the weights.
-
-    Returns:
-      The weights.
-
-    Raises:
-      ValueError: a size is out of range, or `reduction` larger than `features`.
     """
     hidden, h, next_key = hidden_channels(features, reduction), group_axis(group, lifting), key_source(key)
     embeddings = (channel_uniform(next_key(), (hidden, features, h), dtype) for _ in range(3))

@@ -36,24 +36,13 @@ def response_attention_weights(
 ) -> tuple[ResponseChannelWeights | None, Float[Array, "k k h 2 o"] | None]:
     """Initial weights of both factors: `channel_uniform`, and the filters of `attention_init`.
 
-    Args:
-      key: a key, or a source of keys.
-      features: input channels of the convolution.
-      group: acts on the weights.
+    Options:
       out_features: output channels of the convolution.
-      lifting: whether the input is an image (one group element) instead of a feature map.
       channel: whether `alpha_C` takes part.
       spatial: whether `alpha_X` takes part.
       hidden_features: of the channel attention's networks; None: half of `features`, at least 1.
       attention_kernel_size: of the spatial attention filter, odd, in pixels.
       attention_init: of the spatial attention filter; see `attgconv_jax.nn.INITIALIZERS`.
-      dtype: of the weights.
-
-    Returns:
-      The weights of `alpha_C` and the filter of `alpha_X`, None where a factor takes no part.
-
-    Raises:
-      ValueError: neither factor takes part, or a size is out of range.
     """
     hidden = max(1, features // 2) if hidden_features is None else hidden_features
     check_positive(hidden_features=hidden)

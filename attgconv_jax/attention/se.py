@@ -64,20 +64,8 @@ def squeeze_excitation_weights(
 ) -> MLPWeights:
     """Initial weights of `squeeze_excitation`: `channel_uniform`, biases zero.
 
-    Args:
-      key: a key, or a source of keys.
-      features: channels of the input.
-      group: acts on the weights.
-      lifting: whether the input is an image (one group element) instead of a feature map.
+    Options:
       reduction: channels over hidden channels; None: 16, or the number of channels where that is smaller.
-      over_group: whether statistics are over space and group instead of space alone.
-      dtype: of the weights.
-
-    Returns:
-      The weights.
-
-    Raises:
-      ValueError: a size is out of range, or `reduction` larger than `features`.
     """
     hidden, h = hidden_channels(features, reduction), group_axis(group, lifting, over_group)
     return mlp_weights(key_source(key), features, hidden, h, dtype)

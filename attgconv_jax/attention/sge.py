@@ -112,21 +112,8 @@ def group_enhance_weights(
 ) -> GroupEnhanceWeights:
     """Initial weights of `spatial_group_enhance`, the published ones: scale 0 and shift 1.
 
-    Args:
-      key: not used; nothing is random.
-      features: channels of the input.
-      group: of transformations.
-      lifting: whether the input is an image (one group element); it changes nothing here.
+    Options:
       groups: of channels, a divisor of `features`; None: the greatest common divisor with 64, the paper's number.
-      grouping: "element" or "joint"; see `attgconv_jax.spatial_group_enhance`.
-      over_group: whether statistics are over space and group instead of space alone.
-      dtype: of the weights.
-
-    Returns:
-      The weights.
-
-    Raises:
-      ValueError: the groups do not divide the channels, unknown grouping, or `over_group` with "joint".
     """
     check_positive(features=features)
     group_axis(group, lifting)

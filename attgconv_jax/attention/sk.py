@@ -82,20 +82,9 @@ def selective_kernel_weights(
 ) -> SelectiveKernelWeights:
     """Initial weights of `selective_kernel`: `channel_uniform`.
 
-    Args:
-      key: a key, or a source of keys.
-      features: channels of the responses.
-      group: acts on the weights.
+    Options:
       branches: how many, 2 at least.
       reduction: channels over hidden channels; None: 16, or the number of channels where that is smaller.
-      over_group: whether the mean is over space and group instead of space alone.
-      dtype: of the weights.
-
-    Returns:
-      The weights.
-
-    Raises:
-      ValueError: a size is out of range, or `reduction` larger than `features`.
     """
     check_integer("branches", branches, 2)
     hidden, h, next_key = hidden_channels(features, reduction), group_axis(group, False, over_group), key_source(key)

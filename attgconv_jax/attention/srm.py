@@ -67,22 +67,7 @@ def style_weights(
     over_group: bool = False,
     dtype=jnp.float32,
 ) -> Float[Array, "c 2 h"]:
-    """Initial weights of `style_recalibration`: zero.
-
-    Args:
-      key: not used; nothing is random.
-      features: channels of the input.
-      group: acts on the weights.
-      lifting: whether the input is an image (one group element) instead of a feature map.
-      over_group: whether the style is over space and group instead of space alone.
-      dtype: of the weights.
-
-    Returns:
-      The weights.
-
-    Raises:
-      ValueError: `features` is out of range.
-    """
+    """Initial weights of `style_recalibration`: zero."""
     check_positive(features=features)
     return jnp.zeros((features, 2, group_axis(group, lifting, over_group)), dtype)
 

@@ -140,8 +140,7 @@ def _signature(operator):
 
 
 def _docstring(operator):
-    help_of = argument_help(operator.apply) | argument_help(operator.init)
-    help_of |= {name: argument_help(OperatorAttention)[name] for name in ("dtype", "param_dtype", "rngs")}
+    help_of = argument_help(operator.apply) | argument_help(operator.init) | argument_help(OperatorAttention)
     names = _signature(operator).parameters
     arguments = "\n".join(
         textwrap.fill(f"{name}: {help_of[name]}", 112, initial_indent="  ", subsequent_indent="    ") for name in names

@@ -5,7 +5,6 @@ import warnings
 from typing import Literal, NamedTuple
 
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from attgconv_jax.kernels.chunks import sum_dtype
@@ -62,8 +61,8 @@ def response_attention(
       The attended responses, of the dtype of `f`.
 
     Raises:
-      ValueError: unknown implementation, or none that takes the arguments; both factors are left out; the arrays are
-        not of one floating dtype, or their shapes do not fit each other or the windows; the dilation is no size.
+      ValueError: unknown implementation, or none that takes the arguments. Shapes are checked by the caller,
+        `attgconv_jax.response_attentive_group_conv`.
 
     Source: Romero et al. 2020, sections 3.2 and 4; the tiling is our own.
     """
@@ -93,21 +92,13 @@ def response_attention_maps(
 
 
 def check_implementation(implementation: str | None) -> None:
-    """Refuses unknown implementations.
-
-    Args:
-      implementation: None, or a name of `Implementation`.
-
-    Raises:
-      ValueError: it is neither.
-    """
+    """Raises a `ValueError` unless this is None or a name of `Implementation`."""
     if implementation is not None and implementation not in _IMPLEMENTATIONS:
         names = ", ".join(f'"{name}"' for name in _IMPLEMENTATIONS)
         raise ValueError(f"implementation must be None or one of {names}, got {implementation!r}")
 
 
 def _call(formula, f, bank, channel, spatial, windows, dilation, implementation):
-    _check(f, bank, channel, spatial, windows, dilation)
     check_implementation(implementation)
     dtype = sum_dtype(f)
     arrays = jax.tree.map(lambda x: x.astype(dtype), (f, bank, channel, spatial))
@@ -122,65 +113,6 @@ def _call(formula, f, bank, channel, spatial, windows, dilation, implementation)
                 message = f"response attention is not computed by {refusals[-1]}; the next may take far more memory"
                 warnings.warn(message, stacklevel=3)
     raise ValueError("no implementation takes these arguments; " + "; ".join(refusals))
-
-
-def _check(f, bank, channel, spatial, windows, dilation):
-    if channel is None and spatial is None:
-        raise ValueError("response attention needs channel weights or spatial filters, got neither")
-    if f.ndim != 5 or bank.ndim != 5 or 0 in (*f.shape[1:], *bank.shape):
-        raise ValueError(
-            f"f and bank must be [batch, x, y, h, c] and [k, l, h, c, m], no axis but the batch empty, got {f.shape} "
-            f"and {bank.shape}"
-        )
-    h, c, _ = bank.shape[2:]
-    if f.shape[3:] != (h, c):
-        raise ValueError(f"f {f.shape} must have the group elements and channels of bank {bank.shape}, {h} and {c}")
-    _check_windows(windows, f, bank)
-    _check_weights(channel, spatial, bank)
-    if isinstance(dilation, bool) or not isinstance(dilation, int) or dilation < 1:
-        raise ValueError(f"dilation must be a Python integer of at least 1, got {dilation!r}")
-    dtypes = {array.dtype for array in jax.tree.leaves((f, bank, channel, spatial))}
-    if len(dtypes) > 1 or not jnp.issubdtype(f.dtype, jnp.floating):
-        raise ValueError(
-            f"f, bank and weights must be of one floating dtype, got {', '.join(sorted(map(str, dtypes)))}"
-        )
-
-
-def _check_windows(windows, f, bank):
-    if not (
-        isinstance(windows, tuple)
-        and len(windows) == 2
-        and all(isinstance(w, Window) for w in windows)
-        and all(min(w.size, w.stride, w.dilation) >= 1 and min(w.low, w.high) >= 0 for w in windows)
-    ):
-        raise ValueError(
-            "windows must be two Windows, with sizes, strides and dilations of at least 1 and paddings of at least 0, "
-            f"got {windows}"
-        )
-    sizes = tuple(window.size for window in windows)
-    if bank.shape[:2] != sizes:
-        raise ValueError(f"bank {bank.shape} must have the size of the windows, {sizes[0]}x{sizes[1]}")
-    outputs = [window.outputs(length) for window, length in zip(windows, f.shape[1:3], strict=True)]
-    if min(outputs) < 1:
-        raise ValueError(f"f {f.shape} is smaller than the windows {windows}: take larger images or padding")
-
-
-def _check_weights(channel, spatial, bank):
-    h, c, m = bank.shape[2:]
-    if channel is not None:
-        if not isinstance(channel, ChannelBank) or not all(hasattr(w, "ndim") for w in channel):
-            raise ValueError(f"channel must be None or a ChannelBank of two arrays, got {type(channel).__name__}")
-        hidden = channel.w1.shape[2] if channel.w1.ndim == 4 else "c_hid"
-        if channel.w1.shape != (h, m, hidden, c) or channel.w2.shape != (h, m, c, hidden) or hidden == 0:
-            raise ValueError(
-                f"channel must have w1 [{h}, {m}, c_hid, {c}] and w2 [{h}, {m}, {c}, c_hid] with c_hid of at least 1, "
-                f"got {channel.w1.shape} and {channel.w2.shape}"
-            )
-    if spatial is not None:
-        shape = getattr(spatial, "shape", type(spatial).__name__)
-        size = shape[0] if len(shape) == 5 else 0
-        if shape != (size, size, 2, h, m) or size % 2 == 0:
-            raise ValueError(f"spatial must be [k_a, k_a, 2, {h}, {m}] of odd size k_a, got {shape}")
 
 
 def _on_every_device(function, arrays):

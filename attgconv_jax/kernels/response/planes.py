@@ -57,7 +57,7 @@ class Strips:
         self.shifts = range(0, dilation * size, dilation)
         self.offsets = [a * self.row + b for a in self.shifts for b in self.shifts]
 
-    def lay(self, maps):
+    def to_strips(self, maps):
         """`[b, m, n] -> [m, length]`."""
         m = maps.shape[1]
         maps = maps.reshape(self.batch, m, self.x, self.y).transpose(1, 2, 0, 3)
@@ -69,8 +69,8 @@ class Strips:
         width = self.reach * (self.row + 1)
         return lax.pad(strips, jnp.zeros((), strips.dtype), [(0, 0, 0), (width, width, 0)])
 
-    def unlay(self, strips):
-        """The adjoint of `lay`."""
+    def from_strips(self, strips):
+        """The adjoint of `to_strips`."""
         m = len(strips)
         maps = strips.reshape(m, self.x, self.batch, self.y + self.reach)[..., : self.y]
         return maps.transpose(2, 0, 1, 3).reshape(self.batch, m, self.x * self.y)

@@ -1,15 +1,21 @@
 """Response attention of a few images and one input group element: what one tile computes, forward and backward."""
 
-import functools
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from attgconv_jax.kernels.chunks import largest_divisor, scan_chunks
 from attgconv_jax.kernels.response.planes import Strips, add_patches, patches
+from attgconv_jax.kernels.response.statistics import (
+    Statistics,
+    channel_attention,
+    first_largest,
+    larger_of,
+    statistics_backward,
+)
 
 # All measured on a CPU. Positions whose responses are compared at once.
 _POSITIONS = 48
@@ -32,14 +38,6 @@ class Weights(NamedTuple):
     bank: Float[Array, "*h c u m"]
     channel: tuple[Float[Array, "*h m j c"], Float[Array, "*h m c j"]] | None
     spatial: Float[Array, "*h 2 m v"] | None
-
-
-class Statistics(NamedTuple):
-    """Of the responses, over the positions: mean, maximum and arg-maximum."""
-
-    mean: Float[Array, "*b c m"]
-    highest: Float[Array, "*b c m"]
-    at: Int[Array, "*b c m"]
 
 
 class Maps(NamedTuple):
@@ -116,15 +114,15 @@ class Tiles:
             d_bank, d_channel = jnp.sum(d_scaled, axis=0), None
         else:
             d_bank = jnp.sum(d_scaled * alpha_c[:, :, None], axis=0)
-            d_statistics, d_channel = pull_back(jnp.sum(d_scaled * weights.bank, axis=2))
-            d_p, d_more = _statistics_backward(p, weights.bank, statistics.at, d_statistics, d_p)
+            d_statistics, d_channel = pull_back(jnp.sum(d_scaled * weights.bank[None], axis=2))
+            d_p, d_more = statistics_backward(p, weights.bank, statistics.at, d_statistics, d_p)
             d_bank += d_more
         return add_patches(d_p, self.windows, self.shape), Weights(d_bank, d_channel, d_spatial)
 
     def _statistics(self, p, bank):
         b, c, _, n = p.shape
         if p.size >= 2**31:
-            # The gradient counts them, see `_statistics_backward`.
+            # The gradient counts them, see `statistics_backward`.
             raise NotImplementedError("the patches of one image are 2^31 numbers or more, too many to count in int32")
         length = min(self.positions, n)
 
@@ -134,7 +132,7 @@ class Tiles:
             r = jnp.einsum("bcun,cum->bcnm", lax.dynamic_slice_in_dim(p, start, length, 3), bank)
             # NaN may get lost here, but not in the mean.
             at = start + lax.broadcasted_iota(jnp.int32, r.shape, 2)
-            return _larger(best, _first_largest(r, at)), ()
+            return larger_of(best, first_largest(r, at)), ()
 
         lowest = jnp.full((b, c, self.m), -jnp.inf, p.dtype), jnp.zeros((b, c, self.m), jnp.int32)
         (highest, at), _ = lax.scan(block, lowest, jnp.arange(-(-n // length), dtype=jnp.int32))
@@ -171,7 +169,7 @@ class Tiles:
         p, scaled = lax.stop_gradient((p, scaled))
 
         def larger(best, channel, r):
-            return _larger(best, (r, channel))
+            return larger_of(best, (r, channel))
 
         lowest = jnp.full((len(p), self.m, self.x * self.y), -jnp.inf, p.dtype)
         start = lowest, jnp.zeros(lowest.shape, jnp.int32)
@@ -185,7 +183,7 @@ class Tiles:
             p, scaled, d_total, d_largest, at = inputs
 
             def block(channels, p, scaled):
-                d_products = d_total + jnp.where(at == channels[:, None, None, None], d_largest, 0)
+                d_products = d_total[None] + jnp.where(at[None] == channels[:, None, None, None], d_largest[None], 0)
                 d_p = jnp.einsum("cbum,cbmn->cbun", scaled, d_products)
                 return d_p, jnp.einsum("cbun,cbmn->cbum", p, d_products)
 
@@ -196,19 +194,19 @@ class Tiles:
 
     def _logits(self, total, largest, filters):
         strips = self._strips(len(total))
-        return strips.unlay(strips.correlate(self._wide(strips, total, largest), filters))
+        return strips.from_strips(strips.correlate(self._wide(strips, total, largest), filters))
 
     def _maps_backward(self, maps, filters, d_out):
         """Gradients of `total`, `largest` and the attention filter."""
         strips = self._strips(len(d_out))
         alpha = jax.nn.sigmoid(maps.logits)
-        d_logits = strips.lay(d_out * maps.total * alpha * (1 - alpha))
+        d_logits = strips.to_strips(d_out * maps.total * alpha * (1 - alpha))
         d_filters = strips.inner_products(self._wide(strips, maps.total, maps.largest), d_logits)
-        d_mean, d_largest = map(strips.unlay, strips.correlate_each(strips.widen(d_logits), filters[..., ::-1]))
+        d_mean, d_largest = map(strips.from_strips, strips.correlate_each(strips.widen(d_logits), filters[..., ::-1]))
         return d_out * alpha + d_mean / self.c, d_largest, d_filters
 
     def _wide(self, strips, total, largest):
-        return jnp.stack([strips.widen(strips.lay(statistic)) for statistic in (total / self.c, largest)])
+        return jnp.stack([strips.widen(strips.to_strips(statistic)) for statistic in (total / self.c, largest)])
 
     def _strips(self, batch):
         return Strips((batch, self.x, self.y), self.size, self.dilation)
@@ -219,56 +217,9 @@ def attend(maps: Maps) -> Float[Array, "*b m n"]:
     return maps.total if maps.logits is None else jax.nn.sigmoid(maps.logits) * maps.total
 
 
-def channel_attention(statistics: Statistics | None, channel: tuple | None) -> Float[Array, "*b c m"] | None:
-    """`alpha_C[c, m] = sigmoid(mlp(mean) + mlp(max))`; None without channel attention."""
-    if channel is None:
-        return None
-    w1, w2 = channel
-    hidden = (jax.nn.relu(jnp.einsum("bcm,mjc->bjm", s, w1)) for s in (statistics.mean, statistics.highest))
-    return jax.nn.sigmoid(jnp.einsum("bjm,mcj->bcm", sum(hidden), w2))
-
-
-def _first_largest(r, at):
-    """Maximum over the positions of `[b, c, n, m]`, and the number `at` that comes with it.
-
-    Neighbours are compared elementwise, up to 16 at once; XLA:CPU's reduction of pairs is several times slower. A loop
-    must carry the result, or XLA repeats the comparisons wherever it is used.
-    """
-    while (length := r.shape[2]) > 1:
-        size = next((d for d in range(min(16, length), 1, -1) if length % d == 0), min(16, length))
-        whole = length // size * size
-        groups = [x[:, :, :whole].reshape(*x.shape[:2], whole // size, size, x.shape[3]) for x in (r, at)]
-        largest = functools.reduce(_larger, [tuple(x[:, :, :, i] for x in groups) for i in range(size)])
-        r, at = (jnp.concatenate([x, rest[:, :, whole:]], 2) for x, rest in zip(largest, (r, at), strict=True))
-    return r[:, :, 0], at[:, :, 0]
-
-
-def _larger(left, right):
-    """The pair with the larger value, the left one among equals."""
-    (a, i), (b, j) = left, right
-    return jnp.where(b > a, b, a), jnp.where(b > a, j, i)
-
-
-def _statistics_backward(p, bank, at, d_statistics, d_p):
-    """Adds the gradient of the statistics to `d_p`; the gradient of the bank.
-
-    That of a maximum goes to one patch: it is gathered for the bank, and scattered for the patches.
-    """
-    b, c, u, n = p.shape
-    d_mean, d_highest = d_statistics.mean, d_statistics.highest
-    position = jnp.arange(b * c * u, dtype=jnp.int32).reshape(b, c, u, 1) * n + at[:, :, None]
-    highest_patches = p.reshape(-1).at[position].get(mode="promise_in_bounds")
-    d_bank = jnp.sum(highest_patches * d_highest[:, :, None], axis=0)
-    d_bank += jnp.einsum("bcu,bcm->cum", jnp.mean(p, axis=-1), d_mean)
-    d_p += jnp.einsum("cum,bcm->bcu", bank, d_mean)[..., None] / n
-    d_patches = bank * d_highest[:, :, None]
-    d_p = d_p.reshape(-1).at[position.reshape(-1)].add(d_patches.reshape(-1), mode="promise_in_bounds")
-    return d_p.reshape(p.shape), d_bank
-
-
 def _scale(bank, alpha_c, batch):
     """The filters of every image, `alpha_C bank`: `[b, c, u, m]`."""
-    return jnp.broadcast_to(bank, (batch, *bank.shape)) if alpha_c is None else bank * alpha_c[:, :, None]
+    return jnp.broadcast_to(bank, (batch, *bank.shape)) if alpha_c is None else bank[None] * alpha_c[:, :, None]
 
 
 def _fold_responses(step, carry, p, scaled, block):
