@@ -12,10 +12,10 @@ from typing import Annotated
 
 import tyro
 
-from experiments import figures
-from experiments.runs import Run
-from experiments.runtime import run
-from experiments.tables import side_by_side
+from experiments.report import figures
+from experiments.report.markdown import side_by_side
+from experiments.run.runtime import run
+from experiments.run.workdir import Run
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,16 +19,16 @@ from flax import nnx
 from attgconv_jax.models import load_network
 from attgconv_jax.models.layers import Network
 from attgconv_jax.models.lie_network import LieNetwork
-from experiments import figures
 from experiments.data import Dataset, DatasetName, load
 from experiments.data.prepared import REGENERATED
-from experiments.loop import last_state, make_trainer
-from experiments.measures import by_angle, by_element, confusion, equivariance_line
-from experiments.reports import draw_attention, report_of
-from experiments.runs import Run, write_json
-from experiments.runtime import describe_device, precision, run, use_compilation_cache
-from experiments.tables import PROTOCOLS, markdown, mean_and_deviation
-from experiments.training import predict
+from experiments.report import figures
+from experiments.report.markdown import PROTOCOLS, markdown, mean_and_deviation
+from experiments.report.measures import by_angle, by_element, confusion, equivariance_line
+from experiments.report.reports import draw_attention, report_of
+from experiments.run.loop import last_state, make_trainer
+from experiments.run.runtime import describe_device, precision, run, use_compilation_cache
+from experiments.run.training import predict
+from experiments.run.workdir import Run, write_json
 
 OF_MNIST = {"mnist", "rot_mnist/original", *REGENERATED}
 """Sets made of the same digits."""

@@ -17,10 +17,10 @@ import jax
 import tyro
 
 from experiments.configs import TABLES
-from experiments.loop import OutOfTime
-from experiments.runs import write_json
-from experiments.runtime import run, use_compilation_cache
-from experiments.tables import PROTOCOLS, markdown, protocols
+from experiments.report.markdown import PROTOCOLS, markdown, protocols
+from experiments.run.loop import OutOfTime
+from experiments.run.runtime import run, use_compilation_cache
+from experiments.run.workdir import write_json
 from experiments.train import train
 
 RANKED = ("operators",)

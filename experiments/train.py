@@ -13,15 +13,15 @@ from typing import Annotated
 import tyro
 
 from attgconv_jax.lie import LieGroup
-from experiments.config import Config
 from experiments.configs import DEFAULT, PRESETS
 from experiments.data import load
-from experiments.loop import fit, make_trainer
-from experiments.measures import equivariance_line
-from experiments.reports import draw_attention, report_of, save_networks
-from experiments.runs import Run
-from experiments.runtime import precision, run, use_compilation_cache
-from experiments.tables import side_by_side
+from experiments.report.markdown import side_by_side
+from experiments.report.measures import equivariance_line
+from experiments.report.reports import draw_attention, report_of, save_networks
+from experiments.run.configuration import Config
+from experiments.run.loop import fit, make_trainer
+from experiments.run.runtime import precision, run, use_compilation_cache
+from experiments.run.workdir import Run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +62,7 @@ def train(
 
     Raises:
       ValueError: the work directory is another run's, or the data are not there.
-      FloatingPointError, OSError, OutOfTime: see `experiments.loop.fit`.
+      FloatingPointError, OSError, OutOfTime: see `experiments.run.loop.fit`.
     """
     this = Run(workdir)
     this.check(config)

@@ -8,10 +8,12 @@ import pytest
 from flax import nnx
 
 from attgconv_jax import OPERATORS
-from experiments import attention_table, reproduce
-from experiments.config import Config, ModelConfig, from_identity, identity
+from experiments import reproduce
+from experiments.bench import attention as attention_table
 from experiments.configs import TABLES
-from experiments.training import make_network
+from experiments.run.configuration import Config, from_identity, identity
+from experiments.run.model_configuration import ModelConfig
+from experiments.run.training import make_network
 
 ROOT = pathlib.Path(__file__).parents[1]
 RESULTS = ROOT / "experiments" / "results"

@@ -11,15 +11,19 @@ from matplotlib import pyplot
 
 from attgconv_jax.interop.__main__ import main as convert
 from attgconv_jax.models import load_network, save_network
-from experiments import benchmark, compare, evaluate, loop, reproduce, scaling, train
-from experiments.config import Config, ModelConfig, OptimizerConfig
+from experiments import compare, evaluate, reproduce, train
+from experiments.bench import networks as benchmark
+from experiments.bench import scaling
 from experiments.configs import PRESETS, TABLES, Preset
 from experiments.data import Split, prepare, rotated_digits
-from experiments.measures import by_angle, by_element, confusion
-from experiments.reports import best_on_test
-from experiments.runs import Run
-from experiments.tables import mean_and_deviation
-from experiments.training import make_network, predict
+from experiments.report.markdown import mean_and_deviation
+from experiments.report.measures import by_angle, by_element, confusion
+from experiments.report.reports import best_on_test
+from experiments.run import loop
+from experiments.run.configuration import Config, OptimizerConfig
+from experiments.run.model_configuration import ModelConfig
+from experiments.run.training import make_network, predict
+from experiments.run.workdir import Run
 
 SHORT = ["--optimizer.epochs", "2", "--optimizer.batch-size", "250", "--test-every", "1"]
 
@@ -267,7 +271,7 @@ def test_turned_images_are_filled_up_with_background(digits):
         seen.append(float(np.abs(images[:, [0, 0, -1, -1], [0, -1, 0, -1]] - digits.train.images.min()).max()))
         return np.zeros((len(images), 10), np.float32) + 1
 
-    from experiments import measures
+    from experiments.report import measures
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(measures, "predict", lambda _, images: corners(images))

@@ -8,7 +8,8 @@ import pytest
 
 from attgconv_jax import cyclic
 from attgconv_jax.models import RotMNISTNet
-from experiments import benchmark, memory, scaling
+from experiments.bench import memory, scaling
+from experiments.bench import networks as benchmark
 
 
 def case(features=2):

@@ -17,14 +17,16 @@ from attgconv_jax.lie import KINDS, rotations, scalings, similarities
 from attgconv_jax.models import load_network
 from attgconv_jax.nn import LieConv
 from attgconv_jax.nn.kernel_networks import siren_weights
-from experiments import evaluate, lie_benchmark, lie_equivariance, train
-from experiments.config import LieKind
+from experiments import evaluate, train
+from experiments.bench import lie_equivariance, lie_errors
+from experiments.bench import lie_networks as lie_benchmark
+from experiments.bench.memory import Case
 from experiments.configs.lie_attention import LIE_ATTENTION_ROWS
-from experiments.groups import parse_lie_group
-from experiments.measures import equivariance_line, measured_group
-from experiments.memory import Case
-from experiments.runs import Run
-from experiments.tables import protocols
+from experiments.report.markdown import protocols
+from experiments.report.measures import equivariance_line, measured_group
+from experiments.run.groups import parse_lie_group
+from experiments.run.model_configuration import LieKind
+from experiments.run.workdir import Run
 
 ROOT = pathlib.Path(__file__).parents[1]
 SIZE = 17
@@ -42,7 +44,7 @@ class Small(nnx.Module):
 
 
 def test_right_angles_are_exact_and_others_are_not():
-    worst = lie_equivariance.worst(lie_equivariance.errors(rotations(8), "separable", 7, SIZE, 2, (0,)))
+    worst = lie_errors.worst(lie_errors.errors(rotations(8), "separable", 7, SIZE, 2, (0,)))
     assert worst["right"] < 1e-12
     assert 1e-4 < worst["other"] < 0.1
     assert worst["scaled"] is worst["scaled_with_ends"] is None
@@ -56,33 +58,33 @@ def test_the_usual_first_frequency_is_the_networks_default():
 
 def test_kernels_that_vary_slowly_between_pixels_commute_better():
     slow, fast = (
-        lie_equivariance.errors(rotations(8), "separable", 7, SIZE, 2, (0,), network_options=dict(first_frequency=k))
+        lie_errors.errors(rotations(8), "separable", 7, SIZE, 2, (0,), network_options=dict(first_frequency=k))
         for k in (2.0, 20.0)
     )
-    assert 10 * lie_equivariance.worst(slow)["other"] < lie_equivariance.worst(fast)["other"]
+    assert 10 * lie_errors.worst(slow)["other"] < lie_errors.worst(fast)["other"]
 
 
 def test_what_acts_on_the_scales_alone_errs_at_the_ends_of_the_grid_alone():
     """Filters of one pixel do not see pixels: splines are left, and what leaves the grid where there is anything."""
-    worst = lie_equivariance.worst(lie_equivariance.errors(scalings(3, 1.74), "separable", 1, SIZE, 2, (0,)))
+    worst = lie_errors.worst(lie_errors.errors(scalings(3, 1.74), "separable", 1, SIZE, 2, (0,)))
     assert worst["right"] is worst["other"] is None
     assert worst["scaled"] < 2e-3
     assert worst["scaled_with_ends"] > 20 * worst["scaled"]
 
 
 def test_a_layer_that_treats_angles_differently_is_found(monkeypatch):
-    apply = lie_equivariance._apply
-    monkeypatch.setattr(lie_equivariance, "_apply", lambda layer, f: apply(layer, f).at[..., 0, :].mul(2))
-    worst = lie_equivariance.worst(lie_equivariance.errors(rotations(4), "separable", 5, SIZE, 2, (0,)))
+    apply = lie_errors._apply
+    monkeypatch.setattr(lie_errors, "_apply", lambda layer, f: apply(layer, f).at[..., 0, :].mul(2))
+    worst = lie_errors.worst(lie_errors.errors(rotations(4), "separable", 5, SIZE, 2, (0,)))
     assert worst["right"] > 0.1
 
 
 def test_inputs_have_no_higher_frequencies_than_promised():
     window = np.outer(*[np.blackman(64)] * 2)
-    spectrum = np.abs(np.fft.fft2(lie_equivariance.Waves(1, 1)(lie_equivariance._pixels(64))[..., 0, 0] * window))
+    spectrum = np.abs(np.fft.fft2(lie_errors.Waves(1, 1)(lie_errors._pixels(64))[..., 0, 0] * window))
     frequencies = np.fft.fftfreq(64)
     # The window widens a line by three bins.
-    beyond = np.hypot(frequencies[:, None], frequencies) > lie_equivariance.LARGEST_FREQUENCY + 4 / 64
+    beyond = np.hypot(frequencies[:, None], frequencies) > lie_errors.LARGEST_FREQUENCY + 4 / 64
     assert np.max(spectrum[beyond]) < 1e-3 * np.max(spectrum)
 
 

@@ -12,12 +12,13 @@ import sys
 
 import pytest
 
-from experiments.config import Config, DataConfig, ModelConfig, OptimizerConfig, from_identity, identity
 from experiments.configs import PRESETS
 from experiments.data import Dataset, Split, rotated_digits
-from experiments.metrics import Metrics, read_metrics
-from experiments.runs import Run
-from experiments.tables import protocols
+from experiments.report.markdown import protocols
+from experiments.run.configuration import Config, DataConfig, OptimizerConfig, from_identity, identity
+from experiments.run.metrics import Metrics, read_metrics
+from experiments.run.model_configuration import ModelConfig
+from experiments.run.workdir import Run
 
 RESULTS = pathlib.Path(__file__).parents[1] / "experiments" / "results"
 
@@ -122,7 +123,7 @@ def test_a_folder_without_a_run_cannot_be_opened(tmp_path):
 def test_two_processes_do_not_train_in_one_folder(begun):
     code = f"""
 import pathlib
-from experiments.runs import Run
+from experiments.run.workdir import Run
 try:
     with Run(pathlib.Path({str(begun)!r})).locked():
         print("mine")
@@ -308,7 +309,7 @@ def test_what_a_preset_says_of_ours_is_what_was_measured(path):
 
 
 def test_a_batch_larger_than_the_data_is_refused(digits):
-    from experiments.loop import make_trainer
+    from experiments.run.loop import make_trainer
 
     few = Dataset("few", 10, *(Split(split.images[:9], split.labels[:9]) for split in digits.splits().values()))
     with pytest.raises(ValueError, match=r"optimizer.batch_size must be at most 9, the training images, got 64"):

@@ -3,8 +3,8 @@
 import dataclasses
 import inspect
 
-from experiments.config import Config
 from experiments.configs import digits, lie, lie_attention, operators, rot_mnist
+from experiments.run.configuration import Config
 
 DEFAULT = "digits"
 

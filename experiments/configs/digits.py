@@ -4,7 +4,8 @@ No paper has these rows. Figures are test errors best on validation / last epoch
 Times are of training those five seeds on two CPU cores, some with other work beside; a single seed takes a fifth.
 """
 
-from experiments.config import Config, ModelConfig
+from experiments.run.configuration import Config
+from experiments.run.model_configuration import ModelConfig
 
 
 def digits_z2() -> Config:

@@ -13,8 +13,9 @@ regenerated set, best on validation / last epoch / best on test. Times are on tw
 
 import dataclasses
 
-from experiments.config import Config, DataConfig, Kind, ModelConfig, OptimizerConfig
 from experiments.data import DatasetName
+from experiments.run.configuration import Config, DataConfig, OptimizerConfig
+from experiments.run.model_configuration import Kind, ModelConfig
 
 PAPER_OPTIMIZER = OptimizerConfig(learning_rate=1e-4, schedule="cosine", l2=1e-4, epochs=300, batch_size=64)
 SHORT_OPTIMIZER = dataclasses.replace(PAPER_OPTIMIZER, learning_rate=1e-3, epochs=5)

@@ -10,7 +10,8 @@ at 23 % after two epochs), and the learning rate kept after one epoch of others 
 from collections.abc import Callable
 from typing import NamedTuple
 
-from experiments.config import Attention, Config, DataConfig, LieKind, ModelConfig, OptimizerConfig
+from experiments.run.configuration import Config, DataConfig, OptimizerConfig
+from experiments.run.model_configuration import Attention, LieKind, ModelConfig
 
 SHORT_OPTIMIZER = OptimizerConfig(learning_rate=1e-3, schedule="cosine", l2=1e-4, epochs=3, batch_size=16)
 

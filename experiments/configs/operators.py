@@ -9,7 +9,8 @@ second and the last; nothing was chosen on the results.
 from collections.abc import Callable
 from typing import NamedTuple
 
-from experiments.config import Attention, Config, DataConfig, ModelConfig, OptimizerConfig
+from experiments.run.configuration import Config, DataConfig, OptimizerConfig
+from experiments.run.model_configuration import Attention, ModelConfig
 
 SHORT_OPTIMIZER = OptimizerConfig(learning_rate=2e-3, schedule="cosine", l2=1e-4, epochs=2, batch_size=128)
 

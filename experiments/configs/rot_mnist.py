@@ -10,7 +10,8 @@ regenerated set, best on validation / last epoch / best on test. Times are on tw
 Separable rows have the channels that make about 25,000 parameters; the best of their paper at that size is 1.74 %.
 """
 
-from experiments.config import Attention, Config, DataConfig, Kind, ModelConfig, OptimizerConfig
+from experiments.run.configuration import Config, DataConfig, OptimizerConfig
+from experiments.run.model_configuration import Attention, Kind, ModelConfig
 
 REFERENCE_OPTIMIZER = OptimizerConfig(learning_rate=1e-3, schedule="constant", l2=1e-4, epochs=100, batch_size=128)
 

@@ -12,7 +12,7 @@ import urllib.request
 import tyro
 
 from experiments.data.prepared import FORMAT, REGENERATED, PreparedName, data_directory, is_prepared, open_builder
-from experiments.runtime import run
+from experiments.run.runtime import run
 
 MNIST_FILES = (
     "train-images-idx3-ubyte.gz",

@@ -13,7 +13,8 @@ from jaxtyping import Array, Float, Int
 
 from attgconv_jax.lie import LieGroup
 from attgconv_jax.models import LieResNet, RotMNISTNet
-from experiments.config import LIE_KERNEL_SIZE, ModelConfig, OptimizerConfig
+from experiments.run.configuration import OptimizerConfig
+from experiments.run.model_configuration import LIE_KERNEL_SIZE, ModelConfig
 
 EVALUATION_BATCH = 250
 # A stream of its own: Flax counts its streams up from 0 and never gets here.

@@ -13,10 +13,10 @@ from attgconv_jax import cyclic, equivariance_error, plotting
 from attgconv_jax.models import save_network
 from attgconv_jax.models.layers import Network
 from experiments.data import Dataset
-from experiments.loop import Best, Spent, percent
-from experiments.measures import measured_group
-from experiments.runs import Run
-from experiments.training import Trainer, TrainState, predict
+from experiments.report.measures import measured_group
+from experiments.run.loop import Best, Spent, percent
+from experiments.run.training import Trainer, TrainState, predict
+from experiments.run.workdir import Run
 
 
 def report_of(

@@ -1,4 +1,4 @@
-"""What each attention operator costs and keeps: `python -m experiments.attention_table`.
+"""What each attention operator costs and keeps: `python -m experiments.bench.attention`.
 
 For every operator in the p4 network for rotated MNIST, beside that network without attention on the same shapes:
 parameters, floating-point operations of a forward pass, time of a training step, memory that XLA plans for it, and the
@@ -20,12 +20,13 @@ import numpy as np
 from flax import nnx
 
 from attgconv_jax import OPERATORS, equivariance_error
-from experiments.config import Attention, ModelConfig, OptimizerConfig
 from experiments.data import load
-from experiments.groups import parse_group
-from experiments.runtime import describe_device, new_file, run, use_compilation_cache
-from experiments.tables import markdown
-from experiments.training import Trainer, make_network, make_optimizer
+from experiments.report.markdown import markdown
+from experiments.run.configuration import OptimizerConfig
+from experiments.run.groups import parse_group
+from experiments.run.model_configuration import Attention, ModelConfig
+from experiments.run.runtime import describe_device, new_file, run, use_compilation_cache
+from experiments.run.training import Trainer, make_network, make_optimizer
 
 
 class Row(NamedTuple):
@@ -243,7 +244,7 @@ def _error(config):
 
 def cli(arguments: list[str] | None = None) -> None:
     """The command line; what the user got wrong is one line on stderr and exit code 2."""
-    run(main, Arguments, arguments, prog="python -m experiments.attention_table")
+    run(main, Arguments, arguments, prog="python -m experiments.bench.attention")
 
 
 if __name__ == "__main__":

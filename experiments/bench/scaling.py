@@ -1,4 +1,4 @@
-"""How a response attention layer's cost grows: `python -m experiments.scaling`.
+"""How a response attention layer's cost grows: `python -m experiments.bench.scaling`.
 
 Time and memory of one layer's output and gradients, 3x3 filters on 26x26 pixels, for groups of 1, 2, 4 and 8 elements
 and for 5, 10 and 20 channels in and out, beside the plain group convolution; the exponents are slopes of straight lines
@@ -20,8 +20,8 @@ from matplotlib.figure import Figure
 
 from attgconv_jax import ResponseChannelWeights, cyclic, dihedral, response_attentive_group_conv, trivial
 from attgconv_jax.groups import Group
-from experiments.figures import COLOURS, MARKERS
-from experiments.runtime import describe_device, new_file, run
+from experiments.report.figures import COLOURS, MARKERS
+from experiments.run.runtime import describe_device, new_file, run
 
 GROUPS = (trivial(), cyclic(2), cyclic(4), dihedral(4))
 CHANNELS = (5, 10, 20)
@@ -121,7 +121,7 @@ def _curve(kind, cases, arguments):
 
 def cli(arguments: list[str] | None = None) -> None:
     """The command line; what the user got wrong is one line on stderr and exit code 2."""
-    run(main, Arguments, arguments, prog="python -m experiments.scaling")
+    run(main, Arguments, arguments, prog="python -m experiments.bench.scaling")
 
 
 if __name__ == "__main__":

@@ -8,12 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.checkpoints import Checkpoints
-from experiments.config import Config
 from experiments.data import Dataset
-from experiments.metrics import Metrics, progress_bar
-from experiments.runs import Run
-from experiments.training import Trainer, TrainState, make_optimizer, make_schedule
+from experiments.run.checkpoints import Checkpoints
+from experiments.run.configuration import Config
+from experiments.run.metrics import Metrics, progress_bar
+from experiments.run.training import Trainer, TrainState, make_optimizer, make_schedule
+from experiments.run.workdir import Run
 
 CALL_SECONDS = 1.0
 """A compiled call takes about as long: the progress bar moves, and Python is not waited for."""
@@ -53,7 +53,7 @@ def make_trainer(config: Config, dataset: Dataset) -> Trainer:
 
     Raises:
       ValueError: a batch is larger than the training split, the warm-up takes all steps, or float64 is asked for
-        without x64 (see `experiments.runtime.precision`).
+        without x64 (see `experiments.run.runtime.precision`).
     """
     steps = steps_per_epoch(config, dataset)
     if config.model.dtype == "float64" and not jax.config.jax_enable_x64:

@@ -12,7 +12,7 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto import event_pb2
 from tensorboardX.summary import scalar
 
-from experiments.runtime import not_written
+from experiments.run.runtime import not_written
 
 NAME = "metrics.jsonl"
 

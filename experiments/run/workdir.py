@@ -18,10 +18,10 @@ from typing import Any
 
 import filelock
 
-from experiments.config import Config, from_identity, identity
 from experiments.data import Dataset, load
-from experiments.metrics import read_metrics
-from experiments.runtime import describe_device, not_written
+from experiments.run.configuration import Config, from_identity, identity
+from experiments.run.metrics import read_metrics
+from experiments.run.runtime import describe_device, not_written
 
 
 class Run:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
-from experiments.runtime import not_written, reason
+from experiments.run.runtime import not_written, reason
 
 KEPT = 2
 

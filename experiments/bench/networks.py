@@ -1,4 +1,4 @@
-"""What the networks cost on the device at hand: `python -m experiments.benchmark`.
+"""What the networks cost on the device at hand: `python -m experiments.bench.networks`.
 
 For every rot-MNIST network: time to compile the training step with an empty cache and, as at a second start, with a
 filled one; time of a training step (dropout and Adam included), of the forward pass in evaluation mode, of making the
@@ -23,10 +23,11 @@ import numpy as np
 from flax import nnx
 
 from attgconv_jax import filter_bank
-from experiments.config import ModelConfig, OptimizerConfig
-from experiments.memory import CASES, step_memory
-from experiments.runtime import describe_device, new_file, run
-from experiments.training import Trainer, make_optimizer
+from experiments.bench.memory import CASES, step_memory
+from experiments.run.configuration import OptimizerConfig
+from experiments.run.model_configuration import ModelConfig
+from experiments.run.runtime import describe_device, new_file, run
+from experiments.run.training import Trainer, make_optimizer
 
 NETWORKS = {
     "Z2": ModelConfig("z2", "none", 0.3),
@@ -180,7 +181,7 @@ def median_time(function: Callable, *arguments, repeats: int) -> float:
 
 def cli(arguments: list[str] | None = None) -> None:
     """The command line; what the user got wrong is one line on stderr and exit code 2."""
-    run(main, Arguments, arguments, prog="python -m experiments.benchmark")
+    run(main, Arguments, arguments, prog="python -m experiments.bench.networks")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from attgconv_jax import act, cyclic
 from attgconv_jax.groups import Group
 from attgconv_jax.lie import LieGroup
 from experiments.data import Dataset
-from experiments.training import predict
+from experiments.run.training import predict
 
 
 def measured_group(group: Group | LieGroup) -> Group:

@@ -1,4 +1,4 @@
-"""Measures what interpolation costs in equivariance: `python -m experiments.interpolation`.
+"""Measures what interpolation costs in equivariance: `python -m experiments.bench.interpolation`.
 
 Groups with other than right angles resample their filters, and turning the test images is itself a resampling. The
 error is that of `equivariance_error` on digits, over all elements of the group: of a lifting layer and a group
@@ -19,8 +19,8 @@ from attgconv_jax import Group, equivariance_error
 from attgconv_jax.models import RotMNISTNet
 from attgconv_jax.nn import GroupConv
 from experiments.data import rotated_digits
-from experiments.groups import parse_group
-from experiments.runtime import describe_device, new_file, run, use_compilation_cache
+from experiments.run.groups import parse_group
+from experiments.run.runtime import describe_device, new_file, run, use_compilation_cache
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +82,7 @@ def network_error(group: Group, images: jax.Array) -> float:
 
 def cli(arguments: list[str] | None = None) -> None:
     """The command line; what the user got wrong is one line on stderr and exit code 2."""
-    run(main, Arguments, arguments, prog="python -m experiments.interpolation")
+    run(main, Arguments, arguments, prog="python -m experiments.bench.interpolation")
 
 
 if __name__ == "__main__":

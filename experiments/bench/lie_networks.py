@@ -1,4 +1,4 @@
-"""What the residual networks on Lie groups cost on the device at hand: `python -m experiments.lie_benchmark`.
+"""What the residual networks on Lie groups cost on the device at hand: `python -m experiments.bench.lie_networks`.
 
 For every kind of kernels on SE(2) with 4, 8, 12 and 16 rotations, and for separable ones on Sim(2): time of a training
 step (dropout and Adam included), of making all kernels and their gradients, and memory of the step as XLA plans it.
@@ -19,9 +19,9 @@ from flax import nnx
 from attgconv_jax.lie import LieGroup, rotations, similarities
 from attgconv_jax.models import LieResNet
 from attgconv_jax.nn import LieConv
-from experiments.benchmark import median_time
-from experiments.memory import Case, compile_step
-from experiments.runtime import describe_device, new_file, run
+from experiments.bench.memory import Case, compile_step
+from experiments.bench.networks import median_time
+from experiments.run.runtime import describe_device, new_file, run
 
 KINDS = ("nonseparable", "gseparable", "separable", "dseparable", "dgseparable")
 
@@ -116,7 +116,7 @@ def _kernels(network: LieResNet) -> Callable[[], nnx.State]:
 
 def cli(arguments: list[str] | None = None) -> None:
     """The command line; what the user got wrong is one line on stderr and exit code 2."""
-    run(main, Arguments, arguments, prog="python -m experiments.lie_benchmark")
+    run(main, Arguments, arguments, prog="python -m experiments.bench.lie_networks")
 
 
 if __name__ == "__main__":
