@@ -14,7 +14,7 @@ import tyro
 
 from experiments.report import figures
 from experiments.report.markdown import side_by_side
-from experiments.run.runtime import run
+from experiments.run.runtime import command
 from experiments.run.workdir import Run
 
 
@@ -89,10 +89,7 @@ def _angles(this):
         return None
 
 
-def cli(arguments: list[str] | None = None) -> None:
-    """The command line; what the user got wrong is one line on stderr and exit code 2."""
-    run(main, Arguments, arguments, prog="python -m experiments.compare")
-
+cli = command(main, Arguments)
 
 if __name__ == "__main__":
     cli()

@@ -22,11 +22,11 @@ from attgconv_jax.models.lie_network import LieNetwork
 from experiments.data import Dataset, DatasetName, load
 from experiments.data.prepared import REGENERATED
 from experiments.report import figures
-from experiments.report.markdown import PROTOCOLS, markdown, mean_and_deviation
+from experiments.report.markdown import PROTOCOLS, markdown_table, mean_and_deviation
 from experiments.report.measures import by_angle, by_element, confusion, equivariance_line
 from experiments.report.reports import draw_attention, report_of
 from experiments.run.loop import last_state, make_trainer
-from experiments.run.runtime import describe_device, precision, run, use_compilation_cache
+from experiments.run.runtime import command, describe_device, precision, use_compilation_cache
 from experiments.run.training import predict
 from experiments.run.workdir import Run, write_json
 
@@ -189,7 +189,7 @@ def _print(evaluation, group):
             errors = evaluation[protocol]["error_percent"]
             cells = [mean_and_deviation(errors[split]) if split in errors else "-" for split in splits]
             rows.append([label, ", ".join(map(str, evaluation[protocol].get("epoch", ["-"]))), *cells])
-    print(markdown(["protocol", "epoch", *splits], rows))
+    print(markdown_table(["protocol", "epoch", *splits], rows))
     print(equivariance_line(group, max(evaluation["equivariance_by_element"])))
     changes = [record["logits_change"] for record in evaluation["angles"]]
     changed = [record["changed_percent"] for record in evaluation["angles"]]
@@ -199,10 +199,7 @@ def _print(evaluation, group):
     )
 
 
-def cli(arguments: list[str] | None = None) -> None:
-    """The command line; what the user got wrong is one line on stderr and exit code 2."""
-    run(main, Arguments, arguments, prog="python -m experiments.evaluate")
-
+cli = command(main, Arguments)
 
 if __name__ == "__main__":
     cli()

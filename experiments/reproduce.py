@@ -17,11 +17,11 @@ import jax
 import tyro
 
 from experiments.configs import TABLES
-from experiments.report.markdown import PROTOCOLS, markdown, protocols
+from experiments.report.markdown import PROTOCOLS, markdown_table, protocols
 from experiments.run.loop import OutOfTime
-from experiments.run.runtime import run, use_compilation_cache
+from experiments.run.runtime import command, use_compilation_cache
 from experiments.run.workdir import write_json
-from experiments.train import train
+from experiments.train import train_run
 
 RANKED = ("operators",)
 """Tables whose rows stand in the order of their figures, the lowest error first."""
@@ -92,7 +92,7 @@ def main(arguments: Arguments) -> None:
         config = dataclasses.replace(preset.config, data=data, seeds=arguments.seeds)
         print(f"{name}: {preset.summary}", flush=True)
         try:
-            this = train(config, arguments.runs / name, deadline=deadline)
+            this = train_run(config, arguments.runs / name, deadline=deadline)
         except OutOfTime as reason:
             print(f"{name}: {reason}; left at a checkpoint, the same command continues")
             continue
@@ -130,7 +130,7 @@ Written by `python -m experiments.reproduce {table}` from the files in [{table}]
 Test error in percent, mean and deviation over the seeds. The paper's figures are its best epochs on its test
 split. Training time is of all seeds together, evaluation not counted, and of whatever else the machine was doing.
 
-{markdown(columns, rows)}
+{markdown_table(columns, rows)}
 
 {_sources(reports)}
 """
@@ -161,10 +161,7 @@ def _sources(reports):
     return "\n".join(sorted(set(lines)))
 
 
-def cli(arguments: list[str] | None = None) -> None:
-    """The command line; what the user got wrong is one line on stderr and exit code 2."""
-    run(main, Arguments, arguments, prog="python -m experiments.reproduce")
-
+cli = command(main, Arguments)
 
 if __name__ == "__main__":
     cli()

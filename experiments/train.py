@@ -20,7 +20,7 @@ from experiments.report.measures import equivariance_line
 from experiments.report.reports import draw_attention, report_of, save_networks
 from experiments.run.configuration import Config
 from experiments.run.loop import fit, make_trainer
-from experiments.run.runtime import precision, run, use_compilation_cache
+from experiments.run.runtime import precision, run_command, use_compilation_cache
 from experiments.run.workdir import Run
 
 
@@ -40,7 +40,7 @@ class Arguments(Config):
             raise ValueError(f"checkpoint_seconds must not be negative, got {self.checkpoint_seconds}")
 
 
-def train(
+def train_run(
     config: Config,
     workdir: pathlib.Path,
     *,
@@ -93,7 +93,7 @@ def main(arguments: Arguments) -> None:
         f"{model.group} network, {kernels}attention {model.attention}, on {config.data.name}; work directory "
         f"{arguments.workdir}"
     )
-    this = train(config, arguments.workdir, checkpoint_seconds=arguments.checkpoint_seconds)
+    this = train_run(config, arguments.workdir, checkpoint_seconds=arguments.checkpoint_seconds)
     report = this.report
     print(side_by_side([(this.name, report)]))
     print(equivariance_line(model.parsed_group(), max(report["equivariance_error"])))
@@ -113,7 +113,7 @@ def cli(arguments: list[str] | None = None) -> None:
     }
     descriptions = {name: preset.description for name, preset in PRESETS.items()}
     choice = tyro.extras.subcommand_type_from_defaults(presets, descriptions)
-    run(main, choice, words, prog="python -m experiments.train")
+    run_command(main, choice, words)
 
 
 if __name__ == "__main__":

@@ -3,30 +3,26 @@
 For every operator in the p4 network for rotated MNIST, beside that network without attention on the same shapes:
 parameters, floating-point operations of a forward pass, time of a training step, memory that XLA plans for it, and the
 equivariance error of the logits on p4 and p4m with random parameters. Steps of both networks alternate, so that what
-else slows the machine slows both; medians. Saved as JSON and as a Markdown table. Let nothing else run beside it.
+else slows the machine slows both; medians. Saved as JSON. Let nothing else run beside it.
 """
 
 import dataclasses
-import json
-import pathlib
-import statistics
-import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 
 from attgconv_jax import OPERATORS, equivariance_error
+from experiments.bench import common
+from experiments.bench.steps import Step, evaluated, trainer_step
 from experiments.data import load
-from experiments.report.markdown import markdown
-from experiments.run.configuration import OptimizerConfig
+from experiments.report.markdown import Column
 from experiments.run.groups import parse_group
 from experiments.run.model_configuration import Attention, ModelConfig
-from experiments.run.runtime import describe_device, new_file, run, use_compilation_cache
-from experiments.run.training import Trainer, make_network, make_optimizer
+from experiments.run.runtime import command, use_compilation_cache
+from experiments.run.training import make_network
 
 
 class Row(NamedTuple):
@@ -59,8 +55,26 @@ ROWS = (
 )
 
 
+def _name(row):
+    return " ".join([f"`{row['attention']}`", *(f"`{option}`" for option in row["options"])])
+
+
+COLUMNS: dict[str, Column] = {
+    "operator": ("title", ""),
+    "name": (_name, ""),
+    "acts on": ("acts", ""),
+    "parameters": ("extra_parameters", "+,"),
+    "MFLOP an image": (lambda row: row["extra_flops"] / 1e6, "+.1f"),
+    "step (ms)": ("step_ms", ".0f"),
+    "relative": (lambda row: row["step_ms"] / row["plain_step_ms"], ".2f"),
+    "memory (MB)": ("memory_mb", ".0f"),
+    "error p4": ("error_p4", ".0e"),
+    "error p4m": ("error_p4m", ".0e"),
+}
+
+
 @dataclasses.dataclass(frozen=True)
-class Arguments:
+class Arguments(common.Arguments):
     """Measures every attention operator beside the network without attention."""
 
     operators: tuple[str, ...] = ()
@@ -75,122 +89,46 @@ class Arguments:
     repeats: int = 7
     """Calls timed; the median counts."""
 
-    out: pathlib.Path | None = None
-    """File for the figures. Default: experiments/results/attention-PLATFORM.json; the table gets .md beside it."""
-
-    def __post_init__(self):
-        for name in ("batch_size", "steps", "repeats"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.out is not None and self.out.suffix != ".json":
-            raise ValueError(f"--out must end in .json, the table gets .md beside it; got {self.out}")
-        known = list(dict.fromkeys(row.attention for row in ROWS))
-        unknown = [name for name in self.operators if name not in known]
-        if unknown:
-            raise ValueError(f"operators must be among {', '.join(known)}, got {', '.join(unknown)}")
-
 
 def main(arguments: Arguments) -> None:
-    """Measures all operators, prints the table and saves it."""
+    """Measures the operators, prints a table and saves the figures."""
+    names = common.chosen("operators", arguments.operators, list(dict.fromkeys(row.attention for row in ROWS)))
     use_compilation_cache()
-    device = describe_device()
-    out = new_file(arguments.out or pathlib.Path(f"experiments/results/attention-{device['platform']}.json"))
-    results = {"date": time.strftime("%Y-%m-%d"), **device, "batch_size": arguments.batch_size, "rows": []}
-    plain = _Step(ModelConfig("p4", "none"), arguments)
-    results["plain"] = {"parameters": plain.parameters, "flops": _flops(plain.config), "memory_mb": plain.memory_mb}
-    results["ten_passes_ms"] = _ten_passes_ms(plain.config, arguments)
+    results = common.Results("attention", arguments.out, COLUMNS, batch_size=arguments.batch_size, rows=[])
+    config = ModelConfig("p4", "none")
+    plain = _step(config, arguments)
+    results.figures["plain"] = {
+        "parameters": plain.parameters,
+        "flops": _flops(config),
+        "memory_mb": common.planned_mb(plain.compiled, donated_twice=True),
+    }
+    results.figures["ten_passes_ms"] = _ten_passes_ms(config, arguments)
     for row in ROWS:
-        if arguments.operators and row.attention not in arguments.operators:
-            continue
-        config = ModelConfig("p4", row.attention, attention_options=row.options)
-        step = _Step(config, arguments)
-        times = [(plain.time(), step.time()) for _ in range(arguments.repeats + 1)][1:]
-        plain_ms, step_ms = (statistics.median(column) for column in zip(*times, strict=True))
-        figures = {
-            **row._asdict(),
-            "acts": OPERATORS[row.attention].acts if row.attention in OPERATORS else "response",
-            "extra_parameters": step.parameters - plain.parameters,
-            "extra_flops": _flops(config) - results["plain"]["flops"],
-            "plain_step_ms": plain_ms,
-            "step_ms": step_ms,
-            "memory_mb": step.memory_mb,
-            **{f"error_{group}": _error(dataclasses.replace(config, group=group)) for group in ("p4", "p4m")},
-        }
-        results["rows"].append(figures)
-        print(json.dumps(figures), flush=True)
-        out.write_text(json.dumps(results, indent=2) + "\n")
-    text = table(results)
-    out.with_suffix(".md").write_text(text + "\n")
-    print(text)
+        if row.attention in names:
+            results.add(measure(row, plain, results.figures["plain"], arguments))
 
 
-def table(results: Mapping[str, Any]) -> str:
-    """The figures as a Markdown table."""
-    columns = (
-        "operator",
-        "name",
-        "acts on",
-        "parameters",
-        "MFLOP an image",
-        "step (ms)",
-        "relative",
-        "memory (MB)",
-        "error p4",
-        "error p4m",
-    )
-    plain = results["plain"]
-    none = statistics.median(row["plain_step_ms"] for row in results["rows"])
-    first = ["none", "`none`", "", f"{plain['parameters']:,}", f"{plain['flops'] / 1e6:.1f}", f"{none:.0f}", "1.00"]
-    rows = [[*first, f"{plain['memory_mb']:.0f}", "", ""]]
-    for row in results["rows"]:
-        name = " ".join([f"`{row['attention']}`", *(f"`{option}`" for option in row["options"])])
-        rows.append(
-            [
-                row["title"],
-                name,
-                row["acts"],
-                f"+{row['extra_parameters']:,}",
-                f"+{row['extra_flops'] / 1e6:.1f}",
-                f"{row['step_ms']:.0f}",
-                f"{row['step_ms'] / row['plain_step_ms']:.2f}",
-                f"{row['memory_mb']:.0f}",
-                f"{row['error_p4']:.0e}",
-                f"{row['error_p4m']:.0e}",
-            ]
-        )
-    return markdown(columns, rows)
+def measure(row: Row, plain: Step, plain_figures: Mapping[str, Any], arguments: Arguments) -> dict[str, Any]:
+    """Figures of one operator, beside the step and the figures of the network without."""
+    config = ModelConfig("p4", row.attention, attention_options=row.options)
+    step = _step(config, arguments)
+    plain_s, step_s = common.median_seconds_in_turn((plain, step), arguments.repeats)
+    return {
+        **row._asdict(),
+        "acts": OPERATORS[row.attention].acts if row.attention in OPERATORS else "response",
+        "extra_parameters": step.parameters - plain_figures["parameters"],
+        "extra_flops": _flops(config) - plain_figures["flops"],
+        "plain_step_ms": 1e3 * plain_s / arguments.steps,
+        "step_ms": 1e3 * step_s / arguments.steps,
+        "memory_mb": common.planned_mb(step.compiled, donated_twice=True),
+        **{f"error_{group}": _error(dataclasses.replace(config, group=group)) for group in ("p4", "p4m")},
+    }
 
 
-class _Step:
-    """A compiled training step of a network, with its own state."""
-
-    def __init__(self, config, arguments):
-        self.config, self.steps = config, arguments.steps
-        calls = arguments.repeats + 1
-        trainer = Trainer(config, 10, make_optimizer(OptimizerConfig(), calls * self.steps), arguments.batch_size)
-        self.state = trainer.init((0,))
-        self.parameters = sum(leaf.size for leaf in jax.tree.leaves(self.state.params))
-        generator = np.random.default_rng(0)
-        images = self.steps * arguments.batch_size
-        self.data = (
-            jnp.asarray(generator.normal(size=(images, 28, 28, 1, 1)), jnp.float32),
-            jnp.asarray(generator.integers(0, 10, images), jnp.int32),
-        )
-        self.train = Trainer.train.lower(trainer, self.state, *self.data, self.steps).compile()
-        plan = self.train.memory_analysis()
-        self.memory_mb = (plan.temp_size_in_bytes + plan.argument_size_in_bytes + plan.output_size_in_bytes) / 1e6
-
-    def time(self):
-        """Milliseconds a step."""
-        started = time.perf_counter()
-        self.state = jax.block_until_ready(self.train(self.state, *self.data, self.steps))
-        return 1e3 * (time.perf_counter() - started) / self.steps
-
-
-def _evaluated(config):
-    network = make_network(config, 10, 0)
-    network.eval()
-    return network
+def _step(config, arguments):
+    step = trainer_step(config, arguments.batch_size, arguments.steps, arguments.repeats + 1)
+    step.compile()
+    return step
 
 
 def _flops(config):
@@ -198,7 +136,7 @@ def _flops(config):
 
     Lowered for a TPU, whose program has convolutions in it where a CPU's has loops, which XLA counts once.
     """
-    graph, variables = nnx.split(nnx.eval_shape(lambda: _evaluated(config)))
+    graph, variables = nnx.split(nnx.eval_shape(lambda: evaluated(config)))
     image = jax.ShapeDtypeStruct((1, 28, 28, 1, 1), jnp.float32)
     traced = jax.jit(lambda variables, image: nnx.merge(graph, variables)(image)).trace(variables, image)
     return traced.lower(lowering_platforms=("tpu",)).cost_analysis()["flops"]
@@ -206,15 +144,10 @@ def _flops(config):
 
 def _ten_passes_ms(config, arguments):
     """Ten times an elementwise product that reads and writes the inputs of all convolutions but the first."""
-    shapes = jax.eval_shape(_evaluated(config).feature_maps, jnp.zeros((arguments.batch_size, 28, 28, 1, 1)))[1:-1]
+    shapes = jax.eval_shape(evaluated(config).feature_maps, jnp.zeros((arguments.batch_size, 28, 28, 1, 1)))[1:-1]
     maps = [jnp.ones(shape.shape, shape.dtype) for shape in shapes]
     scale = jax.jit(lambda maps: [1.5 * f for f in maps])
-    times = []
-    for _ in range(10 * arguments.repeats + 1):
-        started = time.perf_counter()
-        jax.block_until_ready(scale(maps))
-        times.append(1e4 * (time.perf_counter() - started))
-    return statistics.median(times[1:])
+    return 1e4 * common.median_seconds(lambda: scale(maps), 10 * arguments.repeats)
 
 
 def _error(config):
@@ -242,10 +175,7 @@ def _error(config):
     return equivariance_error(logits, images, parse_group(config.group), output="invariant")
 
 
-def cli(arguments: list[str] | None = None) -> None:
-    """The command line; what the user got wrong is one line on stderr and exit code 2."""
-    run(main, Arguments, arguments, prog="python -m experiments.bench.attention")
-
+cli = command(main, Arguments)
 
 if __name__ == "__main__":
     cli()

@@ -7,9 +7,6 @@ convolution with relus (5x5 filters, random), and of the logits of a freshly ini
 
 import dataclasses
 import itertools
-import json
-import pathlib
-import time
 
 import jax
 import jax.numpy as jnp
@@ -18,13 +15,26 @@ from flax import nnx
 from attgconv_jax import Group, equivariance_error
 from attgconv_jax.models import RotMNISTNet
 from attgconv_jax.nn import GroupConv
+from experiments.bench import common
 from experiments.data import rotated_digits
+from experiments.report.markdown import Column
 from experiments.run.groups import parse_group
-from experiments.run.runtime import describe_device, new_file, run, use_compilation_cache
+from experiments.run.runtime import command, use_compilation_cache
+
+EXACT = 1e-5
+"""Errors below are of rounding."""
+
+COLUMNS: dict[str, Column] = {
+    "group": ("group", ""),
+    "interpolation": (lambda row: "exact" if row["two_layers"] < EXACT else row["interpolation"], ""),
+    "disc mask": (lambda row: "yes" if row["disc_mask"] else "no", ""),
+    "two layers": ("two_layers", ".1e"),
+    "network's logits": ("network", ".1e"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
-class Arguments:
+class Arguments(common.Arguments):
     """Measures what interpolation costs in equivariance."""
 
     groups: tuple[str, ...] = ("p4", "p4m", "C8", "C16", "D8")
@@ -33,36 +43,20 @@ class Arguments:
     images: int = 16
     """Test digits to measure on."""
 
-    out: pathlib.Path = pathlib.Path("experiments/results/interpolation.json")
-    """File for the figures; an existing one is replaced."""
-
 
 def main(arguments: Arguments) -> None:
     """Measures, prints a table and saves the figures."""
-    if arguments.images < 1:
-        raise ValueError(f"images must be at least 1, got {arguments.images}")
     groups = [parse_group(name) for name in arguments.groups]
-    new_file(arguments.out)
     use_compilation_cache()
     images = jnp.asarray(rotated_digits(0).test.images[: arguments.images])
-    rows = []
-    print("| group | interpolation | disc mask | two layers | network's logits |")
-    print("|---|---|---|---|---|")
+    results = common.Results("interpolation", arguments.out, COLUMNS, images=arguments.images, rows=[])
     for group, interpolation, disc_mask in itertools.product(groups, ("bilinear", "cubic"), (False, True)):
-        if group.is_exact and (interpolation != "bilinear" or disc_mask):
-            continue
-        row = {"group": repr(group), "interpolation": interpolation, "disc_mask": disc_mask}
-        row["two_layers"] = two_layers_error(group, images, interpolation, disc_mask)
         plain = interpolation == "bilinear" and not disc_mask
-        row["network"] = network_error(group, images) if plain else None
-        rows.append(row)
-        network = f"{row['network']:.1e}" if plain else ""
-        kind = "exact" if group.is_exact else interpolation
-        print(
-            f"| {group} | {kind} | {'yes' if disc_mask else 'no'} | {row['two_layers']:.1e} | {network} |", flush=True
-        )
-    results = {"date": time.strftime("%Y-%m-%d"), **describe_device(), "images": arguments.images, "rows": rows}
-    arguments.out.write_text(json.dumps(results, indent=2) + "\n")
+        if plain or not group.is_exact:
+            row = {"group": repr(group), "interpolation": interpolation, "disc_mask": disc_mask}
+            row["two_layers"] = two_layers_error(group, images, interpolation, disc_mask)
+            row["network"] = network_error(group, images) if plain else None
+            results.add(row)
 
 
 def two_layers_error(group: Group, images: jax.Array, interpolation: str, disc_mask: bool) -> float:
@@ -80,10 +74,7 @@ def network_error(group: Group, images: jax.Array) -> float:
     return equivariance_error(jax.jit(network), images, group, output="invariant")
 
 
-def cli(arguments: list[str] | None = None) -> None:
-    """The command line; what the user got wrong is one line on stderr and exit code 2."""
-    run(main, Arguments, arguments, prog="python -m experiments.bench.interpolation")
-
+cli = command(main, Arguments)
 
 if __name__ == "__main__":
     cli()

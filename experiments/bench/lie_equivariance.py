@@ -6,9 +6,6 @@ defaults alone.
 """
 
 import dataclasses
-import json
-import pathlib
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -19,9 +16,11 @@ from matplotlib.ticker import LogLocator
 from attgconv_jax.lie import KINDS, LieGroup, rotations, scalings, similarities
 from attgconv_jax.lie.kernels import check_kernel
 from attgconv_jax.nn.kernel_networks import NETWORKS, check_network
+from experiments.bench import common
 from experiments.bench.lie_errors import errors, margin, worst
 from experiments.report.figures import COLOURS, MARKERS
-from experiments.run.runtime import describe_device, new_file, run, use_compilation_cache
+from experiments.report.markdown import Column
+from experiments.run.runtime import command, use_compilation_cache
 
 # Where curves over one quantity hold the others.
 ANGLES, KERNEL_SIZE, SCALES, MAX_SCALE = 8, 7, 3, 1.74
@@ -29,8 +28,24 @@ ANGLES, KERNEL_SIZE, SCALES, MAX_SCALE = 8, 7, 3, 1.74
 FIRST_FREQUENCY = 10.0
 
 
+def _network(row):
+    return row["network"] if row["first_frequency"] is None else f"{row['network']}, {row['first_frequency']:g}"
+
+
+COLUMNS: dict[str, Column] = {
+    "group": ("group", ""),
+    "filter": ("kernel_size", ""),
+    "network": (_network, ""),
+    "kind": ("kind", ""),
+    "right angles": ("right", ".1e"),
+    "other angles": ("other", ".1e"),
+    "scaled": ("scaled", ".1e"),
+    "scaled, with ends": ("scaled_with_ends", ".1e"),
+}
+
+
 @dataclasses.dataclass(frozen=True)
-class Arguments:
+class Arguments(common.Arguments):
     """Measures how well convolutions on Lie groups commute with the group, and draws the curves."""
 
     angles: tuple[int, ...] = (4, 8, 12, 16)
@@ -51,10 +66,8 @@ class Arguments:
     seeds: tuple[int, ...] = (0, 1, 2)
     """Of the layers."""
 
-    out: pathlib.Path = pathlib.Path("experiments/results/lie-equivariance.json")
-    """File for the figures; the curves stand beside it as .png. Existing ones are replaced."""
-
     def __post_init__(self):
+        super().__post_init__()
         for size in self.kernel_sizes:
             for group in (rotations(ANGLES), scalings(SCALES, MAX_SCALE)):
                 check_kernel(group, size)
@@ -84,43 +97,20 @@ class Case(NamedTuple):
 
 def main(arguments: Arguments) -> None:
     """Measures, prints a table, saves the figures and the curves."""
-    out = new_file(arguments.out)
     use_compilation_cache()
-    results = {
-        "date": time.strftime("%Y-%m-%d"),
-        **describe_device(),
-        "size": arguments.size,
-        "features": arguments.features,
-        "seeds": list(arguments.seeds),
-        "rows": [],
-    }
-    print("| group | filter | network | kind | right angles | other angles | scaled | scaled, with ends |")
-    print("|---|---|---|---|---|---|---|---|")
+    settings = {name: getattr(arguments, name) for name in ("size", "features", "seeds")}
+    results = common.Results("lie-equivariance", arguments.out, COLUMNS, **settings, rows=[])
     with jax.enable_x64(True):
         for case in _cases(arguments):
-            group, network = case.group, case.network
-            product = group.angles is not None and group.scales is not None
+            group = case.group
             for kind in KINDS:
-                if kind.endswith("+2d") and not product:
+                if kind.endswith("+2d") and None in (group.angles, group.scales):
                     continue
-                records = errors(
-                    group,
-                    kind,
-                    case.kernel_size,
-                    arguments.size,
-                    arguments.features,
-                    arguments.seeds,
-                    network=network,
-                    network_options=case.network_options,
-                )
+                options = dict(network=case.network, network_options=case.network_options)
+                records = errors(group, kind, case.kernel_size, *settings.values(), **options)
                 row = {**case._asdict(), "group": repr(group), "angles": group.angles, "scales": group.scales}
-                row |= {"kind": kind, "elements": records, **worst(records)}
-                results["rows"].append(row)
-                out.write_text(json.dumps(results, indent=2) + "\n")
-                cells = ["" if row[name] is None else f"{row[name]:.1e}" for name in worst(records)]
-                named = network if case.first_frequency is None else f"{network}, {case.first_frequency:g}"
-                print(f"| {group} | {case.kernel_size} | {named} | {kind} | {' | '.join(cells)} |", flush=True)
-    figure(results["rows"]).savefig(out.with_suffix(".png"), dpi=150)
+                results.add(row | {"kind": kind, "elements": records, **worst(records)})
+    figure(results.figures["rows"]).savefig(results.path.with_suffix(".png"), dpi=150)
 
 
 def _cases(arguments):
@@ -192,10 +182,7 @@ def _panel(axis, rows, over, quantity):
     axis.grid(alpha=0.3, which="both")
 
 
-def cli(arguments: list[str] | None = None) -> None:
-    """The command line; what the user got wrong is one line on stderr and exit code 2."""
-    run(main, Arguments, arguments, prog="python -m experiments.bench.lie_equivariance")
-
+cli = command(main, Arguments)
 
 if __name__ == "__main__":
     cli()

@@ -6,9 +6,6 @@ Medians; saved as JSON. Let nothing else run beside it.
 """
 
 import dataclasses
-import json
-import pathlib
-import time
 from collections.abc import Callable
 
 import jax
@@ -19,9 +16,10 @@ from flax import nnx
 from attgconv_jax.lie import LieGroup, rotations, similarities
 from attgconv_jax.models import LieResNet
 from attgconv_jax.nn import LieConv
-from experiments.bench.memory import Case, compile_step
-from experiments.bench.networks import median_time
-from experiments.run.runtime import describe_device, new_file, run
+from experiments.bench import common
+from experiments.bench.steps import Case, bare_step
+from experiments.report.markdown import Column
+from experiments.run.runtime import command
 
 KINDS = ("nonseparable", "gseparable", "separable", "dseparable", "dgseparable")
 
@@ -33,9 +31,18 @@ def _case(group: LieGroup, kind: str) -> Case:
 CASES = {f"SE2-{n} {kind}": _case(rotations(n), kind) for n in (4, 8, 12, 16) for kind in KINDS}
 CASES["Sim2-16x3 separable+2d"] = _case(similarities(16, 3, 1.74), "separable+2d")
 
+COLUMNS: dict[str, Column] = {
+    "network": ("name", ""),
+    "parameters": ("parameters", ","),
+    "compile (s)": ("compile_s", ".1f"),
+    "step (ms)": ("step_ms", ".0f"),
+    "kernels (ms)": ("kernels_ms", ".1f"),
+    "memory (MB)": ("planned_mb", ".0f"),
+}
+
 
 @dataclasses.dataclass(frozen=True)
-class Arguments:
+class Arguments(common.Arguments):
     """Measures what the residual networks on Lie groups cost on the device at hand."""
 
     networks: tuple[str, ...] = ()
@@ -47,56 +54,24 @@ class Arguments:
     repeats: int = 3
     """Steps timed; the median counts."""
 
-    out: pathlib.Path | None = None
-    """File for the figures. Default: experiments/results/lie-benchmark-PLATFORM.json."""
-
-    def __post_init__(self):
-        for name in ("batch_size", "repeats"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        unknown = set(self.networks) - CASES.keys()
-        if unknown:
-            raise ValueError(f"networks must be among {', '.join(CASES)}, got {', '.join(sorted(unknown))}")
-
 
 def main(arguments: Arguments) -> None:
     """Measures the networks, prints a table and saves the figures."""
-    device = describe_device()
-    default = pathlib.Path("experiments/results") / f"lie-benchmark-{device['platform']}.json"
-    out = new_file(arguments.out or default)
-    results = {"date": time.strftime("%Y-%m-%d"), **device, "batch_size": arguments.batch_size, "networks": {}}
-    print("| network | parameters | compile (s) | step (ms) | kernels (ms) | memory (MB) |\n|---|---|---|---|---|---|")
-    for name in arguments.networks or CASES:
-        figures = measure(CASES[name], arguments.batch_size, arguments.repeats)
-        results["networks"][name] = figures
-        out.write_text(json.dumps(results, indent=2) + "\n")
-        print(
-            f"| {name} | {figures['parameters']:,} | {figures['compile_s']:.1f} | {figures['step_ms']:.0f} | "
-            f"{figures['kernels_ms']:.1f} | {figures['planned_mb']:.0f} |",
-            flush=True,
-        )
+    names = common.chosen("networks", arguments.networks, CASES)
+    results = common.Results("lie-networks", arguments.out, COLUMNS, batch_size=arguments.batch_size, networks={})
+    for name in names:
+        results.add(measure(CASES[name], arguments.batch_size, arguments.repeats), name)
 
 
 def measure(case: Case, batch_size: int, repeats: int) -> dict[str, float]:
     """Figures of one network: a count, seconds, milliseconds (medians) and megabytes."""
-    started = time.perf_counter()
-    step = compile_step(case, batch_size)
-    compile_s = time.perf_counter() - started
-    state, arrays = step.make_state(), step.make_arrays()
-    parameters = sum(leaf.size for leaf in jax.tree.leaves(state[0]))
-
-    def advance():
-        nonlocal state
-        state = step.call(*state, *arrays)
-        return state
-
-    network = case.make(nnx.Rngs(0))
+    step = bare_step(case, batch_size)
     return {
-        "parameters": parameters,
-        "compile_s": compile_s,
-        "step_ms": 1e3 * median_time(advance, repeats=repeats),
-        "kernels_ms": 1e3 * median_time(_kernels(network), repeats=3 * repeats),
-        "planned_mb": step.planned_mb,
+        "parameters": step.parameters,
+        "compile_s": step.compile(),
+        "step_ms": 1e3 * common.median_seconds(step, repeats),
+        "kernels_ms": 1e3 * common.median_seconds(_kernels(case.make(nnx.Rngs(0))), 3 * repeats),
+        "planned_mb": common.planned_mb(step.compiled),
     }
 
 
@@ -114,10 +89,7 @@ def _kernels(network: LieResNet) -> Callable[[], nnx.State]:
     return lambda: gradients(params)
 
 
-def cli(arguments: list[str] | None = None) -> None:
-    """The command line; what the user got wrong is one line on stderr and exit code 2."""
-    run(main, Arguments, arguments, prog="python -m experiments.bench.lie_networks")
-
+cli = command(main, Arguments)
 
 if __name__ == "__main__":
     cli()

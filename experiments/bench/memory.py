@@ -1,27 +1,23 @@
-"""How much memory a training step takes: as XLA plans it, and as the process grows when it runs."""
+"""Memory of a training step, planned and resident: `python -m experiments.bench.memory`.
 
+Of the networks for rotated MNIST and of the All-CNNs for CIFAR-10: as XLA plans it, and by how much the process grows
+when one step runs. With `--plan-only` no step runs; that of All-CNN alpha-p4m takes minutes on a CPU.
+"""
+
+import dataclasses
 import gc
 import pathlib
 import time
-from collections.abc import Callable
-from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import optax
-from flax import nnx
 
 from attgconv_jax import cyclic, dihedral
 from attgconv_jax.models import AllCNN, RotMNISTNet
-
-
-class Case(NamedTuple):
-    """A network, its images and how it is trained."""
-
-    make: Callable[..., nnx.Module]
-    size: int
-    channels: int
-    optimizer: optax.GradientTransformation
+from experiments.bench import common
+from experiments.bench.steps import Case, bare_step
+from experiments.report.markdown import Column
+from experiments.run.runtime import command
 
 
 def _rot_mnist(group, attention):
@@ -47,59 +43,34 @@ CASES = {
     "All-CNN alpha-p4m": _cifar(dihedral(4), "response"),
 }
 
-
-class Step(NamedTuple):
-    """A compiled training step, `state = step.call(*state, *arrays)`, which uses up the state."""
-
-    call: jax.stages.Compiled
-    make_state: Callable[[], tuple]
-    make_arrays: Callable[[], tuple]
-
-    @property
-    def planned_mb(self) -> float:
-        """Temporary arrays, arguments and results as XLA's memory analysis has them, in megabytes."""
-        plan = self.call.memory_analysis()
-        planned = plan.temp_size_in_bytes + plan.argument_size_in_bytes + plan.output_size_in_bytes
-        return (planned - plan.alias_size_in_bytes) / 1e6
+COLUMNS: dict[str, Column] = {
+    "network": ("name", ""),
+    "planned (MB)": ("planned_mb", ".0f"),
+    "resident (MB)": ("resident_mb", ".0f"),
+    "one step (s)": ("step_s", ".1f"),
+}
 
 
-def compile_step(case: Case, batch_size: int) -> Step:
-    """The training step of a network on random images.
+@dataclasses.dataclass(frozen=True)
+class Arguments(common.Arguments):
+    """Measures the memory of one training step."""
 
-    Args:
-      case: the network.
-      batch_size: images a step.
+    networks: tuple[str, ...] = ()
+    """Which networks. Default: all."""
 
-    Returns:
-      The step, compiled, and what makes its first state and its images.
-    """
+    batch_size: int = 128
+    """Images a step."""
 
-    def build():
-        network = case.make(nnx.Rngs(0))
-        graph, params, rest = nnx.split(network, nnx.Param, ...)
-        return graph, params, rest, case.optimizer.init(params)
+    plan_only: bool = False
+    """Whether to read XLA's plan without running a step."""
 
-    graph, *shapes = nnx.eval_shape(build)
-    images = jax.ShapeDtypeStruct((batch_size, case.size, case.size, 1, case.channels), jnp.float32)
-    labels = jax.ShapeDtypeStruct((batch_size,), jnp.int32)
 
-    def step(params, rest, opt_state, images, labels):
-        def loss(params):
-            network = nnx.merge(graph, params, rest, copy=True)
-            losses = optax.softmax_cross_entropy_with_integer_labels(network(images), labels)
-            return jnp.mean(losses), nnx.state(network, nnx.Not(nnx.Param))
-
-        gradients, rest_after = jax.grad(loss, has_aux=True)(params)
-        updates, opt_state = case.optimizer.update(gradients, opt_state, params)
-        return optax.apply_updates(params, updates), rest_after, opt_state
-
-    def make_arrays():
-        generator = jax.random.key(0)
-        pictures = jax.random.normal(generator, images.shape, images.dtype)
-        return pictures, jax.random.randint(generator, labels.shape, 0, 10, labels.dtype)
-
-    compiled = jax.jit(step, donate_argnums=(0, 1, 2)).lower(*shapes, images, labels).compile()
-    return Step(compiled, jax.jit(lambda: build()[1:]), make_arrays)
+def main(arguments: Arguments) -> None:
+    """Measures the networks, prints a table and saves the figures."""
+    names = common.chosen("networks", arguments.networks, CASES)
+    results = common.Results("memory", arguments.out, COLUMNS, batch_size=arguments.batch_size, networks={})
+    for name in names:
+        results.add(step_memory(CASES[name], arguments.batch_size, run=not arguments.plan_only), name)
 
 
 def step_memory(case: Case, batch_size: int, *, run: bool = True) -> dict[str, float | None]:
@@ -111,23 +82,22 @@ def step_memory(case: Case, batch_size: int, *, run: bool = True) -> dict[str, f
       run: whether to run the step too; else only XLA's plan is read.
 
     Returns:
-      `planned_mb`, see `Step`; `resident_mb`, arguments and what the process grew by at most while the step ran, where
-      the system tells (Linux) and the device is the CPU; `step_s`, the time of that one step. None for what was not
-      measured.
+      `planned_mb`; `resident_mb`, arguments and what the process grew by at most while the step ran, where the system
+      tells (Linux) and the device is the CPU; `step_s`, the time of that one step. None for what was not measured.
     """
-    step = compile_step(case, batch_size)
-    figures = {"planned_mb": step.planned_mb, "resident_mb": None, "step_s": None}
+    step = bare_step(case, batch_size)
+    step.compile()
+    figures = {"planned_mb": common.planned_mb(step.compiled), "resident_mb": None, "step_s": None}
     if not run:
         return figures
-    state, arrays = step.make_state(), step.make_arrays()
-    jax.block_until_ready((state, arrays))
+    step.prepare()
     gc.collect()
     before = _forget_peak()
     started = time.perf_counter()
-    jax.block_until_ready(step.call(*state, *arrays))
+    jax.block_until_ready(step())
     figures["step_s"] = time.perf_counter() - started
     if before is not None and jax.default_backend() == "cpu":
-        argument_bytes = step.call.memory_analysis().argument_size_in_bytes
+        argument_bytes = step.compiled.memory_analysis().argument_size_in_bytes
         figures["resident_mb"] = (_status("VmHWM") - before + argument_bytes) / 1e6
     return figures
 
@@ -145,3 +115,9 @@ def _forget_peak():
 def _status(name):
     lines = pathlib.Path("/proc/self/status").read_text().splitlines()
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(name + ":"))
+
+
+cli = command(main, Arguments)
+
+if __name__ == "__main__":
+    cli()

@@ -1,7 +1,7 @@
 """Figures as Markdown."""
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 PROTOCOLS = {
@@ -12,10 +12,20 @@ PROTOCOLS = {
 """Which epoch is reported. Only the first two are honest; the third is how the papers chose theirs."""
 
 
-def markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+Column = tuple[str | Callable[[Mapping[str, Any]], Any], str]
+"""A field of a record, or a function of it, and how it is formatted."""
+
+
+def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table."""
     lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
+
+
+def cells(record: Mapping[str, Any], columns: Mapping[str, Column]) -> list[str]:
+    """A row of a table: the record's fields in the columns' formats, nothing where one is None."""
+    values = [(of(record) if callable(of) else record[of], spec) for of, spec in columns.values()]
+    return ["" if value is None else format(value, spec) for value, spec in values]
 
 
 def mean_and_deviation(values: Sequence[float]) -> str:
@@ -42,4 +52,4 @@ def side_by_side(reports: Iterable[tuple[str, dict[str, Any]]]) -> str:
         ]
         for name, report in reports
     ]
-    return markdown(columns, rows)
+    return markdown_table(columns, rows)
