@@ -221,7 +221,7 @@ def test_float64_is_for_its_own_run_alone(tmp_path):
 def reproduction(monkeypatch, tmp_path):
     """A table of one quick preset, and the words that reproduce it."""
     config = Config(model=ModelConfig("z2", "none"), optimizer=OptimizerConfig(epochs=2, batch_size=250), test_every=1)
-    monkeypatch.setitem(TABLES, "digits", (Preset("digits-z2", config, "9.99", "A row."),))
+    monkeypatch.setitem(TABLES, "digits", (Preset("digits-z2", "Z2", "A row.", config, "9.99"),))
     words = ["digits", "--runs", str(tmp_path / "runs"), "--results", str(tmp_path / "results")]
     return words, tmp_path
 

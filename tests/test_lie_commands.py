@@ -2,8 +2,6 @@
 
 import inspect
 import json
-import pathlib
-from statistics import median
 from typing import get_args
 
 import jax.numpy as jnp
@@ -20,14 +18,11 @@ from attgconv_jax.nn.kernel_networks import siren_weights
 from experiments import evaluate, train
 from experiments.bench import lie_equivariance, lie_errors, lie_networks
 from experiments.bench.steps import Case
-from experiments.configs.lie_attention import LIE_ATTENTION_ROWS
-from experiments.report.markdown import protocols
 from experiments.report.measures import equivariance_line, measured_group
 from experiments.run.groups import parse_lie_group
 from experiments.run.model_configuration import LieKind
 from experiments.run.workdir import Run
 
-ROOT = pathlib.Path(__file__).parents[1]
 SIZE = 17
 OTHER_NETWORKS = ("fourier", "multiplicative", "b_spline")
 
@@ -157,62 +152,6 @@ def test_equivariance_is_a_command(tmp_path, capsys, monkeypatch):
     assert len({row["other"] for row in rows[::2] if row["group"] == "rotations(8)"}) == 5
     assert f"| rotations(3) | 7 | siren, 10 | lifting |  | {rows[6]['other']:.1e} |  |  |" in capsys.readouterr().out
     assert out.with_suffix(".png").stat().st_size > 10_000
-
-
-def test_the_readme_says_what_was_measured():
-    results = json.loads((ROOT / "experiments/results/lie-equivariance.json").read_text())
-    usual = [row for row in results["rows"] if row["first_frequency"] == 10]
-    rows = {(row["group"], row["kernel_size"], row["kind"]): row for row in usual}
-    readme = (ROOT / "README.md").read_text()
-    for kind in list(lie_equivariance.KINDS)[:6]:
-        turned = [rows["rotations(8)", pixels, kind]["other"] for pixels in (7, 9)]
-        few, many = (rows["scalings(3, 1.74)", pixels, kind] for pixels in (7, 11))
-        errors = [*turned, few["scaled"], many["scaled"], many["scaled_with_ends"]]
-        assert f"| `{kind}` | {' | '.join(f'{100 * error:.1f} %' for error in errors)} |" in readme
-
-
-@pytest.mark.parametrize(
-    ("said", "network", "frequency"),
-    [
-        ("`siren`, `first_frequency=10.0`", "siren", 10),
-        ("`siren`, `first_frequency=7.0`", "siren", 7),
-        ("`siren`, `first_frequency=5.0`", "siren", 5),
-        *((f"`{network}`", network, None) for network in OTHER_NETWORKS),
-    ],
-)
-def test_the_readme_says_how_kernel_networks_commute(said, network, frequency):
-    rows = json.loads((ROOT / "experiments/results/lie-equivariance.json").read_text())["rows"]
-    rows = [row for row in rows if (row["network"], row["first_frequency"]) == (network, frequency)]
-    cells = []
-    for group, quantity in (("rotations(8)", "other"), ("scalings(3, 1.74)", "scaled")):
-        errors = [row[quantity] for row in rows if (row["group"], row["kernel_size"]) == (group, 7)]
-        assert len(errors) == 6
-        cells.append(f"{100 * min(errors):.1f} to {100 * max(errors):.1f} %")
-    assert f"| {said} | {' | '.join(cells)} |" in (ROOT / "README.md").read_text()
-
-
-def test_the_readme_says_what_networks_cost():
-    networks = json.loads((ROOT / "experiments/results/lie-networks-cpu.json").read_text())["networks"]
-    cost = {name: (row["step_ms"] / 1e3, row["planned_mb"] / 1e3) for name, row in networks.items()}
-    steps = json.loads((ROOT / "experiments/results/lie-pytorch-cpu.json").read_text())["steps_ms"]
-    ratio = {name: f"{median(turns['ours']) / median(turns['pytorch']):.2f}" for name, turns in steps.items()}
-    readme = (ROOT / "README.md").read_text()
-    for kind in lie_networks.KINDS:
-        cells = [f"{s:.1f} s, {gb:.1f} GB" for s, gb in (cost[f"SE2-{n} {kind}"] for n in (4, 8, 12, 16))]
-        assert f"| `{kind}` | {' | '.join([*cells, ratio[f'SE2-8 {kind}']])} |" in readme
-    name = "Sim2-16x3 separable+2d"
-    s, gb = cost[name]
-    assert f"`separable+2d` takes {s:.1f} s and {gb:.1f} GB; in turn with PyTorch, {ratio[name]} of its time" in readme
-
-
-@pytest.mark.parametrize(
-    "path", sorted((ROOT / "experiments/results/lie-attention").glob("*.json")), ids=lambda p: p.stem
-)
-def test_the_readme_says_what_attention_gained(path):
-    report = json.loads(path.read_text())
-    titles = {f"lie-attention-{row.name}": row.title for row in LIE_ATTENTION_ROWS}
-    columns = titles[report["preset"]], f"{report['parameters']:,}", protocols(report)[0]
-    assert f"| {' | '.join(columns)} |" in (ROOT / "README.md").read_text()
 
 
 def test_the_cost_is_a_command(tmp_path, capsys, monkeypatch):

@@ -19,6 +19,7 @@ from experiments.bench import common
 from experiments.bench.steps import Step, evaluated, trainer_step
 from experiments.data import load
 from experiments.report.markdown import Column
+from experiments.run.checks import chosen
 from experiments.run.groups import parse_group
 from experiments.run.model_configuration import Attention, ModelConfig
 from experiments.run.runtime import command, use_compilation_cache
@@ -92,7 +93,7 @@ class Arguments(common.Arguments):
 
 def main(arguments: Arguments) -> None:
     """Measures the operators, prints a table and saves the figures."""
-    names = common.chosen("operators", arguments.operators, list(dict.fromkeys(row.attention for row in ROWS)))
+    names = chosen("operators", arguments.operators, list(dict.fromkeys(row.attention for row in ROWS)))
     use_compilation_cache()
     results = common.Results("attention", arguments.out, COLUMNS, batch_size=arguments.batch_size, rows=[])
     config = ModelConfig("p4", "none")

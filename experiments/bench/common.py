@@ -65,18 +65,6 @@ class Results:
         self.path.write_text(json.dumps(self.figures, indent=2) + "\n")
 
 
-def chosen(field: str, names: Sequence[str], known: Sequence[str]) -> Sequence[str]:
-    """The names that a command line chose, all that are known if it chose none.
-
-    Raises:
-      ValueError: a name is not known.
-    """
-    unknown = [name for name in names if name not in known]
-    if unknown:
-        raise ValueError(f"{field} must be among {', '.join(known)}, got {', '.join(unknown)}")
-    return names or tuple(known)
-
-
 def median_seconds(call: Callable[[], Any], repeats: int) -> float:
     """Seconds a call takes, the median of `repeats` after one that does not count."""
     return median_seconds_in_turn([call], repeats)[0]

@@ -19,6 +19,7 @@ from attgconv_jax.nn import LieConv
 from experiments.bench import common
 from experiments.bench.steps import Case, bare_step
 from experiments.report.markdown import Column
+from experiments.run.checks import chosen
 from experiments.run.runtime import command
 
 KINDS = ("nonseparable", "gseparable", "separable", "dseparable", "dgseparable")
@@ -57,7 +58,7 @@ class Arguments(common.Arguments):
 
 def main(arguments: Arguments) -> None:
     """Measures the networks, prints a table and saves the figures."""
-    names = common.chosen("networks", arguments.networks, CASES)
+    names = chosen("networks", arguments.networks, CASES)
     results = common.Results("lie-networks", arguments.out, COLUMNS, batch_size=arguments.batch_size, networks={})
     for name in names:
         results.add(measure(CASES[name], arguments.batch_size, arguments.repeats), name)

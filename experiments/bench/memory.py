@@ -17,6 +17,7 @@ from attgconv_jax.models import AllCNN, RotMNISTNet
 from experiments.bench import common
 from experiments.bench.steps import Case, bare_step
 from experiments.report.markdown import Column
+from experiments.run.checks import chosen
 from experiments.run.runtime import command
 
 
@@ -67,7 +68,7 @@ class Arguments(common.Arguments):
 
 def main(arguments: Arguments) -> None:
     """Measures the networks, prints a table and saves the figures."""
-    names = common.chosen("networks", arguments.networks, CASES)
+    names = chosen("networks", arguments.networks, CASES)
     results = common.Results("memory", arguments.out, COLUMNS, batch_size=arguments.batch_size, networks={})
     for name in names:
         results.add(step_memory(CASES[name], arguments.batch_size, run=not arguments.plan_only), name)

@@ -17,6 +17,7 @@ from attgconv_jax import filter_bank
 from experiments.bench import common
 from experiments.bench.steps import evaluated, trainer_step
 from experiments.report.markdown import Column
+from experiments.run.checks import chosen
 from experiments.run.model_configuration import ModelConfig
 from experiments.run.runtime import command
 
@@ -66,7 +67,7 @@ class Arguments(common.Arguments):
 
 def main(arguments: Arguments) -> None:
     """Measures the networks, prints a table and saves the figures."""
-    names = common.chosen("networks", arguments.networks, NETWORKS)
+    names = chosen("networks", arguments.networks, NETWORKS)
     results = common.Results("networks", arguments.out, COLUMNS, batch_size=arguments.batch_size, networks={})
     with tempfile.TemporaryDirectory() as cache:
         jax.config.update("jax_compilation_cache_dir", cache)

@@ -28,28 +28,27 @@ def cells(record: Mapping[str, Any], columns: Mapping[str, Column]) -> list[str]
     return ["" if value is None else format(value, spec) for value, spec in values]
 
 
+def record_table(records: Iterable[Mapping[str, Any]], columns: Mapping[str, Column]) -> str:
+    """Records as a Markdown table, a row each."""
+    return markdown_table(columns, [cells(record, columns) for record in records])
+
+
 def mean_and_deviation(values: Sequence[float]) -> str:
     """As `2.44 ± 0.61`; of a single value no deviation."""
     deviation = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
     return f"{statistics.mean(values):.2f}{deviation}"
 
 
-def protocols(report: dict[str, Any]) -> list[str]:
+def protocols(report: Mapping[str, Any]) -> list[str]:
     """The test error under every protocol, in percent, with the deviation over seeds."""
     return [mean_and_deviation(report[protocol]["error_percent"]["test"]) for protocol in PROTOCOLS]
 
 
-def side_by_side(reports: Iterable[tuple[str, dict[str, Any]]]) -> str:
+def side_by_side(reports: Iterable[tuple[str, Mapping[str, Any]]]) -> str:
     """Named reports as a Markdown table, a row each."""
     columns = ["run", "data", "parameters", *PROTOCOLS.values(), "seeds"]
     rows = [
-        [
-            name,
-            report["data"]["set"],
-            f"{report['parameters']:,}",
-            *protocols(report),
-            str(len(report["config"]["seeds"])),
-        ]
-        for name, report in reports
+        [name, of["data"]["set"], f"{of['parameters']:,}", *protocols(of), str(len(of["config"]["seeds"]))]
+        for name, of in reports
     ]
     return markdown_table(columns, rows)

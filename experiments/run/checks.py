@@ -18,6 +18,18 @@ def check_choice(name: str, value: str, choices: Any) -> None:
         raise ValueError(f"{name} must be one of {', '.join(names)}, got {value!r}")
 
 
+def chosen(field: str, names: Sequence[str], known: Sequence[str]) -> Sequence[str]:
+    """The names that a command line chose, all that are known if it chose none.
+
+    Raises:
+      ValueError: a name is not known.
+    """
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise ValueError(f"{field} must be among {', '.join(known)}, got {', '.join(unknown)}")
+    return names or tuple(known)
+
+
 def check_seed(name: str, seed: int) -> None:
     """Raises a `ValueError` unless a seed is one of 32 bits."""
     check(name, seed, "in 0 to 2^32 - 1", 0 <= seed < 2**32)
