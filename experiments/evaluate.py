@@ -25,6 +25,7 @@ from experiments.report import figures
 from experiments.report.markdown import PROTOCOLS, markdown_table, mean_and_deviation
 from experiments.report.measures import by_angle, by_element, confusion, equivariance_line
 from experiments.report.reports import draw_attention, report_of
+from experiments.run.configuration import Directory
 from experiments.run.loop import last_state, make_trainer
 from experiments.run.runtime import command, describe_device, precision, use_compilation_cache
 from experiments.run.training import predict
@@ -44,9 +45,7 @@ class Arguments:
     data: DatasetName | None = None
     """Other data than the run's, standardised like the run's; a network without a run needs to be told."""
 
-    directory: Annotated[pathlib.Path | None, tyro.conf.arg(metavar="DIR")] = None
-    """Folder of prepared sets. Default: TFDS' own."""
-
+    directory: Directory = None
     seed: int | None = None
     """Whose network, best on validation, is turned, drawn and its confusions counted. Default: the run's first."""
 

@@ -19,6 +19,7 @@ from experiments.configs import TABLES
 from experiments.configs.preset import reports
 from experiments.report.documents import document
 from experiments.run.checks import chosen
+from experiments.run.configuration import Directory
 from experiments.run.loop import OutOfTime
 from experiments.run.runtime import command, use_compilation_cache
 from experiments.run.workdir import write_json
@@ -43,9 +44,7 @@ class Arguments:
     rows: tuple[str, ...] = ()
     """Presets to train. Default: all of the table."""
 
-    directory: Annotated[pathlib.Path | None, tyro.conf.arg(metavar="DIR")] = None
-    """Folder of prepared data sets. Default: TFDS' own."""
-
+    directory: Directory = None
     runs: Annotated[pathlib.Path, tyro.conf.arg(metavar="DIR")] = pathlib.Path("runs")
     """Folder of the work directories."""
 

@@ -8,7 +8,7 @@ import dataclasses
 import pathlib
 import shlex
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
@@ -40,25 +40,13 @@ class Arguments(Config):
             raise ValueError(f"checkpoint_seconds must not be negative, got {self.checkpoint_seconds}")
 
 
-def train_run(
-    config: Config,
-    workdir: pathlib.Path,
-    *,
-    progress: bool = True,
-    checkpoint_seconds: float = 30.0,
-    deadline: float | None = None,
-) -> Run:
+def train_run(config: Config, workdir: pathlib.Path, **options: Any) -> Run:
     """Trains the networks of a configuration in a work directory, or continues, or does nothing if that is done.
 
     Args:
       config: of the run.
       workdir: new, or of a run of the same configuration.
-      progress: whether to show a progress bar on stderr.
-      checkpoint_seconds: least time between checkpoints.
-      deadline: in seconds of `time.monotonic()`; None: none.
-
-    Returns:
-      The run, complete.
+      **options: of `experiments.run.loop.fit`.
 
     Raises:
       ValueError: the work directory is another run's, or the data are not there.
@@ -70,13 +58,11 @@ def train_run(
         return this
     dataset = load(config.data.name, config.data.directory, config.data.seed, config.data.test_images).standardised()
     with precision(config.model.dtype):
-        # Before anything is written, for what it refuses shall not bind the folder.
+        # Checked before anything is written, so that a rejected configuration leaves no work directory.
         trainer = make_trainer(config, dataset)
         with this.locked():
             this.begin(config, dataset)
-            state, best, spent = fit(
-                this, trainer, dataset, progress=progress, checkpoint_seconds=checkpoint_seconds, deadline=deadline
-            )
+            state, best, spent = fit(this, trainer, dataset, **options)
             save_networks(this, trainer, state, best)
             draw_attention(trainer.network(best.params, best.rest, 0), dataset, workdir / "attention.png")
             this.finish(report_of(this, trainer, state, best, dataset, spent))

@@ -81,14 +81,9 @@ class Arguments(common.Arguments):
     operators: tuple[str, ...] = ()
     """Names of the operators, as in --model.attention. Default: all."""
 
-    batch_size: int = 128
-    """Images a step."""
-
-    steps: int = 5
-    """Training steps a compiled call."""
-
-    repeats: int = 7
-    """Calls timed; the median counts."""
+    batch_size: common.BatchSize = 128
+    steps: common.Steps = 5
+    repeats: common.Repeats = 7
 
 
 def main(arguments: Arguments) -> None:

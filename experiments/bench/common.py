@@ -6,12 +6,18 @@ import pathlib
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import jax
+import tyro
 
 from experiments.report.markdown import Column, cells, markdown_table
 from experiments.run.runtime import describe_device
+
+BatchSize = Annotated[int, tyro.conf.arg(help="Images a step.")]
+Steps = Annotated[int, tyro.conf.arg(help="Training steps a compiled call.")]
+Repeats = Annotated[int, tyro.conf.arg(help="Calls timed; the median counts.")]
+Networks = Annotated[tuple[str, ...], tyro.conf.arg(help="Names of networks. Default: all.")]
 
 
 @dataclasses.dataclass(frozen=True)

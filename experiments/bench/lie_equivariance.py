@@ -11,14 +11,13 @@ from typing import Any, NamedTuple
 
 import jax
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator
 
 from attgconv_jax.lie import KINDS, LieGroup, rotations, scalings, similarities
 from attgconv_jax.lie.kernels import check_kernel
 from attgconv_jax.nn.kernel_networks import NETWORKS, check_network
 from experiments.bench import common
 from experiments.bench.lie_errors import errors, margin, worst
-from experiments.report.figures import COLOURS, MARKERS
+from experiments.report.figures import COLOURS, MARKERS, logarithmic
 from experiments.report.markdown import Column
 from experiments.run.runtime import command, use_compilation_cache
 
@@ -128,37 +127,21 @@ def figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
     """The error over the filters' size, the number of rotations and the first frequency, a line a kind."""
     picture = Figure(figsize=(14.5, 7), layout="constrained")
     axes = picture.subplots(2, 3)
-    sines = [row for row in rows if row["network"] == "siren"]
-    usual = [row for row in sines if row["first_frequency"] == FIRST_FREQUENCY]
-    turned, scaled, similar = (
-        [row for row in usual if (row["angles"] is not None, row["scales"] is not None) == acts]
-        for acts in ((True, False), (False, True), (True, True))
-    )
-
-    def of_size(rows):
-        return [row for row in rows if row["kernel_size"] == KERNEL_SIZE]
-
     plane, scales = f"SE(2), {ANGLES} rotations", f"$R^2$ x R+, {SCALES} scales"
     other, pixels = "other than right angles", f"{KERNEL_SIZE} pixels"
     panels = [
-        (f"{plane}: {other}", [row for row in turned if row["angles"] == ANGLES], "kernel_size", "other"),
-        (f"SE(2), {pixels}: {other}", [row for row in of_size(turned) if row["other"] is not None], "angles", "other"),
-        (
-            f"{plane}, {pixels}: {other}",
-            [row for row in of_size(sines) if row["group"] == repr(rotations(ANGLES))],
-            "first_frequency",
-            "other",
-        ),
-        (f"{scales}: scaled", scaled, "kernel_size", "scaled"),
-        (f"Sim(2), {ANGLES} rotations, {SCALES} scales: scaled", similar, "kernel_size", "scaled"),
-        (
-            f"{scales}, {pixels}: scaled",
-            [row for row in of_size(sines) if row["group"] == repr(scalings(SCALES, MAX_SCALE))],
-            "first_frequency",
-            "scaled",
-        ),
+        (f"{plane}: {other}", ANGLES, None, "kernel_size", "other"),
+        (f"SE(2), {pixels}: {other}", ANGLES, None, "angles", "other"),
+        (f"{plane}, {pixels}: {other}", ANGLES, None, "first_frequency", "other"),
+        (f"{scales}: scaled", None, SCALES, "kernel_size", "scaled"),
+        (f"Sim(2), {ANGLES} rotations, {SCALES} scales: scaled", ANGLES, SCALES, "kernel_size", "scaled"),
+        (f"{scales}, {pixels}: scaled", None, SCALES, "first_frequency", "scaled"),
     ]
-    for axis, (title, part, over, quantity) in zip(axes.flat, panels, strict=True):
+    for axis, (title, angles, scales, over, quantity) in zip(axes.flat, panels, strict=True):
+        held = {"angles": angles, "scales": scales, "kernel_size": KERNEL_SIZE}
+        held |= {"network": "siren", "first_frequency": FIRST_FREQUENCY}
+        del held[over]
+        part = [row for row in rows if held.items() <= row.items() and row[quantity] is not None]
         _panel(axis, part, over, quantity)
         axis.set_title(title, fontsize=10)
     picture.legend(*axes[1, 1].get_legend_handles_labels(), frameon=False, fontsize=8, loc="outside right center")
@@ -173,13 +156,9 @@ def _panel(axis, rows, over, quantity):
             style = dict(color=COLOURS[number % len(COLOURS)], marker=MARKERS[number % len(MARKERS)])
             line = "-" if number < len(COLOURS) else "--"
             axis.plot(*zip(*points, strict=True), line, label=kind, **style)
-    axis.set(xlabel=labels[over], ylabel="error (%)", yscale="log")
-    axis.set_xticks(sorted({row[over] for row in rows}))
+    axis.set(xlabel=labels[over], ylabel="error (%)", xticks=sorted({row[over] for row in rows}))
     axis.xaxis.set_major_formatter("{x:g}")
-    axis.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
-    axis.yaxis.set_major_formatter("{x:g}")
-    axis.yaxis.set_minor_formatter("{x:g}")
-    axis.grid(alpha=0.3, which="both")
+    logarithmic(axis)
 
 
 cli = command(main, Arguments)

@@ -46,14 +46,9 @@ COLUMNS: dict[str, Column] = {
 class Arguments(common.Arguments):
     """Measures what the residual networks on Lie groups cost on the device at hand."""
 
-    networks: tuple[str, ...] = ()
-    """Which networks, as "SE2-8 separable". Default: all."""
-
-    batch_size: int = 64
-    """Images a step."""
-
-    repeats: int = 3
-    """Steps timed; the median counts."""
+    networks: common.Networks = ()
+    batch_size: common.BatchSize = 64
+    repeats: common.Repeats = 3
 
 
 def main(arguments: Arguments) -> None:

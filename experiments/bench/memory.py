@@ -56,12 +56,8 @@ COLUMNS: dict[str, Column] = {
 class Arguments(common.Arguments):
     """Measures the memory of one training step."""
 
-    networks: tuple[str, ...] = ()
-    """Which networks. Default: all."""
-
-    batch_size: int = 128
-    """Images a step."""
-
+    networks: common.Networks = ()
+    batch_size: common.BatchSize = 128
     plan_only: bool = False
     """Whether to read XLA's plan without running a step."""
 

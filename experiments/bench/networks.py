@@ -52,17 +52,10 @@ COLUMNS: dict[str, Column] = {
 class Arguments(common.Arguments):
     """Measures what the networks cost on the device at hand."""
 
-    networks: tuple[str, ...] = ()
-    """Which networks. Default: all."""
-
-    batch_size: int = 128
-    """Images a step."""
-
-    steps: int = 10
-    """Training steps a compiled call."""
-
-    repeats: int = 7
-    """Calls timed; the median counts."""
+    networks: common.Networks = ()
+    batch_size: common.BatchSize = 128
+    steps: common.Steps = 10
+    repeats: common.Repeats = 7
 
 
 def main(arguments: Arguments) -> None:

@@ -30,11 +30,8 @@ KINDS = ("plain", "channel", "spatial", "channel and spatial")
 class Arguments(common.Arguments):
     """Measures how the cost of response attention grows with the group and the channels."""
 
-    batch_size: int = 32
-    """Images."""
-
-    repeats: int = 7
-    """Calls timed; the median counts."""
+    batch_size: common.BatchSize = 32
+    repeats: common.Repeats = 7
 
 
 def main(arguments: Arguments) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
@@ -14,74 +15,70 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
 def curves(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
-    """Training loss and validation error by epoch.
+    """Training loss and validation error by epoch: a line a run, the mean over seeds, in a band of all seeds.
 
     Args:
       runs: by name, the records of their metrics.
-
-    Returns:
-      A figure with a line a run, the mean over seeds, in a band from the lowest to the highest.
     """
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
-    axes = figure.subplots(1, 2)
-    panels = {"train_loss": "training loss", "validation_error_percent": "validation error (%)"}
-    for axis, (field, label) in zip(axes, panels.items(), strict=True):
-        for i, (name, records) in enumerate(runs.items()):
-            epochs = [record["epoch"] for record in records]
-            values = np.array([record[field] for record in records])
-            colour = COLOURS[i % len(COLOURS)]
-            axis.plot(epochs, values.mean(axis=1), color=colour, linestyle=STYLES[i % len(STYLES)], label=name)
-            axis.fill_between(epochs, values.min(axis=1), values.max(axis=1), color=colour, alpha=0.2, linewidth=0)
+
+    def draw(axis, records, values, style):
+        epochs = [record["epoch"] for record in records]
+        axis.plot(epochs, values.mean(axis=1), **style | {"marker": ""})
+        axis.fill_between(epochs, values.min(axis=1), values.max(axis=1), color=style["color"], alpha=0.2, linewidth=0)
+
+    labels = {"train_loss": "training loss", "validation_error_percent": "validation error (%)"}
+    figure = _two_panels(runs, labels, draw, xlabel="epoch")
+    for axis, field in zip(figure.axes, labels, strict=True):
         # A logarithm has no place for the epochs at which nothing was wrong.
-        zero = any(np.any(np.array([record[field] for record in records]) == 0) for records in runs.values())
-        axis.set(xlabel="epoch", ylabel=label, yscale="linear" if zero else "log")
-        if not zero:
-            axis.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
-        axis.yaxis.set_major_formatter("{x:g}")
-        axis.yaxis.set_minor_formatter("{x:g}")
-        axis.grid(alpha=0.3, which="both")
-    axes[0].legend(frameon=False)
+        if all(np.all(record[field]) for records in runs.values() for record in records):
+            logarithmic(axis)
     return figure
 
 
 def equivariance(angles: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
-    """How logits and error change when the images turn.
+    """How logits and error change when the images turn: a line a run.
 
     Args:
       angles: by run, its records by angle (see `experiments.evaluate`): `degrees`, `logits_change`, `error_percent`.
-
-    Returns:
-      A figure with a line a run: the change of the logits and the error, both over the angle.
     """
+
+    def draw(axis, records, values, style):
+        axis.plot([record["degrees"] for record in records], values, **style, markersize=4)
+
+    labels = {"logits_change": "change of the logits, relative", "error_percent": "error (%)"}
+    options = dict(xlabel="images turned by (degrees)", xticks=range(0, 361, 45), ylim=(0, None))
+    return _two_panels(angles, labels, draw, **options)
+
+
+def _two_panels(runs, labels, draw, **options):
+    """A panel a field of the runs' records, each drawn by `draw(axis, records, values, style)`."""
     figure = Figure(figsize=(9, 3.6), layout="constrained")
-    axes = figure.subplots(1, 2)
-    panels = {"logits_change": "change of the logits, relative", "error_percent": "error (%)"}
-    for axis, (field, label) in zip(axes, panels.items(), strict=True):
-        for i, (name, records) in enumerate(angles.items()):
-            axis.plot(
-                [record["degrees"] for record in records],
-                [record[field] for record in records],
-                color=COLOURS[i % len(COLOURS)],
-                linestyle=STYLES[i % len(STYLES)],
-                marker=MARKERS[i % len(MARKERS)],
-                markersize=4,
-                label=name,
-            )
-        axis.set(xlabel="images turned by (degrees)", ylabel=label, xticks=range(0, 361, 45), ylim=(0, None))
+    for axis, (field, label) in zip(figure.subplots(1, 2), labels.items(), strict=True):
+        for i, (name, records) in enumerate(runs.items()):
+            style = dict(color=COLOURS[i % len(COLOURS)], linestyle=STYLES[i % len(STYLES)], label=name)
+            style |= dict(marker=MARKERS[i % len(MARKERS)])
+            draw(axis, records, np.array([record[field] for record in records]), style)
+        axis.set(ylabel=label, **options)
         axis.grid(alpha=0.3)
-    axes[0].legend(frameon=False)
+    figure.axes[0].legend(frameon=False)
     return figure
+
+
+def logarithmic(axis: Axes) -> None:
+    """Makes an axis' errors logarithmic, with labels and lines for powers of ten, their doubles and fivefolds."""
+    axis.set_yscale("log")
+    axis.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
+    axis.yaxis.set_major_formatter("{x:g}")
+    axis.yaxis.set_minor_formatter("{x:g}")
+    axis.grid(alpha=0.3, which="both")
 
 
 def confusion(counts: np.ndarray, title: str) -> Figure:
     """How often images of a class are taken for another.
 
     Args:
-      counts: `[label, prediction]`.
+      counts: `[label, prediction]`; shades leave out the diagonal, which would outshine the rest.
       title: of the figure.
-
-    Returns:
-      A figure with a number in every cell; shades leave out the diagonal, which would outshine the rest.
     """
     figure = Figure(figsize=(5.4, 4.8), layout="constrained")
     axis = figure.subplots()

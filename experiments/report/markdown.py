@@ -16,10 +16,10 @@ Column = tuple[str | Callable[[Mapping[str, Any]], Any], str]
 """A field of a record, or a function of it, and how it is formatted."""
 
 
-def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def markdown_table(columns: Iterable[str], rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table."""
-    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
-    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
+    heading, *lines = (f"| {' | '.join(row)} |" for row in (columns, *rows))
+    return "\n".join([heading, "|---" * len(list(columns)) + "|", *lines])
 
 
 def cells(record: Mapping[str, Any], columns: Mapping[str, Column]) -> list[str]:

@@ -3,7 +3,7 @@
 import json
 import math
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from experiments.bench import attention, interpolation, memory, networks
@@ -19,53 +19,32 @@ def _figures(name):
     return json.loads((RESULTS / f"{name}.json").read_text())
 
 
-def _runs(table: str, columns: Mapping[str, str]) -> str:
-    """Rows of a table of presets; columns are headings of `title`, `parameters`, `paper` or a protocol."""
+def _named(name: str, part: str = "networks") -> list[dict[str, Any]]:
+    """The records of a part by name, their names among them."""
+    return [{"name": name, **record} for name, record in _figures(name)[part].items()]
+
+
+def _runs(table: str, **columns: str) -> str:
+    """A row a run of a table of presets; columns are `title`, `parameters`, `paper` or protocols, with headings."""
     rows = []
     for preset, report in rows_of(table, reports(table)):
         row = {"title": preset.title, "parameters": f"{report['parameters']:,}", "paper": preset.paper}
         row |= zip(PROTOCOLS, protocols(report), strict=True)
-        rows.append([row[field] for field in columns.values()])
-    return markdown_table(columns, rows)
+        rows.append([row[field] for field in columns])
+    return markdown_table(columns.values(), rows)
 
 
-def _protocols(*names):
-    return {PROTOCOLS[name]: name for name in names or PROTOCOLS}
-
-
-def results() -> str:
-    """Rotated MNIST, ours and the paper's."""
-    paper = {"the paper, original set, best on test": "paper"}
-    return _runs("rot-mnist", {"network": "title", **_protocols(), **paper})
-
-
-def digits() -> str:
-    """Rotated digits."""
-    return _runs("digits", {"network": "title", **_protocols("best_on_validation", "last_epoch")})
-
-
-def operators_short_run() -> str:
-    """The short runs of all operators."""
-    two = _protocols("best_on_validation", "last_epoch")
-    return _runs("operators", {"operator": "title", "parameters": "parameters", **two})
-
-
-def lie_attention() -> str:
-    """The short runs of attention on top of separable kernels."""
-    columns = {"network": "title", "parameters": "parameters", "test error (%)": "best_on_validation"}
-    return _runs("lie-attention", columns)
+VALIDATION_AND_LAST = {name: PROTOCOLS[name] for name in ("best_on_validation", "last_epoch")}
 
 
 def speed() -> str:
     """Steps of the networks, and their ratio to the faster of two runs of PyTorch."""
     pytorch = _figures("pytorch-cpu")
     ratios = {name: ms / min(run[name] for run in pytorch["runs"]) for name, ms in pytorch["ours_ms"].items()}
-    names = "network", "parameters", "step (ms)", "forward (ms)"
-    columns: dict[str, Column] = {name: networks.COLUMNS[name] for name in names}
-    columns["ratio to PyTorch"] = (lambda row: ratios.get(row["name"]), ".2f")
-    columns |= {name: networks.COLUMNS[name] for name in ("first compile (s)", "second start (s)", "peak memory (MB)")}
-    measured = _figures("networks-cpu")["networks"].items()
-    return record_table([{"name": name, **row} for name, row in measured if "only" not in name], columns)
+    ratio: Column = (lambda row: ratios.get(row["name"]), ".2f")
+    names = "network", "parameters", "step (ms)", "forward (ms)", "ratio to PyTorch", "first compile (s)"
+    columns = {name: networks.COLUMNS.get(name, ratio) for name in (*names, "second start (s)", "peak memory (MB)")}
+    return record_table([row for row in _named("networks-cpu") if "only" not in row["name"]], columns)
 
 
 def attention_cost() -> str:
@@ -103,17 +82,6 @@ def operators_cost() -> str:
     return markdown_table(attention.COLUMNS, [first, *(cells(row, attention.COLUMNS) for row in rows)])
 
 
-def sampling() -> str:
-    """The equivariance error of groups whose filters are interpolated."""
-    return record_table(_figures("interpolation")["rows"], interpolation.COLUMNS)
-
-
-def memory_of_steps() -> str:
-    """Memory of a training step, planned and resident."""
-    figures = _figures("memory-cpu")["networks"]
-    return record_table([{"name": name, **row} for name, row in figures.items()], memory.COLUMNS)
-
-
 def growth() -> str:
     """Exponents by which a layer's time and memory grow."""
     figures = _figures("scaling-cpu")
@@ -127,26 +95,26 @@ def growth() -> str:
     return markdown_table([*columns, "time, by channels", "memory"], rows)
 
 
-def overhead() -> str:
-    """Epochs of training beside steps of the benchmark, and how long a start takes."""
-    columns: dict[str, Column] = {
-        "preset": ("name", ""),
-        "epoch (s)": ("epoch_seconds_median", ".1f"),
-        "relative to its steps alone": ("ratio", ".2f"),
-        "validation (s)": ("validation_seconds_median", ".1f"),
-        "from command to training (s)": ("start_seconds", ".1f"),
-    }
-    return record_table([{"name": name, **row} for name, row in _figures("overhead")["presets"].items()], columns)
+OVERHEAD: dict[str, Column] = {
+    "preset": ("name", ""),
+    "epoch (s)": ("epoch_seconds_median", ".1f"),
+    "relative to its steps alone": ("ratio", ".2f"),
+    "validation (s)": ("validation_seconds_median", ".1f"),
+    "from command to training (s)": ("start_seconds", ".1f"),
+}
 
 
-def _lie_rows(network: str = "siren", frequency: float | None = 10.0) -> list[dict[str, Any]]:
+def _lie_errors(
+    group: str, kernel_size: int, field: str, network: str = "siren", frequency: float | None = 10.0
+) -> dict[str, float]:
+    """Equivariance errors in percent by kind of kernel."""
+    chosen = {"group": group, "kernel_size": kernel_size, "network": network, "first_frequency": frequency}
     rows = _figures("lie-equivariance")["rows"]
-    return [row for row in rows if (row["network"], row["first_frequency"]) == (network, frequency)]
+    return {row["kind"]: 100 * row[field] for row in rows if chosen.items() <= row.items()}
 
 
 def lie_equivariance() -> str:
     """The equivariance error of layers on Lie groups, by kind of kernel."""
-    rows = {(row["group"], row["kernel_size"], row["kind"]): row for row in _lie_rows()}
     columns = {
         "turned, 7 pixels": (TURNED, 7, "other"),
         "turned, 9 pixels": (TURNED, 9, "other"),
@@ -154,28 +122,21 @@ def lie_equivariance() -> str:
         "scaled, 11 pixels": (SCALED, 11, "scaled"),
         "scaled, 11 pixels, with ends": (SCALED, 11, "scaled_with_ends"),
     }
-    table = [
-        [f"`{kind}`", *(f"{100 * rows[group, size, kind][field]:.1f} %" for group, size, field in columns.values())]
-        for kind in LIE_KINDS
-    ]
-    return markdown_table(["kernels", *columns], table)
+    errors = [_lie_errors(*column) for column in columns.values()]
+    rows = [[f"`{kind}`", *(f"{of[kind]:.1f} %" for of in errors)] for kind in LIE_KINDS]
+    return markdown_table(["kernels", *columns], rows)
 
 
 def lie_frequency() -> str:
     """The least and the largest equivariance error over the kinds of kernels, by kernel network."""
-    named = [("siren", frequency) for frequency in (10.0, 7.0, 5.0)]
-    table = []
-    for network, frequency in [*named, ("fourier", None), ("multiplicative", None), ("b_spline", None)]:
-        row = [f"`{network}`" if frequency is None else f"`{network}`, `first_frequency={frequency}`"]
-        for group, field in ((TURNED, "other"), (SCALED, "scaled")):
-            errors = [
-                100 * of[field]
-                for of in _lie_rows(network, frequency)
-                if (of["group"], of["kernel_size"]) == (group, 7)
-            ]
-            row.append(f"{min(errors):.1f} to {max(errors):.1f} %")
-        table.append(row)
-    return markdown_table(["`network`, `network_options`", "turned, 7 pixels", "scaled, 7 pixels"], table)
+    cases = [("siren", frequency) for frequency in (10.0, 7.0, 5.0)]
+    rows = []
+    for network, frequency in [*cases, *((name, None) for name in ("fourier", "multiplicative", "b_spline"))]:
+        parts = [(TURNED, 7, "other"), (SCALED, 7, "scaled")]
+        errors = [_lie_errors(*part, network, frequency).values() for part in parts]
+        options = "" if frequency is None else f", `first_frequency={frequency}`"
+        rows.append([f"`{network}`{options}", *(f"{min(of):.1f} to {max(of):.1f} %" for of in errors)])
+    return markdown_table(["`network`, `network_options`", "turned, 7 pixels", "scaled, 7 pixels"], rows)
 
 
 def lie_speed() -> str:
@@ -200,19 +161,21 @@ On Sim(2) with 16 rotations and 3 scales, `separable+2d` takes {cost(both, " and
 
 
 QUOTED: dict[str, Callable[[], str]] = {
-    "results": results,
-    "digits": digits,
+    "results": lambda: _runs("rot-mnist", title="network", **PROTOCOLS, paper="the paper, original set, best on test"),
+    "digits": lambda: _runs("digits", title="network", **VALIDATION_AND_LAST),
     "speed": speed,
     "attention-cost": attention_cost,
     "operators-cost": operators_cost,
-    "operators-short-run": operators_short_run,
-    "sampling": sampling,
-    "memory": memory_of_steps,
+    "operators-short-run": lambda: _runs("operators", title="operator", parameters="parameters", **VALIDATION_AND_LAST),
+    "sampling": lambda: record_table(_figures("interpolation")["rows"], interpolation.COLUMNS),
+    "memory": lambda: record_table(_named("memory-cpu"), memory.COLUMNS),
     "growth": growth,
-    "overhead": overhead,
+    "overhead": lambda: record_table(_named("overhead", "presets"), OVERHEAD),
     "lie-equivariance": lie_equivariance,
     "lie-frequency": lie_frequency,
     "lie-speed": lie_speed,
-    "lie-attention": lie_attention,
+    "lie-attention": lambda: _runs(
+        "lie-attention", title="network", parameters="parameters", best_on_validation="test error (%)"
+    ),
 }
 """By the names that markers have."""

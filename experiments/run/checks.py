@@ -38,16 +38,13 @@ def check_seed(name: str, seed: int) -> None:
 def parse_options(
     field: str, of: str, options: Sequence[str], known: Mapping[str, type]
 ) -> dict[str, bool | int | float | str]:
-    """The values of options by name.
+    """The values of options, each NAME=VALUE, by name.
 
     Args:
       field: where the options stand, for messages.
       of: what the options are of, for messages.
       options: each NAME=VALUE.
       known: the names, and of what type their values are.
-
-    Returns:
-      The values.
 
     Raises:
       ValueError: an option is not NAME=VALUE, or its name or value is none; the message says what would be.

@@ -13,6 +13,12 @@ from experiments.run.model_configuration import MAX_SCALE, ModelConfig
 
 Schedule = Literal["constant", "cosine", "step"]
 SeedsMode = Literal["auto", "loop", "vmap"]
+Directory = Annotated[
+    pathlib.Path | None,
+    tyro.conf.arg(
+        metavar="DIR", help="Folder of prepared sets. Default: TFDS' own, $TFDS_DATA_DIR or ~/tensorflow_datasets."
+    ),
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,9 +28,7 @@ class DataConfig:
     name: DatasetName = "digits"
     """Which data set."""
 
-    directory: Annotated[pathlib.Path | None, tyro.conf.arg(metavar="DIR")] = None
-    """Folder of prepared sets. Default: TFDS' own, $TFDS_DATA_DIR or ~/tensorflow_datasets."""
-
+    directory: Directory = None
     test_images: int | None = None
     """How many images of the test split count, the first. Default: all."""
 

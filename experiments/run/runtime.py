@@ -11,7 +11,7 @@ import pathlib
 import platform
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -83,9 +83,15 @@ def run_command(main: Callable[[Any], None], arguments: Any, words: list[str] | 
         _fail(error)
 
 
-def not_written(path: pathlib.Path, failure: Exception) -> OSError:
-    """The error that says in a line why nothing more can be written to `path`, and what to do."""
-    return OSError(f"cannot write to {path}: {reason(failure)}; see to it, then give the same command again")
+@contextlib.contextmanager
+def writing(path: pathlib.Path, failures: type[Exception] = OSError) -> Iterator[None]:
+    """Within it, failures become an `OSError` that says in a line why `path` cannot be written, and what to do."""
+    try:
+        yield
+    except failures as failure:
+        raise OSError(
+            f"cannot write to {path}: {reason(failure)}; see to it, then give the same command again"
+        ) from failure
 
 
 def reason(failure: Exception) -> str:
