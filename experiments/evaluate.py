@@ -83,9 +83,9 @@ def main(arguments: Arguments) -> None:
         with precision(str(stored.get("param_dtype")) if isinstance(stored, dict) else ""):
             _evaluate(arguments, out, *_of_network(arguments), [])
     else:
-        this = Run.open(arguments.path)
-        with precision(this.config().model.dtype):
-            _evaluate(arguments, out, *_of_run(arguments, this))
+        run = Run.open(arguments.path)
+        with precision(run.config().model.dtype):
+            _evaluate(arguments, out, *_of_run(arguments, run))
 
 
 def _evaluate(arguments, out, network, dataset, report, metrics):
@@ -109,26 +109,26 @@ def _evaluate(arguments, out, network, dataset, report, metrics):
         print(f"picture: {picture}")
 
 
-def _of_run(arguments: Arguments, this: Run) -> tuple[nnx.Module, Dataset, dict[str, Any], list[dict[str, Any]]]:
+def _of_run(arguments: Arguments, run: Run) -> tuple[nnx.Module, Dataset, dict[str, Any], list[dict[str, Any]]]:
     """The network best on validation of one seed, its data, the run's report so far and its metrics."""
-    config = this.config(arguments.directory)
+    config = run.config(arguments.directory)
     seeds = config.seeds
     seed = seeds[0] if arguments.seed is None else arguments.seed
     if seed not in seeds:
         raise ValueError(f"--seed must be one of the run's, {', '.join(map(str, seeds))}, got {seed}")
-    trained_on = this.dataset(arguments.directory)
+    trained_on = run.dataset(arguments.directory)
     trainer = make_trainer(config, trained_on)
-    state, best, spent = last_state(this, trainer)
+    state, best, spent = last_state(run, trainer)
     others = arguments.data not in (None, config.data.name)
     # Of the same seed, by which the sets of digits have the same digits in a split.
     other = load(arguments.data, arguments.directory, config.data.seed) if others else trained_on
     dataset = other.standardised(trained_on)
     network = trainer.network(best.params, best.rest, seeds.index(seed))
     _check(arguments, network, dataset)
-    report = report_of(this, trainer, state, best, dataset, spent)
+    report = report_of(run, trainer, state, best, dataset, spent)
     if others and share_digits({arguments.data, config.data.name}):
         report["note"] = f"{arguments.data} and {config.data.name} share digits: it was trained on some that are tested"
-    return network, dataset, report, this.metrics()
+    return network, dataset, report, run.metrics()
 
 
 def share_digits(names: set[str]) -> bool:

@@ -86,7 +86,7 @@ def main(arguments: Arguments) -> None:
         config = dataclasses.replace(preset.config, data=data, seeds=arguments.seeds)
         print(f"{name}: {preset.summary}", flush=True)
         try:
-            this = train_run(config, arguments.runs / name, deadline=deadline)
+            run = train_run(config, arguments.runs / name, deadline=deadline)
         except OutOfTime as reason:
             print(f"{name}: {reason}; left at a checkpoint, the same command continues")
             continue
@@ -96,7 +96,7 @@ def main(arguments: Arguments) -> None:
             continue
         finally:
             jax.clear_caches()
-        write_json(folder / f"{name}.json", this.report | {"preset": preset.name})
+        write_json(folder / f"{name}.json", run.report | {"preset": preset.name})
     text = document(arguments.table, reports(arguments.table, results=arguments.results))
     (arguments.results / f"{arguments.table}.md").write_text(text)
     print(text)

@@ -52,21 +52,21 @@ def train_run(config: Config, workdir: pathlib.Path, **options: Any) -> Run:
       ValueError: the work directory is another run's, or the data are not there.
       FloatingPointError, OSError, OutOfTime: see `experiments.run.loop.fit`.
     """
-    this = Run(workdir)
-    this.check(config)
-    if this.report is not None:
-        return this
+    run = Run(workdir)
+    run.check(config)
+    if run.report is not None:
+        return run
     dataset = load(config.data.name, config.data.directory, config.data.seed, config.data.test_images).standardised()
     with precision(config.model.dtype):
         # Checked before anything is written, so that a rejected configuration leaves no work directory.
         trainer = make_trainer(config, dataset)
-        with this.locked():
-            this.begin(config, dataset)
-            state, best, spent = fit(this, trainer, dataset, **options)
-            save_networks(this, trainer, state, best)
+        with run.locked():
+            run.begin(config, dataset)
+            state, best, spent = fit(run, trainer, dataset, **options)
+            save_networks(run, trainer, state, best)
             draw_attention(trainer.network(best.params, best.rest, 0), dataset, workdir / "attention.png")
-            this.finish(report_of(this, trainer, state, best, dataset, spent))
-    return this
+            run.finish(report_of(run, trainer, state, best, dataset, spent))
+    return run
 
 
 def main(arguments: Arguments) -> None:
@@ -79,14 +79,14 @@ def main(arguments: Arguments) -> None:
         f"{model.group} network, {kernels}attention {model.attention}, on {config.data.name}; work directory "
         f"{arguments.workdir}"
     )
-    this = train_run(config, arguments.workdir, checkpoint_seconds=arguments.checkpoint_seconds)
-    report = this.report
-    print(side_by_side([(this.name, report)]))
+    run = train_run(config, arguments.workdir, checkpoint_seconds=arguments.checkpoint_seconds)
+    report = run.report
+    print(side_by_side([(run.name, report)]))
     print(equivariance_line(model.parsed_group(), max(report["equivariance_error"])))
     print(f"trained in {report['training_seconds']:.0f} s, evaluated in {report['evaluation_seconds']:.0f} s")
-    for picture in sorted(this.workdir.glob("*.png")):
+    for picture in sorted(run.workdir.glob("*.png")):
         print(f"picture: {picture}")
-    print(f"more figures and pictures: python -m experiments.evaluate {shlex.quote(str(this.workdir))}")
+    print(f"more figures and pictures: python -m experiments.evaluate {shlex.quote(str(run.workdir))}")
 
 
 def cli(arguments: list[str] | None = None) -> None:
