@@ -48,7 +48,7 @@ from attgconv_jax.attentive import (
 )
 from attgconv_jax.convolution import group_conv, grouped_group_conv, max_pool, mean_pool, project_max, project_mean
 from attgconv_jax.equivariance import act, equivariance_error
-from attgconv_jax.filters import filter_bank
+from attgconv_jax.filters import Sampling, filter_bank
 from attgconv_jax.groups import Group, cyclic, dihedral, trivial
 from attgconv_jax.kernels import maximum
 from attgconv_jax.separable import g_separable_group_conv, gc_separable_group_conv
@@ -70,6 +70,7 @@ __all__ = [
     "NonLocalWeights",
     "ResponseChannelWeights",
     "ResponseMaps",
+    "Sampling",
     "SelectiveKernelWeights",
     "SelfAttentionWeights",
     "act",

@@ -20,12 +20,13 @@ from attgconv_jax.attention import (
 )
 from attgconv_jax.attention.operators import Combination
 from attgconv_jax.attention.response import check_response_weights
-from attgconv_jax.convolution import check_feature_map, group_conv
-from attgconv_jax.filters import Interpolation, check_filter, filter_bank
+from attgconv_jax.checks import check_feature_map, check_filter
+from attgconv_jax.convolution import group_conv
+from attgconv_jax.filters import Sampling, filter_bank, former_sampling
 from attgconv_jax.geometry import Padding, windows_of
 from attgconv_jax.groups import Group
 from attgconv_jax.kernels.chunks import sum_dtype
-from attgconv_jax.kernels.response_attention import Implementation
+from attgconv_jax.kernels.response import Implementation
 
 _COMBINATIONS = {
     "scale": lambda f, alpha: alpha * f,
@@ -72,6 +73,7 @@ def attend(
     return _COMBINATIONS[combination](f, alpha)
 
 
+@former_sampling
 def input_attention(
     f: Float[Array, "*batch x y h c"],
     channel: ChannelWeights | None,
@@ -80,8 +82,7 @@ def input_attention(
     *,
     dilation: int = 1,
     haar: bool = False,
-    interpolation: Interpolation = "bilinear",
-    disc_mask: bool = False,
+    sampling: Sampling = Sampling(),
 ) -> Float[Array, "*batch x y h c"]:
     """Suppresses what attention marks: `(1 - alpha_X alpha_C) f`.
 
@@ -102,8 +103,7 @@ def input_attention(
       group: acts on the weights; its order is `h` unless `f` is an image.
       dilation: of the spatial attention filter, in pixels.
       haar: whether the spatial attention's group convolution carries the Haar weight.
-      interpolation: of the spatial filter turned by other than right angles; see `filter_bank`.
-      disc_mask: whether the spatial filter is zero outside a disc; see `filter_bank`.
+      sampling: of the spatial filter, at other than right angles.
 
     Returns:
       The attended feature map, same shape as `f`.
@@ -115,12 +115,11 @@ def input_attention(
     """
     if channel is None and spatial is None:
         return f
-    alpha = input_attention_map(
-        f, channel, spatial, group, dilation=dilation, haar=haar, interpolation=interpolation, disc_mask=disc_mask
-    )
+    alpha = input_attention_map(f, channel, spatial, group, dilation=dilation, haar=haar, sampling=sampling)
     return f - alpha * f
 
 
+@former_sampling
 def input_attention_map(
     f: Float[Array, "*batch x y h c"],
     channel: ChannelWeights | None,
@@ -129,8 +128,7 @@ def input_attention_map(
     *,
     dilation: int = 1,
     haar: bool = False,
-    interpolation: Interpolation = "bilinear",
-    disc_mask: bool = False,
+    sampling: Sampling = Sampling(),
 ) -> Float[Array, "*batch #x #y h #c"]:
     """What `input_attention` suppresses: `alpha_X alpha_C`, with `alpha_X` computed from `alpha_C f`.
 
@@ -141,8 +139,7 @@ def input_attention_map(
       group: acts on the weights; its order is `h` unless `f` is an image.
       dilation: of the spatial attention filter, in pixels.
       haar: whether the spatial attention's group convolution carries the Haar weight.
-      interpolation: of the spatial filter turned by other than right angles; see `filter_bank`.
-      disc_mask: whether the spatial filter is zero outside a disc; see `filter_bank`.
+      sampling: of the spatial filter, at other than right angles.
 
     Returns:
       The attention map, in (0, 1), broadcastable to `f`.
@@ -158,8 +155,7 @@ def input_attention_map(
         group,
         dilation=dilation,
         haar=haar,
-        interpolation=interpolation,
-        disc_mask=disc_mask,
+        sampling=sampling,
     )
 
 
@@ -192,6 +188,7 @@ class ResponseMaps(NamedTuple):
     spatial: Float[Array, "*batch x y h_in 1 h c_out"] | None
 
 
+@former_sampling
 def response_attentive_group_conv(
     f: Float[Array, "*batch x y h_in c_in"],
     w: Float[Array, "k k h_in c_in c_out"],
@@ -205,8 +202,7 @@ def response_attentive_group_conv(
     attention_dilation: int = 1,
     haar: bool = False,
     exact: bool = True,
-    interpolation: Interpolation = "bilinear",
-    disc_mask: bool = False,
+    sampling: Sampling = Sampling(),
     return_attention: bool = False,
     implementation: Implementation | None = None,
 ) -> Float[Array, "*batch x_out y_out h c_out"] | tuple[Float[Array, "*batch x_out y_out h c_out"], ResponseMaps]:
@@ -248,8 +244,7 @@ def response_attentive_group_conv(
       haar: whether the sum over a feature map carries the weight `2 pi / |H|`, as in the published networks. (With
         reflections that is a quarter of the weight of their plain group convolutions.) The attention carries none.
       exact: whether to refuse a sampling grid that the group does not map to itself.
-      interpolation: of filters turned by other than right angles; see `filter_bank`.
-      disc_mask: whether filters are zero outside a disc; see `filter_bank`.
+      sampling: of filters, at other than right angles.
       return_attention: whether to return the maps too, for pictures: no gradient flows through them, and the map
         `alpha_X` is `h_in` times as large as the output.
       implementation: see `attgconv_jax.kernels.response_attention`.
@@ -273,17 +268,16 @@ def response_attentive_group_conv(
         # What is left of a response can be a small difference of two large parts: bfloat16 would round both.
         dtype = sum_dtype(f)
         f, w, channel, spatial = jax.tree.map(lambda x: x.astype(dtype), (f, w, channel, spatial))
-    turning = dict(interpolation=interpolation, disc_mask=disc_mask)
-    y = group_conv(f, w, group, stride=stride, padding=padding, dilation=dilation, exact=exact, **turning)
+    y = group_conv(f, w, group, stride=stride, padding=padding, dilation=dilation, exact=exact, sampling=sampling)
     weight = 2 * math.pi / group.order if haar and f.shape[-2] > 1 else 1
     if not attends:
         return (weight * y, ResponseMaps(None, None)) if return_attention else weight * y
-    bank = filter_bank(w, group, **turning)
+    bank = filter_bank(w, group, sampling=sampling)
     arrays = (
         f.reshape(-1, *f.shape[-4:]),
         bank.reshape(*bank.shape[:4], -1),
         None if channel is None else response_channel_bank(channel, group),
-        None if spatial is None else response_spatial_bank(spatial, group, **turning),
+        None if spatial is None else response_spatial_bank(spatial, group, sampling=sampling),
     )
     windows = windows_of(w.shape[0], stride, padding, dilation, f.shape[-4:-2])
     options = dict(dilation=attention_dilation, implementation=implementation)

@@ -7,12 +7,21 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from attgconv_jax import kernels
-from attgconv_jax.filters import Interpolation, filter_bank
-from attgconv_jax.geometry import Padding, require_symmetric_grid, windows_of
-from attgconv_jax.groups import Group, require_group
+from attgconv_jax.checks import (
+    check_boolean,
+    check_divisor,
+    check_dtypes,
+    check_feature_map,
+    check_filter,
+    check_integer,
+)
+from attgconv_jax.filters import Sampling, check_sampling, former_sampling, transformed
+from attgconv_jax.geometry import Padding, check_symmetric_grid, windows_of
+from attgconv_jax.groups import Group, check_group
 from attgconv_jax.kernels.taps import take_tap
 
 
+@former_sampling
 def group_conv(
     f: Float[Array, "*batch x y h_in c_in"],
     w: Float[Array, "k k h_in c_in c_out"],
@@ -23,8 +32,7 @@ def group_conv(
     dilation: int = 1,
     haar: bool = False,
     exact: bool = True,
-    interpolation: Interpolation = "bilinear",
-    disc_mask: bool = False,
+    sampling: Sampling = Sampling(),
     implementation: str | None = None,
 ) -> Float[Array, "*batch x_out y_out h c_out"]:
     """Group convolution (as a cross-correlation); on an image (`h_in == 1`) the lifting convolution.
@@ -51,9 +59,8 @@ def group_conv(
       padding: with zeros: pixels on every side, "SAME" or "VALID".
       dilation: of the filter, in pixels.
       haar: whether the sum over a feature map carries the Haar weight, as in the published networks.
-      exact: whether to refuse a sampling grid that the group does not map to itself.
-      interpolation: of filters turned by other than right angles; see `filter_bank`.
-      disc_mask: whether filters are zero outside a disc; see `filter_bank`.
+      exact: whether a sampling grid that the group does not map to itself raises.
+      sampling: of the filter, at other than right angles.
       implementation: of the convolution; see `attgconv_jax.kernels.conv`.
 
     Returns:
@@ -64,26 +71,43 @@ def group_conv(
 
     Source: Cohen and Welling 2016; Romero et al. 2020, section 2.
     """
+    check_group(group)
     check_feature_map(f, group)
-    bank = filter_bank(w, group, interpolation=interpolation, disc_mask=disc_mask)
-    k, _, h_in, c_in, h, c_out = bank.shape
-    if f.shape[-2:] != (h_in, c_in):
+    check_filter(w, group)
+    check_dtypes(f, w=w)
+    check_sampling(sampling)
+    check_boolean(haar=haar, exact=exact)
+    if f.shape[-2:] != w.shape[2:4]:
         raise ValueError(
-            f"f has {f.shape[-2]} group elements and {f.shape[-1]} channels (shape {f.shape}), but w takes {h_in} and "
-            f"{c_in} (shape {w.shape})"
+            f"f has {f.shape[-2]} group elements and {f.shape[-1]} channels (shape {f.shape}), but w takes "
+            f"{w.shape[2]} and {w.shape[3]} (shape {w.shape}){_lifting_hint(f, w)}"
         )
-    if f.dtype != w.dtype:
-        raise ValueError(f"f and w must have one dtype, got {f.dtype} and {w.dtype}; cast one of them")
-    *batch, x, y, _, _ = f.shape
-    windows = windows_of(k, stride, padding, dilation, (x, y))
+    windows = windows_of(w.shape[0], stride, padding, dilation, f.shape[-4:-2])
     if exact:
-        require_symmetric_grid(windows, group, (x, y), padding)
+        check_symmetric_grid(windows, group, f.shape[-4:-2], padding)
+    return convolve(f, w, group, windows, haar=haar, sampling=sampling, implementation=implementation)
+
+
+def convolve(f, w, group, windows, *, haar=False, sampling=Sampling(), implementation=None):
+    """`group_conv` of checked arguments."""
+    bank = transformed(w, group, sampling)
+    k, _, h_in, c_in, h, c_out = bank.shape
     if haar and h_in > 1:
         bank = bank * group.haar_weight
+    *batch, x, y, _, _ = f.shape
     flat = kernels.conv(
         f.reshape(-1, x, y, h_in * c_in), bank.reshape(k, k, h_in * c_in, h * c_out), windows, implementation
     )
     return flat.reshape(*batch, *flat.shape[1:3], h, c_out)
+
+
+def _lifting_hint(f, w):
+    """What to do where images meet filters on feature maps, or the reverse."""
+    if f.shape[-2] == 1 and w.shape[2] > 1:
+        return "; f is an image: lift it, with lifting=True or a filter of one input group element"
+    if f.shape[-2] > 1 and w.shape[2] == 1:
+        return "; f is a feature map: leave out lifting=True, or take a filter of all its group elements"
+    return ""
 
 
 def grouped_group_conv(
@@ -114,8 +138,9 @@ def grouped_group_conv(
 
     Source: Xie et al. 2017 (grouped convolutions); on a group our own.
     """
+    check_group(group)
     check_feature_map(f, group)
-    check_channel_groups(channel_groups, f.shape[-1], w.shape[-1])
+    channel_groups = check_divisor("channel_groups", channel_groups, f.shape[-1], w.shape[-1])
     if channel_groups == 1:
         return group_conv(f, w, group, **options)
     c_part, c_out = f.shape[-1] // channel_groups, w.shape[-1]
@@ -128,17 +153,6 @@ def grouped_group_conv(
     conv = jax.vmap(functools.partial(group_conv, group=group, **options), in_axes=(-2, -2), out_axes=-2)
     y = conv(*parts)
     return y.reshape(*y.shape[:-2], c_out)
-
-
-def check_channel_groups(channel_groups: int, *channels: int) -> None:
-    """Raises a `ValueError` unless so many parts divide each of these numbers of channels."""
-    good = isinstance(channel_groups, int) and not isinstance(channel_groups, bool) and channel_groups >= 1
-    if not good or any(c % channel_groups for c in channels):
-        known = [n for n in range(1, min(channels) + 1) if all(c % n == 0 for c in channels)]
-        raise ValueError(
-            f"channel_groups must divide {' and '.join(map(str, channels))} channels: one of "
-            f"{', '.join(map(str, known))}; got {channel_groups!r}"
-        )
 
 
 def max_pool(
@@ -158,7 +172,7 @@ def max_pool(
       window: size, in pixels.
       stride: between windows, in pixels; None: the window's size.
       padding: pixels on every side.
-      exact: whether to refuse a grid that the group does not map to itself.
+      exact: whether a grid that the group does not map to itself raises.
 
     Returns:
       The pooled feature map.
@@ -188,7 +202,7 @@ def mean_pool(
       window: size, in pixels.
       stride: between windows, in pixels; None: the window's size.
       padding: pixels on every side.
-      exact: whether to refuse a grid that the group does not map to itself.
+      exact: whether a grid that the group does not map to itself raises.
 
     Returns:
       The pooled feature map.
@@ -237,37 +251,18 @@ def project_mean(f: Float[Array, "*batch x y h c"]) -> Float[Array, "*batch x y 
     return jnp.mean(f, axis=-2, keepdims=True)
 
 
-def check_feature_map(f: Array, group: Group | None = None) -> None:
-    """Raises a `ValueError` unless `f` is floating `[..., x, y, h, c]`, with a group axis of 1 or `group`'s order."""
-    if f.ndim < 4:
-        raise ValueError(
-            f"f must be a feature map [..., x, y, h, c], got shape {f.shape}; an image has a group axis of length 1"
-        )
-    if not jnp.issubdtype(f.dtype, jnp.floating):
-        raise ValueError(f"f must be floating, got {f.dtype}; cast it")
-    if 0 in f.shape[-4:]:
-        raise ValueError(f"f has an empty axis: {f.shape}; every size and channel count must be at least 1")
-    if group is None:
-        return
-    require_group(group)
-    if f.shape[-2] not in (1, group.order):
-        raise ValueError(
-            f"f has {f.shape[-2]} group elements (shape {f.shape}, axes [..., x, y, h, c]), but {group} has "
-            f"{group.order}; an image has 1"
-        )
-
-
 def _windows(f, group, size, stride, padding, exact, fill):
     """Every window's pixels on an axis of their own: `[..., x_out, y_out, size^2, h, c]`."""
+    check_group(group)
     check_feature_map(f, group)
+    check_boolean(exact=exact)
     *batch, x, y, h, c = f.shape
-    if isinstance(padding, str):
-        raise ValueError(f"padding of a pooling must be a number of pixels, got {padding!r}")
+    padding = check_integer("padding of a pooling", padding, 0)
     windows = windows_of(size, size if stride is None else stride, padding, 1, (x, y))
     if padding >= size:
         raise ValueError(f"padding must be smaller than the window, got {padding} for a window of {size}")
     if exact:
-        require_symmetric_grid(windows, group, (x, y), padding)
+        check_symmetric_grid(windows, group, (x, y), padding)
     flat = f.reshape(-1, x, y, h, c)
     if padding:
         widths = [(0, 0), (padding, padding), (padding, padding), (0, 0), (0, 0)]

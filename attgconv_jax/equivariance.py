@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from attgconv_jax.groups import Group, require_group
+from attgconv_jax.groups import Group, check_group
 
 Kind = Literal["feature_map", "image", "invariant"]
 
@@ -98,7 +98,7 @@ def equivariance_error(
 
 
 def _check_kind(f, group, kind, name="f"):
-    require_group(group)
+    check_group(group)
     lengths = {"feature_map": group.order, "image": 1, "invariant": None}
     if kind not in lengths:
         raise ValueError(f'the kind must be "feature_map", "image" or "invariant", got {kind!r}')

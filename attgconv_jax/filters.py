@@ -1,23 +1,78 @@
 """Filter banks: one filter transformed by every element of a group."""
 
+import dataclasses
 import functools
-from typing import Literal
+from typing import Any, Literal
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from attgconv_jax.groups import Group, frozen, require_group
+from attgconv_jax.checks import check_boolean, check_choice, check_filter
+from attgconv_jax.deprecation import convert_arguments, warn_deprecated
+from attgconv_jax.groups import Group, check_group, frozen
 
-Interpolation = Literal["bilinear", "cubic"]
+
+def _hat(t: np.ndarray) -> np.ndarray:
+    return np.maximum(0, 1 - np.abs(t))
 
 
+def _keys(t: np.ndarray) -> np.ndarray:
+    t = np.abs(t)
+    inner = (1.5 * t - 2.5) * t**2 + 1
+    outer = ((-0.5 * t + 2.5) * t - 4) * t + 2
+    return np.where(t <= 1, inner, np.where(t < 2, outer, 0))
+
+
+_KERNELS = {"bilinear": _hat, "cubic": _keys}
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampling:
+    """How a filter is transformed by elements that do not map its grid to itself, such as turns by 45 degrees.
+
+    Elements that do (`n` in 1, 2, 4, and reflections) permute pixels, whatever the sampling. One object reaches every
+    filter of a layer or network, those of its attention included.
+
+    Attributes:
+      kind: interpolation between pixels: "bilinear", or "cubic" (Keys 1981, a = -1/2). The filter is zero outside its
+        grid.
+      disc_mask: whether the filter is zero farther than `(k - 1) / 2` pixels from its centre, so that no rotation moves
+        a tap off the grid. (Filters of size 2 keep their four taps.)
+
+    Raises:
+      ValueError: unknown kind, or `disc_mask` is neither True nor False.
+    """
+
+    kind: Literal["bilinear", "cubic"] = "bilinear"
+    disc_mask: bool = False
+
+    def __post_init__(self):
+        check_choice("kind", self.kind, _KERNELS)
+        check_boolean(disc_mask=self.disc_mask)
+
+
+@convert_arguments
+def former_sampling(arguments: dict[str, Any]) -> dict[str, Any]:
+    """`interpolation` and `disc_mask`, two arguments until 0.1, as the one `sampling`."""
+    former = {name: arguments.pop(name) for name in ("interpolation", "disc_mask") if name in arguments}
+    if former:
+        warn_deprecated(" and ".join(former), "sampling=Sampling(...)", stacklevel=4)
+        if "interpolation" in former:
+            former["kind"] = former.pop("interpolation")
+        arguments["sampling"] = Sampling(**former)
+    return arguments
+
+
+def check_sampling(sampling: Sampling) -> None:
+    """Raises a `ValueError` unless this is a `Sampling`."""
+    if not isinstance(sampling, Sampling):
+        raise ValueError(f'sampling must be a Sampling, such as Sampling("cubic", disc_mask=True), got {sampling!r}')
+
+
+@former_sampling
 def filter_bank(
-    w: Float[Array, "k k h_in c_in c_out"],
-    group: Group,
-    *,
-    interpolation: Interpolation = "bilinear",
-    disc_mask: bool = False,
+    w: Float[Array, "k k h_in c_in c_out"], group: Group, *, sampling: Sampling = Sampling()
 ) -> Float[Array, "k k h_in c_in h c_out"]:
     """Transforms a filter by every group element.
 
@@ -29,56 +84,35 @@ def filter_bank(
     Args:
       w: filter, square.
       group: acts on the filter.
-      interpolation: how other angles are resampled: "bilinear", or "cubic" (Keys' kernel, a = -1/2). The filter is
-        zero outside its grid.
-      disc_mask: whether the filter is zero farther than `(k - 1) / 2` pixels from its centre, so that no rotation
-        moves a tap off the grid. (Filters of size 2 keep their four taps.)
+      sampling: of the filter, at other than right angles.
 
     Returns:
       The filter bank. Reshaped to `[k, k, h_in c_in, h c_out]` it is XLA's `HWIO`.
 
     Raises:
       ValueError: `w` has another rank, is not square, not floating, has an empty axis, or its group axis does not fit
-        `group`; unknown interpolation.
+        `group`; `sampling` is no `Sampling`.
 
     Source: Cohen and Welling 2016 (right angles); the bank of Romero et al. 2020, section 2.
     """
+    check_group(group)
     check_filter(w, group)
-    check_interpolation(interpolation)
+    check_sampling(sampling)
+    return transformed(w, group, sampling)
+
+
+def transformed(w: Array, group: Group, sampling: Sampling) -> Array:
+    """`filter_bank` of checked arguments: the one place where filters are transformed."""
     k, _, h_in, c_in, c_out = w.shape
-    if disc_mask:
+    if sampling.disc_mask:
         w = w * disc(k).astype(w.dtype)[:, :, None, None, None]
     if group.is_exact:
         rows = w.reshape(k * k * h_in, c_in, c_out)[_exact_gather(group, k, h_in)]
     else:
-        turned = w.reshape(k * k, h_in, c_in, c_out)[:, _group_axis_gather(group, h_in)]
-        operator = resampling_operator(group, k, interpolation).astype(w.dtype)
-        rows = jnp.einsum("guv,vghio->uhgio", operator, turned).reshape(k * k * h_in, group.order, c_in, c_out)
+        acted = w.reshape(k * k, h_in, c_in, c_out)[:, _group_axis_gather(group, h_in)]
+        operator = resampling_operator(group, k, sampling.kind).astype(w.dtype)
+        rows = jnp.einsum("guv,vghio->uhgio", operator, acted).reshape(k * k * h_in, group.order, c_in, c_out)
     return rows.swapaxes(1, 2).reshape(k, k, h_in, c_in, group.order, c_out)
-
-
-def check_filter(w: Array, group: Group, name: str = "w") -> None:
-    """Raises a `ValueError` unless `w` is a filter `[k, k, h_in, c_in, c_out]` that `group` acts on."""
-    require_group(group)
-    if w.ndim != 5:
-        raise ValueError(f"{name} must be a filter [k, k, h_in, c_in, c_out], got shape {w.shape}")
-    if not jnp.issubdtype(w.dtype, jnp.floating):
-        raise ValueError(f"{name} must be floating, got {w.dtype}; cast it")
-    if w.shape[0] != w.shape[1]:
-        raise ValueError(f"{name} must be square, got a {w.shape[0]}x{w.shape[1]} filter")
-    if 0 in w.shape:
-        raise ValueError(f"{name} has an empty axis: {w.shape}; every size and channel count must be at least 1")
-    if w.shape[2] not in (1, group.order):
-        raise ValueError(
-            f"{name} has {w.shape[2]} input group elements, but {group} needs 1 (on images) or {group.order} "
-            "(on feature maps)"
-        )
-
-
-def check_interpolation(interpolation: str) -> None:
-    """Raises a `ValueError` unless there is an interpolation of this name."""
-    if interpolation not in _KERNELS:
-        raise ValueError(f'interpolation must be "bilinear" or "cubic", got {interpolation!r}')
 
 
 @functools.lru_cache(maxsize=256)
@@ -95,7 +129,7 @@ def grid_permutation(group: Group, size: int) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=256)
-def resampling_operator(group: Group, size: int, interpolation: Interpolation = "bilinear") -> np.ndarray:
+def resampling_operator(group: Group, size: int, kind: str = "bilinear") -> np.ndarray:
     """`operator[g]` resamples a `size x size` grid at `g^-1 u`; float64 `[order, size^2, size^2]`.
 
         (L_g w)[u] = sum over v of operator[g, u, v] w[v],    operator[g, u, v] = kernel(g^-1 u - v)
@@ -105,19 +139,19 @@ def resampling_operator(group: Group, size: int, interpolation: Interpolation = 
     Args:
       group: whose elements act.
       size: of the grid, in pixels.
-      interpolation: "bilinear" (the hat function) or "cubic" (Keys 1981, a = -1/2).
+      kind: of interpolation: "bilinear" (the hat function) or "cubic" (Keys 1981, a = -1/2).
 
     Returns:
       The operator; a source outside the grid counts as zero.
 
     Raises:
-      ValueError: unknown interpolation.
+      ValueError: unknown kind.
     """
-    check_interpolation(interpolation)
+    check_choice("kind", kind, _KERNELS)
     source = _source_coordinates(group, size) + (size - 1) / 2
     # Right angles must give an exact permutation: take away the rounding of the coordinates' arithmetic.
     source = np.where(np.abs(source - np.rint(source)) < 1e-9, np.rint(source), source)
-    weights = _KERNELS[interpolation](source[..., None] - np.arange(size))
+    weights = _KERNELS[kind](source[..., None] - np.arange(size))
     operator = np.einsum("gux,guy->guxy", weights[:, :, 0], weights[:, :, 1])
     return frozen(operator.reshape(group.order, size**2, size**2))
 
@@ -147,17 +181,3 @@ def _exact_gather(group: Group, size: int, h_in: int) -> np.ndarray:
 def _group_axis_gather(group: Group, h_in: int) -> np.ndarray:
     """`g^-1 h'` for every element: `[order, h_in]`; an image has no group axis to act on."""
     return group.action if h_in == group.order else np.zeros((group.order, 1), np.int32)
-
-
-def _hat(t: np.ndarray) -> np.ndarray:
-    return np.maximum(0, 1 - np.abs(t))
-
-
-def _keys(t: np.ndarray) -> np.ndarray:
-    t = np.abs(t)
-    inner = (1.5 * t - 2.5) * t**2 + 1
-    outer = ((-0.5 * t + 2.5) * t - 4) * t + 2
-    return np.where(t <= 1, inner, np.where(t < 2, outer, 0))
-
-
-_KERNELS = {"bilinear": _hat, "cubic": _keys}

@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+from attgconv_jax.checks import check_window
 from attgconv_jax.groups import Group
 from attgconv_jax.kernels.taps import Window
 
@@ -27,7 +28,7 @@ def windows_of(
     Raises:
       ValueError: a setting is out of range, or the window is larger than the padded image.
     """
-    check_settings(size, stride, padding, dilation)
+    size, stride, padding, dilation = check_window(size, stride, padding, dilation)
     windows = tuple(_window(size, stride, padding, dilation, length) for length in shape)
     for window, length in zip(windows, shape, strict=True):
         if window.outputs(length) < 1:
@@ -39,17 +40,7 @@ def windows_of(
     return windows
 
 
-def check_settings(size: int, stride: int, padding: Padding, dilation: int) -> None:
-    """Raises a `ValueError` unless these are settings of a window; see `windows_of`."""
-    for name, value in (("window", size), ("stride", stride), ("dilation", dilation)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name} must be a Python integer of at least 1, got {value!r}")
-    is_width = isinstance(padding, int) and not isinstance(padding, bool) and padding >= 0
-    if not is_width and not (isinstance(padding, str) and padding in ("SAME", "VALID")):
-        raise ValueError(f'padding must be a non-negative Python integer, "SAME" or "VALID", got {padding!r}')
-
-
-def require_symmetric_grid(windows: tuple[Window, Window], group: Group, shape: tuple[int, int], padding: Padding):
+def check_symmetric_grid(windows: tuple[Window, Window], group: Group, shape: tuple[int, int], padding: Padding):
     """Raises unless `group` maps the positions of the windows to themselves.
 
     Along an axis that the group reverses this takes even padding and

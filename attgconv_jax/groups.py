@@ -6,6 +6,8 @@ import math
 
 import numpy as np
 
+from attgconv_jax.checks import check_boolean, check_integer
+
 
 @dataclasses.dataclass(frozen=True)
 class Group:
@@ -27,11 +29,10 @@ class Group:
     reflections: bool = False
 
     def __post_init__(self):
-        """Refuses what is no group."""
-        if isinstance(self.rotations, bool) or not isinstance(self.rotations, int) or self.rotations < 1:
-            raise ValueError(f"rotations must be a Python integer of at least 1, got {self.rotations!r}")
-        if not isinstance(self.reflections, bool):
-            raise ValueError(f"reflections must be True or False, got {self.reflections!r}")
+        """Raises a `ValueError` unless the arguments make a group."""
+        # Python's own, so that equal groups print alike and can be written as JSON.
+        object.__setattr__(self, "rotations", check_integer("rotations", self.rotations))
+        object.__setattr__(self, "reflections", *check_boolean(reflections=self.reflections))
 
     def __repr__(self) -> str:
         """The call that makes this group."""
@@ -56,9 +57,9 @@ class Group:
     def product(self) -> np.ndarray:
         """`product[g, h]` is the index of `g h`; integers `[order, order]`."""
         reflection, rotation = np.divmod(np.arange(self.order), self.rotations)
-        turned = np.where(reflection == 1, -1, 1)[None, :] * rotation[:, None] + rotation[None, :]
-        flipped = (reflection[:, None] + reflection[None, :]) % 2
-        return frozen(flipped * self.rotations + turned % self.rotations)
+        rotations = np.where(reflection == 1, -1, 1)[None, :] * rotation[:, None] + rotation[None, :]
+        reflections = (reflection[:, None] + reflection[None, :]) % 2
+        return frozen(reflections * self.rotations + rotations % self.rotations)
 
     @functools.cached_property
     def inverse(self) -> np.ndarray:
@@ -104,7 +105,7 @@ class Group:
         return self.order > 1, self.rotations > 1
 
 
-def require_group(group: Group) -> None:
+def check_group(group: Group) -> None:
     """Raises a `ValueError` unless this is a finite group."""
     if not isinstance(group, Group):
         raise ValueError(

@@ -9,9 +9,10 @@ from typing import Literal, get_args
 from jaxtyping import Array, Float
 
 from attgconv_jax import kernels
-from attgconv_jax.convolution import check_feature_map, group_conv
-from attgconv_jax.filters import Interpolation, check_filter, filter_bank
-from attgconv_jax.geometry import Padding, require_symmetric_grid, windows_of
+from attgconv_jax.checks import check_feature_map, check_filter
+from attgconv_jax.convolution import group_conv
+from attgconv_jax.filters import Sampling, filter_bank, former_sampling
+from attgconv_jax.geometry import Padding, check_symmetric_grid, windows_of
 from attgconv_jax.groups import Group
 
 Form = Literal["g", "gc"]
@@ -49,6 +50,7 @@ def g_separable_group_conv(
     return group_conv(f, group_filter * spatial_filter, group, **options)
 
 
+@former_sampling
 def gc_separable_group_conv(
     f: Float[Array, "*batch x y h c_in"],
     group_filter: Float[Array, "1 1 h c_in c_out"],
@@ -60,8 +62,7 @@ def gc_separable_group_conv(
     dilation: int = 1,
     haar: bool = False,
     exact: bool = True,
-    interpolation: Interpolation = "bilinear",
-    disc_mask: bool = False,
+    sampling: Sampling = Sampling(),
     implementation: str | None = None,
 ) -> Float[Array, "*batch x_out y_out h c_out"]:
     """Group convolution whose filter has one spatial part for every output channel: a matrix product, then depthwise.
@@ -88,8 +89,7 @@ def gc_separable_group_conv(
       dilation: of the spatial filter, in pixels.
       haar: whether the sum over a feature map carries the Haar weight; see `group_conv`.
       exact: whether to refuse a sampling grid that the group does not map to itself.
-      interpolation: of filters turned by other than right angles; see `filter_bank`.
-      disc_mask: whether spatial filters are zero outside a disc; see `filter_bank`.
+      sampling: of filters, at other than right angles.
       implementation: of the spatial convolution; see `attgconv_jax.kernels.depthwise_conv`.
 
     Returns:
@@ -101,12 +101,12 @@ def gc_separable_group_conv(
     Source: Lengyel and van Gemert 2021, gc-separable.
     """
     check_factors(f, group_filter, spatial_filter, group, "gc")
-    bank = filter_bank(spatial_filter, group, interpolation=interpolation, disc_mask=disc_mask)
+    bank = filter_bank(spatial_filter, group, sampling=sampling)
     k, _, _, _, h, c_out = bank.shape
     *batch, x, y, _, _ = f.shape
     windows = windows_of(k, stride, padding, dilation, (x, y))
     if exact:
-        require_symmetric_grid(windows, group, (x, y), padding)
+        check_symmetric_grid(windows, group, (x, y), padding)
     z = group_conv(f, group_filter, group, haar=haar)
     flat = kernels.depthwise_conv(
         z.reshape(-1, x, y, h * c_out), bank.reshape(k, k, h * c_out), windows, implementation

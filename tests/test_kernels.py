@@ -15,7 +15,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from attgconv_jax.kernels import chunks, conv, depthwise, depthwise_conv
 from attgconv_jax.kernels.chunks import scan_chunks
-from attgconv_jax.kernels.conv import _Product
+from attgconv_jax.kernels.convolution import _Product
 from attgconv_jax.kernels.fourier import fourier_pays
 from attgconv_jax.kernels.taps import Window
 

@@ -14,7 +14,7 @@ import pytest
 from helpers import assert_close, assert_refused, quickly, random, relative_error
 
 from attgconv_jax.kernels import ChannelBank, response_attention, response_attention_maps
-from attgconv_jax.kernels.response_attention import reference, tiles, xla
+from attgconv_jax.kernels.response import reference, tiles, xla
 from attgconv_jax.kernels.taps import Window
 
 FACTORS = ("channel", "spatial", "channel+spatial")

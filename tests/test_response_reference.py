@@ -16,7 +16,7 @@ from helpers import (
 
 from attgconv_jax import ResponseChannelWeights, response_attentive_group_conv
 from attgconv_jax.attention import response_channel_bank, response_spatial_bank
-from attgconv_jax.kernels.response_attention import reference as formulas
+from attgconv_jax.kernels.response import reference as formulas
 
 MAP_FILES = [
     "se2_ChannelAttention",

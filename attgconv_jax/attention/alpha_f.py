@@ -7,7 +7,7 @@ from jaxtyping import Array, Float
 from attgconv_jax.attention.channel import ChannelWeights, channel_attention
 from attgconv_jax.attention.mlp import check_tuple
 from attgconv_jax.attention.spatial import spatial_attention
-from attgconv_jax.filters import Interpolation
+from attgconv_jax.filters import Sampling, former_sampling
 from attgconv_jax.groups import Group
 
 
@@ -18,6 +18,7 @@ class InputWeights(NamedTuple):
     spatial: Float[Array, "k k h 2 1"] | None
 
 
+@former_sampling
 def alpha_f(
     f: Float[Array, "*batch x y h c"],
     weights: InputWeights,
@@ -25,8 +26,7 @@ def alpha_f(
     *,
     dilation: int = 1,
     haar: bool = False,
-    interpolation: Interpolation = "bilinear",
-    disc_mask: bool = False,
+    sampling: Sampling = Sampling(),
 ) -> Float[Array, "*batch #x #y h #c"]:
     """What to suppress in the input of a group convolution.
 
@@ -40,8 +40,7 @@ def alpha_f(
       group: acts on the weights; its order is `h` unless `f` is an image.
       dilation: of the spatial attention filter, in pixels.
       haar: whether the spatial attention's group convolution carries the Haar weight.
-      interpolation: of the spatial filter turned by other than right angles; see `filter_bank`.
-      disc_mask: whether the spatial filter is zero outside a disc; see `filter_bank`.
+      sampling: of the spatial filter, at other than right angles.
 
     Returns:
       The attention map, in (0, 1), broadcastable to `f`.
@@ -62,7 +61,5 @@ def alpha_f(
         attended = alpha_c * f
     if spatial is None:
         return alpha_c
-    alpha_x = spatial_attention(
-        attended, spatial, group, dilation=dilation, haar=haar, interpolation=interpolation, disc_mask=disc_mask
-    )
+    alpha_x = spatial_attention(attended, spatial, group, dilation=dilation, haar=haar, sampling=sampling)
     return alpha_x * alpha_c

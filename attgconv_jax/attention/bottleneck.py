@@ -16,7 +16,7 @@ from attgconv_jax.attention.mlp import (
     over_space,
 )
 from attgconv_jax.convolution import group_conv, project_max
-from attgconv_jax.filters import Interpolation
+from attgconv_jax.filters import Sampling, former_sampling
 from attgconv_jax.groups import Group
 
 
@@ -30,6 +30,7 @@ class BottleneckWeights(NamedTuple):
     biases: tuple[Float[Array, " c_out"], ...]
 
 
+@former_sampling
 def bottleneck_attention(
     f: Float[Array, "*batch x y h c"],
     weights: BottleneckWeights,
@@ -39,7 +40,7 @@ def bottleneck_attention(
     over_group: bool = False,
     channel_norm: Callable | None = None,
     spatial_norm: Callable | None = None,
-    interpolation: Interpolation = "bilinear",
+    sampling: Sampling = Sampling(),
 ) -> Float[Array, "*batch x y h c"]:
     """A weight for every channel and position, from a channel network and a stack of convolutions.
 
@@ -59,7 +60,7 @@ def bottleneck_attention(
       over_group: whether the mean is over space and group instead of space alone.
       channel_norm: batch norm or the like, of an array `[..., c]`; None: none.
       spatial_norm: batch norm or the like, of an array `[..., 1]`; None: none.
-      interpolation: of filters turned by other than right angles; see `filter_bank`.
+      sampling: of filters, at other than right angles.
 
     Returns:
       The attention map, in (0, 1).
@@ -100,7 +101,7 @@ def bottleneck_attention(
     spatial = group_conv(f, weights.reduce, group) + weights.biases[0]
     for w, bias in zip(weights.dilated, weights.biases[1:-1], strict=True):
         padding = dilation * (w.shape[0] // 2)
-        options = dict(padding=padding, dilation=dilation, interpolation=interpolation)
+        options = dict(padding=padding, dilation=dilation, sampling=sampling)
         spatial = group_conv(jax.nn.relu(spatial), w, group, **options) + bias
     spatial = group_conv(jax.nn.relu(spatial), weights.expand, group) + weights.biases[-1]
     return jax.nn.sigmoid(channel + _normed(project_max(spatial) if h == 1 else spatial, spatial_norm))

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 from attgconv_jax import kernels
 from attgconv_jax.attention.mlp import group_linear
-from attgconv_jax.convolution import check_feature_map
+from attgconv_jax.checks import check_feature_map
 from attgconv_jax.groups import Group
 
 

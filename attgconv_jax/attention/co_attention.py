@@ -3,7 +3,8 @@
 import jax
 from jaxtyping import Array, Float
 
-from attgconv_jax.convolution import check_feature_map, group_conv, project_max
+from attgconv_jax.checks import check_feature_map
+from attgconv_jax.convolution import group_conv, project_max
 from attgconv_jax.groups import Group
 
 

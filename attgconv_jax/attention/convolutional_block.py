@@ -17,7 +17,7 @@ from attgconv_jax.attention.mlp import (
     over_space,
 )
 from attgconv_jax.attention.spatial import spatial_attention
-from attgconv_jax.filters import Interpolation
+from attgconv_jax.filters import Sampling, former_sampling
 from attgconv_jax.groups import Group
 
 
@@ -28,13 +28,14 @@ class ConvolutionalBlockWeights(NamedTuple):
     spatial: Float[Array, "k k h 2 1"]
 
 
+@former_sampling
 def convolutional_block_attention(
     f: Float[Array, "*batch x y h c"],
     weights: ConvolutionalBlockWeights,
     group: Group,
     *,
     over_group: bool = False,
-    interpolation: Interpolation = "bilinear",
+    sampling: Sampling = Sampling(),
 ) -> Float[Array, "*batch x y h c"]:
     """A weight for every channel, and of what that leaves one for every position.
 
@@ -52,7 +53,7 @@ def convolutional_block_attention(
       weights: of both factors; the spatial filter of odd size.
       group: acts on the weights.
       over_group: whether the channels' statistics are over space and group instead of space alone.
-      interpolation: of filters turned by other than right angles; see `filter_bank`.
+      sampling: of filters, at other than right angles.
 
     Returns:
       The attention map, in (0, 1).
@@ -77,4 +78,4 @@ def convolutional_block_attention(
     highest = jnp.expand_dims(kernels.maximum(highest, axis=-2), -2) if over_group else highest
     logits = mlp(jnp.stack([mean_statistic(f, over_group), highest]), weights.channel, group)
     alpha_c = over_space(jax.nn.sigmoid(logits[0] + logits[1]))
-    return spatial_attention(alpha_c * f, weights.spatial, group, interpolation=interpolation) * alpha_c
+    return spatial_attention(alpha_c * f, weights.spatial, group, sampling=sampling) * alpha_c

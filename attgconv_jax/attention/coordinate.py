@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from attgconv_jax.attention.mlp import check_tuple, check_weights, group_bank, group_linear
 from attgconv_jax.convolution import project_max
-from attgconv_jax.groups import Group, require_group
+from attgconv_jax.groups import Group, check_group
 
 
 class CoordinateWeights(NamedTuple):
@@ -83,7 +83,7 @@ def coordinate_attention(
 
 def check_right_angles(group: Group) -> None:
     """Raises a `ValueError` unless the group maps rows and columns of pixels to rows and columns."""
-    require_group(group)
+    check_group(group)
     if not group.is_exact:
         raise ValueError(
             f"coordinate attention has rows and columns of pixels, which {group} does not map to each other: take a "

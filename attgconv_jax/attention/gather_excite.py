@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 from attgconv_jax import kernels
 from attgconv_jax.attention.mlp import MLPWeights, check_tuple, check_weights, mlp, mlp_shapes
-from attgconv_jax.filters import Interpolation, check_interpolation, filter_bank
+from attgconv_jax.filters import Sampling, check_sampling, filter_bank, former_sampling
 from attgconv_jax.groups import Group
 
 
@@ -19,6 +19,7 @@ class GatherExciteWeights(NamedTuple):
     excite: MLPWeights | None = None
 
 
+@former_sampling
 def gather_excite(
     f: Float[Array, "*batch x y h c"],
     weights: GatherExciteWeights,
@@ -26,7 +27,7 @@ def gather_excite(
     *,
     extent: int | None = None,
     over_group: bool = False,
-    interpolation: Interpolation = "bilinear",
+    sampling: Sampling = Sampling(),
 ) -> Float[Array, "*batch #x #y #h c"]:
     """A weight for every channel and group element in every window, from what the window holds.
 
@@ -44,7 +45,7 @@ def gather_excite(
       group: acts on the weights.
       extent: of a window, in pixels, a divisor of both sizes; None: the whole map.
       over_group: whether the mean is over space and group instead of space alone.
-      interpolation: of the filter turned by other than right angles; see `filter_bank`.
+      sampling: of the filter, at other than right angles.
 
     Returns:
       The attention map, in (0, 1).
@@ -65,13 +66,13 @@ def gather_excite(
     shapes = {} if weights.excite is None else mlp_shapes(weights.excite, c, h_out, prefix="excite.")
     shapes["gather"] = weights.gather, (window_x, window_y, h, c)
     check_weights("gather-excite", f, group, shapes, optional=("gather",))
-    check_interpolation(interpolation)
+    check_sampling(sampling)
     tiles = f.reshape(*batch, x // window_x, window_x, y // window_y, window_y, h, c)
     if weights.gather is None:
         s = jnp.mean(tiles, axis=(-5, -3))
         s = jnp.mean(s, axis=-2, keepdims=True) if over_group else s
     else:
-        bank = filter_bank(weights.gather[..., None], group, interpolation=interpolation)[..., 0]
+        bank = filter_bank(weights.gather[..., None], group, sampling=sampling)[..., 0]
         s = jnp.einsum("...xaybhc,abhcg->...xygc", tiles, bank)
         s = jnp.expand_dims(kernels.maximum(s, axis=-2), -2) if h == 1 else s
     alpha = jax.nn.sigmoid(s if weights.excite is None else mlp(s, weights.excite, group))

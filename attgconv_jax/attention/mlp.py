@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from attgconv_jax.convolution import check_feature_map
+from attgconv_jax.checks import check_feature_map
 from attgconv_jax.groups import Group
 
 

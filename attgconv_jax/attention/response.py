@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from attgconv_jax.filters import Interpolation, filter_bank
+from attgconv_jax.filters import Sampling, filter_bank, former_sampling
 from attgconv_jax.groups import Group
 from attgconv_jax.kernels import ChannelBank
 
@@ -48,8 +48,9 @@ def response_channel_bank(weights: ResponseChannelWeights, group: Group) -> Chan
     return ChannelBank(*map(turned, weights))
 
 
+@former_sampling
 def response_spatial_bank(
-    w: Float[Array, "k k h 2 o"], group: Group, *, interpolation: Interpolation = "bilinear", disc_mask: bool = False
+    w: Float[Array, "k k h 2 o"], group: Group, *, sampling: Sampling = Sampling()
 ) -> Float[Array, "k k 2 h m"]:
     """The spatial attention's filters for every input group element `h'` and every filter `m = (g, o)`.
 
@@ -58,8 +59,7 @@ def response_spatial_bank(
     Args:
       w: filter on the two statistics, the mean first.
       group: acts on the filter.
-      interpolation: of filters turned by other than right angles; see `filter_bank`.
-      disc_mask: whether the filter is zero outside a disc; see `filter_bank`.
+      sampling: of filters, at other than right angles.
 
     Returns:
       The bank.
@@ -69,7 +69,7 @@ def response_spatial_bank(
 
     Source: Romero et al. 2020, section 4.
     """
-    bank = filter_bank(w, group, interpolation=interpolation, disc_mask=disc_mask)
+    bank = filter_bank(w, group, sampling=sampling)
     k, _, h, _, order, o = bank.shape
     return bank.swapaxes(2, 3).reshape(k, k, 2, h, order * o)
 

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from attgconv_jax.attention.mlp import check_tuple, check_weights
 from attgconv_jax.attention.non_local import SCORES
-from attgconv_jax.filters import Interpolation, filter_bank
+from attgconv_jax.filters import Sampling, filter_bank, former_sampling
 from attgconv_jax.groups import Group
 from attgconv_jax.kernels.chunks import scan_chunks, sum_dtype
 from attgconv_jax.kernels.taps import Window, pad, take_tap
@@ -26,13 +26,14 @@ class SelfAttentionWeights(NamedTuple):
     position: Float[Array, "k k h c_hid"]
 
 
+@former_sampling
 def self_attention(
     f: Float[Array, "*batch x y h c"],
     weights: SelfAttentionWeights,
     group: Group,
     *,
     heads: int = 1,
-    interpolation: Interpolation = "bilinear",
+    sampling: Sampling = Sampling(),
 ) -> Float[Array, "*batch x y h c"]:
     """What is added to every position: a mean of its neighbours on the group, weighed by content and relative position.
 
@@ -53,7 +54,7 @@ def self_attention(
       weights: of query, key, value, output and positions; an odd window.
       group: acts on the positions.
       heads: divide the hidden channels.
-      interpolation: of positions turned by other than right angles; see `filter_bank`.
+      sampling: of positions, at other than right angles.
 
     Returns:
       The term.
@@ -74,7 +75,7 @@ def self_attention(
         raise ValueError(f"self-attention takes a window of odd size, or it is off centre, got {k}")
     check_heads(heads, hidden)
     features = hidden // heads
-    position = filter_bank(weights.position[..., None], group, interpolation=interpolation)[..., 0]
+    position = filter_bank(weights.position[..., None], group, sampling=sampling)[..., 0]
     position = position.reshape(k * k, h, heads, features, group.order)
     windows = (Window(k, low=k // 2, high=k // 2),) * 2
     inside = jnp.asarray(_inside(x, y, k))

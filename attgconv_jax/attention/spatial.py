@@ -5,11 +5,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from attgconv_jax import kernels
-from attgconv_jax.convolution import check_feature_map, group_conv, project_max
-from attgconv_jax.filters import Interpolation
+from attgconv_jax.checks import check_feature_map
+from attgconv_jax.convolution import group_conv, project_max
+from attgconv_jax.filters import Sampling, former_sampling
 from attgconv_jax.groups import Group
 
 
+@former_sampling
 def spatial_attention(
     f: Float[Array, "*batch x y h c"],
     w: Float[Array, "k k h 2 1"],
@@ -17,8 +19,7 @@ def spatial_attention(
     *,
     dilation: int = 1,
     haar: bool = False,
-    interpolation: Interpolation = "bilinear",
-    disc_mask: bool = False,
+    sampling: Sampling = Sampling(),
 ) -> Float[Array, "*batch x y h 1"]:
     """How much each position on the group matters.
 
@@ -32,8 +33,7 @@ def spatial_attention(
       group: acts on the filter.
       dilation: of the filter, in pixels.
       haar: whether the group convolution carries the Haar weight.
-      interpolation: of filters turned by other than right angles; see `filter_bank`.
-      disc_mask: whether the filter is zero outside a disc; see `filter_bank`.
+      sampling: of filters, at other than right angles.
 
     Returns:
       The attention map, in (0, 1).
@@ -57,7 +57,6 @@ def spatial_attention(
         padding=dilation * (w.shape[0] // 2),
         dilation=dilation,
         haar=haar,
-        interpolation=interpolation,
-        disc_mask=disc_mask,
+        sampling=sampling,
     )
     return jax.nn.sigmoid(project_max(logits) if h == 1 else logits)

@@ -13,7 +13,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from attgconv_jax.kernels.chunks import choose, require_images
-from attgconv_jax.kernels.conv import Implementation, conv, require_implementation
+from attgconv_jax.kernels.convolution import Implementation, conv, require_implementation
 from attgconv_jax.kernels.taps import Window
 
 

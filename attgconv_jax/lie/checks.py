@@ -4,7 +4,7 @@ import jax
 import numpy as np
 from jaxtyping import Array
 
-from attgconv_jax.convolution import check_feature_map
+from attgconv_jax.checks import check_feature_map
 from attgconv_jax.groups import Group, cyclic, trivial
 from attgconv_jax.lie.groups import LieGroup
 

@@ -9,7 +9,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from attgconv_jax import kernels
-from attgconv_jax.convolution import check_feature_map
+from attgconv_jax.checks import check_feature_map
 from attgconv_jax.geometry import Padding, windows_of
 from attgconv_jax.lie.checks import require_axes, require_factor, require_input
 

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from attgconv_jax.convolution import check_feature_map
-from attgconv_jax.geometry import Padding, require_symmetric_grid, windows_of
+from attgconv_jax.checks import check_feature_map
+from attgconv_jax.geometry import Padding, check_symmetric_grid, windows_of
 from attgconv_jax.lie import convolution
 from attgconv_jax.lie.checks import quarter_turns, require_grid, require_lie_group
 from attgconv_jax.lie.groups import LieGroup, rotations, scalings
@@ -159,7 +159,7 @@ def require_exact(f: Array, group: LieGroup, size: int, stride: int, padding: Pa
     """Raises a `ValueError` where the group turns and quarter turns do not map the filters' positions to themselves."""
     check_feature_map(f)
     shape = f.shape[-4:-2]
-    require_symmetric_grid(windows_of(size, stride, padding, 1, shape), quarter_turns(group), shape, padding)
+    check_symmetric_grid(windows_of(size, stride, padding, 1, shape), quarter_turns(group), shape, padding)
 
 
 def apply_kernels(

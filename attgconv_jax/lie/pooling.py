@@ -4,7 +4,7 @@ import math
 
 from jaxtyping import Array, Float
 
-from attgconv_jax.convolution import check_feature_map
+from attgconv_jax.checks import check_feature_map
 from attgconv_jax.convolution import max_pool as spatial_max_pool
 from attgconv_jax.lie.checks import quarter_turns
 from attgconv_jax.lie.groups import LieGroup

@@ -7,12 +7,12 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from attgconv_jax.checks import check_positive
 from attgconv_jax.convolution import max_pool, project_mean
-from attgconv_jax.groups import Group, require_group
+from attgconv_jax.groups import Group, check_group
+from attgconv_jax.initializers import FilterInitializer, paper_uniform
 from attgconv_jax.models.layers import Network, NetworkAttention, check_image
 from attgconv_jax.nn import Dropout
-from attgconv_jax.nn.checks import positive
-from attgconv_jax.nn.initializers import FilterInitializer, paper_uniform
 from attgconv_jax.nn.norm import batch_norm
 
 
@@ -100,10 +100,10 @@ class AllCNN(Network):
         param_dtype=jnp.float32,
         rngs: nnx.Rngs,
     ):
-        require_group(group)
+        check_group(group)
         if features is None:
             features = 96 if group.order == 1 else 32 if group.reflections else 48
-        positive(features=features, in_features=in_features, classes=classes)
+        check_positive(features=features, in_features=in_features, classes=classes)
         init = kernel_init or (_narrow_normal if group.order == 1 else _narrow_uniform)
         widths = [in_features, *[layer.width * features for layer in LAYERS], classes]
         hidden = [in_features, *[max(1, width // 16) for width in widths[1:]]]

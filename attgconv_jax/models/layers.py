@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from attgconv_jax.attentive import ResponseMaps
 from attgconv_jax.groups import Group
+from attgconv_jax.initializers import FilterInitializer
 from attgconv_jax.nn import (
     ATTENTIONS,
     AttentiveGroupConv,
@@ -19,7 +20,6 @@ from attgconv_jax.nn import (
     SeparableGroupConv,
 )
 from attgconv_jax.nn.attentive import ATTENTIVE_PAPER, AttentionName
-from attgconv_jax.nn.initializers import FilterInitializer
 from attgconv_jax.separable import Form, check_form
 
 ResponseAttention = Literal["response", "response_channel", "response_spatial", "sk"]

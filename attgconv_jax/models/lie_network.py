@@ -8,11 +8,11 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from attgconv_jax.checks import check_positive
 from attgconv_jax.kernels import maximum
 from attgconv_jax.lie.groups import LieGroup
 from attgconv_jax.nn import LieAttention, LieConv
 from attgconv_jax.nn.attentive import AttentionName
-from attgconv_jax.nn.checks import positive
 from attgconv_jax.nn.norm import batch_norm
 
 
@@ -49,7 +49,7 @@ class LieNetwork(nnx.Module):
         **shared,
     ):
         in_features = settings["in_features"]
-        positive(features=features, in_features=in_features, classes=settings["classes"])
+        check_positive(features=features, in_features=in_features, classes=settings["classes"])
         if not isinstance(settings["random_grids"], bool):
             raise ValueError(f"random_grids must be True or False, got {settings['random_grids']!r}")
         if kind == "lifting":

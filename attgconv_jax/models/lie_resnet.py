@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from attgconv_jax.checks import check_positive
 from attgconv_jax.lie.groups import LieGroup
 from attgconv_jax.lie.kernels import Coordinates, Mask, least_size
 from attgconv_jax.lie.pooling import max_pool
@@ -17,7 +18,6 @@ from attgconv_jax.models.layers import check_image
 from attgconv_jax.models.lie_network import AttendedConv, LieNetwork, RandomGrids, global_max_pool
 from attgconv_jax.nn import Dropout, LieAttention, LieConv
 from attgconv_jax.nn.attentive import ATTENTIVE_PAPER, AttentionName
-from attgconv_jax.nn.checks import positive
 from attgconv_jax.nn.kernel_networks import KernelNetworkName
 from attgconv_jax.nn.norm import batch_norm
 
@@ -99,11 +99,11 @@ class LieResNet(LieNetwork):
         param_dtype=jnp.float32,
         rngs: nnx.Rngs,
     ):
-        positive(head_features=head_features)
+        check_positive(head_features=head_features)
         if not isinstance(features, Sequence) or not 2 <= len(features) <= 3:
             raise ValueError(f"features must be two or three widths for images of {SIZE} pixels, got {features}")
         for width in features:
-            positive(features=width)
+            check_positive(features=width)
         of_kernels = dict(network=network, network_options=network_options, coordinates=coordinates, mask=mask)
         shared = dict(dtype=dtype, param_dtype=param_dtype, rngs=rngs)
         of_conv = dict(group=group, kind=kind, attention_options=attention_options, of_kernels=of_kernels, **shared)

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from attgconv_jax.checks import check_positive
 from attgconv_jax.convolution import max_pool, project_mean
-from attgconv_jax.groups import Group, require_group
+from attgconv_jax.groups import Group, check_group
 from attgconv_jax.models.residual import PLACES, ConvNorm, Layer, ResidualBlock, ResNetAttention
-from attgconv_jax.nn.checks import positive
 
 
 class Architecture(NamedTuple):
@@ -124,10 +124,10 @@ class ResNet(nnx.Module):
         param_dtype=jnp.float32,
         rngs: nnx.Rngs,
     ):
-        require_group(group)
+        check_group(group)
         _check_names(depth, attention, attention_options)
         features = _equal_features(group) if features is None else features
-        positive(features=features, in_features=in_features, classes=classes)
+        check_positive(features=features, in_features=in_features, classes=classes)
         blocks, branch = ARCHITECTURES[depth]
         options = _published_options(attention, features) | dict(attention_options or {})
         shared = dict(exact=exact, dtype=dtype, param_dtype=param_dtype, rngs=rngs)

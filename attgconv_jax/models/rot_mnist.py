@@ -7,12 +7,12 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from attgconv_jax.checks import check_positive
 from attgconv_jax.convolution import max_pool, project_max
 from attgconv_jax.groups import Group
+from attgconv_jax.initializers import FilterInitializer
 from attgconv_jax.models.layers import Network, NetworkAttention, check_image
 from attgconv_jax.nn import Dropout
-from attgconv_jax.nn.checks import positive
-from attgconv_jax.nn.initializers import FilterInitializer
 from attgconv_jax.nn.norm import batch_norm
 from attgconv_jax.separable import Form
 
@@ -121,8 +121,8 @@ class RotMNISTNet(Network):
         if len(widths) != len(LAYERS):
             raise ValueError(f"features must be one number or {len(LAYERS)}, a layer each, got {features}")
         for width in widths:
-            positive(features=width)
-        positive(in_features=in_features, classes=classes)
+            check_positive(features=width)
+        check_positive(in_features=in_features, classes=classes)
         super().__init__(
             group,
             attention,

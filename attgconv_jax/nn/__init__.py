@@ -1,5 +1,6 @@
 """Flax NNX modules: parameters and initialisers around the functions of this library."""
 
+from attgconv_jax.initializers import INITIALIZERS
 from attgconv_jax.nn.attention import CoAttention, InputAttention
 from attgconv_jax.nn.attentive import ATTENTIONS, AttentiveGroupConv
 from attgconv_jax.nn.channel_operators import (
@@ -11,7 +12,6 @@ from attgconv_jax.nn.channel_operators import (
 )
 from attgconv_jax.nn.convolution import GroupConv
 from attgconv_jax.nn.dropout import Dropout
-from attgconv_jax.nn.initializers import INITIALIZERS
 from attgconv_jax.nn.lie import LieConv
 from attgconv_jax.nn.lie_attention import LieAttention
 from attgconv_jax.nn.operator import OperatorAttention

@@ -7,10 +7,10 @@ from jaxtyping import Array, Float
 
 from attgconv_jax.attention import ChannelWeights, co_attention
 from attgconv_jax.attentive import input_attention, input_attention_map, input_co_attention
-from attgconv_jax.filters import Interpolation, check_interpolation
-from attgconv_jax.groups import Group, require_group
-from attgconv_jax.nn.checks import positive
-from attgconv_jax.nn.initializers import FilterInitializer, channel_uniform, filter_initializer
+from attgconv_jax.checks import check_positive
+from attgconv_jax.filters import Sampling, check_sampling, former_sampling
+from attgconv_jax.groups import Group, check_group
+from attgconv_jax.initializers import FilterInitializer, channel_uniform, filter_initializer
 
 
 class InputAttention(nnx.Module):
@@ -26,8 +26,7 @@ class InputAttention(nnx.Module):
       kernel_size: of the spatial attention filter, odd.
       dilation: of the spatial attention filter, in pixels.
       haar: whether the spatial attention's group convolution carries the Haar weight.
-      interpolation: of the spatial filter turned by other than right angles.
-      disc_mask: whether the spatial filter is zero outside a disc.
+      sampling: of the spatial filter, at other than right angles.
       kernel_init: of the spatial filter; see `attgconv_jax.nn.INITIALIZERS`.
       dtype: to compute in; None: the common type of input and parameters.
       param_dtype: of the parameters.
@@ -37,6 +36,7 @@ class InputAttention(nnx.Module):
       ValueError: neither factor takes part, or a size is out of range.
     """
 
+    @former_sampling
     def __init__(
         self,
         features: int,
@@ -49,17 +49,16 @@ class InputAttention(nnx.Module):
         kernel_size: int = 7,
         dilation: int = 1,
         haar: bool = False,
-        interpolation: Interpolation = "bilinear",
-        disc_mask: bool = False,
+        sampling: Sampling = Sampling(),
         kernel_init: FilterInitializer = "paper_uniform",
         dtype=None,
         param_dtype=jnp.float32,
         rngs: nnx.Rngs,
     ):
         hidden = max(1, features // 2) if hidden_features is None else hidden_features
-        require_group(group)
-        positive(features=features, hidden_features=hidden, kernel_size=kernel_size, dilation=dilation)
-        check_interpolation(interpolation)
+        check_group(group)
+        check_positive(features=features, hidden_features=hidden, kernel_size=kernel_size, dilation=dilation)
+        check_sampling(sampling)
         if not (channel or spatial):
             raise ValueError("input attention needs channel=True or spatial=True: with neither there is no attention")
         if kernel_size % 2 == 0:
@@ -75,8 +74,7 @@ class InputAttention(nnx.Module):
         self.group = group
         self.dilation = dilation
         self.haar = haar
-        self.interpolation = interpolation
-        self.disc_mask = disc_mask
+        self.sampling = sampling
         self.dtype = dtype
 
     def __call__(self, f: Float[Array, "*batch x y h c"]) -> Float[Array, "*batch x y h c"]:
@@ -97,8 +95,7 @@ class InputAttention(nnx.Module):
             self.group,
             dilation=self.dilation,
             haar=self.haar,
-            interpolation=self.interpolation,
-            disc_mask=self.disc_mask,
+            sampling=self.sampling,
         )
 
 
@@ -131,8 +128,8 @@ class CoAttention(nnx.Module):
         param_dtype=jnp.float32,
         rngs: nnx.Rngs,
     ):
-        require_group(group)
-        positive(features=features)
+        check_group(group)
+        check_positive(features=features)
         shape = (1, 1, 1 if lifting else group.order, features, 1)
         self.w = nnx.Param(filter_initializer(kernel_init)(rngs.params(), shape, param_dtype))
         self.group = group

@@ -6,9 +6,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from attgconv_jax.attention import GatherExciteWeights, GlobalContextWeights
+from attgconv_jax.checks import check_odd, check_positive
 from attgconv_jax.groups import Group
-from attgconv_jax.nn.checks import odd, positive
-from attgconv_jax.nn.initializers import channel_uniform
+from attgconv_jax.initializers import channel_uniform
 from attgconv_jax.nn.operator import OperatorAttention, group_axis, mlp_weights, operator_norm, reduced
 
 
@@ -91,7 +91,7 @@ class GatherExcite(OperatorAttention):
         rngs: nnx.Rngs,
     ):
         hidden = reduced(features, reduction)
-        positive(**{name: n for name, n in (("extent", extent), ("gather_size", gather_size)) if n is not None})
+        check_positive(**{name: n for name, n in (("extent", extent), ("gather_size", gather_size)) if n is not None})
         if extent is not None and gather_size not in (None, extent):
             raise ValueError(f"gather_size must be the extent of a window, {extent}, got {gather_size}")
         if over_group and gather_size is not None:
@@ -183,7 +183,7 @@ class StyleRecalibration(OperatorAttention):
         param_dtype=jnp.float32,
         rngs: nnx.Rngs,
     ):
-        positive(features=features)
+        check_positive(features=features)
         w = jnp.zeros((features, 2, group_axis(group, lifting, over_group)), param_dtype)
         norm = operator_norm(features, dtype, param_dtype, rngs)
         super().__init__("srm", w, group, dtype, {"norm": norm}, over_group=over_group)
@@ -218,10 +218,10 @@ class EfficientChannelAttention(OperatorAttention):
         param_dtype=jnp.float32,
         rngs: nnx.Rngs,
     ):
-        positive(features=features)
+        check_positive(features=features)
         if kernel_size is None:
             size = int((math.log2(features) + 1) / 2)
             kernel_size = size if size % 2 else size + 1
-        odd(kernel_size=kernel_size)
+        check_odd(kernel_size=kernel_size)
         w = channel_uniform(rngs.params(), (1, kernel_size, group_axis(group, lifting, over_group)), param_dtype)[0]
         super().__init__("eca", w, group, dtype, over_group=over_group)

@@ -5,12 +5,12 @@ from flax import nnx
 from flax.nnx.nn.dtypes import promote_dtype
 from jaxtyping import Array, Float
 
-from attgconv_jax.convolution import check_channel_groups, grouped_group_conv
-from attgconv_jax.filters import Interpolation, check_interpolation
-from attgconv_jax.geometry import Padding, check_settings
-from attgconv_jax.groups import Group, require_group
-from attgconv_jax.nn.checks import positive
-from attgconv_jax.nn.initializers import FilterInitializer, filter_initializer
+from attgconv_jax.checks import check_divisor, check_positive, check_window
+from attgconv_jax.convolution import grouped_group_conv
+from attgconv_jax.filters import Sampling, check_sampling, former_sampling
+from attgconv_jax.geometry import Padding
+from attgconv_jax.groups import Group, check_group
+from attgconv_jax.initializers import FilterInitializer, filter_initializer
 
 
 class GroupConv(nnx.Module):
@@ -37,18 +37,18 @@ class GroupConv(nnx.Module):
       channel_groups: into how many separate parts the channels fall; see `attgconv_jax.grouped_group_conv`.
       use_bias: whether a bias per channel is added.
       exact: whether to refuse a sampling grid that the group does not map to itself.
-      interpolation: of filters turned by other than right angles.
-      disc_mask: whether filters are zero outside a disc.
+      sampling: of filters, at other than right angles.
       kernel_init: an initialiser or its name; see `attgconv_jax.nn.INITIALIZERS`.
       dtype: to compute in; None: the common type of input and parameters.
       param_dtype: of the parameters.
       rngs: source of the parameters' randomness.
 
     Raises:
-      ValueError: a size is not at least 1; `channel_groups` does not divide the channels; unknown padding,
-      interpolation or initialiser.
+      ValueError: a size is not at least 1; `channel_groups` does not divide the channels; unknown padding or
+      initialiser.
     """
 
+    @former_sampling
     def __init__(
         self,
         in_features: int,
@@ -64,18 +64,17 @@ class GroupConv(nnx.Module):
         channel_groups: int = 1,
         use_bias: bool = False,
         exact: bool = True,
-        interpolation: Interpolation = "bilinear",
-        disc_mask: bool = False,
+        sampling: Sampling = Sampling(),
         kernel_init: FilterInitializer = "he_normal",
         dtype=None,
         param_dtype=jnp.float32,
         rngs: nnx.Rngs,
     ):
-        require_group(group)
-        positive(in_features=in_features, out_features=out_features, kernel_size=kernel_size)
-        check_settings(kernel_size, stride, padding, dilation)
-        check_interpolation(interpolation)
-        check_channel_groups(channel_groups, in_features, out_features)
+        check_group(group)
+        check_positive(in_features=in_features, out_features=out_features, kernel_size=kernel_size)
+        check_window(kernel_size, stride, padding, dilation)
+        check_sampling(sampling)
+        channel_groups = check_divisor("channel_groups", channel_groups, in_features, out_features)
         shape = (kernel_size, kernel_size, 1 if lifting else group.order, in_features // channel_groups, out_features)
         self.w = nnx.Param(filter_initializer(kernel_init)(rngs.params(), shape, param_dtype))
         self.bias = nnx.Param(jnp.zeros(out_features, param_dtype)) if use_bias else nnx.data(None)
@@ -86,8 +85,7 @@ class GroupConv(nnx.Module):
         self.haar = haar
         self.channel_groups = channel_groups
         self.exact = exact
-        self.interpolation = interpolation
-        self.disc_mask = disc_mask
+        self.sampling = sampling
         self.dtype = dtype
 
     def __call__(self, f: Float[Array, "*batch x y h_in c_in"]) -> Float[Array, "*batch x_out y_out h c_out"]:
@@ -104,7 +102,6 @@ class GroupConv(nnx.Module):
             dilation=self.dilation,
             haar=self.haar,
             exact=self.exact,
-            interpolation=self.interpolation,
-            disc_mask=self.disc_mask,
+            sampling=self.sampling,
         )
         return y if bias is None else y + bias

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from attgconv_jax.checks import check_positive
 from attgconv_jax.lie.groups import LieGroup
 from attgconv_jax.lie.networks import (
     FourierWeights,
@@ -24,7 +25,6 @@ from attgconv_jax.lie.networks import (
     random_fourier_features,
     siren,
 )
-from attgconv_jax.nn.checks import positive
 
 KernelNetworkName = Literal["siren", "fourier", "multiplicative", "b_spline"]
 
@@ -285,7 +285,7 @@ def _check_option(option, value):
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:
             raise ValueError(f"{option} must be a Python integer of at least 0, got {value!r}")
     else:
-        positive(**{option: value})
+        check_positive(**{option: value})
 
 
 def _require_even(hidden_features):

@@ -10,13 +10,13 @@ from flax import nnx
 from flax.nnx.nn.dtypes import promote_dtype
 from jaxtyping import Array, Float
 
-from attgconv_jax.geometry import Padding, check_settings
+from attgconv_jax.checks import check_positive, check_window
+from attgconv_jax.geometry import Padding
 from attgconv_jax.lie.checks import require_grid
 from attgconv_jax.lie.groups import LieGroup
 from attgconv_jax.lie.kernels import Coordinates, Mask, check_kernel
 from attgconv_jax.lie.layer import KINDS, LieWeights, apply_kernels, check_kind, lie_kernels, require_exact
 from attgconv_jax.lie.networks import FourierWeights
-from attgconv_jax.nn.checks import positive
 from attgconv_jax.nn.kernel_networks import (
     NETWORKS,
     Axes,
@@ -95,8 +95,8 @@ class LieConv(nnx.Module):
         param_dtype=jnp.float32,
         rngs: nnx.Rngs,
     ):
-        positive(in_features=in_features, out_features=out_features, kernel_size=kernel_size)
-        check_settings(kernel_size, stride, padding, 1)
+        check_positive(in_features=in_features, out_features=out_features, kernel_size=kernel_size)
+        check_window(kernel_size, stride, padding, 1)
         check_kernel(group, kernel_size, coordinates, mask)
         check_kind(kind, group)
         options = dict(network_options or {})

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from attgconv_jax.convolution import check_feature_map
+from attgconv_jax.checks import check_feature_map
 from attgconv_jax.groups import cyclic
 from attgconv_jax.lie.checks import require_lie_group
 from attgconv_jax.lie.groups import LieGroup

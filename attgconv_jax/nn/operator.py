@@ -10,9 +10,9 @@ from jaxtyping import Array, Float
 
 from attgconv_jax.attention import OPERATORS, MLPWeights
 from attgconv_jax.attentive import attend
-from attgconv_jax.groups import Group, require_group
-from attgconv_jax.nn.checks import positive
-from attgconv_jax.nn.initializers import channel_uniform
+from attgconv_jax.checks import check_positive
+from attgconv_jax.groups import Group, check_group
+from attgconv_jax.initializers import channel_uniform
 from attgconv_jax.nn.norm import batch_norm
 
 
@@ -37,7 +37,7 @@ class OperatorAttention(nnx.Module):
         norms: dict[str, nnx.Module] | None = None,
         **options,
     ):
-        require_group(group)
+        check_group(group)
         self.weights = nnx.data(jax.tree.map(nnx.Param, weights))
         self.norms = nnx.Dict(norms or {})
         self.name = name
@@ -77,10 +77,10 @@ def reduced(features: int, reduction: int | None) -> int:
     Raises:
       ValueError: a number is not at least 1, or the reduction is larger than the number of channels.
     """
-    positive(features=features)
+    check_positive(features=features)
     if reduction is None:
         return max(1, features // 16)
-    positive(reduction=reduction)
+    check_positive(reduction=reduction)
     if reduction > features:
         raise ValueError(f"reduction must be at most the {features} channels, got {reduction}: nothing would be left")
     return features // reduction

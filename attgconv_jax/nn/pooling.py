@@ -5,9 +5,9 @@ from typing import Literal
 from flax import nnx
 from jaxtyping import Array, Float
 
+from attgconv_jax.checks import check_window
 from attgconv_jax.convolution import max_pool, mean_pool, project_max, project_mean
-from attgconv_jax.geometry import check_settings
-from attgconv_jax.groups import Group, require_group
+from attgconv_jax.groups import Group, check_group
 
 Reduction = Literal["max", "mean"]
 
@@ -61,8 +61,8 @@ class SpatialPool(nnx.Module):
         padding: int = 0,
         exact: bool = True,
     ):
-        require_group(group)
-        check_settings(window, window if stride is None else stride, padding, 1)
+        check_group(group)
+        check_window(window, window if stride is None else stride, padding, 1)
         self.pool = nnx.static(_choose(reduction, {"max": max_pool, "mean": mean_pool}))
         self.group = group
         self.window = window

@@ -16,9 +16,9 @@ from attgconv_jax.attention import (
 from attgconv_jax.attention.coordinate import check_right_angles
 from attgconv_jax.attention.self_attention import check_heads
 from attgconv_jax.attention.spatial_group_enhance import Grouping, check_grouping, check_groups
+from attgconv_jax.checks import check_odd, check_positive
 from attgconv_jax.groups import Group
-from attgconv_jax.nn.checks import odd, positive
-from attgconv_jax.nn.initializers import channel_uniform, he_normal, paper_uniform
+from attgconv_jax.initializers import channel_uniform, he_normal, paper_uniform
 from attgconv_jax.nn.operator import OperatorAttention, group_axis, mlp_weights, operator_norm, reduced
 
 
@@ -60,9 +60,9 @@ class SpatialGroupEnhance(OperatorAttention):
         param_dtype=jnp.float32,
         rngs: nnx.Rngs,
     ):
-        positive(features=features)
+        check_positive(features=features)
         groups = math.gcd(64, features) if groups is None else groups
-        positive(groups=groups)
+        check_positive(groups=groups)
         check_groups(groups, features)
         check_grouping(grouping, over_group)
         weights = GroupEnhanceWeights(jnp.zeros(groups, param_dtype), jnp.ones(groups, param_dtype))
@@ -101,7 +101,7 @@ class ConvolutionalBlockAttention(OperatorAttention):
         rngs: nnx.Rngs,
     ):
         hidden = reduced(features, reduction)
-        odd(kernel_size=kernel_size)
+        check_odd(kernel_size=kernel_size)
         channel = mlp_weights(features, hidden, group_axis(group, lifting, over_group), param_dtype, rngs)
         shape = (kernel_size, kernel_size, group_axis(group, lifting), 2, 1)
         weights = ConvolutionalBlockWeights(channel, paper_uniform(rngs.params(), shape, param_dtype))
@@ -142,8 +142,8 @@ class BottleneckAttention(OperatorAttention):
         rngs: nnx.Rngs,
     ):
         hidden, order = reduced(features, reduction), group.order
-        odd(kernel_size=kernel_size)
-        positive(dilation=dilation)
+        check_odd(kernel_size=kernel_size)
+        check_positive(dilation=dilation)
 
         def filters(*shape):
             return he_normal(rngs.params(), shape, param_dtype)
@@ -271,7 +271,7 @@ class GroupSelfAttention(OperatorAttention):
         rngs: nnx.Rngs,
     ):
         hidden = reduced(features, reduction)
-        odd(kernel_size=kernel_size)
+        check_odd(kernel_size=kernel_size)
         check_heads(heads, hidden)
         shape = (hidden, features, 1)
         query, key, value = (channel_uniform(rngs.params(), shape, param_dtype)[..., 0] for _ in range(3))

@@ -7,11 +7,11 @@ from jaxtyping import Array, Float
 
 from attgconv_jax.attention import ResponseChannelWeights
 from attgconv_jax.attentive import ResponseMaps, response_attentive_group_conv
-from attgconv_jax.filters import Interpolation, check_interpolation
-from attgconv_jax.geometry import Padding, check_settings
-from attgconv_jax.groups import Group, require_group
-from attgconv_jax.nn.checks import positive
-from attgconv_jax.nn.initializers import FilterInitializer, channel_uniform, filter_initializer
+from attgconv_jax.checks import check_positive, check_window
+from attgconv_jax.filters import Sampling, check_sampling, former_sampling
+from attgconv_jax.geometry import Padding
+from attgconv_jax.groups import Group, check_group
+from attgconv_jax.initializers import FilterInitializer, channel_uniform, filter_initializer
 
 
 class ResponseAttentiveGroupConv(nnx.Module):
@@ -41,8 +41,7 @@ class ResponseAttentiveGroupConv(nnx.Module):
       dilation: of the convolution's filter, in pixels.
       haar: whether the sum over a feature map carries the weight `2 pi / |H|`.
       exact: whether to refuse a sampling grid that the group does not map to itself.
-      interpolation: of filters turned by other than right angles.
-      disc_mask: whether filters are zero outside a disc.
+      sampling: of filters, at other than right angles.
       kernel_init: of the filter, an initialiser or its name; see `attgconv_jax.nn.INITIALIZERS`.
       attention_init: of the spatial attention filter, likewise.
       dtype: to compute in; None: the common type of input and parameters.
@@ -50,9 +49,10 @@ class ResponseAttentiveGroupConv(nnx.Module):
       rngs: source of the parameters' randomness.
 
     Raises:
-      ValueError: neither factor takes part, a size is out of range, or unknown padding, interpolation or initialiser.
+      ValueError: neither factor takes part, a size is out of range, or unknown padding or initialiser.
     """
 
+    @former_sampling
     def __init__(
         self,
         in_features: int,
@@ -71,21 +71,20 @@ class ResponseAttentiveGroupConv(nnx.Module):
         dilation: int = 1,
         haar: bool = False,
         exact: bool = True,
-        interpolation: Interpolation = "bilinear",
-        disc_mask: bool = False,
+        sampling: Sampling = Sampling(),
         kernel_init: FilterInitializer = "he_normal",
         attention_init: FilterInitializer = "paper_uniform",
         dtype=None,
         param_dtype=jnp.float32,
         rngs: nnx.Rngs,
     ):
-        require_group(group)
-        positive(in_features=in_features, out_features=out_features, kernel_size=kernel_size)
+        check_group(group)
+        check_positive(in_features=in_features, out_features=out_features, kernel_size=kernel_size)
         hidden = max(1, in_features // 2) if hidden_features is None else hidden_features
-        positive(hidden_features=hidden)
-        positive(attention_kernel_size=attention_kernel_size, attention_dilation=attention_dilation)
-        check_settings(kernel_size, stride, padding, dilation)
-        check_interpolation(interpolation)
+        check_positive(hidden_features=hidden)
+        check_positive(attention_kernel_size=attention_kernel_size, attention_dilation=attention_dilation)
+        check_window(kernel_size, stride, padding, dilation)
+        check_sampling(sampling)
         if not (channel or spatial):
             raise ValueError(
                 "response attention needs channel=True or spatial=True: with neither it is GroupConv, take that"
@@ -113,8 +112,7 @@ class ResponseAttentiveGroupConv(nnx.Module):
             ("attention_dilation", attention_dilation),
             ("haar", haar),
             ("exact", exact),
-            ("interpolation", interpolation),
-            ("disc_mask", disc_mask),
+            ("sampling", sampling),
         )
         self.dtype = dtype
 

@@ -7,11 +7,11 @@ from flax.nnx.nn.dtypes import promote_dtype
 from jaxtyping import Array, Float
 
 from attgconv_jax.attention import SelectiveKernelWeights, selective_kernel
-from attgconv_jax.geometry import Padding, check_settings
+from attgconv_jax.checks import check_positive, check_window
+from attgconv_jax.geometry import Padding
 from attgconv_jax.groups import Group
-from attgconv_jax.nn.checks import positive
+from attgconv_jax.initializers import FilterInitializer, channel_uniform
 from attgconv_jax.nn.convolution import GroupConv
-from attgconv_jax.nn.initializers import FilterInitializer, channel_uniform
 from attgconv_jax.nn.operator import group_axis, operator_norm, reduced
 
 
@@ -78,10 +78,10 @@ class SelectiveKernelGroupConv(nnx.Module):
         param_dtype=jnp.float32,
         rngs: nnx.Rngs,
     ):
-        positive(in_features=in_features, out_features=out_features, kernel_size=kernel_size, branches=branches)
+        check_positive(in_features=in_features, out_features=out_features, kernel_size=kernel_size, branches=branches)
         if kernel_size % 2 == 0:
             raise ValueError(f"kernel_size must be odd, or dilated branches do not lie on the first, got {kernel_size}")
-        check_settings(kernel_size, stride, padding, 1)
+        check_window(kernel_size, stride, padding, 1)
         if branches < 2:
             raise ValueError(f"branches must be at least 2, or there is nothing to choose, got {branches}")
         hidden, h = reduced(out_features, reduction), group_axis(group, False, over_group)

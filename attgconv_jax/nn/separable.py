@@ -6,11 +6,11 @@ from flax import nnx
 from flax.nnx.nn.dtypes import promote_dtype
 from jaxtyping import Array, Float
 
-from attgconv_jax.filters import Interpolation, check_interpolation
-from attgconv_jax.geometry import Padding, check_settings
-from attgconv_jax.groups import Group, require_group
-from attgconv_jax.nn.checks import positive
-from attgconv_jax.nn.initializers import FilterInitializer, filter_initializer
+from attgconv_jax.checks import check_positive, check_window
+from attgconv_jax.filters import Sampling, check_sampling, former_sampling
+from attgconv_jax.geometry import Padding
+from attgconv_jax.groups import Group, check_group
+from attgconv_jax.initializers import FilterInitializer, filter_initializer
 from attgconv_jax.separable import FORMS, Form, check_form
 
 
@@ -40,8 +40,7 @@ class SeparableGroupConv(nnx.Module):
       haar: whether the sum over a feature map carries the Haar weight.
       use_bias: whether a bias per channel is added.
       exact: whether to refuse a sampling grid that the group does not map to itself.
-      interpolation: of filters turned by other than right angles.
-      disc_mask: whether filters are zero outside a disc.
+      sampling: of filters, at other than right angles.
       kernel_init: an initialiser or its name, of the ordinary filter, all of whose pixels it draws alike; see
         `attgconv_jax.nn.INITIALIZERS`.
       dtype: to compute in; None: the common type of input and parameters.
@@ -49,11 +48,12 @@ class SeparableGroupConv(nnx.Module):
       rngs: source of the parameters' randomness.
 
     Raises:
-      ValueError: a size is not at least 1; unknown form, padding, interpolation or initialiser.
+      ValueError: a size is not at least 1; unknown form, padding or initialiser.
 
     Source: Lengyel and van Gemert 2021; the initialisation is our own.
     """
 
+    @former_sampling
     def __init__(
         self,
         in_features: int,
@@ -68,18 +68,17 @@ class SeparableGroupConv(nnx.Module):
         haar: bool = False,
         use_bias: bool = False,
         exact: bool = True,
-        interpolation: Interpolation = "bilinear",
-        disc_mask: bool = False,
+        sampling: Sampling = Sampling(),
         kernel_init: FilterInitializer = "he_normal",
         dtype=None,
         param_dtype=jnp.float32,
         rngs: nnx.Rngs,
     ):
-        require_group(group)
-        positive(in_features=in_features, out_features=out_features, kernel_size=kernel_size)
+        check_group(group)
+        check_positive(in_features=in_features, out_features=out_features, kernel_size=kernel_size)
         check_form("form", form)
-        check_settings(kernel_size, stride, padding, dilation)
-        check_interpolation(interpolation)
+        check_window(kernel_size, stride, padding, dilation)
+        check_sampling(sampling)
         # One pixel of an ordinary filter: an initialiser sees the shape that its variance is meant for.
         ordinary = kernel_size, kernel_size, group.order, in_features, out_features
         pixel = filter_initializer(kernel_init)(rngs.params(), ordinary, param_dtype)[:1, :1]
@@ -94,8 +93,7 @@ class SeparableGroupConv(nnx.Module):
         self.dilation = dilation
         self.haar = haar
         self.exact = exact
-        self.interpolation = interpolation
-        self.disc_mask = disc_mask
+        self.sampling = sampling
         self.dtype = dtype
 
     @property
@@ -119,7 +117,6 @@ class SeparableGroupConv(nnx.Module):
             dilation=self.dilation,
             haar=self.haar,
             exact=self.exact,
-            interpolation=self.interpolation,
-            disc_mask=self.disc_mask,
+            sampling=self.sampling,
         )
         return y if bias is None else y + bias

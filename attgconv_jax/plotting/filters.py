@@ -6,7 +6,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
-from attgconv_jax.filters import filter_bank
+from attgconv_jax.filters import Sampling, filter_bank
 from attgconv_jax.groups import Group
 from attgconv_jax.plotting.common import FILTER_COLOURS, chosen_of, element_name, matplotlib
 
@@ -71,8 +71,8 @@ def layer_filters_figure(layer: nnx.Module, *, c_in: int | Sequence[int] = 0, c_
         )
     # The response-attentive convolution keeps its options as pairs.
     settings = {**vars(layer), **dict(getattr(layer, "_options", ()))}
-    turning = {name: settings[name] for name in ("interpolation", "disc_mask") if name in settings}
-    bank = np.asarray(filter_bank(layer.w[...], layer.group, **turning))
+    sampling = settings.get("sampling", Sampling())
+    bank = np.asarray(filter_bank(layer.w[...], layer.group, sampling=sampling))
     inputs = chosen_of(c_in, bank.shape[3], "input channels")
     if c_out is None:
         c_out = range(min(4 if bank.shape[2] == 1 else 2, bank.shape[5]))

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from attgconv_jax import Group, equivariance_error
+from attgconv_jax import Group, Sampling, equivariance_error
 from attgconv_jax.models import RotMNISTNet
 from attgconv_jax.nn import GroupConv
 from experiments.bench import common
@@ -21,6 +21,7 @@ from experiments.report.markdown import Column
 from experiments.run.groups import parse_group
 from experiments.run.runtime import command, use_compilation_cache
 
+SAMPLINGS = [Sampling(kind, disc_mask) for kind in ("bilinear", "cubic") for disc_mask in (False, True)]
 EXACT = 1e-5
 """Errors below are of rounding."""
 
@@ -50,18 +51,18 @@ def main(arguments: Arguments) -> None:
     use_compilation_cache()
     images = jnp.asarray(rotated_digits(0).test.images[: arguments.images])
     results = common.Results("interpolation", arguments.out, COLUMNS, images=arguments.images, rows=[])
-    for group, interpolation, disc_mask in itertools.product(groups, ("bilinear", "cubic"), (False, True)):
-        plain = interpolation == "bilinear" and not disc_mask
+    for group, sampling in itertools.product(groups, SAMPLINGS):
+        plain = sampling == Sampling()
         if plain or not group.is_exact:
-            row = {"group": repr(group), "interpolation": interpolation, "disc_mask": disc_mask}
-            row["two_layers"] = two_layers_error(group, images, interpolation, disc_mask)
+            row = {"group": repr(group), "interpolation": sampling.kind, "disc_mask": sampling.disc_mask}
+            row["two_layers"] = two_layers_error(group, images, sampling)
             row["network"] = network_error(group, images) if plain else None
             results.add(row)
 
 
-def two_layers_error(group: Group, images: jax.Array, interpolation: str, disc_mask: bool) -> float:
+def two_layers_error(group: Group, images: jax.Array, sampling: Sampling) -> float:
     """The equivariance error of a lifting layer and a group convolution, as feature maps."""
-    options = dict(padding=2, interpolation=interpolation, disc_mask=disc_mask, rngs=nnx.Rngs(0))
+    options = dict(padding=2, sampling=sampling, rngs=nnx.Rngs(0))
     lift = GroupConv(1, 8, 5, group, lifting=True, **options)
     conv = GroupConv(8, 8, 5, group, **options)
     return equivariance_error(jax.jit(lambda f: jax.nn.relu(conv(jax.nn.relu(lift(f))))), images, group)

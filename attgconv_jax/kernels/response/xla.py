@@ -41,7 +41,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from attgconv_jax.kernels.chunks import scan_chunks
-from attgconv_jax.kernels.response_attention.tiles import Tiles, Tiling, Weights, attend, channel_attention
+from attgconv_jax.kernels.response.tiles import Tiles, Tiling, Weights, attend, channel_attention
 from attgconv_jax.kernels.taps import Window
 
 # What the forward pass may leave behind for the backward pass. The second layer of the rot-MNIST network leaves 144 MB

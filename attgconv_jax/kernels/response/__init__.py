@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from attgconv_jax.kernels.chunks import sum_dtype
-from attgconv_jax.kernels.response_attention import reference, xla
+from attgconv_jax.kernels.response import reference, xla
 from attgconv_jax.kernels.taps import Window
 
 Implementation = Literal["xla", "reference"]
@@ -54,7 +54,7 @@ def response_attention(
       spatial: filters of `alpha_X`, the mean's before the maximum's, of odd size `k_a`; or None.
       windows: sizes, strides `s`, paddings `p` and dilations `d` of the filters along `x` and `y`.
       dilation: `d_a` of the spatial attention filters, in pixels.
-      implementation: "xla" (in tiles, see `attgconv_jax.kernels.response_attention.xla`), "reference" (the formulas,
+      implementation: "xla" (in tiles, see `attgconv_jax.kernels.response.xla`), "reference" (the formulas,
         with every response stored), or None: the first of these that takes the arguments, with a warning if it is not
         the first of all.
 

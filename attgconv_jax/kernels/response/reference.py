@@ -5,7 +5,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from attgconv_jax.kernels.maximum import maximum
+from attgconv_jax.kernels.maxima import maximum
 from attgconv_jax.kernels.taps import Window, pad, take_tap
 
 

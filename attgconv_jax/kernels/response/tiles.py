@@ -9,7 +9,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from attgconv_jax.kernels.chunks import largest_divisor, scan_chunks
-from attgconv_jax.kernels.response_attention.planes import Strips, add_patches, patches
+from attgconv_jax.kernels.response.planes import Strips, add_patches, patches
 
 # All measured on a CPU. Positions whose responses are compared at once.
 _POSITIONS = 48

@@ -1,0 +1,142 @@
+"""What arguments must be, said once. Checks that pass return their values, integers as Python's.
+
+Public functions and constructors check where they are entered; what they call is not checked again.
+"""
+
+import math
+import numbers
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+if TYPE_CHECKING:
+    from attgconv_jax.groups import Group
+
+
+def check_integer(name: str, value: Any, least: int = 1) -> int:
+    """Raises a `ValueError` unless a value is an integer, Python's or NumPy's, of at least `least`."""
+    good = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not good or value < least:
+        raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
+    return int(value)
+
+
+def check_positive(**values: Any) -> tuple[int, ...]:
+    """Raises a `ValueError` unless every named value is an integer of at least 1."""
+    return tuple(check_integer(name, value) for name, value in values.items())
+
+
+def check_odd(why: str = "or attention is off centre", **values: Any) -> tuple[int, ...]:
+    """Raises a `ValueError` unless every named value, the size of a filter, is an odd integer of at least 1."""
+    for name, size in zip(values, check_positive(**values), strict=True):
+        if size % 2 == 0:
+            raise ValueError(f"{name} must be odd, {why}, got {size}")
+    return check_positive(**values)
+
+
+def check_boolean(**values: Any) -> tuple[bool, ...]:
+    """Raises a `ValueError` unless every named value is True or False, Python's or NumPy's."""
+    for name, value in values.items():
+        if not isinstance(value, bool | np.bool_):
+            raise ValueError(f"{name} must be True or False, got {value!r}")
+    return tuple(map(bool, values.values()))
+
+
+def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:
+    """Raises a `ValueError` that lists the choices unless a value is one of them."""
+    choices = list(choices)
+    if not isinstance(value, str) or value not in choices:
+        names = ", ".join(f'"{choice}"' for choice in choices)
+        raise ValueError(f"{name} must be one of {names}, got {value!r}")
+
+
+def check_divisor(name: str, value: Any, *counts: int, of: str = "channels") -> int:
+    """Raises a `ValueError` that lists the divisors unless a value divides each of these counts."""
+    good = isinstance(value, numbers.Integral) and not isinstance(value, bool) and value >= 1
+    if not good or any(count % value for count in counts):
+        known = [n for n in range(1, min(counts) + 1) if all(count % n == 0 for count in counts)]
+        raise ValueError(
+            f"{name} must divide {' and '.join(map(str, counts))} {of}: one of {', '.join(map(str, known))}; got "
+            f"{value!r}"
+        )
+    return int(value)
+
+
+def check_finite_positive(**values: Any) -> tuple[float, ...]:
+    """Raises a `ValueError` unless every named value is a positive finite number."""
+    for name, value in values.items():
+        good = isinstance(value, numbers.Real) and not isinstance(value, bool)
+        if not good or not 0 < value < math.inf:
+            raise ValueError(f"{name} must be a positive finite number, got {value!r}")
+    return tuple(map(float, values.values()))
+
+
+def check_rate(**values: Any) -> tuple[float, ...]:
+    """Raises a `ValueError` unless every named value is a probability below 1."""
+    for name, value in values.items():
+        if not isinstance(value, numbers.Real) or isinstance(value, bool) or not 0 <= value < 1:
+            raise ValueError(f"{name} must be in [0, 1), got {value!r}")
+    return tuple(map(float, values.values()))
+
+
+def check_window(size: int, stride: int, padding: Any, dilation: int) -> tuple[int, int, Any, int]:
+    """Raises a `ValueError` unless these are settings of a window: pixels, pixels, a padding, pixels."""
+    size, stride, dilation = check_positive(kernel_size=size, stride=stride, dilation=dilation)
+    if isinstance(padding, str) and padding in ("SAME", "VALID"):
+        return size, stride, padding, dilation
+    if not isinstance(padding, numbers.Integral) or isinstance(padding, bool) or padding < 0:
+        raise ValueError(f'padding must be an integer of at least 0, "SAME" or "VALID", got {padding!r}')
+    return size, stride, int(padding), dilation
+
+
+def check_array(name: str, array: Any, axes: str) -> None:
+    """Raises a `ValueError` unless this is a floating array with these axes, named as in `x y h c`, none empty.
+
+    A leading `...` stands for any batch axes, which may be empty.
+    """
+    names = axes.split()
+    shape = getattr(array, "shape", None)
+    if shape is None:
+        raise ValueError(f"{name} must be an array [{', '.join(names)}], got {type(array).__name__}")
+    least = len(names) - (names[0] == "...")
+    if len(shape) < least or (names[0] != "..." and len(shape) > least):
+        raise ValueError(f"{name} must be [{', '.join(names)}], got shape {shape}")
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        raise ValueError(f"{name} must be floating, got {array.dtype}; cast it")
+    if 0 in shape[-least:]:
+        raise ValueError(f"{name} has an empty axis: {shape}; every size and channel count must be at least 1")
+
+
+def check_feature_map(f: Array, group: "Group | None" = None) -> None:
+    """Raises a `ValueError` unless `f` is floating `[..., x, y, h, c]`, with a group axis of 1 or the group's order."""
+    if getattr(f, "ndim", 4) < 4:
+        hint = "; of an image [x, y, c] take f[..., None, :]" if f.ndim == 3 else ""
+        raise ValueError(f"f must be a feature map [..., x, y, h, c], got shape {f.shape}{hint}")
+    check_array("f", f, "... x y h c")
+    if group is not None and f.shape[-2] not in (1, group.order):
+        raise ValueError(
+            f"f has {f.shape[-2]} group elements (shape {f.shape}, axes [..., x, y, h, c]), but {group} has "
+            f"{group.order}, and an image 1; of images [batch, x, y, c] take f[..., None, :]"
+        )
+
+
+def check_filter(w: Array, group: "Group", name: str = "w") -> None:
+    """Raises a `ValueError` unless `w` is a square filter `[k, k, h_in, c_in, c_out]` that the group acts on."""
+    check_array(name, w, "k k h_in c_in c_out")
+    if w.shape[0] != w.shape[1]:
+        raise ValueError(f"{name} must be square, got a {w.shape[0]}x{w.shape[1]} filter")
+    if w.shape[2] not in (1, group.order):
+        raise ValueError(
+            f"{name} has {w.shape[2]} input group elements, but {group} needs 1 (on images) or {group.order} "
+            "(on feature maps)"
+        )
+
+
+def check_dtypes(f: Array, **arrays: Array) -> None:
+    """Raises a `ValueError` unless every named array has the dtype of `f`."""
+    for name, array in arrays.items():
+        if array.dtype != f.dtype:
+            raise ValueError(f"f and {name} must have one dtype, got {f.dtype} and {array.dtype}; cast one of them")
