@@ -53,15 +53,15 @@ class Waves:
 def errors(
     group: LieGroup, kind: str, kernel_size: int, size: int, features: int, seeds: Sequence[int], **options
 ) -> list[dict[str, float]]:
-    """The error of fresh layers for every element of the grid but the identity; needs x64.
+    """The error of fresh layers, one a seed, for every element of the grid but the identity; needs x64.
 
     Args:
       group: of the layers.
       kind: of the layers.
       kernel_size: in pixels.
       size: of the images, in pixels.
-      features: channels.
-      seeds: a layer each.
+      features: channels in and out.
+      seeds: of the layers.
       **options: further arguments of `LieConv`.
 
     Returns:

@@ -1,5 +1,6 @@
 """Compiled training steps on random images: as a run takes them, several a call, and a bare one of any network."""
 
+import dataclasses
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ from experiments.run.model_configuration import ModelConfig
 from experiments.run.training import Trainer, make_network, make_optimizer
 
 
+@dataclasses.dataclass
 class Step:
     """A training step and its state, which every call uses up and replaces.
 
@@ -24,26 +26,23 @@ class Step:
       make_data: makes the images and labels.
     """
 
-    def __init__(
-        self,
-        lower: Callable[[], jax.stages.Lowered],
-        make_state: Callable[[], tuple],
-        make_data: Callable[[], tuple],
-    ):
-        self._lower, self._make_state, self._make_data = lower, make_state, make_data
-        self.compiled: jax.stages.Compiled | None = None
-        self.state = self.data = None
+    lower: Callable[[], jax.stages.Lowered]
+    make_state: Callable[[], tuple]
+    make_data: Callable[[], tuple]
+    compiled: jax.stages.Compiled | None = None
+    state: tuple | None = None
+    data: tuple | None = None
 
     def compile(self) -> float:
         """Compiles it; the seconds that took."""
         started = time.perf_counter()
-        self.compiled = self._lower().compile()
+        self.compiled = self.lower().compile()
         return time.perf_counter() - started
 
     def prepare(self) -> None:
         """Makes state and data."""
         if self.state is None:
-            self.state, self.data = jax.block_until_ready((self._make_state(), self._make_data()))
+            self.state, self.data = jax.block_until_ready((self.make_state(), self.make_data()))
 
     def __call__(self) -> Any:
         """The next state."""
@@ -68,14 +67,7 @@ class Case(NamedTuple):
 
 
 def trainer_step(config: ModelConfig, batch_size: int, steps: int, calls: int) -> Step:
-    """`steps` training steps a call, as a run takes them.
-
-    Args:
-      config: of the network.
-      batch_size: images a step.
-      steps: a call.
-      calls: that are going to be made, which is how long the learning rate's schedule is.
-    """
+    """`steps` training steps a call, as a run takes them, in epochs of `calls` calls."""
     trainer = Trainer(config, 10, make_optimizer(OptimizerConfig(), steps * calls), batch_size)
     state = trainer.init((0,))
 
