@@ -36,7 +36,7 @@ class Arguments:
 
 def main(arguments: Arguments) -> None:
     """Writes the documents, or names those that differ."""
-    differing = {path: text for path, text in documents() if not path.exists() or path.read_text() != text}
+    differing = {path: text for path, text in all_documents() if not path.exists() or path.read_text() != text}
     names = ", ".join(str(path.relative_to(ROOT)) for path in differing)
     if arguments.check and differing:
         raise ValueError(
@@ -47,7 +47,7 @@ def main(arguments: Arguments) -> None:
     print(f"written: {names}" if differing else "all tables are those of the figures")
 
 
-def documents() -> Iterator[tuple[pathlib.Path, str]]:
+def all_documents() -> Iterator[tuple[pathlib.Path, str]]:
     """Every document with tables, and what it must be.
 
     Raises:
