@@ -34,7 +34,7 @@ def check_attention(attention: str | None, options: Mapping[str, Any] | None) ->
     if attention is not None and OPERATORS[attention].site == "response":
         known = attention_options(attention)
         for name in (options or {}).keys() - known.keys() - {"sampling"}:
-            raise ValueError(f"{attention} takes the arguments {', '.join(known)}; got {name!r}")
+            raise ValueError(f"{attention} has no argument {name!r}; it takes {', '.join(known)}")
 
 
 def check_kind(kind: str, attention: str | None) -> None:

@@ -184,7 +184,7 @@ class ResNet(Network):
         yield self.classifier(jnp.mean(project_mean(f), axis=(-4, -3, -2)))
 
     def _attentions(self):
-        return [None, *(None if block.place is None else block.attention_maps for block in self._blocks())]
+        return [None, *(None if block.place is None else block.attention_maps for block in self._blocks()), None]
 
     def _blocks(self):
         return [block for stage in self.stages for block in stage]
