@@ -1,5 +1,6 @@
 """Initialisers `(key, shape, dtype)`, by name: a good default and those of the papers."""
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Literal
@@ -14,17 +15,34 @@ FilterInitializer = Literal["he_normal", "paper_uniform", "paper_normal"] | Init
 KeySource = Array | Callable[[], Array]
 
 
-def draw_normal(key: Array, shape: tuple[int, ...], dtype=jnp.float32) -> Array:
-    """Standard normal numbers: those of `jax.random.normal`, but drawn flat.
+def draw_normal(key: Array, shape: tuple[int, ...], dtype=jnp.float32, scale: float = 1.0) -> Array:
+    """Normal numbers of deviation `scale`: those of `jax.random.normal` times `scale`, but drawn flat.
 
-    Every shape is a program of its own, and XLA compiles a flat one several times faster.
+    Every size is a program of its own, and XLA compiles a flat one several times faster.
     """
-    return jax.random.normal(key, (math.prod(shape),), dtype).reshape(shape)
+    return _first(jax.random.normal(key, _size(key, shape), dtype) * jnp.asarray(scale, dtype), tuple(shape))
 
 
 def draw_uniform(key: Array, shape: tuple[int, ...], bound: float, dtype=jnp.float32) -> Array:
     """Uniform numbers in `+-bound`: those of `jax.random.uniform`, but drawn flat, as in `draw_normal`."""
-    return jax.random.uniform(key, (math.prod(shape),), dtype, -bound, bound).reshape(shape)
+    return _first(jax.random.uniform(key, _size(key, shape), dtype, -bound, bound), tuple(shape))
+
+
+def _size(key, shape):
+    """One of few sizes that are enough: with partitionable keys a number depends on its place alone."""
+    count = math.prod(shape)
+    if jax.config.jax_threefry_partitionable and str(jax.random.key_impl(key)) == "threefry2x32":
+        return (next((size for size in _SIZES if size >= count), count),)
+    return (count,)
+
+
+_SIZES = tuple(4**n for n in range(6, 12))
+
+
+@functools.partial(jax.jit, static_argnames="shape")
+def _first(drawn, shape):
+    """As many as the shape takes."""
+    return drawn[: math.prod(shape)].reshape(shape)
 
 
 def key_source(key: KeySource) -> Callable[[], Array]:
@@ -46,7 +64,7 @@ def he_normal(key, shape, dtype=jnp.float32):
 
     Source: He et al. 2015, with the group axis in the fan.
     """
-    return draw_normal(key, shape, dtype) * np.sqrt(2 / np.prod(shape[:4])).astype(dtype)
+    return draw_normal(key, shape, dtype, np.sqrt(2 / np.prod(shape[:4])))
 
 
 def paper_uniform(key, shape, dtype=jnp.float32):
@@ -64,7 +82,7 @@ def paper_normal(key, shape, dtype=jnp.float32):
     Source: the code of Romero et al. 2020 (its Z2 networks).
     """
     k, l, _, c_in, _ = shape
-    return draw_normal(key, shape, dtype) * np.sqrt(1 / (k * l * c_in)).astype(dtype)
+    return draw_normal(key, shape, dtype, np.sqrt(1 / (k * l * c_in)))
 
 
 def channel_uniform(key, shape, dtype=jnp.float32):
