@@ -8,6 +8,7 @@ confusion table and pictures to a folder.
 """
 
 import dataclasses
+import functools
 import json
 import pathlib
 from typing import Annotated, Any
@@ -16,9 +17,8 @@ import numpy as np
 import tyro
 from flax import nnx
 
-from attgconv_jax.models import load_network
-from attgconv_jax.models.layers import Network
-from attgconv_jax.models.lie_network import LieNetwork
+from attgconv_jax import Group
+from attgconv_jax.models import NETWORKS, load_network
 from experiments.data import Dataset, DatasetName, load
 from experiments.data.prepared import REGENERATED
 from experiments.report import figures
@@ -121,7 +121,9 @@ def _of_run(arguments: Arguments, run: Run) -> tuple[nnx.Module, Dataset, dict[s
     state, best, spent = last_state(run, trainer)
     others = arguments.data not in (None, config.data.name)
     # Of the same seed, by which the sets of digits have the same digits in a split.
-    other = load(arguments.data, arguments.directory, config.data.seed) if others else trained_on
+    other = trained_on
+    if others:
+        other = load(arguments.data, arguments.directory, config.data.seed).resized(config.model.image_size)
     dataset = other.standardised(trained_on)
     network = trainer.network(best.params, best.rest, seeds.index(seed))
     _check(arguments, network, dataset)
@@ -129,6 +131,11 @@ def _of_run(arguments: Arguments, run: Run) -> tuple[nnx.Module, Dataset, dict[s
     if others and share_digits({arguments.data, config.data.name}):
         report["note"] = f"{arguments.data} and {config.data.name} share digits: it was trained on some that are tested"
     return network, dataset, report, run.metrics()
+
+
+def entry_of(network):
+    """The registry's entry of a network."""
+    return next(entry for entry in NETWORKS.values() if entry.network is type(network))
 
 
 def share_digits(names: set[str]) -> bool:
@@ -141,9 +148,8 @@ def _of_network(arguments: Arguments) -> tuple[nnx.Module, Dataset, dict[str, An
     if arguments.data is None:
         raise ValueError(f"{arguments.path} is a network without a run: name its data, for example --data digits")
     network = load_network(arguments.path)
-    if not isinstance(network, Network | LieNetwork):
-        raise ValueError(f"{arguments.path} is a {type(network).__name__}, for which there is no data set here")
-    dataset = load(arguments.data, arguments.directory).standardised()
+    size_of = functools.partial(entry_of(network).nearest_size, group=network.group)
+    dataset = load(arguments.data, arguments.directory).resized(size_of).standardised()
     if network.settings["classes"] != dataset.classes:
         raise ValueError(
             f"{arguments.path} tells {network.settings['classes']} classes apart, but {arguments.data} has "
@@ -165,16 +171,15 @@ def _check(arguments, network, dataset):
         raise ValueError(f"images must be in 0 to {len(dataset.test) - 1}, at least one, got {wrong or 'none'}")
     if arguments.angle_images > len(dataset.test):
         raise ValueError(f"angle_images must be at most {len(dataset.test)}, got {arguments.angle_images}")
-    if not isinstance(network, Network):
-        if arguments.layer is not None:
-            raise ValueError(f"attention is drawn of finite groups alone, and {network.group} is none: leave out layer")
+    if arguments.layer is None:
         return
-    layers = len(network.convolutions)
-    if arguments.layer is not None and not 0 <= arguments.layer < layers:
-        raise ValueError(f"layer must be in 0 to {layers - 1}, got {arguments.layer}")
-    if arguments.layer is not None and network.attending_layers and arguments.layer not in network.attending_layers:
+    if not isinstance(network.group, Group):
+        raise ValueError(f"layer {arguments.layer}: attention is drawn of finite groups, not of {network.group}")
+    if not network.attending_layers:
+        raise ValueError(f"layer {arguments.layer}: the network has no attention to draw; leave out --layer")
+    if arguments.layer not in network.attending_layers:
         known = ", ".join(map(str, network.attending_layers))
-        raise ValueError(f"layer {arguments.layer} has no attention: take one of {known}")
+        raise ValueError(f"layer must be one with attention: {known}; got {arguments.layer}")
 
 
 def _print(evaluation, group):

@@ -7,21 +7,22 @@ command continues a run that was killed, and shows the report of one that is com
 import dataclasses
 import pathlib
 import shlex
-import sys
 from typing import Annotated, Any
 
 import tyro
 
-from attgconv_jax.lie import LieGroup
+from attgconv_jax.models import NETWORKS
 from experiments.configs import DEFAULT, PRESETS
-from experiments.data import load
 from experiments.report.markdown import side_by_side
 from experiments.report.measures import equivariance_line
 from experiments.report.reports import draw_attention, report_of, save_networks
+from experiments.run.checks import check_name
 from experiments.run.configuration import Config
+from experiments.run.groups import is_lie
 from experiments.run.loop import fit, make_trainer
-from experiments.run.runtime import precision, run_command, use_compilation_cache
-from experiments.run.workdir import Run
+from experiments.run.model_configuration import ModelConfig, config_class, model
+from experiments.run.runtime import command, precision, use_compilation_cache
+from experiments.run.workdir import Run, dataset_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +57,7 @@ def train_run(config: Config, workdir: pathlib.Path, **options: Any) -> Run:
     run.check(config)
     if run.report is not None:
         return run
-    dataset = load(config.data.name, config.data.directory, config.data.seed, config.data.test_images).standardised()
+    dataset = dataset_of(config).standardised()
     with precision(config.model.dtype):
         # Checked before anything is written, so that a rejected configuration leaves no work directory.
         trainer = make_trainer(config, dataset)
@@ -73,33 +74,65 @@ def main(arguments: Arguments) -> None:
     """Trains, and prints the report."""
     config = Config(**{field.name: getattr(arguments, field.name) for field in dataclasses.fields(Config)})
     use_compilation_cache()
-    model = config.model
-    kernels = f"{model.kind or 'separable'} kernels, " if isinstance(model.parsed_group(), LieGroup) else ""
+    network = config.model
     print(
-        f"{model.group} network, {kernels}attention {model.attention}, on {config.data.name}; work directory "
+        f"{network.name} on {network.group}, attention {network.attention}, on {config.data.name}; work directory "
         f"{arguments.workdir}"
     )
     run = train_run(config, arguments.workdir, checkpoint_seconds=arguments.checkpoint_seconds)
     report = run.report
     print(side_by_side([(run.name, report)]))
-    print(equivariance_line(model.parsed_group(), max(report["equivariance_error"])))
+    print(equivariance_line(network.parsed_group(), max(report["equivariance_error"])))
     print(f"trained in {report['training_seconds']:.0f} s, evaluated in {report['evaluation_seconds']:.0f} s")
     for picture in sorted(run.workdir.glob("*.png")):
         print(f"picture: {picture}")
     print(f"more figures and pictures: python -m experiments.evaluate {shlex.quote(str(run.workdir))}")
 
 
-def cli(arguments: list[str] | None = None) -> None:
-    """The command line; what the user got wrong is one line on stderr and exit code 2."""
-    words = sys.argv[1:] if arguments is None else arguments
-    if not words or (words[0].startswith("-") and words[0] not in ("-h", "--help")):
-        words = [DEFAULT, *words]
-    presets = {
-        name: Arguments(**vars(preset.config), workdir=pathlib.Path("runs") / name) for name, preset in PRESETS.items()
-    }
-    descriptions = {name: preset.description for name, preset in PRESETS.items()}
-    choice = tyro.extras.subcommand_type_from_defaults(presets, descriptions)
-    run_command(main, choice, words)
+def command_line(words: list[str]) -> tuple[type[Arguments], Arguments, list[str]]:
+    """The arguments of a preset and of the network that the words choose, their defaults, and the other words.
+
+    Raises:
+      ValueError: an unknown preset or network.
+    """
+    given = words[:1] if words and not words[0].startswith("-") else []
+    name = (given or [DEFAULT])[0]
+    check_name("the preset", name, PRESETS)
+    preset = PRESETS[name]
+    network = _network(preset.config.model, words)
+    made = dataclasses.make_dataclass("Arguments", [("model", type(network), network)], bases=(Arguments,), frozen=True)
+    names = ", ".join(known for known in PRESETS if known != name)
+    made.__doc__ = f"{preset.description}\n\nOther presets, as the first word: {names}."
+    config = dataclasses.replace(preset.config, model=network)
+    return made, made(**vars(config), workdir=pathlib.Path("runs") / name), words[len(given) :]
+
+
+def _network(network: ModelConfig, words: list[str]) -> ModelConfig:
+    """That of a preset, or of `--model.name`, or the residual network where `--model.group` is a Lie group."""
+    group = _value_of("--model.group", words) or network.group
+    name = _value_of("--model.name", words)
+    if name is None:
+        name = network.name if NETWORKS[network.name].lie == is_lie(group) else "lie_resnet"
+    if name == network.name:
+        return network
+    made = config_class(name)
+    required = {field.name: tyro.MISSING for field in dataclasses.fields(made) if _is_required(field)}
+    group = group if is_lie(group) == NETWORKS[name].lie else made.group
+    return model(name, group, dtype=network.dtype, **required)
+
+
+def _is_required(field):
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
+def _value_of(flag, words):
+    """What follows a flag among the words; None if it is not there."""
+    pairs = zip(words, [*words[1:], None], strict=True)
+    joined = (word.partition("=")[2] for word in words if word.startswith(f"{flag}="))
+    return next(joined, next((value for word, value in pairs if word == flag), None))
+
+
+cli = command(main, command_line)
 
 
 if __name__ == "__main__":

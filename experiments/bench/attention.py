@@ -21,7 +21,7 @@ from experiments.data import load
 from experiments.report.markdown import Column
 from experiments.run.checks import chosen
 from experiments.run.groups import parse_group
-from experiments.run.model_configuration import Attention, ModelConfig
+from experiments.run.model_configuration import model
 from experiments.run.runtime import command, use_compilation_cache
 from experiments.run.training import make_network
 
@@ -30,7 +30,7 @@ class Row(NamedTuple):
     """An operator with settings, by the names that configurations use."""
 
     title: str
-    attention: Attention
+    attention: str
     options: tuple[str, ...] = ()
 
 
@@ -91,7 +91,7 @@ def main(arguments: Arguments) -> None:
     names = chosen("operators", arguments.operators, list(dict.fromkeys(row.attention for row in ROWS)))
     use_compilation_cache()
     results = common.Results("attention", arguments.out, COLUMNS, batch_size=arguments.batch_size, rows=[])
-    config = ModelConfig("p4", "none")
+    config = model("rot_mnist", "p4", dropout_rate=0.1)
     plain = _step(config, arguments)
     results.figures["plain"] = {
         "parameters": plain.parameters,
@@ -106,7 +106,7 @@ def main(arguments: Arguments) -> None:
 
 def measure(row: Row, plain: Step, plain_figures: Mapping[str, Any], arguments: Arguments) -> dict[str, Any]:
     """Figures of one operator, beside the step and the figures of the network without."""
-    config = ModelConfig("p4", row.attention, attention_options=row.options)
+    config = model("rot_mnist", "p4", row.attention, attention_options=row.options, dropout_rate=0.1)
     step = _step(config, arguments)
     plain_s, step_s = common.median_seconds_in_turn((plain, step), arguments.repeats)
     return {

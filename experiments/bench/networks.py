@@ -7,6 +7,7 @@ else run beside it.
 """
 
 import dataclasses
+import functools
 import tempfile
 
 import jax
@@ -18,22 +19,23 @@ from experiments.bench import common
 from experiments.bench.steps import evaluated, trainer_step
 from experiments.report.markdown import Column
 from experiments.run.checks import chosen
-from experiments.run.model_configuration import ModelConfig
+from experiments.run.model_configuration import ModelConfig, model
 from experiments.run.runtime import command
 
+_model = functools.partial(model, "rot_mnist")
 NETWORKS = {
-    "Z2": ModelConfig("z2", "none", 0.3),
-    "p4": ModelConfig("p4", "none", 0.3),
-    "alpha_F-p4": ModelConfig("p4", "input", 0.3),
-    "alpha_F-p4 (channel only)": ModelConfig("p4", "input_channel", 0.3),
-    "alpha_F-p4 (spatial only)": ModelConfig("p4", "input_spatial", 0.3),
-    "co-attentive p4": ModelConfig("p4", "co", 0.3),
-    "alpha-p4": ModelConfig("p4", "response", 0.3),
-    "alpha_CH-p4": ModelConfig("p4", "response_channel", 0.3),
-    "alpha_SP-p4": ModelConfig("p4", "response_spatial", 0.3),
-    "p4m": ModelConfig("p4m", "none", 0.3),
-    "alpha_F-p4m": ModelConfig("p4m", "input", 0.3),
-    "alpha-p4m": ModelConfig("p4m", "response", 0.3),
+    "Z2": _model("z2", "none"),
+    "p4": _model("p4", "none"),
+    "alpha_F-p4": _model("p4", "input"),
+    "alpha_F-p4 (channel only)": _model("p4", "input_channel"),
+    "alpha_F-p4 (spatial only)": _model("p4", "input_spatial"),
+    "co-attentive p4": _model("p4", "co"),
+    "alpha-p4": _model("p4", "response"),
+    "alpha_CH-p4": _model("p4", "response_channel"),
+    "alpha_SP-p4": _model("p4", "response_spatial"),
+    "p4m": _model("p4m", "none"),
+    "alpha_F-p4m": _model("p4m", "input"),
+    "alpha-p4m": _model("p4m", "response"),
 }
 
 COLUMNS: dict[str, Column] = {

@@ -2,16 +2,17 @@
 
 from experiments.configs.preset import Preset
 from experiments.run.configuration import Config
-from experiments.run.model_configuration import ModelConfig
+from experiments.run.model_configuration import model
 
 
-def _row(name: str, title: str, what: str, *model: str) -> Preset:
-    return Preset(name, title, f"{what} on rotated digits.", Config(model=ModelConfig(*model)))
+def _row(name: str, title: str, what: str, group: str, attention: str) -> Preset:
+    config = Config(model=model("rot_mnist", group, attention, dropout_rate=0.1))
+    return Preset(name, title, f"{what} on rotated digits.", config)
 
 
 ROWS = (
     _row("digits-z2", "Z2", "Ordinary convolutions", "z2", "none"),
     _row("digits-p4", "p4", "p4 convolutions", "p4", "none"),
     _row("digits-co-p4", "co-attentive p4", "Co-attentive p4 convolutions", "p4", "co"),
-    _row("digits", "alpha_F-p4", "alpha_F-p4, attention on the input,"),
+    _row("digits", "alpha_F-p4", "alpha_F-p4, attention on the input,", "p4", "input"),
 )

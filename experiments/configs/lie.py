@@ -16,7 +16,7 @@ import dataclasses
 from experiments.configs.preset import Preset
 from experiments.data import DatasetName
 from experiments.run.configuration import Config, DataConfig, OptimizerConfig
-from experiments.run.model_configuration import Kind, ModelConfig
+from experiments.run.model_configuration import model
 
 PAPER_OPTIMIZER = OptimizerConfig(learning_rate=1e-4, schedule="cosine", l2=1e-4, epochs=300, batch_size=64)
 SHORT_OPTIMIZER = dataclasses.replace(PAPER_OPTIMIZER, learning_rate=1e-3, epochs=5)
@@ -32,12 +32,12 @@ def _row(
     what: str,
     data: DatasetName = "rot_mnist/regenerated",
     *,
-    kind: Kind = "separable",
+    kind: str = "separable",
     paper: str = "-",
 ) -> Preset:
     config = Config(
         data=DataConfig(data),
-        model=ModelConfig(group, "none", dropout_rate=0.3, kind=kind, random_grids=True),
+        model=model("lie_resnet", group, kind=kind, random_grids=True),
         optimizer=PAPER_OPTIMIZER,
         test_every=25,
     )

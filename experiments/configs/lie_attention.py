@@ -10,7 +10,7 @@ No paper has these rows.
 
 from experiments.configs.preset import Preset
 from experiments.run.configuration import Config, DataConfig, OptimizerConfig
-from experiments.run.model_configuration import Attention, LieKind, ModelConfig
+from experiments.run.model_configuration import model
 
 SHORT_OPTIMIZER = OptimizerConfig(learning_rate=1e-3, schedule="cosine", l2=1e-4, epochs=3, batch_size=16)
 
@@ -18,21 +18,22 @@ SHORT_OPTIMIZER = OptimizerConfig(learning_rate=1e-3, schedule="cosine", l2=1e-4
 def _row(
     name: str,
     title: str,
-    attention: Attention = "none",
+    attention: str = "none",
     options: tuple[str, ...] = (),
-    kind: LieKind = "separable",
+    kind: str = "separable",
     kernel_options: tuple[str, ...] = (),
 ) -> Preset:
     config = Config(
         data=DataConfig("rot_mnist/regenerated", test_images=10_000),
-        model=ModelConfig(
+        model=model(
+            "lie_resnet",
             "SE2-8",
             attention,
             dropout_rate=0.3,
             attention_options=options,
             features=(8, 8, 16),
             kind=kind,
-            kernel_options=kernel_options,
+            network_options=kernel_options,
             random_grids=True,
         ),
         optimizer=SHORT_OPTIMIZER,

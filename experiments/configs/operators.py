@@ -8,7 +8,7 @@ second and the last; nothing was chosen on the results. No paper has these rows.
 
 from experiments.configs.preset import Preset
 from experiments.run.configuration import Config, DataConfig, OptimizerConfig
-from experiments.run.model_configuration import Attention, ModelConfig
+from experiments.run.model_configuration import model
 
 SHORT_OPTIMIZER = OptimizerConfig(learning_rate=2e-3, schedule="cosine", l2=1e-4, epochs=2, batch_size=128)
 
@@ -16,10 +16,10 @@ SHORT_OPTIMIZER = OptimizerConfig(learning_rate=2e-3, schedule="cosine", l2=1e-4
 WIDER = (8, 12, 10, 10, 10, 10)
 
 
-def _row(attention: Attention, title: str, options: tuple[str, ...] = (), features: tuple[int, ...] = (10,)) -> Preset:
+def _row(attention: str, title: str, options: tuple[str, ...] = (), features: tuple[int, ...] = (10,)) -> Preset:
     config = Config(
         data=DataConfig("rot_mnist/regenerated", test_images=10_000),
-        model=ModelConfig("p4", attention, attention_options=options, features=features),
+        model=model("rot_mnist", "p4", attention, attention_options=options, features=features, dropout_rate=0.1),
         optimizer=SHORT_OPTIMIZER,
         test_every=SHORT_OPTIMIZER.epochs,
     )

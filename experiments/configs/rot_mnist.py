@@ -11,7 +11,7 @@ size is 1.74 %.
 
 from experiments.configs.preset import Preset
 from experiments.run.configuration import Config, DataConfig, OptimizerConfig
-from experiments.run.model_configuration import Attention, Kind, ModelConfig
+from experiments.run.model_configuration import model
 
 REFERENCE_OPTIMIZER = OptimizerConfig(learning_rate=1e-3, schedule="constant", l2=1e-4, epochs=100, batch_size=128)
 ROMERO = "(Romero et al. 2020)"
@@ -23,16 +23,16 @@ def _row(
     title: str,
     what: str,
     group: str,
-    attention: Attention,
+    attention: str,
     paper: str = "-",
     source: str = "",
-    kind: Kind | None = None,
+    kind: str = "nonseparable",
     features: tuple[int, ...] = (),
     name: str | None = None,
 ) -> Preset:
     config = Config(
         data=DataConfig("rot_mnist/regenerated"),
-        model=ModelConfig(group, attention, dropout_rate=0.3, kind=kind, features=features),
+        model=model("rot_mnist", group, attention, kind=kind, features=features),
         optimizer=REFERENCE_OPTIMIZER,
         # Attention on responses takes minutes for 50,000 test images on a CPU.
         test_every=25 if attention.startswith("response") else 5,
@@ -56,8 +56,8 @@ ROWS = (
         name="co-p4",
     ),
     _row("alpha_F-p4", f"alpha_F-p4, {INPUT}", "p4", "input", "1.80 ± 0.03", ROMERO),
-    _row("g-p4", f"g-separable p4 convolutions, 18 {EQUAL}", "p4", "none", "-", SEPARABLE, "g", (18,)),
-    _row("gc-p4", f"gc-separable p4 convolutions, 33 {EQUAL}", "p4", "none", "-", SEPARABLE, "gc", GC_FEATURES),
+    _row("g-p4", f"g-separable p4 convolutions, 18 {EQUAL}", "p4", "none", "-", SEPARABLE, "gseparable", (18,)),
+    _row("gc-p4", f"gc-separable p4 convolutions, 33 {EQUAL}", "p4", "none", "-", SEPARABLE, "separable", GC_FEATURES),
     _row("p4m", "p4m convolutions", "p4m", "none"),
     _row("alpha_F-p4m", f"alpha_F-p4m, {INPUT}", "p4m", "input"),
     _row("alpha_CH-p4", "alpha_CH-p4, channel attention on the responses,", "p4", "response_channel", "1.83", ROMERO),

@@ -2,8 +2,9 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
+import jax
 import numpy as np
 
 
@@ -43,6 +44,33 @@ class Dataset:
     def splits(self) -> dict[str, Split]:
         """The splits by name."""
         return {"train": self.train, "validation": self.validation, "test": self.test}
+
+    @property
+    def in_features(self) -> int:
+        """Channels of the images."""
+        return self.train.images.shape[-1]
+
+    def resized(self, size_of: Callable[[int], int]) -> "Dataset":
+        """The set with square images of the size that `size_of` makes of the larger of their sides.
+
+        Zeros are put around them; where as many on both sides do not do it, they are stretched linearly. Either
+        commutes with quarter turns and reflections, up to rounding.
+
+        Args:
+          size_of: pixels along each axis of a network's images, of so many that there are.
+
+        Returns:
+          The set, its provenance as it was; itself where the size is right.
+        """
+        sides = self.train.images.shape[1:3]
+        size = size_of(max(sides))
+        if sides == (size, size):
+            return self
+        splits = {
+            name: dataclasses.replace(split, images=_resized(split.images, size))
+            for name, split in self.splits().items()
+        }
+        return dataclasses.replace(self, **splits)
 
     def standardised(self, by: "Dataset | None" = None) -> "Dataset":
         """Subtracts the training images' mean and divides by their deviation, one number each.
@@ -104,6 +132,14 @@ def fingerprint(split: Split) -> str:
     digest = hashlib.sha256(np.ascontiguousarray(split.images, "<f4"))
     digest.update(np.ascontiguousarray(split.labels, "<i4"))
     return digest.hexdigest()
+
+
+def _resized(images, size):
+    missing = [size - side for side in images.shape[1:3]]
+    if all(count % 2 == 0 and count >= 0 for count in missing):
+        return np.pad(images, [(0, 0), *((count // 2, count // 2) for count in missing), (0, 0), (0, 0)])
+    shape = (images.shape[0], size, size, *images.shape[3:])
+    return np.asarray(jax.image.resize(images, shape, "linear"))
 
 
 def _check(name, split, classes):

@@ -10,8 +10,8 @@ import numpy as np
 from flax import nnx
 
 from attgconv_jax import cyclic, equivariance_error, plotting
+from attgconv_jax.groups import Group
 from attgconv_jax.models import save_network
-from attgconv_jax.models.layers import Network
 from experiments.data import Dataset
 from experiments.report.measures import measured_group
 from experiments.run.loop import Best, Spent, percent
@@ -126,7 +126,7 @@ def draw_attention(
       images: which of the test split.
       layer: whose attention, from 0; None: the first that has attention.
     """
-    if isinstance(network, Network) and network.settings["attention"] is not None:
+    if isinstance(network.group, Group) and network.attending_layers:
         chosen = jnp.asarray(dataset.test.images[np.array(images)])
         plotting.attention_figure(network, chosen, cyclic(4), layer=layer).savefig(path, dpi=150)
         if network.settings["attention"].startswith("response"):

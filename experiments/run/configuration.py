@@ -1,15 +1,18 @@
 """What a run is made of: frozen dataclasses, which `tyro` turns into a command line."""
 
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import tyro
 
+from attgconv_jax import Sampling
 from experiments.data import DatasetName
 from experiments.run.checks import check, check_choice, check_seed
-from experiments.run.model_configuration import MAX_SCALE, ModelConfig
+from experiments.run.groups import is_lie
+from experiments.run.model_configuration import MAX_SCALE, ModelConfig, config_class, model
 
 Schedule = Literal["constant", "cosine", "step"]
 SeedsMode = Literal["auto", "loop", "vmap"]
@@ -116,7 +119,7 @@ class Config:
     """One training run: one network, over one or several seeds."""
 
     data: DataConfig = DataConfig()
-    model: ModelConfig = ModelConfig()
+    model: ModelConfig = model("rot_mnist", "p4", "input", dropout_rate=0.1)
     optimizer: OptimizerConfig = OptimizerConfig()
 
     seeds: tuple[int, ...] = (0,)
@@ -149,27 +152,63 @@ def from_identity(fields: Mapping[str, Any], directory: pathlib.Path | None = No
     Raises:
       ValueError: a field is missing, unknown or wrong; the message names it.
     """
-    config = Config()
-    expected = identity(config).keys()
-    fields = _LATER | dict(fields)
-    if fields.keys() != expected:
+    nested = _nested(_renamed(dict(fields)))
+    made = config_class(nested["model"]["name"])
+    classes = {"data": DataConfig, "model": made, "optimizer": OptimizerConfig}
+    sampling = nested["model"].get("sampling")
+    if sampling is not None:
+        nested["model"]["sampling"] = Sampling(**sampling)
+    expected = {f"{part}.{field.name}" for part, of in classes.items() for field in dataclasses.fields(of)}
+    expected |= {field.name for field in dataclasses.fields(Config)} - classes.keys()
+    given = {f"{part}.{name}" for part in classes for name in nested[part]} | (nested.keys() - classes.keys())
+    missing, unknown = sorted(expected - given - {"data.directory"}), sorted(given - expected)
+    if missing or unknown:
         raise ValueError(
-            f"a configuration has the fields {', '.join(expected)}; missing: "
-            f"{', '.join(expected - fields.keys()) or 'none'}; unknown: {', '.join(fields.keys() - expected) or 'none'}"
+            f"a configuration has the fields {', '.join(sorted(expected))}; missing: {', '.join(missing) or 'none'}; "
+            f"unknown: {', '.join(unknown) or 'none'}"
         )
-    values = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
-    parts = {
-        part: type(getattr(config, part))(
-            **{name.split(".")[1]: value for name, value in values.items() if name.startswith(f"{part}.")},
-            **({"directory": directory} if part == "data" else {}),
-        )
-        for part in ("data", "model", "optimizer")
-    }
-    return Config(**parts, **{name: value for name, value in values.items() if "." not in name})
+    nested["data"]["directory"] = directory
+    return Config(**nested | {part: of(**nested[part]) for part, of in classes.items()})
 
 
-# Of runs that began before these fields existed.
-_LATER = {
+def _nested(fields):
+    """Fields by dotted name as dictionaries in dictionaries, lists as tuples."""
+    nested = {"data": {}, "model": {}, "optimizer": {}}
+    for path, value in fields.items():
+        *parents, name = path.split(".")
+        inner = functools.reduce(lambda level, parent: level.setdefault(parent, {}), parents, nested)
+        inner[name] = tuple(value) if isinstance(value, list) else value
+    return nested
+
+
+def _renamed(fields):
+    """Fields of runs of version 0.1.0, before networks had names, as they are called now."""
+    if "model.name" in fields or "model.group" not in fields:
+        return fields
+    lie = is_lie(fields["model.group"])
+    fields = _BEFORE_NETWORKS | fields
+    kinds = {None: "separable" if lie else "nonseparable", "g": "gseparable", "gc": "separable"}
+    kind = fields.pop("model.kind")
+    fields |= {"model.name": "lie_resnet" if lie else "rot_mnist", "model.kind": kinds.get(kind, kind)}
+    for name in ("network", "options"):
+        value = fields.pop(f"model.kernel_{name}")
+        if lie:
+            fields["model.network" if name == "network" else "model.network_options"] = value
+    if not lie:
+        del fields["model.max_scale"], fields["model.random_grids"]
+    defaults = identity_of_model(config_class(fields["model.name"])())
+    if lie and not fields["model.features"]:
+        del fields["model.features"]
+    return defaults | fields
+
+
+def identity_of_model(config: ModelConfig) -> dict[str, Any]:
+    """The fields of a network by dotted name, as JSON holds them."""
+    fields = _flatten({"model": dataclasses.asdict(config)})
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
+
+
+_BEFORE_NETWORKS = {
     "data.test_images": None,
     "model.attention_options": [],
     "model.features": [],

@@ -25,6 +25,11 @@ def parse_group(name: str) -> Group:
     return make(int(match[2]))
 
 
+def is_lie(name: str) -> bool:
+    """Whether a name is that of a Lie group."""
+    return name.startswith(("SE2-", "R2xR-", "Sim2-"))
+
+
 def parse_lie_group(name: str, max_scale: float) -> LieGroup | None:
     """The Lie group of this name: SE2-8, R2xR-3 or Sim2-16x3, with any numbers; None of any other name.
 

@@ -57,7 +57,8 @@ def make_trainer(config: Config, dataset: Dataset) -> Trainer:
     if mode == "auto":
         mode = "loop" if jax.default_backend() == "cpu" else "vmap"
     optimizer = make_optimizer(config.optimizer, steps)
-    return Trainer(config.model, dataset.classes, optimizer, config.optimizer.batch_size, mode)
+    batch_size, in_features = config.optimizer.batch_size, dataset.in_features
+    return Trainer(config.model, dataset.classes, optimizer, batch_size, mode, in_features)
 
 
 def steps_per_epoch(config: Config, dataset: Dataset) -> int:

@@ -1,122 +1,58 @@
-"""What a network is made of on the command line: group, attention, kernels, widths."""
+"""What a network is made of on the command line: the registry's networks, each with its own arguments."""
 
+import ast
+import collections.abc
 import dataclasses
-from typing import Literal, get_args
+import functools
+import inspect
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, get_args, get_origin
 
-from attgconv_jax import Group
+import jax.numpy as jnp
+import tyro
+from flax import nnx
+
+from attgconv_jax import OPERATORS, Group
 from attgconv_jax.lie import LieGroup
-from attgconv_jax.lie.kernels import least_size
-from attgconv_jax.models.layers import ResponseAttention, attention_options
-from attgconv_jax.nn.attentive import AttentionName
-from attgconv_jax.nn.kernel_networks import KernelNetworkName, check_network, network_options
-from attgconv_jax.separable import Form
-from experiments.run.checks import check, check_choice, parse_options
+from attgconv_jax.models import NETWORKS
+from experiments.run.checks import check_name
 from experiments.run.groups import parse_group, parse_lie_group
 
-Attention = Literal["none"] | AttentionName | ResponseAttention
 DType = Literal["float32", "bfloat16", "float64"]
-LieKind = Literal[
-    "nonseparable", "gseparable", "separable", "dseparable", "dgseparable", "separable+2d", "gseparable+2d"
-]
-Kind = Literal[Form, LieKind]
 
 MAX_SCALE = 1.74
 """Of the separable paper's groups."""
-LIE_KERNEL_SIZE = 7
-"""Of the residual network on Lie groups, in pixels."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-    """The rot-MNIST network on finite groups, the separable paper's residual network on Lie groups."""
+    """A network of the registry. `model` makes it, with the network's own arguments beside these."""
+
+    name: str = "rot_mnist"
+    """Which network."""
 
     group: str = "p4"
-    """Of the convolutions: z2, p4, p4m, or any other as C8 (8 rotations) or D2 (2 rotations and the reflections). Lie
-    groups: SE2-8 (8 rotations sampled), R2xR-3 (3 scales), Sim2-16x3 (both)."""
+    """z2, p4, p4m, C8 (8 rotations), D2 (2 rotations and the reflections); Lie groups: SE2-8 (8 rotations), R2xR-3 (3
+    scales), Sim2-16x3 (both)."""
 
-    attention: Attention = "input"
-    """In every convolution: none, on its input (input, co, se, sge, cbam and others), or on its responses (response,
-    response_channel, response_spatial, sk). Lie groups: input, input_channel, input_spatial and co on the input of
-    every convolution of feature maps, the others on what a residual branch adds, none on responses."""
-
-    dropout_rate: float = 0.1
-    """After every layer but the second and the last, on Lie groups once, before the logits. The papers have 0.3; the
-    few steps of `digits` bear less."""
-
-    dtype: DType = "float32"
-    """To compute in. bfloat16 keeps parameters and statistics in float32; float64 has everything in float64."""
+    attention: str = "none"
+    """Which attention."""
 
     attention_options: tuple[str, ...] = ()
-    """Further arguments of the attention's module, as NAME=VALUE: groups=5, over_group=True. Default: the module's."""
+    """Arguments of the attention, as NAME=VALUE: groups=5 over_group=True."""
 
-    features: tuple[int, ...] = ()
-    """Channels per group element. Finite groups: of all layers or of each of the six; default 20 on z2, else 10. Lie
-    groups: of the lifting and of one or two blocks; default 32 32 64."""
-
-    kind: Kind | None = None
-    """Of filters. Finite groups: g or gc, separable ones; default: ordinary. Lie groups: the others; default:
-    separable."""
-
-    kernel_network: KernelNetworkName = "siren"
-    """Of Lie groups: which functions kernels are."""
-
-    kernel_options: tuple[str, ...] = ()
-    """Of Lie groups: further arguments of the kernel networks, as NAME=VALUE: first_frequency=7. Default: theirs."""
-
-    max_scale: float = MAX_SCALE
-    """The largest scale sampled, of Lie groups that scale; the smallest is 1."""
-
-    random_grids: bool = False
-    """Whether training samples a Lie group anew in every call."""
+    dtype: DType = "float32"
+    """To compute in. bfloat16 keeps parameters and statistics in float32."""
 
     def __post_init__(self):
-        group = self.parsed_group()
-        check_choice("model.attention", self.attention, Attention)
-        check_choice("model.dtype", self.dtype, DType)
-        lie = isinstance(group, LieGroup)
-        counts, expected = ((0, 2, 3), "two numbers or three") if lie else ((0, 1, 6), "one number or six")
-        good = len(self.features) in counts and all(type(width) is int and width >= 1 for width in self.features)
-        name = f"model.features of {self.group}" if lie else "model.features"
-        check(name, self.features, f"{expected}, of at least 1", good)
-        self.parsed_attention_options()
-        if not 0 <= self.dropout_rate < 1:
-            raise ValueError(f"model.dropout_rate must be in [0, 1), got {self.dropout_rate}")
-        if lie and self.attention in get_args(ResponseAttention):
-            names = ", ".join(get_args(AttentionName))
-            raise ValueError(
-                f"model.attention {self.attention} acts on responses, of finite groups alone; on {self.group} take one "
-                f"of {names}"
-            )
-        if self.kind is not None:
-            check_choice(f"model.kind on {self.group}", self.kind, LieKind if lie else Form)
-        if self.kind in get_args(Form) and self.attention in get_args(ResponseAttention):
-            raise ValueError(f"model.kind {self.kind} goes with attention on the input, got {self.attention}")
-        if self.random_grids and not lie:
-            raise ValueError(f"model.random_grids are of Lie groups such as SE2-8, and {self.group} is none")
-        check_choice("model.kernel_network", self.kernel_network, KernelNetworkName)
-        if lie:
-            self.parsed_kernel_options()
-        elif self.kernel_network != "siren" or self.kernel_options:
-            raise ValueError(
-                f"model.kernel_network and its options are of Lie groups such as SE2-8, and {self.group} is none"
-            )
-        self._check_scales(group)
-
-    def _check_scales(self, group):
-        scales = getattr(group, "scales", None)
-        if scales is None and self.max_scale != MAX_SCALE:
-            raise ValueError(
-                f"model.max_scale is of groups that scale, as R2xR-3 and Sim2-16x3; {self.group} has no scales"
-            )
-        if scales is not None and least_size(group) > LIE_KERNEL_SIZE:
-            raise ValueError(
-                f"model.max_scale must be at most {(LIE_KERNEL_SIZE - 1) // 2}, or filters of {LIE_KERNEL_SIZE} pixels "
-                f"cannot hold the smallest kernel; got {self.max_scale}"
-            )
-        if self.kind in ("separable+2d", "gseparable+2d") and (scales is None or group.angles is None):
-            raise ValueError(
-                f"model.kind {self.kind} factors rotations and scales, as of Sim2-16x3; {self.group} has not both"
-            )
+        check_name("model.name", self.name, NETWORKS)
+        check_name("model.attention", self.attention, ["none", *OPERATORS])
+        check_name("model.dtype", self.dtype, get_args(DType))
+        parse_options("model.attention_options", self.attention_options)
+        lie = isinstance(self.parsed_group(), LieGroup)
+        if lie != NETWORKS[self.name].lie:
+            known = ", ".join(name for name, entry in NETWORKS.items() if entry.lie == lie)
+            raise ValueError(f"model.name must be a network on groups such as {self.group}: {known}; got {self.name}")
 
     def parsed_group(self) -> Group | LieGroup:
         """The group.
@@ -124,29 +60,137 @@ class ModelConfig:
         Raises:
           ValueError: there is none of this name, or `max_scale` is out of range.
         """
-        return parse_lie_group(self.group, self.max_scale) or parse_group(self.group)
+        return parse_lie_group(self.group, getattr(self, "max_scale", MAX_SCALE)) or parse_group(self.group)
 
-    def parsed_attention_options(self) -> dict[str, int | bool | str]:
-        """The attention's further arguments by name.
+    def image_size(self, pixels: int) -> int:
+        """Pixels along each axis to which images of so many are brought for this network."""
+        return NETWORKS[self.name].nearest_size(pixels, self.parsed_group())
+
+    def build(self, in_features: int, classes: int, rngs: nnx.Rngs) -> nnx.Module:
+        """The network, freshly initialised, in training mode; float64 needs x64.
 
         Raises:
-          ValueError: an option is not NAME=VALUE, or the attention has none of this name.
+          ValueError: an argument is out of range.
         """
-        known = {} if self.attention == "none" else attention_options(self.attention)
-        return parse_options(
-            "model.attention_options", f"model.attention {self.attention}", self.attention_options, known
+        own = {
+            name: _argument(name, getattr(self, name), option) for name, option in NETWORKS[self.name].options().items()
+        }
+        return NETWORKS[self.name].network(
+            group=self.parsed_group(),
+            attention=None if self.attention == "none" else self.attention,
+            attention_options=parse_options("model.attention_options", self.attention_options),
+            in_features=in_features,
+            classes=classes,
+            dtype=None if self.dtype == "float32" else jnp.dtype(self.dtype),
+            param_dtype=jnp.dtype("float64" if self.dtype == "float64" else "float32"),
+            rngs=rngs,
+            **{name: value for name, value in own.items() if value is not None},
         )
 
-    def parsed_kernel_options(self) -> dict[str, int | float]:
-        """The kernel networks' further arguments by name.
 
-        Raises:
-          ValueError: an option is not NAME=VALUE, the network has none of this name, or it is out of range.
-        """
-        field, of = "model.kernel_options", f"model.kernel_network {self.kernel_network}"
-        options = parse_options(field, of, self.kernel_options, network_options(self.kernel_network))
+@functools.cache
+def config_class(name: str) -> type[ModelConfig]:
+    """The configurations of a network: `ModelConfig` with the arguments of the network's constructor."""
+    check_name("model.name", name, NETWORKS)
+    fields = [
+        (option, _helped(_field_type(known.type), known.help), _default(known))
+        for option, known in NETWORKS[name].options().items()
+    ]
+    lie = NETWORKS[name].lie
+    networks = ", ".join(f"{known} (on Lie groups)" if entry.lie else known for known, entry in NETWORKS.items())
+    sites = {"input": "on inputs", "response": "on responses"}
+    attentions = "; ".join(
+        f"{site} {', '.join(names)}" for site, names in _by_site(sites).items() if not (lie and site == "on responses")
+    )
+    fields.append(("name", _helped(str, f"Which network: {networks}."), dataclasses.field(default=name)))
+    fields.append(("attention", _helped(str, f"none; {attentions}."), dataclasses.field(default="none")))
+    if lie:
+        fields.append(("group", str, dataclasses.field(default="SE2-8")))
+        text = "The largest scale sampled, of groups that scale; the smallest is 1."
+        fields.append(("max_scale", _helped(float, text), dataclasses.field(default=MAX_SCALE)))
+    made = dataclasses.make_dataclass("ModelConfig", fields, bases=(ModelConfig,), frozen=True, kw_only=True)
+    made.__doc__ = (inspect.getdoc(NETWORKS[name].network) or "").partition("\n")[0]
+    return made
+
+
+def model(name: str, group: str, attention: str = "none", **arguments: Any) -> ModelConfig:
+    """The configuration of a network.
+
+    Args:
+      name: in `attgconv_jax.models.NETWORKS`.
+      group: as on the command line, such as "p4" or "SE2-8".
+      attention: in every layer, or "none".
+      **arguments: further fields: those of `ModelConfig` and the network's own.
+
+    Raises:
+      ValueError: an unknown name, or an argument that the network does not have.
+    """
+    made = config_class(name)
+    known = [field.name for field in dataclasses.fields(made)]
+    for argument in arguments:
+        check_name(f"an argument of {name}", argument, known)
+    return made(name=name, group=group, attention=attention, **arguments)
+
+
+def parse_options(field: str, options: Sequence[str]) -> dict[str, Any]:
+    """The values of options, each NAME=VALUE, by name: numbers, True, False or None, else the words themselves.
+
+    Raises:
+      ValueError: an option is not NAME=VALUE, or stands twice.
+    """
+    parsed = {}
+    for option in options:
+        name, equals, value = option.partition("=")
+        if not equals or not name.isidentifier():
+            raise ValueError(f"{field} must be NAME=VALUE, such as reduction=4, got {option!r}")
+        if name in parsed:
+            raise ValueError(f"{field} names {name} twice; once will do")
         try:
-            check_network(self.kernel_network, options, self.parsed_group())
-        except ValueError as error:
-            raise ValueError(f"{field}: {error}") from None
-        return options
+            parsed[name] = ast.literal_eval(value)
+        except (SyntaxError, ValueError):
+            parsed[name] = value
+    return parsed
+
+
+def _helped(kind, text):
+    return Annotated[kind, tyro.conf.arg(help=text)]
+
+
+def _by_site(sites):
+    """Names of the operators by where they act; those of residual networks' stand in the middle."""
+    named = {"on inputs": [], "of other papers": [], "on responses": []}
+    for name, operator in OPERATORS.items():
+        named[sites.get(operator.site, "of other papers")].append(name)
+    return named
+
+
+def _is(annotation, kind):
+    """Whether an annotation, or a part of it, is a container of this kind."""
+    return any(get_origin(part) is kind for part in (annotation, *get_args(annotation)))
+
+
+def _field_type(annotation):
+    """As a command line takes it: widths as numbers, mappings as NAME=VALUE."""
+    if _is(annotation, collections.abc.Mapping):
+        return tuple[str, ...]
+    return tuple[int, ...] if _is(annotation, collections.abc.Sequence) else annotation
+
+
+def _default(option):
+    container = _field_type(option.type) in (tuple[str, ...], tuple[int, ...])
+    if option.default is inspect.Parameter.empty:
+        return dataclasses.field()
+    if not container:
+        return dataclasses.field(default=option.default)
+    many = isinstance(option.default, Sequence)
+    return dataclasses.field(default=tuple(option.default) if many else ())
+
+
+def _argument(name, value, option):
+    """A field as the constructor takes it; None leaves the constructor's default."""
+    if _is(option.type, collections.abc.Mapping):
+        return parse_options(f"model.{name}", value) or None
+    if _is(option.type, collections.abc.Sequence):
+        alone = len(value) == 1 and int in get_args(option.type)
+        return (value[0] if alone else value) or None
+    return value

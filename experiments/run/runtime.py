@@ -4,6 +4,7 @@ import contextlib
 import errno
 import functools
 import importlib.metadata
+import inspect
 import io
 import logging
 import os
@@ -49,7 +50,7 @@ def command(main: Callable[[Any], None], arguments: Any) -> Callable[..., None]:
 
     Args:
       main: of the module, takes the parsed arguments.
-      arguments: the dataclass to parse, or a choice of several as subcommands.
+      arguments: the dataclass to parse; or a function of the words that returns dataclass, defaults and other words.
     """
     return functools.partial(run_command, main, arguments)
 
@@ -59,14 +60,18 @@ def run_command(main: Callable[[Any], None], arguments: Any, words: list[str] | 
 
     Args:
       main: takes the parsed arguments; its module names the command.
-      arguments: the dataclass to parse, or a choice of several as subcommands.
+      arguments: the dataclass to parse; or a function of the words that returns dataclass, defaults and other words.
       words: of the command line; None: those of this process.
     """
     prog = f"python -m {sys.modules[main.__module__].__spec__.name}"
     message = io.StringIO()
+    words, default = sys.argv[1:] if words is None else words, None
     try:
+        if inspect.isfunction(arguments):
+            arguments, default, words = arguments(words)
         with contextlib.redirect_stderr(message):
-            parsed = tyro.cli(arguments, args=words, prog=prog, config=(tyro.conf.AvoidSubcommands,))
+            options = dict(prog=prog, config=(tyro.conf.AvoidSubcommands, tyro.conf.FlagConversionOff))
+            parsed = tyro.cli(arguments, args=words, default=default, **options)
     except SystemExit as stop:
         if stop.code:
             print(f"error: {_plain(message.getvalue())}", file=sys.stderr)

@@ -11,10 +11,8 @@ from flax import nnx
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from attgconv_jax.lie import LieGroup
-from attgconv_jax.models import LieResNet, RotMNISTNet
 from experiments.run.configuration import OptimizerConfig
-from experiments.run.model_configuration import LIE_KERNEL_SIZE, ModelConfig
+from experiments.run.model_configuration import ModelConfig
 
 EVALUATION_BATCH = 250
 # A stream of its own: Flax counts its streams up from 0 and never gets here.
@@ -40,26 +38,9 @@ class TrainState(NamedTuple):
     """The first step, from 1, whose loss, parameters or statistics were not finite; 0: there was none."""
 
 
-def make_network(config: ModelConfig, classes: int, seed: int) -> RotMNISTNet | LieResNet:
+def make_network(config: ModelConfig, classes: int, seed: int, in_features: int = 1) -> nnx.Module:
     """The network of a configuration, freshly initialised, in training mode; float64 needs x64."""
-    group = config.parsed_group()
-    shared = dict(
-        attention_options=config.parsed_attention_options(),
-        classes=classes,
-        dropout_rate=config.dropout_rate,
-        dtype=None if config.dtype == "float32" else jnp.dtype(config.dtype),
-        param_dtype=jnp.dtype("float64" if config.dtype == "float64" else "float32"),
-        rngs=nnx.Rngs(jax.random.key(seed)),
-    )
-    attention = None if config.attention == "none" else config.attention
-    if isinstance(group, LieGroup):
-        if config.features:
-            shared |= dict(features=config.features)
-        shared |= dict(kernel_size=LIE_KERNEL_SIZE, random_grids=config.random_grids)
-        shared |= dict(network=config.kernel_network, network_options=config.parsed_kernel_options())
-        return LieResNet(group, config.kind or "separable", attention, **shared)
-    features = config.features[0] if len(config.features) == 1 else config.features or None
-    return RotMNISTNet(group, attention, separable=config.kind, features=features, **shared)
+    return config.build(in_features, classes, nnx.Rngs(jax.random.key(seed)))
 
 
 def make_optimizer(config: OptimizerConfig, steps_per_epoch: int) -> optax.GradientTransformation:
@@ -116,6 +97,7 @@ class Trainer:
       optimizer: of the parameters.
       batch_size: images a step.
       seeds_mode: "vmap" or "loop" over the seeds; same numbers up to rounding.
+      in_features: channels of the images.
     """
 
     def __init__(
@@ -125,8 +107,9 @@ class Trainer:
         optimizer: optax.GradientTransformation,
         batch_size: int,
         seeds_mode: Literal["vmap", "loop"] = "loop",
+        in_features: int = 1,
     ):
-        self._make = functools.partial(make_network, config, classes)
+        self._make = functools.partial(make_network, config, classes, in_features=in_features)
         self.optimizer = optimizer
         self.batch_size = batch_size
         self._over_seeds = {"vmap": jax.vmap, "loop": lambda function: functools.partial(lax.map, function)}[seeds_mode]
@@ -151,7 +134,7 @@ class Trainer:
         loss = jnp.zeros([], jax.tree.leaves(params)[0].dtype)
         return TrainState(params, rest, self.optimizer.init(params), key, zero, loss, zero, zero)
 
-    def network(self, params: Any, rest: Any, index: int) -> RotMNISTNet | LieResNet:
+    def network(self, params: Any, rest: Any, index: int) -> nnx.Module:
         """The network of one seed, by its place among them, in evaluation mode."""
         return nnx.merge(self.evaluation_graph, *jax.tree.map(lambda leaf: leaf[index], (params, rest)), copy=True)
 

@@ -77,8 +77,7 @@ class Run:
         Raises:
           ValueError: the data are not there, or are others by now.
         """
-        config = self.config(directory).data
-        dataset = load(config.name, config.directory, config.seed, config.test_images)
+        dataset = dataset_of(self.config(directory))
         self._check_data(dataset)
         return dataset
 
@@ -157,6 +156,16 @@ class Run:
         ]
         if differing:
             raise ValueError(f"{self.workdir} began with other data: {'; '.join(differing)}")
+
+
+def dataset_of(config: Config) -> Dataset:
+    """The data of a configuration, not standardised, in the size that its network takes.
+
+    Raises:
+      ValueError: the data are not there.
+    """
+    data = config.data
+    return load(data.name, data.directory, data.seed, data.test_images).resized(config.model.image_size)
 
 
 def write_json(path: pathlib.Path, content: Mapping[str, Any]) -> None:
