@@ -20,7 +20,7 @@ from experiments.report.measures import by_angle, by_element, confusion
 from experiments.report.reports import best_on_test
 from experiments.run import loop
 from experiments.run.configuration import Config, OptimizerConfig
-from experiments.run.model_configuration import ModelConfig
+from experiments.run.model_configuration import model
 from experiments.run.training import make_network, predict
 from experiments.run.workdir import Run
 
@@ -118,7 +118,7 @@ def test_a_run_that_is_not_complete_can_be_evaluated_but_not_compared(workdirs, 
 
 
 def test_a_network_without_a_run_is_evaluated_on_the_data_it_is_given(tmp_path, digits, capsys):
-    network = make_network(ModelConfig("C2", "none"), classes=10, seed=0)
+    network = make_network(model("rot_mnist", "C2"), classes=10, seed=0)
     network.eval()
     save_network(tmp_path / "network", network)
     evaluate.cli([str(tmp_path / "network"), "--data", "digits", "--angle-step", "90", "--angle-images", "10"])
@@ -197,7 +197,7 @@ def test_sets_share_digits_between_training_and_test_unless_their_splits_are_the
 
 
 def test_a_network_of_other_classes_is_refused(tmp_path, capsys):
-    network = make_network(ModelConfig("z2", "none"), classes=5, seed=0)
+    network = make_network(model("rot_mnist", "z2"), classes=5, seed=0)
     save_network(tmp_path / "network", network)
     with pytest.raises(SystemExit):
         evaluate.cli([str(tmp_path / "network"), "--data", "digits"])
@@ -220,7 +220,7 @@ def test_float64_is_for_its_own_run_alone(tmp_path):
 @pytest.fixture
 def reproduction(monkeypatch, tmp_path):
     """A table of one quick preset, and the words that reproduce it."""
-    config = Config(model=ModelConfig("z2", "none"), optimizer=OptimizerConfig(epochs=2, batch_size=250), test_every=1)
+    config = Config(model=model("rot_mnist", "z2"), optimizer=OptimizerConfig(epochs=2, batch_size=250), test_every=1)
     monkeypatch.setitem(TABLES, "digits", (Preset("digits-z2", "Z2", "A row.", config, "9.99"),))
     words = ["digits", "--runs", str(tmp_path / "runs"), "--results", str(tmp_path / "results")]
     return words, tmp_path
@@ -253,7 +253,7 @@ def test_a_row_that_runs_out_of_time_is_continued(reproduction, capsys):
 
 
 def test_turning_by_right_angles_changes_no_logit_of_a_p4_network_and_every_other_angle_does(digits):
-    network = make_network(ModelConfig("p4", "none"), classes=10, seed=0)
+    network = make_network(model("rot_mnist", "p4"), classes=10, seed=0)
     network.eval()
     records = by_angle(network, digits, 45, 50)
     changes = [record["logits_change"] for record in records]

@@ -10,6 +10,8 @@ import subprocess
 import sys
 
 import pytest
+from flax import nnx
+from helpers import assert_refused
 
 from experiments.configs import PRESETS
 from experiments.configs.preset import reports
@@ -17,10 +19,21 @@ from experiments.data import Dataset, Split, rotated_digits
 from experiments.report.markdown import protocols
 from experiments.run.configuration import Config, DataConfig, OptimizerConfig, from_identity, identity
 from experiments.run.metrics import Metrics, read_metrics
-from experiments.run.model_configuration import ModelConfig
+from experiments.run.model_configuration import model
+from experiments.run.training import make_network
 from experiments.run.workdir import Run
 
-NEW = ("model.kernel_network", "model.kernel_options", "model.kind", "model.max_scale", "model.random_grids")
+# Of version 0.1.0, whose networks had no names.
+FORMER = {
+    "model.kernel_network": "siren",
+    "model.kernel_options": [],
+    "model.max_scale": 1.74,
+    "model.random_grids": False,
+}
+
+
+def built(*names, **fields):
+    return nnx.eval_shape(lambda: make_network(model(*names, **fields), 10, 0))
 
 
 @pytest.fixture
@@ -65,16 +78,37 @@ def test_a_work_directory_that_is_a_file_is_refused(tmp_path):
         Run(tmp_path / "file")
 
 
-def test_a_run_from_before_lie_groups_is_still_known():
-    config = Config(model=ModelConfig(group="p4m"))
-    fields = {name: value for name, value in identity(config).items() if name not in NEW}
-    assert len(identity(config)) - len(fields) == len(NEW)
-    assert from_identity(fields) == config
+@pytest.mark.parametrize(
+    ("former", "now"),
+    [
+        ({}, model("rot_mnist", "p4m", "sge", dropout_rate=0.1)),
+        (
+            {"model.kind": "gc", "model.features": [4]},
+            model("rot_mnist", "p4m", "sge", kind="separable", features=(4,), dropout_rate=0.1),
+        ),
+        (
+            {"model.group": "SE2-4", "model.kernel_options": ["frequency=5"]},
+            model("lie_resnet", "SE2-4", "sge", dropout_rate=0.1, network_options=("frequency=5",)),
+        ),
+        (
+            {"model.group": "R2xR-3", "model.kind": "dseparable", "model.max_scale": 1.5, "model.random_grids": True},
+            model("lie_resnet", "R2xR-3", "sge", kind="dseparable", max_scale=1.5, random_grids=True, dropout_rate=0.1),
+        ),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_a_run_of_version_0_1_0_is_still_known(former, now):
+    saved = {"group": "p4m", "attention": "sge", "dropout_rate": 0.1, "dtype": "float32"}
+    rest = {name: value for name, value in identity(Config()).items() if not name.startswith("model.")}
+    fields = rest | {f"model.{name}": value for name, value in saved.items()} | FORMER | former
+    assert from_identity(fields) == Config(model=now)
 
 
 def test_another_configuration_is_refused_with_the_differing_fields(begun):
     other = Config(
-        model=ModelConfig(group="p4m"), optimizer=OptimizerConfig(learning_rate=0.5, clip_norm=1.0), seeds=(0, 1)
+        model=model("rot_mnist", "p4m", "input", dropout_rate=0.1),
+        optimizer=OptimizerConfig(learning_rate=0.5, clip_norm=1.0),
+        seeds=(0, 1),
     )
     with pytest.raises(ValueError) as refused:
         Run(begun).check(other)
@@ -215,58 +249,53 @@ def test_metrics_that_cannot_be_written_are_one_line(tmp_path):
         (lambda: Config(test_every=0), "test_every must be at least 1"),
         (lambda: Config(seeds_mode="pmap"), "seeds_mode must be one of auto, loop, vmap"),
         (lambda: DataConfig(name="cifar"), "data.name must be one of digits, digits_rot_scale, rot_mnist/regenerated"),
-        (lambda: ModelConfig(dtype="float16"), "model.dtype must be one of float32, bfloat16, float64"),
-        (lambda: ModelConfig(dropout_rate=1.5), r"model.dropout_rate must be in \[0, 1\), got 1.5"),
-        (lambda: ModelConfig(group="p5"), "the group must be z2, p4, p4m, or like C8"),
-        (lambda: ModelConfig(group="SE2-0"), "Lie groups of networks are like SE2-8, R2xR-3, Sim2-16x3; got 'SE2-0'"),
-        (lambda: ModelConfig(group="Sim2-8x3", max_scale=0.5), "max_scale must be a number of at least 1, got 0.5"),
-        (lambda: ModelConfig(group="SE2-8", features=(8,)), "model.features of SE2-8 must be two numbers or three"),
-        (lambda: ModelConfig(group="SE2-8", attention="response"), "on SE2-8 take one of input, input_channel"),
-        (lambda: ModelConfig("SE2-8", "none", kind="lifting"), "model.kind on SE2-8 must be one of nonseparable, gsep"),
-        (lambda: ModelConfig(kind="separable"), "model.kind on p4 must be one of g, gc, got 'separable'"),
-        (lambda: ModelConfig(attention="sk", kind="gc"), "model.kind gc goes with attention on the input, got sk"),
+        (lambda: model("rot_mnist", "p4", dtype="float16"), "model.dtype must be one of float32, bfloat16, float64"),
+        (lambda: model("rotmnist", "p4"), "model.name must be one of .*, got 'rotmnist'; perhaps rot_mnist"),
+        (lambda: model("rot_mnist", "p4", width=8), "an argument of rot_mnist must be one of .*, got 'width'"),
+        (lambda: model("rot_mnist", "p5"), "the group must be z2, p4, p4m, or like C8"),
         (
-            lambda: ModelConfig("SE2-8", max_scale=3.0),
-            "model.max_scale is of groups that scale",
+            lambda: model("rot_mnist", "SE2-8"),
+            "networks? on groups such as SE2-8: lie_all_cnn, lie_resnet; got rot_mnist",
         ),
-        (lambda: ModelConfig(max_scale=float("nan")), "as R2xR-3 and Sim2-16x3; p4 has no scales"),
-        (lambda: ModelConfig("Sim2-4x2", "none", max_scale=3.5), "model.max_scale must be at most 3, or filters of 7"),
-        (lambda: ModelConfig("SE2-8", "none", kind="separable+2d"), "factors rotations and scales, as of Sim2-16x3"),
+        (lambda: model("lie_resnet", "SE2-0"), "Lie groups of networks are like SE2-8, R2xR-3, Sim2-16x3; got 'SE2-0'"),
+        (lambda: model("lie_resnet", "Sim2-8x3", max_scale=0.5), "max_scale must be a number of at least 1, got 0.5"),
+        (lambda: built("rot_mnist", "p4", dropout_rate=1.5), r"dropout_rate must be in \[0, 1\), got 1.5"),
+        (lambda: built("lie_resnet", "SE2-8", features=(8,)), "features must be two or three widths"),
+        (lambda: built("lie_resnet", "SE2-8", "response"), "attention must be .*, got 'response'"),
+        (lambda: built("lie_resnet", "SE2-8", kind="gc"), "kind must be one of .*, got 'gc'"),
+        (lambda: built("rot_mnist", "p4", kind="gc"), "kind must be one of .*, got 'gc'"),
+        (lambda: built("rot_mnist", "p4", "sk", kind="separable"), "attention on responses, .*, got 'separable'"),
         (
-            lambda: ModelConfig(kernel_network="fourier"),
-            "and its options are of Lie groups such as SE2-8, and p4 is none",
+            lambda: built("lie_resnet", "Sim2-4x2", max_scale=3.5),
+            "filters of 7 pixels cannot hold kernels of scales up to 3.5",
         ),
-        (lambda: ModelConfig("SE2-8", "none", kernel_network="mlp"), "model.kernel_network must be one of siren, four"),
+        (lambda: built("lie_resnet", "SE2-8", kind="separable+2d"), "factors rotation and scale"),
+        (lambda: built("lie_resnet", "SE2-8", network="mlp"), "network must be one of"),
+        (lambda: built("lie_resnet", "SE2-8", network_options=("omega=7",)), "siren has .*, frequency.* 'omega'"),
         (
-            lambda: ModelConfig("SE2-8", "none", kernel_options=("omega=7",)),
-            "the names for model.kernel_network siren are hidden_features, hidden_layers, first_frequency, frequency",
-        ),
-        (lambda: ModelConfig("SE2-8", "none", kernel_options=("first_frequency=low",)), "must be a number, got 'low'"),
-        (
-            lambda: ModelConfig("SE2-8", "none", kernel_options=("first_frequency=-7",)),
-            "model.kernel_options: first_frequency must be a positive number, got -7.0",
+            lambda: built("lie_resnet", "SE2-8", network_options=("first_frequency=-7",)),
+            "first_frequency must be a positive",
         ),
         (
-            lambda: ModelConfig("SE2-8", "none", kernel_options=("frequency=7", "frequency=8")),
-            "model.kernel_options names frequency twice; once will do",
+            lambda: built("lie_resnet", "SE2-8", network_options=("frequency=7", "frequency=8")),
+            "model.network_options names frequency twice; once will do",
         ),
         (
-            lambda: ModelConfig("SE2-8", "none", kernel_network="fourier", kernel_options=("hidden_features=5",)),
-            "model.kernel_options: hidden_features must be even, a sine for every cosine, got 5",
+            lambda: built("lie_resnet", "SE2-8", network="fourier", network_options=("hidden_features=5",)),
+            "hidden_features must be even, a sine for every cosine, got 5",
         ),
         (
-            lambda: ModelConfig("SE2-8", "none", kernel_network="b_spline", kernel_options=("scale_centres=9",)),
-            r"model.kernel_options: scale_centres has no effect on rotations\(8\); leave it out",
+            lambda: built("lie_resnet", "R2xR-3", network="b_spline", network_options=("angle_centres=9",)),
+            r"angle_centres has no effect on scalings\(3, 1.74\); leave it out",
         ),
         (
-            lambda: ModelConfig("R2xR-3", "none", kernel_network="b_spline", kernel_options=("angle_centres=9",)),
-            r"model.kernel_options: angle_centres has no effect on scalings\(3, 1.74\); leave it out",
+            lambda: built("lie_resnet", "SE2-8", network_options=("hidden_layers=0", "frequency=3")),
+            "frequency has no effect without hidden layers; leave it out",
         ),
         (
-            lambda: ModelConfig("SE2-8", "none", kernel_options=("hidden_layers=0", "frequency=3")),
-            "model.kernel_options: frequency has no effect without hidden layers; leave it out",
+            lambda: model("rot_mnist", "p4", random_grids=True),
+            "an argument of rot_mnist must be .*, got 'random_grids'",
         ),
-        (lambda: ModelConfig(random_grids=True), "model.random_grids are of Lie groups such as SE2-8, and p4 is none"),
         (lambda: OptimizerConfig(learning_rate=float("inf")), "optimizer.learning_rate must be positive, got inf"),
         (lambda: OptimizerConfig(learning_rate=-1), "optimizer.learning_rate must be positive"),
         (lambda: OptimizerConfig(l2=-1), "optimizer.l2 must be not negative"),
@@ -283,8 +312,9 @@ def test_metrics_that_cannot_be_written_are_one_line(tmp_path):
     ],
 )
 def test_configurations_without_sense_are_refused(change, message):
-    with pytest.raises(ValueError, match=message):
+    with assert_refused() as refused:
         change()
+    assert re.search(message, str(refused.value))
 
 
 @pytest.mark.parametrize("preset", PRESETS.values(), ids=lambda preset: preset.name)

@@ -15,7 +15,7 @@ from attgconv_jax.models import LieResNet
 from experiments.data import Dataset, Split, rotated_digits
 from experiments.run.configuration import OptimizerConfig
 from experiments.run.loop import Best, _keep_best, first_state
-from experiments.run.model_configuration import ModelConfig
+from experiments.run.model_configuration import model
 from experiments.run.training import Trainer, make_network, make_optimizer, make_schedule, predict
 
 STEPS = 3
@@ -30,9 +30,9 @@ def digits():
 
 
 @functools.cache
-def trainer(mode="loop", dtype="float32", **model):
-    model = ModelConfig(**({"group": "z2", "attention": "none", "dropout_rate": 0.1, "dtype": dtype} | model))
-    return Trainer(model, 10, make_optimizer(OptimizerConfig(schedule="constant"), STEPS), 16, mode)
+def trainer(mode="loop", dtype="float32", **fields):
+    config = {"name": "rot_mnist", "group": "z2", "dropout_rate": 0.1, "dtype": dtype} | fields
+    return Trainer(model(**config), 10, make_optimizer(OptimizerConfig(schedule="constant"), STEPS), 16, mode)
 
 
 def after(trainer, digits, seeds, calls):
@@ -68,7 +68,7 @@ def test_how_steps_are_cut_into_calls_changes_no_bit(digits):
 
 def test_on_a_lie_group_random_grids_follow_the_seed_however_steps_are_cut(digits):
     """And every step has grids of its own: the same step with the first grids again comes out elsewhere."""
-    t = trainer(group="SE2-2", features=(2, 2), random_grids=True, dropout_rate=0.0)
+    t = trainer(name="lie_resnet", group="SE2-2", features=(2, 2), random_grids=True, dropout_rate=0.0)
     whole, cut = (after(t, digits, (0,), calls) for calls in ([3], [1, 2]))
     np.testing.assert_array_equal(flat(whole.params), flat(cut.params))
     same = t.init((0,))
@@ -82,12 +82,11 @@ def test_on_a_lie_group_random_grids_follow_the_seed_however_steps_are_cut(digit
 def test_kernel_networks_of_a_lie_group_are_those_of_the_configuration():
     options = dict(hidden_features=6, hidden_layers=0, frequency=2.5)
     named = tuple(f"{name}={value}" for name, value in options.items())
-    config = ModelConfig("SE2-2", "none", features=(2, 2), kernel_network="multiplicative", kernel_options=named)
+    config = model("lie_resnet", "SE2-2", features=(2, 2), network="multiplicative", network_options=named)
     network = make_network(config, 10, 0)
     expected = LieResNet(
         rotations(2),
         features=(2, 2),
-        dropout_rate=0.1,
         network="multiplicative",
         network_options=options,
         rngs=nnx.Rngs(0),

@@ -111,7 +111,7 @@ def measure(row: Row, plain: Step, plain_figures: Mapping[str, Any], arguments: 
     plain_s, step_s = common.median_seconds_in_turn((plain, step), arguments.repeats)
     return {
         **row._asdict(),
-        "acts": OPERATORS[row.attention].acts if row.attention in OPERATORS else "response",
+        "acts": OPERATORS[row.attention].site,
         "extra_parameters": step.parameters - plain_figures["parameters"],
         "extra_flops": _flops(config) - plain_figures["flops"],
         "plain_step_ms": 1e3 * plain_s / arguments.steps,

@@ -191,6 +191,6 @@ def _argument(name, value, option):
     if _is(option.type, collections.abc.Mapping):
         return parse_options(f"model.{name}", value) or None
     if _is(option.type, collections.abc.Sequence):
-        alone = len(value) == 1 and int in get_args(option.type)
+        alone = len(value) == 1 and get_origin(option.type) is not collections.abc.Sequence
         return (value[0] if alone else value) or None
     return value

@@ -70,7 +70,7 @@ def run_command(main: Callable[[Any], None], arguments: Any, words: list[str] | 
         if inspect.isfunction(arguments):
             arguments, default, words = arguments(words)
         with contextlib.redirect_stderr(message):
-            options = dict(prog=prog, config=(tyro.conf.AvoidSubcommands, tyro.conf.FlagConversionOff))
+            options = dict(prog=prog, config=(tyro.conf.AvoidSubcommands,))
             parsed = tyro.cli(arguments, args=words, default=default, **options)
     except SystemExit as stop:
         if stop.code:
