@@ -5,14 +5,15 @@ import pathlib
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args
 
+import jax
 import tyro
 
 from attgconv_jax import Group
-from attgconv_jax.lie import LieGroup
+from attgconv_jax.lie import LieGroup, lie_weights
+from attgconv_jax.lie.kernel_networks import NETWORKS, KernelNetworkName
 from attgconv_jax.lie.kernels import least_size
 from attgconv_jax.models.layers import ResponseAttention, attention_options
 from attgconv_jax.nn.attentive import AttentionName
-from attgconv_jax.nn.kernel_networks import KernelNetworkName, check_network, network_options
 from attgconv_jax.separable import Form
 from experiments.checks import check, check_choice, check_seed, parse_options
 from experiments.data import DatasetName
@@ -174,9 +175,10 @@ class ModelConfig:
           ValueError: an option is not NAME=VALUE, the network has none of this name, or it is out of range.
         """
         field, of = "model.kernel_options", f"model.kernel_network {self.kernel_network}"
-        options = parse_options(field, of, self.kernel_options, network_options(self.kernel_network))
+        options = parse_options(field, of, self.kernel_options, NETWORKS[self.kernel_network].options)
+        shared = dict(lifting=True, network=self.kernel_network, network_options=options)
         try:
-            check_network(self.kernel_network, options, self.parsed_group())
+            jax.eval_shape(lambda key: lie_weights(key, 1, 1, 1, self.parsed_group(), **shared), jax.random.key(0))
         except ValueError as error:
             raise ValueError(f"{field}: {error}") from None
         return options

@@ -31,13 +31,16 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 from scipy import ndimage
 
-from attgconv_jax.lie import KINDS, LieGroup, rotations, scalings, similarities
-from attgconv_jax.lie.kernels import check_kernel
+from attgconv_jax import lie
+from attgconv_jax.checks import check_finite_positive
+from attgconv_jax.lie import LieGroup, rotations, scalings, similarities
+from attgconv_jax.lie.kernel_networks import NETWORKS
+from attgconv_jax.lie.kernels import check_size
 from attgconv_jax.nn import LieConv
-from attgconv_jax.nn.kernel_networks import NETWORKS, check_network
 from experiments.figures import COLOURS, MARKERS
 from experiments.runtime import describe_device, new_file, run, use_compilation_cache
 
+KINDS = ("lifting", *lie.KINDS)
 LARGEST_FREQUENCY = 1 / 8
 WAVES = 40
 MARGIN = 4
@@ -75,9 +78,9 @@ class Arguments:
     def __post_init__(self):
         for size in self.kernel_sizes:
             for group in (rotations(ANGLES), scalings(SCALES, MAX_SCALE)):
-                check_kernel(group, size)
+                check_size("kernel_sizes", size, group)
         for frequency in self.first_frequencies:
-            check_network("siren", dict(first_frequency=frequency), rotations(ANGLES))
+            check_finite_positive(first_frequencies=frequency)
         least = 2 * max(_margin(size) for size in (KERNEL_SIZE, *self.kernel_sizes)) + 8
         if self.size < least:
             raise ValueError(f"size must be at least {least}, or no disc is left to compare on; got {self.size}")
@@ -143,7 +146,8 @@ def errors(
     waves = Waves(1 if kind == "lifting" else group.order, features)
     sources = [grid @ np.linalg.inv(matrix).T for matrix in np.asarray(group.matrices(group.grid()))]
     disc = np.hypot(*np.moveaxis(grid, -1, 0)) <= size / 2 - _margin(kernel_size)
-    options |= dict(kind=kind, param_dtype=jnp.float64)
+    options |= dict(lifting=True) if kind == "lifting" else dict(kind=kind)
+    options |= dict(param_dtype=jnp.float64)
     layers = [LieConv(features, features, kernel_size, group, **options, rngs=nnx.Rngs(seed)) for seed in seeds]
 
     def mean_error(g, staying):

@@ -14,9 +14,9 @@ from flax import nnx
 
 from attgconv_jax import cyclic, trivial
 from attgconv_jax.lie import KINDS, rotations, scalings, similarities
+from attgconv_jax.lie.kernel_networks.sines import siren_weights
 from attgconv_jax.models import load_network
 from attgconv_jax.nn import LieConv
-from attgconv_jax.nn.kernel_networks import siren_weights
 from experiments import evaluate, lie_benchmark, lie_equivariance, train
 from experiments.config import LieKind
 from experiments.configs.lie_attention import LIE_ATTENTION_ROWS
@@ -35,7 +35,7 @@ class Small(nnx.Module):
     """Logits from a lifting alone."""
 
     def __init__(self, rngs):
-        self.lifting = LieConv(1, 10, 5, rotations(2), kind="lifting", rngs=rngs)
+        self.lifting = LieConv(1, 10, 5, rotations(2), lifting=True, rngs=rngs)
 
     def __call__(self, image):
         return jnp.mean(self.lifting(image), axis=(-4, -3, -2))
@@ -130,7 +130,7 @@ def test_finite_groups_have_other_names_and_are_measured_whole():
 
 
 def test_kinds_of_the_command_line_are_those_of_the_library():
-    assert get_args(LieKind) == tuple(kind for kind in KINDS if kind != "lifting")
+    assert get_args(LieKind) == tuple(KINDS)
 
 
 def test_equivariance_is_a_command(tmp_path, capsys, monkeypatch):
@@ -232,12 +232,12 @@ def test_the_cost_is_a_command(tmp_path, capsys, monkeypatch):
         (lambda: lie_equivariance.Arguments(size=19), "size must be at least 20, or no disc is left"),
         (
             lambda: lie_equivariance.Arguments(kernel_sizes=(7, 3)),
-            "filters of 3 pixels cannot hold kernels",
+            "kernel_sizes must be 1 or at least 5, or filters cannot hold kernels",
         ),
-        (lambda: lie_equivariance.Arguments(kernel_sizes=(8,)), "filters must have an odd size of at least 1 pixel"),
+        (lambda: lie_equivariance.Arguments(kernel_sizes=(8,)), "kernel_sizes must be odd"),
         (
             lambda: lie_equivariance.Arguments(first_frequencies=(0.0,)),
-            "first_frequency must be a positive number, got",
+            "first_frequencies must be a positive finite number, got",
         ),
         (lambda: lie_equivariance.Arguments(seeds=()), "seeds must be one or more numbers"),
         (lambda: lie_benchmark.Arguments(networks=("SE2-8",)), "networks must be among SE2-4 nonseparable, "),

@@ -246,7 +246,7 @@ def test_metrics_that_cannot_be_written_are_one_line(tmp_path):
         (lambda: ModelConfig("SE2-8", "none", kernel_options=("first_frequency=low",)), "must be a number, got 'low'"),
         (
             lambda: ModelConfig("SE2-8", "none", kernel_options=("first_frequency=-7",)),
-            "model.kernel_options: first_frequency must be a positive number, got -7.0",
+            "model.kernel_options: first_frequency must be a positive finite number, got -7.0",
         ),
         (
             lambda: ModelConfig("SE2-8", "none", kernel_options=("frequency=7", "frequency=8")),

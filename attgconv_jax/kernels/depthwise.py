@@ -158,7 +158,7 @@ def _sum_of_shifts(padded, w, windows, counts):
 
 def _sum_of_block(padded, w, windows, counts):
     dtype = sum_dtype(w)
-    weights = w.reshape(-1, w.shape[-1]).astype(dtype)
+    weights = w.reshape(-1, 1, 1, 1, w.shape[-1]).astype(dtype)
     shifts = _shifts(padded, windows, counts)
     return sum(shift.astype(dtype) * weight for shift, weight in zip(shifts, weights, strict=True)).astype(w.dtype)
 

@@ -15,7 +15,6 @@ from attgconv_jax.models.layers import check_image
 from attgconv_jax.models.lie_network import AttendedConv, LieNetwork, RandomGrids, global_max_pool
 from attgconv_jax.nn import Dropout
 from attgconv_jax.nn.attentive import AttentionName
-from attgconv_jax.nn.kernel_networks import KernelNetworkName
 from attgconv_jax.nn.norm import batch_norm
 
 
@@ -118,7 +117,7 @@ class LieAllCNN(LieNetwork):
         classes: int = 10,
         lifting_dropout_rate: float = 0.2,
         dropout_rate: float = 0.5,
-        network: KernelNetworkName = "siren",
+        network: str = "siren",
         network_options: Mapping[str, Any] | None = None,
         coordinates: Coordinates = "periodic",
         mask: Mask = "smooth",

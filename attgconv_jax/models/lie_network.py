@@ -8,9 +8,10 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from attgconv_jax.checks import check_positive
+from attgconv_jax.checks import check_boolean, check_choice, check_positive
 from attgconv_jax.kernels import maximum
 from attgconv_jax.lie.groups import LieGroup
+from attgconv_jax.lie.kinds import KINDS
 from attgconv_jax.nn import LieAttention, LieConv
 from attgconv_jax.nn.attentive import AttentionName
 from attgconv_jax.nn.norm import batch_norm
@@ -50,16 +51,14 @@ class LieNetwork(nnx.Module):
     ):
         in_features = settings["in_features"]
         check_positive(features=features, in_features=in_features, classes=settings["classes"])
-        if not isinstance(settings["random_grids"], bool):
-            raise ValueError(f"random_grids must be True or False, got {settings['random_grids']!r}")
-        if kind == "lifting":
-            raise ValueError("kind must be one of feature maps, such as separable; the lifting is a layer of its own")
+        check_boolean(random_grids=settings["random_grids"])
+        check_choice("kind", kind, KINDS)
         if attention is None and attention_options:
             raise ValueError(f"attention_options need an attention, got {dict(attention_options)} with attention=None")
         for name in {"coordinates", "dtype", "param_dtype", "rngs"} & set(attention_options or {}):
             raise ValueError(f"attention_options cannot hold {name}: an attention has that of the network")
         sizes = in_features, features, settings["kernel_size"], group
-        self.lifting = LieConv(*sizes, kind="lifting", **of_kernels, **shared)
+        self.lifting = LieConv(*sizes, lifting=True, **of_kernels, **shared)
         self.lifting_norm = batch_norm(features, epsilon=1e-5, **shared)
         self.group = group
         dtype = None if shared["dtype"] is None else jnp.dtype(shared["dtype"]).name

@@ -12,13 +12,13 @@ from jaxtyping import Array, Float
 
 from attgconv_jax.checks import check_positive
 from attgconv_jax.lie.groups import LieGroup
+from attgconv_jax.lie.kernel_networks import NETWORKS
 from attgconv_jax.lie.kernels import Coordinates, Mask, least_size
 from attgconv_jax.lie.pooling import max_pool
 from attgconv_jax.models.layers import check_image
 from attgconv_jax.models.lie_network import AttendedConv, LieNetwork, RandomGrids, global_max_pool
 from attgconv_jax.nn import Dropout, LieAttention, LieConv
 from attgconv_jax.nn.attentive import ATTENTIVE_PAPER, AttentionName
-from attgconv_jax.nn.kernel_networks import KernelNetworkName
 from attgconv_jax.nn.norm import batch_norm
 
 SIZE = 28
@@ -90,7 +90,7 @@ class LieResNet(LieNetwork):
         in_features: int = 1,
         classes: int = 10,
         dropout_rate: float = 0.3,
-        network: KernelNetworkName = "siren",
+        network: str = "siren",
         network_options: Mapping[str, Any] | None = None,
         coordinates: Coordinates = "periodic",
         mask: Mask = "smooth",
@@ -206,7 +206,7 @@ class LieBlock(nnx.Module):
         self.shortcut = self.attention = nnx.data(None)
         if in_features != out_features:
             options = dict(of_kernels["network_options"] or {})
-            if of_kernels["network"] != "b_spline":
+            if "hidden_features" in NETWORKS[of_kernels["network"]].options:
                 half = options.get("hidden_features", 64) // 2
                 options["hidden_features"] = max(2, half - half % 2)
             of_shortcut = {**of_kernels, "network_options": options}
