@@ -13,7 +13,7 @@ from flax import nnx
 from helpers import assert_close, assert_refused, quickly, random, without_annotations
 
 from attgconv_jax import cyclic
-from attgconv_jax.lie import KINDS, lie_conv, max_pool, rotations, scalings, similarities, siren
+from attgconv_jax.lie import KINDS, lie_conv, lie_weights, max_pool, rotations, scalings, similarities, siren
 from attgconv_jax.lie.kernel_networks import NETWORKS, Axes, KernelNetwork
 from attgconv_jax.lie.kernel_networks.waves import fourier_weights
 from attgconv_jax.models import LieResNet
@@ -44,6 +44,8 @@ def test_a_layer_is_the_function_with_its_weights(group, kind):
     expected = lie_conv(feature_map(group), weights, group, grid, grid, 5, kind, network=siren)
     assert expected.shape == (2, 7, 7, group.order, 4)
     assert_close(conv(feature_map(group)), expected)
+    drawn = lie_weights(jax.random.key(0), 3, 4, 5, group, kind, dtype=jnp.float64)
+    jax.tree.map(np.testing.assert_array_equal, drawn, weights)
 
 
 @every_network
@@ -466,6 +468,14 @@ REFUSALS = {
     "even filter": (
         lambda: LieConv(3, 4, 6, SE2, rngs=nnx.Rngs(0)),
         "kernel_size must be odd, or filters are off centre, got 6",
+    ),
+    "even filter of weights": (
+        lambda: lie_weights(jax.random.key(0), 3, 4, 6, SE2),
+        "kernel_size must be odd, or filters are off centre, got 6",
+    ),
+    "weights of a finite group": (
+        lambda: lie_weights(jax.random.key(0), 3, 4, 5, cyclic(4)),
+        "group must be a LieGroup, as attgconv_jax.lie.rotations(8), got cyclic(4)",
     ),
     "small filter": (
         lambda: LieConv(3, 4, 3, similarities(4, 3, 1.74), rngs=nnx.Rngs(0)),

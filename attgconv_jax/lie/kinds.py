@@ -4,7 +4,8 @@ from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 from attgconv_jax.checks import check_boolean, check_choice
-from attgconv_jax.lie import convolution, product_convolution
+from attgconv_jax.lie import convolution as conv
+from attgconv_jax.lie import product_convolution as product
 from attgconv_jax.lie.groups import LieGroup
 from attgconv_jax.lie.kernel_networks import Axes
 
@@ -49,34 +50,20 @@ class Kind(NamedTuple):
     projection: bool = False
 
 
-LIFTING = Kind("lifting", convolution.nonseparable_conv, (Factor("plane", True),))
+LIFTING = Kind("lifting", conv.nonseparable_conv, (Factor("plane", True),))
 """Of images, which have no group axis: there is nothing to factor."""
 
-KINDS = {
-    kind.name: kind
-    for kind in (
-        Kind("nonseparable", convolution.nonseparable_conv, (Factor("plane and group", True),)),
-        Kind("gseparable", convolution.gseparable_conv, (Factor("group", True), Factor("plane", True))),
-        Kind("separable", convolution.separable_conv, (Factor("group", True), Factor("plane", False))),
-        Kind("dseparable", convolution.dseparable_conv, (Factor("plane and group", False),), projection=True),
-        Kind(
-            "dgseparable",
-            convolution.dgseparable_conv,
-            (Factor("group", False), Factor("plane", False)),
-            projection=True,
-        ),
-        Kind(
-            "separable+2d",
-            product_convolution.separable_2d_conv,
-            (Factor("rotations", True), Factor("scales", False), Factor("plane", False)),
-        ),
-        Kind(
-            "gseparable+2d",
-            product_convolution.gseparable_2d_conv,
-            (Factor("rotations", True), Factor("scales", True), Factor("plane", True)),
-        ),
-    )
-}
+_2D = "rotations", "scales", "plane"
+_OF_FEATURE_MAPS = (
+    Kind("nonseparable", conv.nonseparable_conv, (Factor("plane and group", True),)),
+    Kind("gseparable", conv.gseparable_conv, (Factor("group", True), Factor("plane", True))),
+    Kind("separable", conv.separable_conv, (Factor("group", True), Factor("plane", False))),
+    Kind("dseparable", conv.dseparable_conv, (Factor("plane and group", False),), projection=True),
+    Kind("dgseparable", conv.dgseparable_conv, (Factor("group", False), Factor("plane", False)), projection=True),
+    Kind("separable+2d", product.separable_2d_conv, tuple(map(Factor, _2D, (True, False, False)))),
+    Kind("gseparable+2d", product.gseparable_2d_conv, tuple(map(Factor, _2D, (True, True, True)))),
+)
+KINDS = {kind.name: kind for kind in _OF_FEATURE_MAPS}
 """Of feature maps, by name."""
 
 

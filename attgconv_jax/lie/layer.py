@@ -181,10 +181,12 @@ def _check(weights, group, in_grid, out_grid, size, kind, network, coordinates, 
         kind = None
     kind = check_kind(kind, group, lifting=in_grid is None)
     check_grid(group, **({} if in_grid is None else dict(in_grid=in_grid)), out_grid=out_grid)
-    wanted = f"{len(kind.factors)} kernel networks and {'a' if kind.projection else 'no'} projection"
-    has = f"{len(weights.factors)} and {'no' if weights.projection is None else 'a'} projection"
-    if len(weights.factors) != len(kind.factors) or (weights.projection is not None) != kind.projection:
-        raise ValueError(f"weights must be of {wanted} for {kind.name}, got {has}")
+    count, projection = len(weights.factors), weights.projection is not None
+    if (count, projection) != (len(kind.factors), kind.projection):
+        raise ValueError(
+            f"weights must be of {len(kind.factors)} kernel networks and {'a' if kind.projection else 'no'} projection "
+            f"for {kind.name}, got {count} and {'a' if projection else 'no'} projection"
+        )
     networks = [network] * len(kind.factors) if callable(network) else network
     if len(networks) != len(kind.factors):
         raise ValueError(f"network must be {len(kind.factors)} for {kind.name}, or one for all, got {len(networks)}")
@@ -192,8 +194,10 @@ def _check(weights, group, in_grid, out_grid, size, kind, network, coordinates, 
 
 
 def evaluate(weights, group, in_grid, out_grid, size, c_in, kind: Kind, networks, coordinates, mask):
-    """`lie_kernels` of checked arguments: with a kind and a network a factor."""
+    """`lie_kernels` of checked arguments, among them a `Kind` and a network a factor."""
     evaluated = [] if weights.projection is None else [weights.projection]
+    if kind.name.endswith("+2d"):
+        angles, scales = _angles_and_scales(group, in_grid=in_grid, out_grid=out_grid)
     for factor, network, of_factor in zip(kind.factors, networks, weights.factors, strict=True):
         kernel = functools.partial(_call, network, of_factor)
         match factor.domain:
@@ -204,11 +208,9 @@ def evaluate(weights, group, in_grid, out_grid, size, c_in, kind: Kind, networks
             case "group":
                 values = on_group(kernel, group, in_grid, out_grid, coordinates)
             case "rotations":
-                grids = (_factored(group, *grid)[0] for grid in (("in_grid", in_grid), ("out_grid", out_grid)))
-                values = on_group(kernel, rotations(group.angles), *grids, coordinates)
+                values = on_group(kernel, rotations(group.angles), *angles, coordinates)
             case "scales":
-                grids = (_factored(group, *grid)[1] for grid in (("in_grid", in_grid), ("out_grid", out_grid)))
-                values = on_group(kernel, scalings(group.scales, group.max_scale), *grids, coordinates)
+                values = on_group(kernel, scalings(group.scales, group.max_scale), *scales, coordinates)
         if factor.pairs:
             values = _by_channels(values, c_in, kind.name)
         evaluated.append(values[:, :, None] if in_grid is None else values)
@@ -229,20 +231,17 @@ def _by_channels(values, c_in, kind):
     return jnp.moveaxis(values.reshape(*values.shape[:-1], c_in, -1), -2, -3)
 
 
-def _factored(group, name, grid):
-    """The angles and the scales of a grid of all their pairs, scales fastest."""
-    if len(grid) % group.scales == 0 and _holds_all_pairs(group, grid):
-        pairs = grid.reshape(-1, group.scales, 2)
-        return pairs[:, 0, :1], pairs[0, :, 1:]
-    raise ValueError(
-        f"{name} must hold all pairs of some angles and {group.scales} scales, scales fastest, as {group}.grid() does, "
-        f"for kernels factored in rotation and scale; got {len(grid)} other elements"
-    )
-
-
-def _holds_all_pairs(group, grid):
-    """Whether a grid is of all pairs of some angles and scales; what is traced has no numbers to look at."""
-    if isinstance(grid, jax.core.Tracer):
-        return True
-    pairs = np.asarray(grid).reshape(-1, group.scales, 2)
-    return np.allclose(pairs[..., 0], pairs[:, :1, 0]) and np.allclose(pairs[..., 1], pairs[:1, :, 1])
+def _angles_and_scales(group, **grids):
+    """The angles of all grids, and their scales: grids must hold all pairs of them, traced ones cannot be checked."""
+    for name, grid in grids.items():
+        good = len(grid) % group.scales == 0
+        if good and not isinstance(grid, jax.core.Tracer):
+            pairs = np.asarray(grid).reshape(-1, group.scales, 2)
+            good = np.allclose(pairs[..., 0], pairs[:, :1, 0]) and np.allclose(pairs[..., 1], pairs[:1, :, 1])
+        if not good:
+            raise ValueError(
+                f"{name} must hold all pairs of some angles and {group.scales} scales, scales fastest, as "
+                f"{group}.grid() does, for kernels factored in rotation and scale; got {len(grid)} other elements"
+            )
+    pairs = [grid.reshape(-1, group.scales, 2) for grid in grids.values()]
+    return [each[:, 0, :1] for each in pairs], [each[0, :, 1:] for each in pairs]

@@ -43,10 +43,10 @@ def lie_weights(
       out_features: output channels, per group element.
       kernel_size: of the filters, in pixels, odd.
       group: of the grids.
-      kind: how the kernel comes in factors; None: "separable", or there are none with `lifting`.
-      lifting: whether the input is an image instead of a feature map.
+      kind: see `lie_conv`; left out with `lifting`.
+      lifting: whether the input is an image (one group element) instead of a feature map.
       network: a name of `attgconv_jax.lie.kernel_networks.NETWORKS`.
-      network_options: of the kernel networks: the keyword arguments of its `init`.
+      network_options: keyword arguments of its `init`.
       coordinates: "periodic", "angle" or "paper"; see `attgconv_jax.lie.kernels`.
       dtype: of the weights.
 

@@ -102,19 +102,9 @@ class LieConv(nnx.Module):
         check_choice("mask", mask, get_args(Mask))
         _, self.stride, self.padding, _ = check_window(1, stride, padding, 1)
         options = python_numbers(network_options)
-        weights = lie_weights(
-            rngs.params,
-            in_features,
-            out_features,
-            kernel_size,
-            group,
-            kind,
-            lifting=lifting,
-            network=network,
-            network_options=options,
-            coordinates=coordinates,
-            dtype=param_dtype,
-        )
+        sizes, of_kernels = (in_features, out_features, kernel_size), dict(network=network, network_options=options)
+        of_kernels |= dict(lifting=lifting, coordinates=coordinates, dtype=param_dtype)
+        weights = lie_weights(rngs.params, *sizes, group, kind, **of_kernels)
         self.weights = nnx.data(_variables(weights, NETWORKS[network].fixed))
         self.in_features, self.kernel_size = int(in_features), int(kernel_size)
         self.group = group

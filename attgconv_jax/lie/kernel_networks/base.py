@@ -37,11 +37,11 @@ class KernelNetwork:
     Attributes:
       name: as `LieConv` takes it.
       function: the formula, `(x, weights, **options)`, from coordinates `[..., d]` to values `[..., m]`.
-      init: `(key, axes, m, fan, dtype, **options)`, the weights for the coordinates of `axes` and `m` values; `fan`
-        counts the products that the convolution adds up, pixels of the filter times input channels. Its keyword-only
+      init: `(key, axes, m, fan, dtype, **options)`, the weights for the coordinates `axes` and `m` values; `fan` is the
+        number of products that the convolution adds up, pixels of the filter times input channels. Its keyword-only
         arguments are the network's options, annotated `int` or `float`; it raises a `ValueError` where one is out of
         range. Those that `function` takes are passed to it as well. An option named `angle_...` or `scale_...` has an
-        effect on groups with such a coordinate alone.
+        effect only on groups with such a coordinate.
       fixed: fields of the weights that are drawn once and not trained.
       needs: of options without effect where another one is 0, the name of that one.
       closes_circles: whether `function` is periodic in angles by itself: it takes `periodic`, a boolean a coordinate,

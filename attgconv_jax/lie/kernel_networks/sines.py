@@ -61,7 +61,7 @@ def siren_weights(
       key: of the draws.
       axes: the coordinates.
       m: values of the kernel.
-      fan: products that the kernel's convolution adds up: pixels of the filter times input channels.
+      fan: products that the kernel's convolution adds up.
       dtype: of the weights.
       hidden_features: of every hidden layer.
       hidden_layers: after the first.
