@@ -82,17 +82,20 @@ def quickly(function):
 
 
 @contextlib.contextmanager
-def assert_refused(*parts):
-    """Asserts a `ValueError` whose message holds every part.
-
-    The annotations' own run-time checks are off inside: users do not have them, and they would come first.
-    """
+def without_annotations():
+    """Inside, the annotations' run-time checks are off: users do not have them."""
     jaxtyping.config.update("jaxtyping_disable", True)
     try:
-        with pytest.raises(ValueError) as caught:
-            yield caught
+        yield
     finally:
         jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@contextlib.contextmanager
+def assert_refused(*parts):
+    """Asserts a `ValueError` whose message holds every part; the annotations' own checks would come first."""
+    with without_annotations(), pytest.raises(ValueError) as caught:
+        yield caught
     for part in parts:
         assert re.search(re.escape(part), str(caught.value)), f"{part!r} is not in: {caught.value}"
 

@@ -148,17 +148,17 @@ REFUSALS = {
         lambda: nnx.eval_shape(small)(random(2, 28, 28, 1, 3)),
         "image must be [..., 32, 32, 1, c], got shape (2, 28, 28, 1, 3)",
     ),
-    "unknown kind": (lambda: small(kind="separabel"), "kind must be one of lifting, nonseparable", "got 'separabel'"),
-    "a network of liftings": (lambda: small(kind="lifting"), "kind must be one of feature maps, such as separable"),
-    "a kind of two factors": (lambda: small(kind="separable+2d"), "rotations(4) does not have both: take separable"),
-    "unknown attention": (lambda: small(attention="response"), "attention must be one of input", "got 'response'"),
+    "unknown kind": (lambda: small(kind="separabel"), 'kind must be one of "nonseparable"', "got 'separabel'"),
+    "a network of liftings": (lambda: small(kind="lifting"), 'kind must be one of "nonseparable"', "got 'lifting'"),
+    "a kind of two factors": (lambda: small(kind="separable+2d"), "kind must be separable on rotations(4)"),
+    "unknown attention": (lambda: small(attention="response"), 'attention must be one of "input"', "got 'response'"),
     "options of no attention": (
         lambda: small(attention_options=dict(groups=2)),
         "attention_options need an attention, got {'groups': 2} with attention=None",
     ),
     "no channels": (lambda: small(features=0), "features must be an integer of at least 1, got 0"),
-    "even filters": (lambda: small(kernel_size=4), "filters must have an odd size of at least 1 pixel", "got 4"),
-    "filters too small for the scales": (lambda: small(SIM2, kernel_size=3), "Take a size of 1, or of at least 5"),
+    "even filters": (lambda: small(kernel_size=4), "kernel_size must be odd, or filters are off centre, got 4"),
+    "filters too small for the scales": (lambda: small(SIM2, kernel_size=3), "kernel_size must be 1 or at least 5"),
 }
 
 

@@ -2,7 +2,6 @@
 
 import inspect
 import json
-from typing import get_args
 
 import jax.numpy as jnp
 import numpy as np
@@ -11,16 +10,15 @@ import pytest
 from flax import nnx
 
 from attgconv_jax import cyclic, trivial
-from attgconv_jax.lie import KINDS, rotations, scalings, similarities
+from attgconv_jax.lie import rotations, scalings, similarities
+from attgconv_jax.lie.kernel_networks.sines import siren_weights
 from attgconv_jax.models import load_network
 from attgconv_jax.nn import LieConv
-from attgconv_jax.nn.kernel_networks import siren_weights
 from experiments import evaluate, train
 from experiments.bench import lie_equivariance, lie_errors, lie_networks
 from experiments.bench.steps import Case
 from experiments.report.measures import equivariance_line, measured_group
 from experiments.run.groups import parse_lie_group
-from experiments.run.model_configuration import LieKind
 from experiments.run.workdir import Run
 
 SIZE = 17
@@ -31,7 +29,7 @@ class Small(nnx.Module):
     """Logits from a lifting alone."""
 
     def __init__(self, rngs):
-        self.lifting = LieConv(1, 10, 5, rotations(2), kind="lifting", rngs=rngs)
+        self.lifting = LieConv(1, 10, 5, rotations(2), lifting=True, rngs=rngs)
 
     def __call__(self, image):
         return jnp.mean(self.lifting(image), axis=(-4, -3, -2))
@@ -125,10 +123,6 @@ def test_finite_groups_have_other_names_and_are_measured_whole():
     assert "5.0e-01" in equivariance_line(cyclic(8), 0.5)
 
 
-def test_kinds_of_the_command_line_are_those_of_the_library():
-    assert get_args(LieKind) == tuple(kind for kind in KINDS if kind != "lifting")
-
-
 def test_equivariance_is_a_command(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(lie_equivariance, "KINDS", ("lifting", "separable"))
     out = tmp_path / "equivariance.json"
@@ -172,12 +166,12 @@ def test_the_cost_is_a_command(tmp_path, capsys, monkeypatch):
         (lambda: lie_equivariance.Arguments(size=19), "size must be at least 20, or no disc is left"),
         (
             lambda: lie_equivariance.Arguments(kernel_sizes=(7, 3)),
-            "filters of 3 pixels cannot hold kernels",
+            "kernel_sizes must be 1 or at least 5, or filters cannot hold kernels",
         ),
-        (lambda: lie_equivariance.Arguments(kernel_sizes=(8,)), "filters must have an odd size of at least 1 pixel"),
+        (lambda: lie_equivariance.Arguments(kernel_sizes=(8,)), "kernel_sizes must be odd"),
         (
             lambda: lie_equivariance.Arguments(first_frequencies=(0.0,)),
-            "first_frequency must be a positive number, got",
+            "first_frequencies must be a positive finite number, got",
         ),
         (lambda: lie_equivariance.Arguments(seeds=()), "seeds must be one or more numbers"),
     ],

@@ -26,7 +26,9 @@ from attgconv_jax.lie import (
     separable_conv,
     similarities,
 )
+from attgconv_jax.lie.kinds import LIFTING
 
+EVERY = {"lifting": LIFTING, **KINDS}
 A, S, C_IN, C_OUT, K = 2, 3, 3, 4, 5
 H = A * S
 KERNELS = {
@@ -60,6 +62,11 @@ def bank_of(kind, kernels):
     return np.einsum(BANKS[kind], *kernels).reshape(K, K, -1, C_IN, H, C_OUT)
 
 
+def name_of(kind):
+    """As the functions take it."""
+    return None if kind == "lifting" else kind
+
+
 def correlate(f, bank, stride, pad):
     """Pixel by pixel."""
     f = np.pad(np.asarray(f), [(0, 0), (pad, pad), (pad, pad), (0, 0), (0, 0)])
@@ -76,10 +83,11 @@ def correlate(f, bank, stride, pad):
 def test_every_kind_is_the_convolution_with_the_product_of_its_factors(kind, stride, padding):
     kernels = [random(*shape, seed=i) for i, shape in enumerate(KERNELS[kind])]
     f = random(2, 9, 7, 1 if kind == "lifting" else H, C_IN, seed=9)
-    cotangent = random(*np.shape(apply_kernels(f, tuple(kernels), kind, stride=stride, padding=padding)), seed=10)
 
     def value(f, kernels):
-        return apply_kernels(f, tuple(kernels), kind, stride=stride, padding=padding)
+        return apply_kernels(f, tuple(kernels), name_of(kind) or "nonseparable", stride=stride, padding=padding)
+
+    cotangent = random(*np.shape(value(f, kernels)), seed=10)
 
     expected = correlate(f, bank_of(kind, kernels), stride, {"SAME": 2, "VALID": 0}.get(padding, padding))
     for compiled in (value, jax.jit(value)):
@@ -100,7 +108,7 @@ def test_every_kind_is_the_convolution_with_the_product_of_its_factors(kind, str
 
 
 def test_all_kinds_are_tested():
-    assert set(KERNELS) == set(KINDS)
+    assert set(KERNELS) == set(EVERY)
 
 
 def coefficients(kind, group, seed=0):
@@ -114,9 +122,9 @@ def coefficients(kind, group, seed=0):
     }
     factors = [
         random(*counts[factor.domain], C_OUT * (C_IN if factor.pairs else 1), seed=seed + i)
-        for i, factor in enumerate(KINDS[kind].factors)
+        for i, factor in enumerate(EVERY[kind].factors)
     ]
-    return LieWeights(tuple(factors), random(C_IN, C_OUT, seed=7) if KINDS[kind].projection else None)
+    return LieWeights(tuple(factors), random(C_IN, C_OUT, seed=7) if EVERY[kind].projection else None)
 
 
 def networks(kind, group):
@@ -128,7 +136,7 @@ def networks(kind, group):
         "scales": (),
         "plane and group": (False, False, *turns),
     }
-    return [functools.partial(b_spline, periodic=periodic[factor.domain]) for factor in KINDS[kind].factors]
+    return [functools.partial(b_spline, periodic=periodic[factor.domain]) for factor in EVERY[kind].factors]
 
 
 def conv_of(kind, group, in_grid=None, out_grid=None):
@@ -136,12 +144,12 @@ def conv_of(kind, group, in_grid=None, out_grid=None):
     in_grid = None if kind == "lifting" else group.grid() if in_grid is None else in_grid
     out_grid = group.grid() if out_grid is None else out_grid
     options = dict(network=networks(kind, group), coordinates="angle")
-    return quickly(lambda f: lie_conv(f, weights, group, in_grid, out_grid, K, kind, **options))
+    return quickly(lambda f: lie_conv(f, weights, group, in_grid, out_grid, K, name_of(kind), **options))
 
 
 def kinds_of(group):
     both = group.angles is not None and group.scales is not None
-    return [kind for kind in KINDS if both or not kind.endswith("+2d")]
+    return [kind for kind in EVERY if both or not kind.endswith("+2d")]
 
 
 def turned(f, group, quarters):
@@ -228,50 +236,60 @@ def test_lifting_an_image_in_bfloat16_evaluates_kernels_in_float32():
     group, weights = rotations(4), coefficients("lifting", rotations(4))
     weights = jax.tree.map(lambda w: w.astype(jnp.float32), weights)
     grid = group.grid().astype(jnp.float32)
-    kernels = lie_kernels(weights, group, None, grid, K, C_IN, "lifting", network=b_spline)
+    kernels = lie_kernels(weights, group, None, grid, K, C_IN, network=b_spline)
     assert kernels[0].dtype == jnp.float32
     f = random(2, 9, 9, 1, C_IN).astype(jnp.bfloat16)
-    output = lie_conv(f, weights, group, None, grid, K, "lifting", network=b_spline)
+    output = lie_conv(f, weights, group, None, grid, K, network=b_spline)
     assert output.dtype == jnp.bfloat16
-    assert_close(output.astype(float), apply_kernels(f.astype(float), kernels, "lifting"), 2e-2)
+    assert_close(output.astype(float), apply_kernels(f.astype(float), kernels, "nonseparable"), 2e-2)
 
 
-SE2 = rotations(4)
+SE2, SCALES = rotations(4), scalings(3, 1.74)
 REFUSALS = {
+    "exactness in words": (
+        lambda: lie_conv(random(1, 9, 9, 4, 3), LieWeights((0, 0)), SE2, SE2.grid(), SE2.grid(), 5, exact="yes"),
+        "exact must be True or False, got 'yes'",
+    ),
+    "no input channels": (
+        lambda: lie_kernels(coefficients("lifting", SE2), SE2, None, SE2.grid(), 5, 0),
+        "c_in must be an integer of at least 1, got 0",
+    ),
     "unknown kind": (
         lambda: lie_conv(random(1, 9, 9, 4, 3), LieWeights(()), SE2, SE2.grid(), SE2.grid(), 5, "separabel"),
-        "kind must be one of lifting, nonseparable, gseparable, separable, dseparable",
+        'kind must be one of "nonseparable", "gseparable", "separable", "dseparable"',
         "got 'separabel'",
     ),
     "two factors of a group on one that only turns": (
         lambda: lie_conv(random(1, 9, 9, 4, 3), LieWeights(()), SE2, SE2.grid(), SE2.grid(), 5, "separable+2d"),
-        "separable+2d factors rotation and scale, and rotations(4) does not have both: take separable",
+        "kind must be separable on rotations(4), which has no rotations or no scales; got 'separable+2d'",
     ),
-    "a lifting with an input grid": (
-        lambda: lie_conv(random(1, 9, 9, 1, 3), LieWeights((0,)), SE2, SE2.grid(), SE2.grid(), 5, "lifting"),
-        "lifting takes no in_grid: only lifting takes images",
+    "a kind of lifting": (
+        lambda: lie_conv(random(1, 9, 9, 4, 3), LieWeights((0, 0)), SE2, None, SE2.grid(), 5, "separable"),
+        "kind must be left out where images are lifted (lifting=True, in_grid=None)",
+        "got 'separable'",
     ),
     "a kernel without an input grid": (
         lambda: lie_conv(random(1, 9, 9, 4, 3), LieWeights((0, 0)), SE2, None, SE2.grid(), 5),
-        "separable takes an in_grid",
+        "weights must be of 1 kernel networks and no projection for lifting, got 2 and no projection",
     ),
     "too few networks": (
         lambda: lie_conv(random(1, 9, 9, 4, 3), LieWeights((0,)), SE2, SE2.grid(), SE2.grid(), 5),
-        "separable takes weights of 2 kernel networks and no projection, got 1 and no projection",
+        "weights must be of 2 kernel networks and no projection for separable, got 1 and no projection",
     ),
     "no projection": (
         lambda: lie_conv(random(1, 9, 9, 4, 3), LieWeights((0,)), SE2, SE2.grid(), SE2.grid(), 5, "dseparable"),
-        "dseparable takes weights of 1 kernel networks and a projection, got 1 and no projection",
+        "weights must be of 1 kernel networks and a projection for dseparable, got 1 and no projection",
     ),
     "values that are no pairs": (
         lambda: lie_conv(
-            random(1, 9, 9, 1, 3), LieWeights((random(4, 4, 7),)), SE2, None, SE2.grid(), 5, "lifting", network=b_spline
+            random(1, 9, 9, 1, 3), LieWeights((random(4, 4, 7),)), SE2, None, SE2.grid(), 5, network=b_spline
         ),
-        "must return a value for every pair of 3 input channels and the output channels, got 7 values",
+        "network must return a value for every pair of 3 input channels and the output channels of lifting, got 7",
     ),
     "feature map on another grid": (
         lambda: separable_conv(random(1, 9, 9, 8, 3), random(4, 3, 4, 5), random(5, 5, 4, 5)),
-        "f has 8 group elements and 3 channels (shape (1, 9, 9, 8, 3)), but to fit group_kernel it must have 4 and 3",
+        "f has 8 group elements and 3 channels (shape (1, 9, 9, 8, 3)), but to fit "
+        "group_kernel and spatial_kernel it must have 4 and 3",
     ),
     "feature map on another grid, to be projected": (
         lambda: dseparable_conv(random(1, 9, 9, 8, 3), random(3, 5), random(5, 5, 4, 4, 5)),
@@ -281,7 +299,7 @@ REFUSALS = {
     "feature map on another grid, to be projected and mixed": (
         lambda: dgseparable_conv(random(1, 9, 9, 8, 3), random(3, 5), random(4, 4, 5), random(5, 5, 4, 5)),
         "f has 8 group elements and 3 channels (shape (1, 9, 9, 8, 3)), "
-        "but to fit projection and group_kernel it must have 4 and 3",
+        "but to fit projection and group_kernel and spatial_kernel it must have 4 and 3",
     ),
     "no feature map": (
         lambda: lie_conv(random(9, 4, 3), coefficients("separable", SE2), SE2, SE2.grid(), SE2.grid(), 5),
@@ -306,18 +324,18 @@ REFUSALS = {
         lambda: lie_conv(
             random(1, 9, 9, 4, 3), coefficients("separable", SE2), SE2, SE2.grid(), SE2.grid(), 5, network=[b_spline]
         ),
-        "separable takes 2 kernel networks, or one for all, got 1",
+        "network must be 2 for separable, or one for all, got 1",
     ),
     "a factor that would be broadcast": (
         lambda: separable_conv(random(1, 9, 9, 4, 3), random(4, 3, 4, 5), random(5, 5, 1, 5)),
-        "spatial_kernel must be [5, 5, 4, 5] to fit the kernel's other factors, got shape (5, 5, 1, 5)",
+        "spatial_kernel must be [k, k, 4, 5], got shape (5, 5, 1, 5)",
     ),
     "no output grid": (
-        lambda: lie_conv(random(1, 9, 9, 1, 3), LieWeights((0,)), SE2, None, None, 5, "lifting"),
+        lambda: lie_conv(random(1, 9, 9, 1, 3), LieWeights((0,)), SE2, None, None, 5),
         "out_grid must be an array [n, 1], as rotations(4).grid() is, got NoneType",
     ),
     "convolving on a finite group": (
-        lambda: lie_conv(random(1, 9, 9, 1, 3), LieWeights((0,)), cyclic(4), None, SE2.grid(), 5, "lifting"),
+        lambda: lie_conv(random(1, 9, 9, 1, 3), LieWeights((0,)), cyclic(4), None, SE2.grid(), 5),
         "group must be a LieGroup, as attgconv_jax.lie.rotations(8), got cyclic(4)",
     ),
     "pooling on a finite group": (
@@ -342,14 +360,12 @@ REFUSALS = {
     ),
     "too few kernels": (
         lambda: apply_kernels(random(1, 9, 9, 4, 3), (random(4, 3, 4, 5),), "separable"),
-        "separable takes 2 evaluated kernels, as lie_kernels makes them, got 1",
+        "evaluated must be 2 kernels of separable, as lie_kernels makes them, got 1",
     ),
     "filter too small for the scales": (
-        lambda: lie_conv(
-            random(1, 9, 9, 1, 3), LieWeights((0,)), scalings(3, 1.74), None, scalings(3, 1.74).grid(), 3, "lifting"
-        ),
-        "filters of 3 pixels cannot hold kernels of scales up to 1.74",
-        "Take a size of 1, or of at least 5",
+        lambda: lie_conv(random(1, 9, 9, 1, 3), LieWeights((0,)), SCALES, None, SCALES.grid(), 3),
+        "size must be 1 or at least 5, or filters cannot hold kernels of scales up to 1.74",
+        "got 3",
     ),
 }
 
@@ -359,3 +375,21 @@ def test_what_does_not_fit_is_refused(case):
     call, *parts = REFUSALS[case]
     with assert_refused(*parts):
         call()
+
+
+@pytest.mark.parametrize("function", [lie_conv, lie_kernels, apply_kernels])
+def test_the_former_kind_of_lifting_warns(function):
+    weights, grid = coefficients("lifting", SE2), SE2.grid()
+    f, options = random(1, 9, 9, 1, C_IN), dict(network=b_spline, coordinates="angle")
+    kernels = lie_kernels(weights, SE2, None, grid, K, C_IN, **options)
+    with pytest.warns(DeprecationWarning, match='kind="lifting" is deprecated'):
+        if function is apply_kernels:
+            actual = apply_kernels(f, kernels, "lifting")
+        else:
+            first = (f,) if function is lie_conv else ()
+            then = (C_IN,) if function is lie_kernels else ()
+            actual = function(*first, weights, SE2, None, grid, K, *then, "lifting", **options)
+    expected = kernels if function is lie_kernels else lie_conv(f, weights, SE2, None, grid, K, **options)
+    jax.tree.map(np.testing.assert_array_equal, actual, expected)
+    with pytest.warns(DeprecationWarning), assert_refused("in_grid must be None where images are lifted"):
+        lie_conv(f, weights, SE2, grid, grid, K, "lifting", **options)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import assert_refused
+from helpers import assert_refused, without_annotations
 
 from attgconv_jax import cyclic
 from attgconv_jax.lie import LieGroup, rotations, scalings, similarities
@@ -142,19 +142,23 @@ def test_random_grids_cover_every_angle_and_every_scale_alike():
         assert np.max(np.abs(counts - 500)) < 5 * (500 * 7 / 8) ** 0.5
 
 
+def test_numbers_of_numpy_make_the_same_group():
+    with without_annotations():
+        group = similarities(np.int64(4), np.int32(2), np.float64(1.5))
+    assert group == similarities(4, 2, 1.5) and hash(group) == hash(similarities(4, 2, 1.5))
+    assert repr(group) == "similarities(4, 2, 1.5)"
+
+
 REFUSALS = {
     "no rotations": (lambda: rotations(0), "angles must be an integer of at least 1, got 0"),
     "half a rotation": (lambda: rotations(2.5), "angles must be an integer of at least 1, got 2.5"),
     "no scales": (lambda: scalings(0, 2), "scales must be an integer of at least 1, got 0"),
-    "shrinking": (lambda: scalings(3, 0.5), "max_scale must be a number of at least 1, got 0.5"),
-    "no number at all": (
-        lambda: scalings(3, np.float32(2)),
-        "max_scale must be a Python number of at least 1, got np.float32(2.0)",
-    ),
-    "no number": (lambda: scalings(3, float("nan")), "max_scale must be a number of at least 1, got nan"),
-    "all the same": (lambda: scalings(3, 1), "3 scales need a max_scale above 1"),
+    "shrinking": (lambda: scalings(3, 0.5), "max_scale must be at least 1, got 0.5"),
+    "words": (lambda: scalings(3, "2"), "max_scale must be a positive finite number, got '2'"),
+    "no number": (lambda: scalings(3, float("nan")), "max_scale must be a positive finite number, got nan"),
+    "all the same": (lambda: scalings(3, 1), "max_scale must be above 1, or all 3 scales are the same"),
     "nothing": (LieGroup, "needs angles, scales or both"),
-    "a scale without scales": (lambda: LieGroup(4, None, 2.0), "max_scale is the largest of the scales"),
+    "a scale without scales": (lambda: LieGroup(4, None, 2.0), "max_scale must be left out without scales, got 2.0"),
     "elements of another group": (
         lambda: rotations(4).log(jnp.ones((3, 2))),
         "elements of rotations(4) are [..., 1], got shape (3, 2)",

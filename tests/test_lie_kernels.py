@@ -296,11 +296,11 @@ REFUSALS = {
     ),
     "unknown mask": (
         lambda: spatial_kernel(ones, rotations(4), rotations(4).grid(), 5, mask="disc"),
-        'mask must be "smooth" or "hard", got \'disc\'',
+        'mask must be one of "smooth", "hard", got \'disc\'',
     ),
     "even filter": (
         lambda: spatial_kernel(ones, rotations(4), rotations(4).grid(), 4),
-        "filters must have an odd size of at least 1 pixel, or they are off centre, got 4",
+        "size must be odd, or filters are off centre, got 4",
     ),
     "grid of another group": (
         lambda: group_kernel(ones, rotations(4), similarities(4, 3, 2.0).grid(), rotations(4).grid()),
@@ -308,7 +308,7 @@ REFUSALS = {
     ),
     "too few splines for a circle": (
         lambda: b_spline(random(3, 1), random(2, 2), degree=2, periodic=(True,)),
-        "a spline of degree 2 on a circle needs 3 centres at least, got 2",
+        "coefficients need at least 3 centres on a circle for splines of degree 2, got 2",
     ),
     "a finite group": (
         lambda: spatial_kernel(ones, cyclic(4), rotations(4).grid(), 5),

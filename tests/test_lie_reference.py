@@ -43,7 +43,8 @@ def test_outputs_and_gradients_are_the_papers(reference, name, file, kind, size)
 
     def conv(f, weights):
         network = functools.partial(siren, **frequencies)
-        return lie_conv(f, weights, group, in_grid, group.grid(), size, kind, network=network, coordinates="paper")
+        options = dict(network=network, coordinates="paper")
+        return lie_conv(f, weights, group, in_grid, group.grid(), size, None if in_grid is None else kind, **options)
 
     @quickly
     def output_and_gradients(f, weights, cotangent):
@@ -63,7 +64,7 @@ def load_network(network, state):
     """Puts the reference's arrays into our network, in whose order they stand."""
 
     def conv(module, prefix):
-        weights = lie_weights(state, prefix, module.kind, module.in_features)
+        weights = lie_weights(state, prefix, module.kind or "lifting", module.in_features)
         jax.tree.map(
             lambda variable, value: variable.set_value(value),
             module.weights,

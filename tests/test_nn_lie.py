@@ -10,28 +10,24 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
-from helpers import assert_close, assert_refused, quickly, random
+from helpers import assert_close, assert_refused, quickly, random, without_annotations
 
 from attgconv_jax import cyclic
-from attgconv_jax.lie import KINDS, lie_conv, rotations, scalings, similarities, siren
+from attgconv_jax.lie import KINDS, lie_conv, lie_weights, max_pool, rotations, scalings, similarities, siren
+from attgconv_jax.lie.kernel_networks import NETWORKS, Axes, KernelNetwork
+from attgconv_jax.lie.kernel_networks.waves import fourier_weights
 from attgconv_jax.models import LieResNet
 from attgconv_jax.nn import ATTENTIONS, LieAttention, LieConv
 from attgconv_jax.nn import lie as nn_lie
-from attgconv_jax.nn.kernel_networks import NETWORKS, Axes, fourier_weights, network_function
 from attgconv_jax.nn.lie import Frequencies
 
 SE2, SCALES, SIM2 = rotations(4), scalings(3, 1.5), similarities(4, 2, 1.5)
-EACH = [
-    (group, kind)
-    for group in (SE2, SCALES, SIM2)
-    for kind in KINDS
-    if kind != "lifting" and (group is SIM2 or not kind.endswith("+2d"))
-]
+EACH = [(group, kind) for group in (SE2, SCALES, SIM2) for kind in KINDS if group is SIM2 or not kind.endswith("+2d")]
 every_layer = pytest.mark.parametrize(("group", "kind"), EACH, ids=str)
 every_network = pytest.mark.parametrize("network", NETWORKS)
 
 
-def layer(group, kind="separable", **options):
+def layer(group, kind=None, **options):
     options = dict(param_dtype=jnp.float64, rngs=nnx.Rngs(0)) | options
     return LieConv(3, 4, 5, group, kind=kind, **options)
 
@@ -48,6 +44,8 @@ def test_a_layer_is_the_function_with_its_weights(group, kind):
     expected = lie_conv(feature_map(group), weights, group, grid, grid, 5, kind, network=siren)
     assert expected.shape == (2, 7, 7, group.order, 4)
     assert_close(conv(feature_map(group)), expected)
+    drawn = lie_weights(jax.random.key(0), 3, 4, 5, group, kind, dtype=jnp.float64)
+    jax.tree.map(np.testing.assert_array_equal, drawn, weights)
 
 
 @every_network
@@ -58,14 +56,14 @@ def test_a_fresh_kernel_has_the_variance_of_one_product_among_many(network, axes
         axes = axes._replace(angle=1)
     x = random(400, axes.count, seed=3)
     x = x / np.max(np.abs(x)) * (0.6 if network == "b_spline" else 1)
-    weights = NETWORKS[network].initialise(jax.random.key(0), axes, 300, 50, jnp.float64)
-    values = network_function(network, {}, axes)(x, weights)
+    weights = NETWORKS[network].init(jax.random.key(0), axes, 300, 50, jnp.float64)
+    values = NETWORKS[network].on(axes, {})(x, weights)
     assert values.shape == (400, 300)
     np.testing.assert_allclose(50 * np.mean(values**2), 1, atol=0.4)
 
 
 def test_a_siren_begins_as_in_the_paper():
-    weights = NETWORKS["siren"].initialise(jax.random.key(0), Axes(plane=True), 500, 49 * 3, jnp.float64)
+    weights = NETWORKS["siren"].init(jax.random.key(0), Axes(plane=True), 500, 49 * 3, jnp.float64)
     first, hidden = weights.hidden
     for array, bound in (
         (first.w, 1 / 2),
@@ -75,6 +73,77 @@ def test_a_siren_begins_as_in_the_paper():
     ):
         assert bound * 0.9 < np.max(np.abs(array)) <= bound
     assert not np.any(hidden.b) and not np.any(weights.out.b)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_draws_are_those_of_jax_whatever_their_shape(dtype):
+    """The keys and shapes as they were before draws were flat: networks of the same seed stay what they were."""
+    conv = layer(SE2, "dseparable", network="fourier", param_dtype=dtype)
+    rngs, (weights, projection) = nnx.Rngs(0), conv.weights
+    keys = jax.random.split(rngs.params(), 3)
+    expected = 3 * jax.random.normal(keys[0], (4, 32), dtype)
+    np.testing.assert_array_equal(weights[0].frequencies[...], expected)
+    deviations = (1 / 64) ** 0.5, (2 / 64 / 25) ** 0.5
+    for layer_, key, shape, deviation in zip(
+        (weights[0].hidden[0], weights[0].out), keys[1:], ((64, 64), (64, 4)), deviations, strict=True
+    ):
+        expected = jax.random.normal(key, shape, dtype) * jnp.asarray(deviation, dtype)
+        np.testing.assert_array_equal(layer_.w[...], expected)
+    expected = jax.random.uniform(rngs.params(), (3, 4), dtype, -(3**-0.5), 3**-0.5)
+    np.testing.assert_array_equal(projection[...], expected)
+
+
+# Of every factor of `layer(SIM2, "separable+2d")` the last number of the last matrix, before `lie_weights` drew them.
+RECORDED = {
+    "siren": [0.01727567874534696, 0.10146872436927135, 0.003413492574206501],
+    "fourier": [0.037822735558761075, -0.01856108534654548, 0.04231877653014913],
+    "multiplicative": [0.20326447934195033, -0.07348561776100959, -0.01551614448497665],
+    "b_spline": [-1.2245837012321077, 2.1483691156400457, 0.10106590332156086],
+}
+
+
+@every_network
+def test_layers_of_the_same_seed_have_the_numbers_they_had(network):
+    factors = layer(SIM2, "separable+2d", network=network).weights.factors
+    matrices = [factor if network == "b_spline" else factor.out.w for factor in factors]
+    np.testing.assert_allclose([matrix[...].ravel()[-1] for matrix in matrices], RECORDED[network], rtol=1e-14)
+
+
+def test_numbers_of_numpy_are_numbers():
+    options = dict(network_options=dict(hidden_features=np.int64(8), frequency=np.float64(7)), param_dtype=jnp.float32)
+    options |= dict(exact=np.True_, stride=np.int8(1), rngs=nnx.Rngs(0))
+    with without_annotations():
+        conv = LieConv(np.int64(3), np.int32(4), np.int64(5), SE2, **options)
+    f = feature_map(SE2).astype(jnp.float32)
+    assert conv(f).dtype == jnp.float32
+    same = layer(SE2, network_options=dict(hidden_features=8, frequency=7.0), param_dtype=jnp.float32)
+    assert nnx.graphdef(conv) == nnx.graphdef(same) and hash(nnx.graphdef(conv)) == hash(nnx.graphdef(same))
+    np.testing.assert_array_equal(conv(f), same(f))
+
+
+def test_a_kernel_network_of_ones_own_is_one_record():
+    def weights(key, axes, m, fan, dtype, *, degree: int = 1):
+        return jax.random.normal(key, (degree, axes.count, m), dtype)
+
+    def polynomial(x, weights):
+        return sum(x**i @ each for i, each in enumerate(weights, 1))
+
+    with mock.patch.dict(NETWORKS, polynomial=KernelNetwork("polynomial", polynomial, weights)):
+        conv = layer(SE2, network="polynomial", network_options=dict(degree=2))
+        assert [factor.shape for factor in conv.weights.factors] == [(2, 2, 12), (2, 2, 4)]
+        f = feature_map(SE2)
+        assert_close(conv(jnp.asarray(turned(f, SE2, 1))), turned(conv(f), SE2, 1), 1e-10)
+        with assert_refused("network_options of polynomial are degree; got 'width'"):
+            layer(SE2, network="polynomial", network_options=dict(width=2))
+
+
+def test_former_names_warn():
+    f, attend = feature_map(SE2), LieAttention("eca", 3, SE2, rngs=nnx.Rngs(0))
+    with pytest.warns(DeprecationWarning, match="LieAttention.attention_map is deprecated .* use attention_maps"):
+        np.testing.assert_array_equal(attend.attention_map(f), attend.attention_maps(f))
+    with pytest.warns(DeprecationWarning, match='kind="lifting" is deprecated .* use lifting=True'):
+        former = layer(SE2, "lifting")
+    assert nnx.graphdef(former) == nnx.graphdef(layer(SE2, lifting=True))
 
 
 def test_waves_are_no_parameters_but_are_kept_with_them():
@@ -96,13 +165,13 @@ class Counted:
         self.count += 1
         return self.evaluate(*args, **options)
 
-    evaluate = staticmethod(nn_lie.lie_kernels)
+    evaluate = staticmethod(nn_lie.evaluate)
 
 
 @pytest.fixture
 def counted():
     counter = Counted()
-    with mock.patch.object(nn_lie, "lie_kernels", counter):
+    with mock.patch.object(nn_lie, "evaluate", counter):
         yield counter
 
 
@@ -343,7 +412,7 @@ class Little(nnx.Module):
 
     def __init__(self, group, kind, rngs):
         options = dict(network_options=dict(hidden_features=16), rngs=rngs)
-        self.lift = LieConv(1, 6, 5, group, kind="lifting", **options)
+        self.lift = LieConv(1, 6, 5, group, lifting=True, **options)
         self.conv = LieConv(6, 12, 5, group, kind=kind, **options)
         self.norms = nnx.List([nnx.BatchNorm(6, rngs=rngs), nnx.BatchNorm(12, rngs=rngs)])
         self.logits = nnx.Linear(12, 10, rngs=rngs)
@@ -374,28 +443,60 @@ def test_training_lowers_the_loss_for_every_kind_and_group(group, kind):
     assert losses[0] > 2 and losses[-1] < 0.7 * losses[0]
 
 
+@pytest.mark.parametrize(
+    ("group", "kind", "network"),
+    [(*case, "siren") for case in EACH] + [(SIM2, "nonseparable", name) for name in OTHERS],
+    ids=str,
+)
+def test_no_rank_is_promoted_silently(group, kind, network):
+    """Forward and backward, of the kernels, the convolutions and the pooling."""
+    f, image, drawn = feature_map(group), random(2, 7, 7, 1, 3), group.grid()
+    of = dict(network=network)
+    modules = nnx.eval_shape(lambda: nnx.List([layer(group, kind, **of), layer(group, lifting=True, **of)]))
+    graphdef, state = nnx.split(modules)
+
+    def total(state, f, image, drawn):
+        conv, lift = nnx.merge(graphdef, state)
+        out = conv(f, drawn, group.grid(jax.random.key(0))) + lift(image, None, drawn)
+        return jnp.sum(max_pool(out, group, window=3, stride=2)) + jnp.sum(group.distance(drawn, group.inverse(drawn)))
+
+    with jax.numpy_rank_promotion("raise"):
+        jax.eval_shape(jax.grad(total, argnums=(0, 1, 2, 3), allow_int=True), state, f, image, drawn)
+
+
 REFUSALS = {
     "even filter": (
         lambda: LieConv(3, 4, 6, SE2, rngs=nnx.Rngs(0)),
-        "filters must have an odd size of at least 1 pixel",
+        "kernel_size must be odd, or filters are off centre, got 6",
+    ),
+    "even filter of weights": (
+        lambda: lie_weights(jax.random.key(0), 3, 4, 6, SE2),
+        "kernel_size must be odd, or filters are off centre, got 6",
+    ),
+    "weights of a finite group": (
+        lambda: lie_weights(jax.random.key(0), 3, 4, 5, cyclic(4)),
+        "group must be a LieGroup, as attgconv_jax.lie.rotations(8), got cyclic(4)",
     ),
     "small filter": (
         lambda: LieConv(3, 4, 3, similarities(4, 3, 1.74), rngs=nnx.Rngs(0)),
-        "Take a size of 1, or of at least 5",
+        "kernel_size must be 1 or at least 5",
     ),
-    "unknown kind": (lambda: layer(SE2, "separabel"), "kind must be one of lifting, nonseparable", "got 'separabel'"),
-    "a kind of two factors": (lambda: layer(SE2, "separable+2d"), "rotations(4) does not have both: take separable"),
+    "unknown kind": (lambda: layer(SE2, "separabel"), 'kind must be one of "nonseparable"', "got 'separabel'"),
+    "a kind of two factors": (lambda: layer(SE2, "separable+2d"), "kind must be separable on rotations(4)"),
+    "a kind of lifting": (lambda: layer(SE2, "separable", lifting=True), "kind must be left out where images are"),
+    "lifting in words": (lambda: layer(SE2, lifting="yes"), "lifting must be True or False, got 'yes'"),
+    "exactness in words": (lambda: layer(SE2, exact="yes"), "exact must be True or False, got 'yes'"),
     "unknown network": (
         lambda: layer(SE2, network="sirene"),
-        "network must be one of siren, fourier, multiplicative, b_spline, got 'sirene'",
+        'network must be one of "siren", "fourier", "multiplicative", "b_spline", got \'sirene\'',
     ),
     "unknown option": (
         lambda: layer(SE2, network_options=dict(width=3)),
-        "siren has the options hidden_features, hidden_layers, first_frequency, frequency; got 'width'",
+        "network_options of siren are hidden_features, hidden_layers, first_frequency, frequency; got 'width'",
     ),
     "an option out of range": (
         lambda: layer(SE2, network_options=dict(frequency=0)),
-        "frequency must be a positive number, got 0",
+        "frequency must be a positive finite number, got 0",
     ),
     "an odd number of waves": (
         lambda: layer(SE2, network="fourier", network_options=dict(hidden_features=7)),
@@ -424,8 +525,8 @@ REFUSALS = {
         "it must have 4 and 3",
     ),
     "a lifting with an input grid": (
-        lambda: layer(SE2, "lifting")(random(2, 7, 7, 1, 3), SE2.grid()),
-        "lifting takes no in_grid",
+        lambda: layer(SE2, lifting=True)(random(2, 7, 7, 1, 3), SE2.grid()),
+        "in_grid must be None with lifting=True, got shape (4, 1)",
     ),
     "sampling off centre": (
         lambda: layer(SE2, stride=2, padding=2)(random(2, 8, 8, 4, 3)),
@@ -437,14 +538,17 @@ REFUSALS = {
         lambda: LieAttention("se", 3, cyclic(4), rngs=nnx.Rngs(0)),
         "group must be a LieGroup",
     ),
-    "a network of liftings": (lambda: LieResNet(SE2, "lifting", rngs=nnx.Rngs(0)), "kind must be one of feature maps"),
+    "a network of liftings": (
+        lambda: LieResNet(SE2, "lifting", rngs=nnx.Rngs(0)),
+        'kind must be one of "nonseparable"',
+    ),
     "a scale too large for the last filter": (
         lambda: LieResNet(scalings(3, 4.0), kernel_size=9, rngs=nnx.Rngs(0)),
         "max_scale must be at most 3: the last filter of scalings(3, 4.0) has 9 pixels, and the feature map only 7",
     ),
     "too few splines for a circle": (
         lambda: layer(SE2, network="b_spline", network_options=dict(angle_centres=2)),
-        "angle_centres must be at least 3 for splines of degree 2, got 2",
+        "angle_centres must be an integer of at least 3, got 2",
     ),
     "attention of another grid": (
         lambda: LieAttention("se", 3, SE2, rngs=nnx.Rngs(0))(random(2, 7, 7, 8, 3)),
@@ -452,7 +556,7 @@ REFUSALS = {
     ),
     "unknown attention": (
         lambda: LieAttention("response", 3, SE2, rngs=nnx.Rngs(0)),
-        "attention must be one of input",
+        'attention must be one of "input"',
         "got 'response'",
     ),
     "too few widths": (
@@ -463,7 +567,10 @@ REFUSALS = {
         lambda: LieResNet(SE2, features=8, rngs=nnx.Rngs(0)),
         "features must be two or three widths for images of 28 pixels, got 8",
     ),
-    "half a filter": (lambda: LieConv(3, 4, 3.0, SE2, rngs=nnx.Rngs(0)), "kernel_size must be a Python integer"),
+    "half a filter": (
+        lambda: LieConv(3, 4, 3.0, SE2, rngs=nnx.Rngs(0)),
+        "kernel_size must be an integer of at least 1, got 3.0",
+    ),
     "random grids in words": (
         lambda: LieResNet(SE2, random_grids="no", rngs=nnx.Rngs(0)),
         "random_grids must be True or False, got 'no'",

@@ -267,7 +267,7 @@ def test_metrics_that_cannot_be_written_are_one_line(tmp_path):
         (lambda: built("rot_mnist", "p4", "sk", kind="separable"), "attention on responses, .*, got 'separable'"),
         (
             lambda: built("lie_resnet", "Sim2-4x2", max_scale=3.5),
-            "filters of 7 pixels cannot hold kernels of scales up to 3.5",
+            "kernel_size must be 1 or at least 9",
         ),
         (lambda: built("lie_resnet", "SE2-8", kind="separable+2d"), "factors rotation and scale"),
         (lambda: built("lie_resnet", "SE2-8", network="mlp"), "network must be one of"),

@@ -1,70 +1,77 @@
 """Checks of what functions on Lie groups are given: groups, grids of their elements, and evaluated kernels."""
 
+import math
+
 import jax
 import numpy as np
 from jaxtyping import Array
 
-from attgconv_jax.checks import check_feature_map
+from attgconv_jax.checks import check_dtypes, check_feature_map
+from attgconv_jax.geometry import Padding, check_symmetric_grid, windows_of
 from attgconv_jax.groups import Group, cyclic, trivial
 from attgconv_jax.lie.groups import LieGroup
 
 
-def require_lie_group(group: LieGroup) -> None:
+def check_lie_group(group: LieGroup) -> None:
     """Raises a `ValueError` unless this is a Lie group."""
     if not isinstance(group, LieGroup):
         raise ValueError(f"group must be a LieGroup, as attgconv_jax.lie.rotations(8), got {group!r}")
 
 
-def require_grid(group: LieGroup, grid: Array, name: str) -> None:
-    """Raises a `ValueError` unless these are elements `[n, d]` of the group, with scales that are positive.
+def check_grid(group: LieGroup, **grids: Array) -> None:
+    """Raises a `ValueError` unless every named grid holds elements `[n, d]` of the group, with scales above 0.
 
     What is traced has no numbers to look at.
     """
-    require_lie_group(group)
-    if not isinstance(grid, jax.Array | np.ndarray) or grid.ndim != 2 or not len(grid):
-        got = f"shape {grid.shape}" if hasattr(grid, "shape") else type(grid).__name__
-        raise ValueError(f"{name} must be an array [n, {group.dimension}], as {group}.grid() is, got {got}")
-    group.check(grid)
-    if group.scales is not None and not isinstance(grid, jax.core.Tracer):
-        least = np.min(np.asarray(grid)[:, -1])
-        if not least > 0:
-            raise ValueError(f"{name} must have scales above 0, got {least}")
+    for name, grid in grids.items():
+        if not isinstance(grid, jax.Array | np.ndarray) or grid.ndim != 2 or not len(grid):
+            got = f"shape {grid.shape}" if hasattr(grid, "shape") else type(grid).__name__
+            raise ValueError(f"{name} must be an array [n, {group.dimension}], as {group}.grid() is, got {got}")
+        group.check(grid)
+        if group.scales is not None and not isinstance(grid, jax.core.Tracer):
+            least = np.min(np.asarray(grid)[:, -1])
+            if not least > 0:
+                raise ValueError(f"{name} must have scales above 0, got {least}")
 
 
-def quarter_turns(group: LieGroup) -> Group:
-    """Which symmetries of the pixels a strided grid of windows must have: quarter turns if the group turns."""
-    require_lie_group(group)
+def pixel_symmetries(group: LieGroup) -> Group:
+    """Which symmetries of the pixels a strided grid of windows must have: quarter turns if the group rotates."""
     return cyclic(4) if (group.angles or 1) > 1 else trivial()
 
 
-def require_axes(kernel: Array, name: str, axes: str) -> None:
-    """Raises a `ValueError` unless a kernel has these axes, those of one name of one length."""
-    names, lengths = axes.split(), {}
-    pairs = zip(names, kernel.shape, strict=False)
-    if kernel.ndim != len(names) or any(lengths.setdefault(axis, length) != length for axis, length in pairs):
-        raise ValueError(f"{name} must be [{', '.join(names)}], got shape {kernel.shape}")
+def check_exact(f: Array, group: LieGroup, size: int, stride: int, padding: Padding) -> None:
+    """Raises a `ValueError` if the group rotates and quarter turns do not map the filters' positions to themselves."""
+    shape = f.shape[-4:-2]
+    check_symmetric_grid(windows_of(size, stride, padding, 1, shape), pixel_symmetries(group), shape, padding)
 
 
-def require_input(f: Array, kernel: Array, name: str, h_in: int, c_in: int) -> None:
-    """Raises a `ValueError` unless `f` is a feature map that a kernel takes, of its dtype."""
+def check_kernels(f: Array, axes: str, **kernels: tuple[Array, str]) -> None:
+    """Raises a `ValueError` unless `f` and the kernels fit each other: none is cast or broadcast.
+
+    Args:
+      f: feature map.
+      axes: of the group and of the channels of `f`, by their names in the kernels; `a*s` is of the product's length.
+      **kernels: by name, with the names of their axes. Those of one name have one length.
+    """
     check_feature_map(f)
+    lengths = {}
+
+    def length_of(axis):
+        parts = axis.split("*")
+        return math.prod(lengths[part] for part in parts) if all(part in lengths for part in parts) else axis
+
+    for name, (kernel, of_kernel) in kernels.items():
+        wanted = [str(length_of(axis)) for axis in of_kernel.split()]
+        shape = getattr(kernel, "shape", ())
+        good = len(shape) == len(wanted)
+        for axis, length in zip(of_kernel.split(), shape, strict=False):
+            good = good and length == lengths.setdefault(axis, length) == length_of(axis)
+        if not good:
+            raise ValueError(f"{name} must be [{', '.join(wanted)}], got shape {shape}")
+    h_in, c_in = map(length_of, axes.split())
     if f.shape[-2:] != (h_in, c_in):
         raise ValueError(
-            f"f has {f.shape[-2]} group elements and {f.shape[-1]} channels (shape {f.shape}), but to fit {name} it "
-            f"must have {h_in} and {c_in}"
+            f"f has {f.shape[-2]} group elements and {f.shape[-1]} channels (shape {f.shape}), but to fit "
+            f"{' and '.join(kernels)} it must have {h_in} and {c_in}"
         )
-    _require_dtype(f, kernel, name)
-
-
-def require_factor(f: Array, kernel: Array, name: str, shape: tuple[int | None, ...]) -> None:
-    """Raises a `ValueError` unless a further factor has this shape, for none may be broadcast, and the dtype of `f`."""
-    wanted = "[" + ", ".join("any" if length is None else str(length) for length in shape) + "]"
-    pairs = zip(shape, kernel.shape, strict=False)
-    if kernel.ndim != len(shape) or any(length not in (None, own) for length, own in pairs):
-        raise ValueError(f"{name} must be {wanted} to fit the kernel's other factors, got shape {kernel.shape}")
-    _require_dtype(f, kernel, name)
-
-
-def _require_dtype(f, kernel, name):
-    if f.dtype != kernel.dtype:
-        raise ValueError(f"f and {name} must have one dtype, got {f.dtype} and {kernel.dtype}; cast one of them")
+    check_dtypes(f, **{name: kernel for name, (kernel, _) in kernels.items()})

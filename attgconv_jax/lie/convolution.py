@@ -4,14 +4,14 @@ They take kernels that have been evaluated, which `attgconv_jax.lie.lie_kernels`
 number of feature maps. Cross-correlations, padded with zeros; `i` counts input channels, `j` output channels.
 """
 
+import math
+
 import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array, Float
 
 from attgconv_jax import kernels
-from attgconv_jax.checks import check_feature_map
 from attgconv_jax.geometry import Padding, windows_of
-from attgconv_jax.lie.checks import require_axes, require_factor, require_input
+from attgconv_jax.lie.checks import check_kernels
 
 
 def nonseparable_conv(
@@ -41,15 +41,8 @@ def nonseparable_conv(
 
     Source: Knigge et al. 2022, section 3.1.
     """
-    require_axes(kernel, "kernel", "k k h_in c_in h c_out")
-    k, _, h_in, c_in, h, c_out = kernel.shape
-    require_input(f, kernel, "kernel", h_in, c_in)
-    *batch, x, y, _, _ = f.shape
-    windows = windows_of(k, stride, padding, 1, (x, y))
-    flat = kernels.conv(
-        f.reshape(-1, x, y, h_in * c_in), kernel.reshape(k, k, h_in * c_in, h * c_out), windows, implementation
-    )
-    return flat.reshape(*batch, *flat.shape[1:3], h, c_out)
+    check_kernels(f, "h_in c_in", kernel=(kernel, "k k h_in c_in h c_out"))
+    return convolve(f, kernel, stride, padding, implementation)
 
 
 def gseparable_conv(
@@ -76,9 +69,9 @@ def gseparable_conv(
 
     Source: Knigge et al. 2022, section 3.2.
     """
-    require_axes(group_kernel, "group_kernel", "h_in c_in h c_out")
-    require_factor(f, spatial_kernel, "spatial_kernel", (*spatial_kernel.shape[:1] * 2, *group_kernel.shape[1:]))
-    return nonseparable_conv(f, group_kernel * spatial_kernel[:, :, None], **options)
+    on_group, on_plane = (group_kernel, "h_in c_in h c_out"), (spatial_kernel, "k k c_in h c_out")
+    check_kernels(f, "h_in c_in", group_kernel=on_group, spatial_kernel=on_plane)
+    return convolve(f, group_kernel[None, None] * spatial_kernel[:, :, None], **options)
 
 
 def separable_conv(
@@ -108,16 +101,9 @@ def separable_conv(
 
     Source: Knigge et al. 2022, section 3.2.
     """
-    require_axes(group_kernel, "group_kernel", "h_in c_in h c_out")
-    h_in, c_in, h, c_out = group_kernel.shape
-    require_input(f, group_kernel, "group_kernel", h_in, c_in)
-    require_factor(f, spatial_kernel, "spatial_kernel", (*spatial_kernel.shape[:1] * 2, h, c_out))
-
-    def conv(f, group_kernel, spatial_kernel):
-        z = jnp.tensordot(f, group_kernel, ((-2, -1), (0, 1)))
-        return depthwise_conv(z, spatial_kernel, **options)
-
-    return _by_images(conv, h * c_out, f, group_kernel, spatial_kernel)
+    on_group, on_plane = (group_kernel, "h_in c_in h c_out"), (spatial_kernel, "k k h c_out")
+    check_kernels(f, "h_in c_in", group_kernel=on_group, spatial_kernel=on_plane)
+    return _separable(f, group_kernel, spatial_kernel, **options)
 
 
 def dseparable_conv(
@@ -152,16 +138,13 @@ def dseparable_conv(
 
     Source: Knigge et al. 2022, section 3.2.
     """
-    check_feature_map(f)
-    require_axes(projection, "projection", "c_in c_out")
-    require_factor(f, kernel, "kernel", (*kernel.shape[:1] * 2, None, None, projection.shape[1]))
-    require_input(f, projection, "projection and kernel", kernel.shape[2], projection.shape[0])
+    check_kernels(f, "h_in c_in", projection=(projection, "c_in c_out"), kernel=(kernel, "k k h_in h c_out"))
     windows = windows_of(kernel.shape[0], stride, padding, 1, f.shape[-4:-2])
 
     def conv(f, projection, kernel):
         return kernels.channelwise_conv(f @ projection, kernel, windows, implementation)
 
-    return _by_images(conv, f.shape[-2] * projection.shape[1], f, projection, kernel)
+    return by_images(conv, f.shape[-2] * projection.shape[1], f, projection, kernel)
 
 
 def dgseparable_conv(
@@ -192,99 +175,10 @@ def dgseparable_conv(
 
     Source: Knigge et al. 2022, section 3.2.
     """
-    check_feature_map(f)
-    require_axes(projection, "projection", "c_in c_out")
-    require_factor(f, group_kernel, "group_kernel", (None, None, projection.shape[1]))
-    require_input(f, projection, "projection and group_kernel", group_kernel.shape[0], projection.shape[0])
-    return separable_conv(f, projection[:, None] * group_kernel[:, None], spatial_kernel, **options)
-
-
-def separable_2d_conv(
-    f: Float[Array, "*batch x y h_in c_in"],
-    rotation_kernel: Float[Array, "a_in c_in a c_out"],
-    scale_kernel: Float[Array, "s_in s c_out"],
-    spatial_kernel: Float[Array, "k k h c_out"],
-    **options,
-) -> Float[Array, "*batch x_out y_out h c_out"]:
-    """Kernels on the rotations and, for every channel, on the scales and on the plane, one after the other.
-
-    The group axis is `h = (a, s)`, scales fastest.
-
-        z[x, a, s~, j] = sum over a~, i of  f[x, a~, s~, i] k_R[a~, i, a, j]
-        z'[x, a, s, j] = sum over s~ of  z[x, a, s~, j] k_S[s~, s, j]
-        y[x, h, j] = sum over u of  z'[x + u, h, j] k_X[u, h, j]
-
-    Args:
-      f: feature map.
-      rotation_kernel: `k_R`.
-      scale_kernel: `k_S`.
-      spatial_kernel: `k_X`.
-      **options: further arguments of `depthwise_conv`.
-
-    Returns:
-      Feature map.
-
-    Raises:
-      ValueError: shapes or dtypes do not fit.
-
-    Source: Knigge et al. 2022, section 3.2 (separable+2d).
-    """
-    require_axes(rotation_kernel, "rotation_kernel", "a_in c_in a c_out")
-    require_axes(scale_kernel, "scale_kernel", "s_in s c_out")
-    a_in, c_in, a, c_out = rotation_kernel.shape
-    s_in, s, _ = scale_kernel.shape
-    require_input(f, rotation_kernel, "rotation_kernel and scale_kernel", a_in * s_in, c_in)
-    require_factor(f, scale_kernel, "scale_kernel", (None, None, c_out))
-    require_factor(f, spatial_kernel, "spatial_kernel", (*spatial_kernel.shape[:1] * 2, a * s, c_out))
-
-    def conv(f, rotation_kernel, scale_kernel, spatial_kernel):
-        f = f.reshape(*f.shape[:-2], a_in, s_in, c_in)
-        z = jnp.tensordot(f, rotation_kernel, ((-3, -1), (0, 1)))
-        # A few scales: a product for each pair of them, which XLA fuses, where a contraction would copy `z` twice.
-        # Taken apart once: indexing in every product would make the gradient a full array a pair.
-        parts = [part.squeeze(-3) for part in lax.split(z, [1] * s_in, axis=z.ndim - 3)]
-        scales = [sum(part * scale_kernel[i, j] for i, part in enumerate(parts)) for j in range(s)]
-        z = jnp.stack(scales, -2).reshape(*f.shape[:-3], a * s, c_out)
-        return depthwise_conv(z, spatial_kernel, **options)
-
-    return _by_images(conv, a * s * c_out, f, rotation_kernel, scale_kernel, spatial_kernel)
-
-
-def gseparable_2d_conv(
-    f: Float[Array, "*batch x y h_in c_in"],
-    rotation_kernel: Float[Array, "a_in c_in a c_out"],
-    scale_kernel: Float[Array, "s_in c_in s c_out"],
-    spatial_kernel: Float[Array, "k k c_in h c_out"],
-    **options,
-) -> Float[Array, "*batch x_out y_out h c_out"]:
-    """Kernels on the rotations, on the scales and on the plane, multiplied and convolved at once.
-
-    The group axis is `h = (a, s)`, scales fastest.
-
-        y[x, h, j] = sum over u, h~, i of  f[x + u, h~, i] k_R[a~, i, a, j] k_S[s~, i, s, j] k_X[u, i, h, j]
-
-    Args:
-      f: feature map.
-      rotation_kernel: `k_R`.
-      scale_kernel: `k_S`.
-      spatial_kernel: `k_X`.
-      **options: further arguments of `nonseparable_conv`.
-
-    Returns:
-      Feature map.
-
-    Raises:
-      ValueError: as `nonseparable_conv`.
-
-    Source: Knigge et al. 2022, section 3.2 (gseparable+2d).
-    """
-    require_axes(rotation_kernel, "rotation_kernel", "a_in c_in a c_out")
-    require_axes(scale_kernel, "scale_kernel", "s_in c_in s c_out")
-    a_in, c_in, a, c_out = rotation_kernel.shape
-    s_in, _, s, _ = scale_kernel.shape
-    require_factor(f, scale_kernel, "scale_kernel", (None, c_in, None, c_out))
-    on_group = rotation_kernel[:, None, :, :, None] * scale_kernel[None, :, :, None]
-    return gseparable_conv(f, on_group.reshape(a_in * s_in, c_in, a * s, c_out), spatial_kernel, **options)
+    on_group, on_plane = (group_kernel, "h_in h c_out"), (spatial_kernel, "k k h c_out")
+    of_f = projection, "c_in c_out"
+    check_kernels(f, "h_in c_in", projection=of_f, group_kernel=on_group, spatial_kernel=on_plane)
+    return _separable(f, projection[None, :, None] * group_kernel[:, None], spatial_kernel, **options)
 
 
 def depthwise_conv(
@@ -314,16 +208,39 @@ def depthwise_conv(
 
     Source: Knigge et al. 2022, section 3.2.
     """
-    require_axes(kernel, "kernel", "k k h c")
-    k, _, h, c = kernel.shape
-    require_input(f, kernel, "kernel", h, c)
+    check_kernels(f, "h c", kernel=(kernel, "k k h c"))
+    return depthwise(f, kernel, stride, padding, implementation)
+
+
+def convolve(f, kernel, stride=1, padding="SAME", implementation=None):
+    """`nonseparable_conv` of checked arguments."""
     *batch, x, y, _, _ = f.shape
+    k, _, h_in, c_in, h, c_out = kernel.shape
+    windows = windows_of(k, stride, padding, 1, (x, y))
+    flat = kernels.conv(
+        f.reshape(-1, x, y, h_in * c_in), kernel.reshape(k, k, h_in * c_in, h * c_out), windows, implementation
+    )
+    return flat.reshape(*batch, *flat.shape[1:3], h, c_out)
+
+
+def _separable(f, group_kernel, spatial_kernel, **options):
+    def conv(f, group_kernel, spatial_kernel):
+        z = jnp.tensordot(f, group_kernel, ((-2, -1), (0, 1)))
+        return depthwise(z, spatial_kernel, **options)
+
+    return by_images(conv, math.prod(group_kernel.shape[-2:]), f, group_kernel, spatial_kernel)
+
+
+def depthwise(f, kernel, stride=1, padding="SAME", implementation=None):
+    """`depthwise_conv` of checked arguments."""
+    *batch, x, y, h, c = f.shape
+    k = len(kernel)
     windows = windows_of(k, stride, padding, 1, (x, y))
     flat = kernels.depthwise_conv(f.reshape(-1, x, y, h * c), kernel.reshape(k, k, h * c), windows, implementation)
     return flat.reshape(*batch, *flat.shape[1:3], h, c)
 
 
-def _by_images(conv, width, f, *weights):
+def by_images(conv, width, f, *weights):
     """`kernels.by_images` with any number of batch axes, and `width` numbers a pixel between the steps."""
     *batch, x, y, h_in, c_in = f.shape
     out = kernels.by_images(conv, x * y * width, f.reshape(-1, x, y, h_in, c_in), *weights)

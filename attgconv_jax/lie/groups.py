@@ -6,7 +6,10 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Array, Float, Key
+
+from attgconv_jax.checks import check_finite_positive, check_integer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,21 +38,20 @@ class LieGroup:
     max_scale: float = 1.0
 
     def __post_init__(self):
-        """Refuses what is no group, and grids without elements."""
+        """Raises a `ValueError` unless the arguments make a group with a grid of elements."""
+        # Python's own numbers, so that equal groups print alike and can be written as JSON.
         for name in ("angles", "scales"):
-            count = getattr(self, name)
-            if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
-                raise ValueError(f"{name} must be a Python integer of at least 1, got {count!r}")
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, check_integer(name, getattr(self, name)))
+        object.__setattr__(self, "max_scale", *check_finite_positive(max_scale=self.max_scale))
         if self.angles is None and self.scales is None:
             raise ValueError("a LieGroup needs angles, scales or both; without either take attgconv_jax.trivial()")
-        if isinstance(self.max_scale, bool) or not isinstance(self.max_scale, int | float):
-            raise ValueError(f"max_scale must be a Python number of at least 1, got {self.max_scale!r}")
-        if not 1 <= self.max_scale < math.inf:
-            raise ValueError(f"max_scale must be a number of at least 1, got {self.max_scale!r}")
+        if self.max_scale < 1:
+            raise ValueError(f"max_scale must be at least 1, got {self.max_scale!r}")
         if self.scales is None and self.max_scale != 1:
-            raise ValueError(f"max_scale is the largest of the scales, and there are none; got {self.max_scale!r}")
+            raise ValueError(f"max_scale must be left out without scales, got {self.max_scale!r}")
         if self.scales is not None and self.scales > 1 and self.max_scale == 1:
-            raise ValueError(f"{self.scales} scales need a max_scale above 1, or all are the same")
+            raise ValueError(f"max_scale must be above 1, or all {self.scales} scales are the same; got 1")
 
     def __repr__(self) -> str:
         """The call that makes this group."""
@@ -100,10 +102,10 @@ class LieGroup:
     def matrices(self, g: Float[Array, "*shape d"]) -> Float[Array, "*shape 2 2"]:
         """What elements do to `(x, y)`, `x` down the rows: they turn counter-clockwise and scale."""
         angles, scales = self._split(g)
-        matrices = jnp.eye(2, dtype=g.dtype)
-        if angles is not None:
-            cos, sin = jnp.cos(angles), jnp.sin(angles)
-            matrices = jnp.stack([jnp.stack([cos, -sin], -1), jnp.stack([sin, cos], -1)], -2)
+        if angles is None:
+            return lax.broadcast_to_rank(jnp.eye(2, dtype=g.dtype), g.ndim + 1) * scales[..., None, None]
+        cos, sin = jnp.cos(angles), jnp.sin(angles)
+        matrices = jnp.stack([jnp.stack([cos, -sin], -1), jnp.stack([sin, cos], -1)], -2)
         return matrices if scales is None else matrices * scales[..., None, None]
 
     def determinant(self, g: Float[Array, "*shape d"]) -> Float[Array, "*shape"]:
@@ -139,7 +141,7 @@ class LieGroup:
             axes.append(jnp.arange(self.scales) * cells[-1])
         vectors = jnp.stack(jnp.meshgrid(*axes, indexing="ij"), -1).reshape(self.order, self.dimension)
         if key is not None:
-            vectors += (jax.random.uniform(key, (self.dimension,), vectors.dtype) - 0.5) * jnp.array(cells)
+            vectors += ((jax.random.uniform(key, (self.dimension,), vectors.dtype) - 0.5) * jnp.array(cells))[None]
         return self.exp(vectors)
 
     def check(self, g: Float[Array, "*shape"]) -> None:

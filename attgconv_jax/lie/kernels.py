@@ -45,8 +45,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from attgconv_jax.checks import check_boolean, check_choice, check_odd
 from attgconv_jax.kernels import maximum
-from attgconv_jax.lie.checks import require_grid, require_lie_group
+from attgconv_jax.lie.checks import check_grid, check_lie_group
 from attgconv_jax.lie.groups import LieGroup
 
 Kernel = Callable[[Float[Array, "*shape d"]], Float[Array, "*shape m"]]
@@ -86,10 +87,18 @@ def spatial_kernel(
 
     Source: Knigge et al. 2022, sections 3.1 and 4.
     """
-    check_kernel(group, size, coordinates, mask)
+    check_coordinates(group, coordinates, mask)
+    size = check_size("size", size, group, coordinates)
+    check_boolean(lifting=lifting)
+    check_grid(group, out_grid=out_grid)
+    return on_plane(kernel, group, out_grid, size, coordinates, mask, lifting)
+
+
+def on_plane(kernel, group, out_grid, size, coordinates, mask, lifting):
+    """`spatial_kernel` of checked arguments."""
     x = _plane(group, out_grid, size, coordinates, swapped=True)
     edge, density = _edge_and_density(group, out_grid, x, coordinates, mask, lifting)
-    return kernel(x) * (edge * density)[..., None]
+    return kernel(x) * (edge * density[None, None])[..., None]
 
 
 def group_kernel(
@@ -117,6 +126,13 @@ def group_kernel(
 
     Source: Knigge et al. 2022, section 3.1.
     """
+    check_coordinates(group, coordinates)
+    check_grid(group, in_grid=in_grid, out_grid=out_grid)
+    return on_group(kernel, group, in_grid, out_grid, coordinates)
+
+
+def on_group(kernel, group, in_grid, out_grid, coordinates):
+    """`group_kernel` of checked arguments."""
     v = _algebra(group, in_grid, out_grid, coordinates)
     return kernel(v) * _scale_edge(group, in_grid, out_grid, coordinates)[..., None]
 
@@ -152,7 +168,14 @@ def full_kernel(
 
     Source: Knigge et al. 2022, section 3.1.
     """
-    check_kernel(group, size, coordinates, mask)
+    check_coordinates(group, coordinates, mask)
+    size = check_size("size", size, group, coordinates)
+    check_grid(group, in_grid=in_grid, out_grid=out_grid)
+    return on_both(kernel, group, in_grid, out_grid, size, coordinates, mask)
+
+
+def on_both(kernel, group, in_grid, out_grid, size, coordinates, mask):
+    """`full_kernel` of checked arguments."""
     x = _plane(group, out_grid, size, coordinates, swapped=group.angles is not None)
     v = _algebra(group, in_grid, out_grid, coordinates)
     edge, density = _edge_and_density(group, out_grid, x, coordinates, mask, lifting=False)
@@ -160,33 +183,29 @@ def full_kernel(
     both = jnp.concatenate(
         [jnp.broadcast_to(x[:, :, None], (*shape, 2)), jnp.broadcast_to(v, (*shape, v.shape[-1]))], -1
     )
-    ends = edge[:, :, None] * _scale_edge(group, in_grid, out_grid, coordinates)
-    return kernel(both) * (ends * density)[..., None]
+    ends = edge[:, :, None] * _scale_edge(group, in_grid, out_grid, coordinates)[None, None]
+    return kernel(both) * (ends * density[None, None, None])[..., None]
 
 
-def check_kernel(group: LieGroup, size: int, coordinates: Coordinates = "periodic", mask: Mask = "smooth") -> None:
-    """Raises a `ValueError` unless filters of this size can hold a kernel at every scale of the group's grid.
+def check_coordinates(group: LieGroup, coordinates: Coordinates, mask: Mask = "smooth") -> None:
+    """Raises a `ValueError` unless this is a Lie group, and these are coordinates and a mask of kernels on it."""
+    check_lie_group(group)
+    check_choice("coordinates", coordinates, get_args(Coordinates))
+    check_choice("mask", mask, get_args(Mask))
+
+
+def check_size(name: str, size: int, group: LieGroup, coordinates: Coordinates = "periodic") -> int:
+    """Raises a `ValueError` unless filters of this size, in pixels, hold a kernel at every scale of the group's grid.
 
     At scale 1 a kernel ends `(size - 1) / (2 max_scale)` pixels from its centre: that must be one pixel at least.
     """
-    require_lie_group(group)
-    require_coordinates(coordinates)
-    if mask not in get_args(Mask):
-        raise ValueError(f'mask must be "smooth" or "hard", got {mask!r}')
-    if isinstance(size, bool) or not isinstance(size, int) or size < 1 or size % 2 == 0:
-        raise ValueError(f"filters must have an odd size of at least 1 pixel, or they are off centre, got {size!r}")
+    (size,) = check_odd("or filters are off centre", **{name: size})
     if coordinates != "paper" and 1 < size < 2 * group.max_scale + 1:
         raise ValueError(
-            f"filters of {size} pixels cannot hold kernels of scales up to {group.max_scale}: at scale 1 the mask ends "
-            f"them before the first pixel. Take a size of 1, or of at least {least_size(group)}"
+            f"{name} must be 1 or at least {least_size(group)}, or filters cannot hold kernels of scales up to "
+            f"{group.max_scale}: at scale 1 the mask ends them before the first pixel; got {size}"
         )
-
-
-def require_coordinates(coordinates: Coordinates) -> None:
-    """Raises a `ValueError` unless there are these coordinates."""
-    if coordinates not in get_args(Coordinates):
-        names = ", ".join(f'"{name}"' for name in get_args(Coordinates))
-        raise ValueError(f"coordinates must be one of {names}, got {coordinates!r}")
+    return size
 
 
 def least_size(group: LieGroup) -> int:
@@ -196,7 +215,6 @@ def least_size(group: LieGroup) -> int:
 
 def _plane(group, out_grid, size, coordinates, swapped):
     """`h^-1 u` for the pixels `u` of a filter, `[k, k, h, 2]`."""
-    require_grid(group, out_grid, "out_grid")
     paper = coordinates == "paper"
     ends = np.linspace(-1, 1, size) if size > 1 else np.zeros(1)
     plane = group.max_scale * np.stack(np.meshgrid(ends, ends, indexing="ij"), -1)
@@ -206,12 +224,9 @@ def _plane(group, out_grid, size, coordinates, swapped):
 
 def _algebra(group, in_grid, out_grid, coordinates):
     """Coordinates of `h^-1 h~`, `[h_in, h, d]` or one more for periodic angles."""
-    require_coordinates(coordinates)
-    require_grid(group, in_grid, "in_grid")
-    require_grid(group, out_grid, "out_grid")
     parts = []
     if group.angles is not None:
-        angle = in_grid[:, None, 0] - out_grid[:, 0]
+        angle = in_grid[:, None, 0] - out_grid[None, :, 0]
         if coordinates == "periodic":
             parts += [jnp.cos(angle), jnp.sin(angle)]
         else:
@@ -225,7 +240,7 @@ def _algebra(group, in_grid, out_grid, coordinates):
 
 def _log_scales(in_grid, out_grid):
     """`log s` of `h^-1 h~`, `[h_in, h]`."""
-    return jnp.log(in_grid[:, None, -1] / out_grid[:, -1])
+    return jnp.log(in_grid[:, None, -1] / out_grid[None, :, -1])
 
 
 def _edge_and_density(group, out_grid, x, coordinates, mask, lifting):

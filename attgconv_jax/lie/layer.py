@@ -1,75 +1,25 @@
-"""A convolution on a Lie group from its kernel networks: which kinds there are, their kernels, and `lie_conv`."""
+"""A convolution on a Lie group from its kernel networks: evaluated kernels, and `lie_conv`."""
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from attgconv_jax.checks import check_feature_map
-from attgconv_jax.geometry import Padding, check_symmetric_grid, windows_of
-from attgconv_jax.lie import convolution
-from attgconv_jax.lie.checks import quarter_turns, require_grid, require_lie_group
+from attgconv_jax.checks import check_boolean, check_choice, check_feature_map, check_integer
+from attgconv_jax.deprecation import warn_deprecated
+from attgconv_jax.geometry import Padding
+from attgconv_jax.lie.checks import check_exact, check_grid
 from attgconv_jax.lie.groups import LieGroup, rotations, scalings
-from attgconv_jax.lie.kernels import Coordinates, Mask, full_kernel, group_kernel, spatial_kernel
-from attgconv_jax.lie.networks import siren
+from attgconv_jax.lie.kernel_networks.sines import siren
+from attgconv_jax.lie.kernels import Coordinates, Mask, check_coordinates, check_size, on_both, on_group, on_plane
+from attgconv_jax.lie.kinds import KINDS, Kind, check_kind
+from attgconv_jax.lie.weights import LieWeights
 
-Domain = Literal["plane", "group", "rotations", "scales", "plane and group"]
 Network = Callable[[Float[Array, "*shape d"], Any], Float[Array, "*shape m"]]
-
-
-class Factor(NamedTuple):
-    """A factor of a kernel.
-
-    Attributes:
-      domain: what it is a function of.
-      pairs: whether there is one for every pair of an input and an output channel, or for every output channel.
-    """
-
-    domain: Domain
-    pairs: bool
-
-
-class Kind(NamedTuple):
-    """How a kernel comes in factors.
-
-    Attributes:
-      conv: the convolution, a function of the feature map, the projection if there is one, and the evaluated factors.
-      factors: of the kernel.
-      projection: whether a matrix over the channels comes first.
-    """
-
-    conv: Callable
-    factors: tuple[Factor, ...]
-    projection: bool = False
-
-
-KINDS = {
-    "lifting": Kind(convolution.nonseparable_conv, (Factor("plane", True),)),
-    "nonseparable": Kind(convolution.nonseparable_conv, (Factor("plane and group", True),)),
-    "gseparable": Kind(convolution.gseparable_conv, (Factor("group", True), Factor("plane", True))),
-    "separable": Kind(convolution.separable_conv, (Factor("group", True), Factor("plane", False))),
-    "dseparable": Kind(convolution.dseparable_conv, (Factor("plane and group", False),), projection=True),
-    "dgseparable": Kind(
-        convolution.dgseparable_conv, (Factor("group", False), Factor("plane", False)), projection=True
-    ),
-    "separable+2d": Kind(
-        convolution.separable_2d_conv, (Factor("rotations", True), Factor("scales", False), Factor("plane", False))
-    ),
-    "gseparable+2d": Kind(
-        convolution.gseparable_2d_conv, (Factor("rotations", True), Factor("scales", True), Factor("plane", True))
-    ),
-}
-
-
-class LieWeights(NamedTuple):
-    """Of `lie_conv`: a kernel network's weights for every factor, and the matrix over the channels or None."""
-
-    factors: tuple[Any, ...]
-    projection: Float[Array, "c_in c_out"] | None = None
 
 
 def lie_conv(
@@ -79,7 +29,7 @@ def lie_conv(
     in_grid: Float[Array, "h_in d"] | None,
     out_grid: Float[Array, "h d"],
     size: int,
-    kind: str = "separable",
+    kind: str | None = None,
     *,
     network: Network | Sequence[Network] = siren,
     coordinates: Coordinates = "periodic",
@@ -97,7 +47,7 @@ def lie_conv(
 
     | `kind` | `k_ij(x, h)` | computed as |
     |---|---|---|
-    | "lifting" | `k_ij(x)` | a convolution of images |
+    | none, of images | `k_ij(x)` | a convolution |
     | "nonseparable" | `k_ij(x, h)` | a convolution |
     | "gseparable" | `k_ij(h) k_ij(x)` | a convolution |
     | "separable" | `k_ij(h) k_j(x)` | a product over `(h, i)`, then a depthwise convolution |
@@ -107,26 +57,27 @@ def lie_conv(
     | "gseparable+2d" | `k_ij(r) k_ij(s) k_ij(x)` | a convolution |
 
     >>> import jax, jax.numpy as jnp
-    >>> from attgconv_jax.lie import LieWeights, b_spline, lie_conv, rotations
-    >>> se2, image, coefficients = rotations(8), jnp.ones([2, 28, 28, 1, 3]), jnp.ones([5, 5, 3 * 10])
-    >>> lie_conv(image, LieWeights((coefficients,)), se2, None, se2.grid(), 7, "lifting", network=b_spline).shape
+    >>> from attgconv_jax.lie import lie_conv, lie_weights, rotations
+    >>> se2, image = rotations(8), jnp.ones([2, 28, 28, 1, 3], jnp.float32)
+    >>> weights = lie_weights(jax.random.key(0), 3, 10, 7, se2, lifting=True)
+    >>> lie_conv(image, weights, se2, None, se2.grid(), 7).shape
     (2, 28, 28, 8, 10)
 
     Args:
       f: feature map on `in_grid`, or an image.
       weights: of the kernel networks, in the order of the kernel's factors, and the matrix `w` if there is one.
       group: of the grids.
-      in_grid: the elements `h~`; None: for lifting an image. The "+2d" kinds take grids of all pairs of some angles and
-        the group's number of scales, scales fastest; of traced grids they cannot see whether they are that.
+      in_grid: the elements `h~`; None: `f` is an image, which is lifted. The "+2d" kinds take grids of all pairs of
+        some angles and the group's number of scales, scales fastest; whether traced grids are that cannot be checked.
       out_grid: the elements `h`.
       size: of the filters, in pixels.
-      kind: how the kernel comes in factors.
+      kind: how the kernel comes in factors; None: "separable", or there are none with an image.
       network: the kernel network, a function of coordinates and weights; or one a factor.
       coordinates: "periodic", "angle" or "paper"; see `attgconv_jax.lie.kernels`.
       mask: how kernels end at distance 1: "smooth" or "hard"; the paper's coordinates have masks of their own.
       stride: in pixels.
       padding: pixels on every side, "SAME" or "VALID".
-      exact: whether to refuse positions of the filters that quarter turns do not map to themselves, if the group turns.
+      exact: whether positions of the filters that quarter turns do not map to themselves raise, if the group rotates.
       implementation: of the convolution; see `attgconv_jax.kernels`.
 
     Returns:
@@ -138,28 +89,14 @@ def lie_conv(
 
     Source: Knigge et al. 2022, section 3.
     """
-    if exact:
-        require_exact(f, group, size, stride, padding)
-    evaluated = lie_kernels(
-        weights,
-        group,
-        in_grid,
-        out_grid,
-        size,
-        f.shape[-1],
-        kind,
-        network=network,
-        coordinates=coordinates,
-        mask=mask,
-    )
-    return apply_kernels(f, evaluated, kind, stride=stride, padding=padding, implementation=implementation)
-
-
-def require_exact(f: Array, group: LieGroup, size: int, stride: int, padding: Padding) -> None:
-    """Raises a `ValueError` where the group turns and quarter turns do not map the filters' positions to themselves."""
+    kind, networks = _check(weights, group, in_grid, out_grid, size, kind, network, coordinates, mask)
     check_feature_map(f)
-    shape = f.shape[-4:-2]
-    check_symmetric_grid(windows_of(size, stride, padding, 1, shape), quarter_turns(group), shape, padding)
+    check_boolean(exact=exact)
+    if exact:
+        check_exact(f, group, size, stride, padding)
+    evaluated = evaluate(weights, group, in_grid, out_grid, size, f.shape[-1], kind, networks, coordinates, mask)
+    evaluated = (kernel.astype(f.dtype) for kernel in evaluated)
+    return kind.conv(f, *evaluated, stride=stride, padding=padding, implementation=implementation)
 
 
 def apply_kernels(
@@ -170,7 +107,7 @@ def apply_kernels(
     Args:
       f: feature map, or image.
       evaluated: the kernels.
-      kind: of which they are.
+      kind: of which they are; "nonseparable" where they lift images.
       **options: stride, padding and implementation, as of `lie_conv`.
 
     Returns:
@@ -181,10 +118,15 @@ def apply_kernels(
 
     Source: Knigge et al. 2022, section 3.
     """
-    check_kind(kind)
+    if kind == "lifting":
+        warn_deprecated('kind="lifting"', 'kind="nonseparable"')
+        kind = "nonseparable"
+    check_choice("kind", kind, KINDS)
     wanted = len(KINDS[kind].factors) + KINDS[kind].projection
     if len(evaluated) != wanted:
-        raise ValueError(f"{kind} takes {wanted} evaluated kernels, as lie_kernels makes them, got {len(evaluated)}")
+        raise ValueError(
+            f"evaluated must be {wanted} kernels of {kind}, as lie_kernels makes them, got {len(evaluated)}"
+        )
     return KINDS[kind].conv(f, *(kernel.astype(f.dtype) for kernel in evaluated), **options)
 
 
@@ -195,7 +137,7 @@ def lie_kernels(
     out_grid: Float[Array, "h d"],
     size: int,
     c_in: int,
-    kind: str = "separable",
+    kind: str | None = None,
     *,
     network: Network | Sequence[Network] = siren,
     coordinates: Coordinates = "periodic",
@@ -206,11 +148,11 @@ def lie_kernels(
     Args:
       weights: of the kernel networks, in the order of the kernel's factors, and the matrix `w` if there is one.
       group: of the grids.
-      in_grid: the elements `h~`; None: for lifting an image.
+      in_grid: the elements `h~`; None: images are lifted.
       out_grid: the elements `h`.
       size: of the filters, in pixels.
       c_in: input channels.
-      kind: how the kernel comes in factors.
+      kind: how the kernel comes in factors; None: "separable", or there are none with images.
       network: the kernel network, or one a factor.
       coordinates: "periodic", "angle" or "paper".
       mask: how kernels end at distance 1; the paper's coordinates have masks of their own.
@@ -223,38 +165,55 @@ def lie_kernels(
 
     Source: Knigge et al. 2022, section 3.
     """
-    check_kind(kind, group)
-    if (in_grid is None) != (kind == "lifting"):
-        raise ValueError(f"{kind} takes {'no' if kind == 'lifting' else 'an'} in_grid: only lifting takes images")
-    wanted = KINDS[kind]
-    if len(weights.factors) != len(wanted.factors) or (weights.projection is not None) != wanted.projection:
+    kind, networks = _check(weights, group, in_grid, out_grid, size, kind, network, coordinates, mask)
+    c_in = check_integer("c_in", c_in)
+    return evaluate(weights, group, in_grid, out_grid, size, c_in, kind, networks, coordinates, mask)
+
+
+def _check(weights, group, in_grid, out_grid, size, kind, network, coordinates, mask):
+    """The checked kind, and the kernel network of every factor."""
+    check_coordinates(group, coordinates, mask)
+    check_size("size", size, group, coordinates)
+    if kind == "lifting":
+        warn_deprecated('kind="lifting"', "in_grid=None and no kind", stacklevel=4)
+        if in_grid is not None:
+            raise ValueError(f"in_grid must be None where images are lifted, got shape {np.shape(in_grid)}")
+        kind = None
+    kind = check_kind(kind, group, lifting=in_grid is None)
+    check_grid(group, **({} if in_grid is None else dict(in_grid=in_grid)), out_grid=out_grid)
+    count, projection = len(weights.factors), weights.projection is not None
+    if (count, projection) != (len(kind.factors), kind.projection):
         raise ValueError(
-            f"{kind} takes weights of {len(wanted.factors)} kernel networks and {'a' if wanted.projection else 'no'} "
-            f"projection, got {len(weights.factors)} and {'no' if weights.projection is None else 'a'} projection"
+            f"weights must be of {len(kind.factors)} kernel networks and {'a' if kind.projection else 'no'} projection "
+            f"for {kind.name}, got {count} and {'a' if projection else 'no'} projection"
         )
+    networks = [network] * len(kind.factors) if callable(network) else network
+    if len(networks) != len(kind.factors):
+        raise ValueError(f"network must be {len(kind.factors)} for {kind.name}, or one for all, got {len(networks)}")
+    return kind, networks
+
+
+def evaluate(weights, group, in_grid, out_grid, size, c_in, kind: Kind, networks, coordinates, mask):
+    """`lie_kernels` of checked arguments, among them a `Kind` and a network a factor."""
     evaluated = [] if weights.projection is None else [weights.projection]
-    networks = [network] * len(wanted.factors) if callable(network) else network
-    if len(networks) != len(wanted.factors):
-        raise ValueError(f"{kind} takes {len(wanted.factors)} kernel networks, or one for all, got {len(networks)}")
-    named = ("in_grid", in_grid), ("out_grid", out_grid)
-    for factor, function, of_factor in zip(wanted.factors, networks, weights.factors, strict=True):
-        kernel = functools.partial(_call, function, of_factor)
+    if kind.name.endswith("+2d"):
+        angles, scales = _angles_and_scales(group, in_grid=in_grid, out_grid=out_grid)
+    for factor, network, of_factor in zip(kind.factors, networks, weights.factors, strict=True):
+        kernel = functools.partial(_call, network, of_factor)
         match factor.domain:
             case "plane":
-                values = spatial_kernel(
-                    kernel, group, out_grid, size, mask=mask, lifting=kind == "lifting", coordinates=coordinates
-                )
+                values = on_plane(kernel, group, out_grid, size, coordinates, mask, lifting=in_grid is None)
             case "plane and group":
-                values = full_kernel(kernel, group, in_grid, out_grid, size, mask=mask, coordinates=coordinates)
+                values = on_both(kernel, group, in_grid, out_grid, size, coordinates, mask)
             case "group":
-                values = group_kernel(kernel, group, in_grid, out_grid, coordinates=coordinates)
+                values = on_group(kernel, group, in_grid, out_grid, coordinates)
             case "rotations":
-                grids = (_factored(group, *grid)[0] for grid in named)
-                values = group_kernel(kernel, rotations(group.angles), *grids, coordinates=coordinates)
+                values = on_group(kernel, rotations(group.angles), *angles, coordinates)
             case "scales":
-                grids = (_factored(group, *grid)[1] for grid in named)
-                values = group_kernel(kernel, scalings(group.scales, group.max_scale), *grids, coordinates=coordinates)
-        evaluated.append(_by_channels(values, c_in, factor, kind))
+                values = on_group(kernel, scalings(group.scales, group.max_scale), *scales, coordinates)
+        if factor.pairs:
+            values = _by_channels(values, c_in, kind.name)
+        evaluated.append(values[:, :, None] if in_grid is None else values)
     return tuple(evaluated)
 
 
@@ -262,45 +221,27 @@ def _call(network, weights, x):
     return network(x, weights)
 
 
-def _by_channels(values, c_in, factor, kind):
+def _by_channels(values, c_in, kind):
     """Splits the last axis into pairs of channels, the input channel before the output's element."""
-    if not factor.pairs:
-        return values
     if values.shape[-1] % c_in:
         raise ValueError(
-            f"the kernel network of {kind} must return a value for every pair of {c_in} input channels and the output "
-            f"channels, got {values.shape[-1]} values"
+            f"network must return a value for every pair of {c_in} input channels and the output channels of {kind}, "
+            f"got {values.shape[-1]} values"
         )
-    values = jnp.moveaxis(values.reshape(*values.shape[:-1], c_in, -1), -2, -3)
-    return values[:, :, None] if kind == "lifting" else values
+    return jnp.moveaxis(values.reshape(*values.shape[:-1], c_in, -1), -2, -3)
 
 
-def _factored(group, name, grid):
-    """The angles and the scales of a grid of all their pairs, scales fastest."""
-    require_grid(group, grid, name)
-    if len(grid) % group.scales == 0 and _holds_all_pairs(group, grid):
-        pairs = grid.reshape(-1, group.scales, 2)
-        return pairs[:, 0, :1], pairs[0, :, 1:]
-    raise ValueError(
-        f"{name} must hold all pairs of some angles and {group.scales} scales, scales fastest, as {group}.grid() does, "
-        f"for kernels factored in rotation and scale; got {len(grid)} other elements"
-    )
-
-
-def _holds_all_pairs(group, grid):
-    """Whether a grid is of all pairs of some angles and scales; what is traced has no numbers to look at."""
-    if isinstance(grid, jax.core.Tracer):
-        return True
-    pairs = np.asarray(grid).reshape(-1, group.scales, 2)
-    return np.allclose(pairs[..., 0], pairs[:, :1, 0]) and np.allclose(pairs[..., 1], pairs[:1, :, 1])
-
-
-def check_kind(kind: str, group: LieGroup | None = None) -> None:
-    """Raises a `ValueError` unless there is this kind of convolution, and it is one of the group."""
-    if kind not in KINDS:
-        raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
-    if group is None:
-        return
-    require_lie_group(group)
-    if kind.endswith("+2d") and (group.angles is None or group.scales is None):
-        raise ValueError(f"{kind} factors rotation and scale, and {group} does not have both: take {kind[:-3]}")
+def _angles_and_scales(group, **grids):
+    """The angles of all grids, and their scales: grids must hold all pairs of them, traced ones cannot be checked."""
+    for name, grid in grids.items():
+        good = len(grid) % group.scales == 0
+        if good and not isinstance(grid, jax.core.Tracer):
+            pairs = np.asarray(grid).reshape(-1, group.scales, 2)
+            good = np.allclose(pairs[..., 0], pairs[:, :1, 0]) and np.allclose(pairs[..., 1], pairs[:1, :, 1])
+        if not good:
+            raise ValueError(
+                f"{name} must hold all pairs of some angles and {group.scales} scales, scales fastest, as "
+                f"{group}.grid() does, for kernels factored in rotation and scale; got {len(grid)} other elements"
+            )
+    pairs = [grid.reshape(-1, group.scales, 2) for grid in grids.values()]
+    return [each[:, 0, :1] for each in pairs], [each[0, :, 1:] for each in pairs]

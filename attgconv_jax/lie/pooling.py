@@ -6,7 +6,7 @@ from jaxtyping import Array, Float
 
 from attgconv_jax.checks import check_feature_map
 from attgconv_jax.convolution import max_pool as spatial_max_pool
-from attgconv_jax.lie.checks import quarter_turns
+from attgconv_jax.lie.checks import check_lie_group, pixel_symmetries
 from attgconv_jax.lie.groups import LieGroup
 
 
@@ -23,11 +23,11 @@ def max_pool(
 
     Args:
       f: feature map.
-      group: of the grid. Where it turns (has several angles), quarter turns must map the grid of windows to itself.
+      group: of the grid. Where it has several angles, quarter turns must map the grid of windows to itself.
       window: size, in pixels.
       stride: between windows, in pixels; None: the window's size.
       padding: pixels on every side.
-      exact: whether to refuse a grid that quarter turns do not map to itself.
+      exact: whether a grid that quarter turns do not map to itself raises.
 
     Returns:
       The pooled feature map.
@@ -37,11 +37,11 @@ def max_pool(
 
     Source: Cohen and Welling 2016, section 6.3.
     """
+    check_lie_group(group)
     check_feature_map(f)
-    turns = quarter_turns(group)
     if f.shape[-2] != group.order:
         raise ValueError(f"f must have the {group.order} elements of {group}, got shape {f.shape}")
     # A pooling does not mix elements: they are channels of an image to it.
     flat = f.reshape(*f.shape[:-2], 1, math.prod(f.shape[-2:]))
-    pooled = spatial_max_pool(flat, turns, window=window, stride=stride, padding=padding, exact=exact)
+    pooled = spatial_max_pool(flat, pixel_symmetries(group), window=window, stride=stride, padding=padding, exact=exact)
     return pooled.reshape(*pooled.shape[:-2], *f.shape[-2:])

@@ -31,10 +31,14 @@ def check_attention(attention: str | None, options: Mapping[str, Any] | None) ->
     """Raises a `ValueError` unless `attention` is None or a name of `OPERATORS`, and takes these options."""
     if attention is not None and attention not in OPERATORS:
         raise ValueError(f"attention must be None or one of {', '.join(OPERATORS)}, got {attention!r}")
-    if attention is not None and OPERATORS[attention].site == "response":
-        known = attention_options(attention)
-        for name in (options or {}).keys() - known.keys() - {"sampling"}:
-            raise ValueError(f"{attention} has no argument {name!r}; it takes {', '.join(known)}")
+    if attention is None:
+        return
+    if OPERATORS[attention].site != "response":
+        OPERATORS[attention].check_options(options or {})
+        return
+    known = attention_options(attention)
+    for name in (options or {}).keys() - known.keys() - {"sampling"}:
+        raise ValueError(f"{attention} has no argument {name!r}; it takes {', '.join(known)}")
 
 
 def check_kind(kind: str, attention: str | None) -> None:

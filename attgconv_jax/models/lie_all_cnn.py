@@ -15,7 +15,6 @@ from attgconv_jax.lie.pooling import max_pool
 from attgconv_jax.models.base import check_image, register
 from attgconv_jax.models.lie_network import AttendedConv, Layers, LieNetwork, RandomGrids, attention_of, global_max_pool
 from attgconv_jax.nn import Dropout
-from attgconv_jax.nn.kernel_networks import KernelNetworkName
 
 
 class Layer(NamedTuple):
@@ -119,7 +118,7 @@ class LieAllCNN(LieNetwork):
         classes: int = 10,
         lifting_dropout_rate: float = 0.2,
         dropout_rate: float = 0.5,
-        network: KernelNetworkName = "siren",
+        network: str = "siren",
         network_options: Mapping[str, Any] | None = None,
         coordinates: Coordinates = "periodic",
         mask: Mask = "smooth",

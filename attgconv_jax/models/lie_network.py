@@ -9,10 +9,11 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from attgconv_jax.attention import OPERATORS
-from attgconv_jax.checks import check_boolean, check_positive
+from attgconv_jax.checks import check_boolean, check_choice, check_positive
 from attgconv_jax.filters import Sampling
 from attgconv_jax.kernels import maximum
 from attgconv_jax.lie.groups import LieGroup
+from attgconv_jax.lie.kinds import KINDS
 from attgconv_jax.models.base import Network
 from attgconv_jax.nn import LieAttention, LieConv
 from attgconv_jax.nn.norm import batch_norm
@@ -87,8 +88,7 @@ class LieNetwork(Network):
     ):
         lifted, in_features, classes = check_positive(features=lifted, in_features=in_features, classes=classes)
         (random_grids,) = check_boolean(random_grids=random_grids)
-        if layers.kind == "lifting":
-            raise ValueError("kind must be one of feature maps, such as separable; the lifting is a layer of its own")
+        check_choice("kind", layers.kind, KINDS)
         for name in {"coordinates", "dtype", "param_dtype", "rngs"} & set(layers.attention_options or {}):
             raise ValueError(f"attention_options cannot hold {name}: an attention has that of the network")
         super().__init__(
@@ -105,7 +105,7 @@ class LieNetwork(Network):
             **settings,
             **layers.of_kernels | {"network_options": layers.of_kernels["network_options"] or {}},
         )
-        self.lifting = layers.conv(in_features, lifted, kernel_size, kind="lifting")
+        self.lifting = layers.conv(in_features, lifted, kernel_size, kind=None, lifting=True)
         self.lifting_norm = layers.norm(lifted)
 
 

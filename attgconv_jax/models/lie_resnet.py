@@ -15,12 +15,12 @@ from attgconv_jax.attention import OPERATORS
 from attgconv_jax.checks import check_integer, check_positive, check_rate
 from attgconv_jax.filters import Sampling
 from attgconv_jax.lie.groups import LieGroup
+from attgconv_jax.lie.kernel_networks import NETWORKS
 from attgconv_jax.lie.kernels import Coordinates, Mask, least_size
 from attgconv_jax.lie.pooling import max_pool
 from attgconv_jax.models.base import check_image, register
 from attgconv_jax.models.lie_network import AttendedConv, Layers, LieNetwork, RandomGrids, attention_of, global_max_pool
 from attgconv_jax.nn import Dropout
-from attgconv_jax.nn.kernel_networks import KernelNetworkName
 
 SIZE = 28
 
@@ -93,7 +93,7 @@ class LieResNet(LieNetwork):
         in_features: int = 1,
         classes: int = 10,
         dropout_rate: float = 0.3,
-        network: KernelNetworkName = "siren",
+        network: str = "siren",
         network_options: Mapping[str, Any] | None = None,
         coordinates: Coordinates = "periodic",
         mask: Mask = "smooth",
@@ -184,7 +184,7 @@ class LieBlock(nnx.Module):
         self.shortcut = self.attention = nnx.data(None)
         if in_features != out_features:
             options = dict(layers.of_kernels["network_options"] or {})
-            if layers.of_kernels["network"] != "b_spline":
+            if "hidden_features" in NETWORKS[layers.of_kernels["network"]].options:
                 half = options.get("hidden_features", 64) // 2
                 options["hidden_features"] = max(2, half - half % 2)
             self.shortcut = layers.conv(in_features, out_features, 1, network_options=options)

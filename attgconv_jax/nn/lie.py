@@ -2,28 +2,25 @@
 
 import weakref
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from flax.nnx.nn.dtypes import promote_dtype
 from jaxtyping import Array, Float
 
-from attgconv_jax.checks import check_positive, check_window
+from attgconv_jax.checks import check_boolean, check_choice, check_feature_map, check_window
+from attgconv_jax.deprecation import warn_deprecated
 from attgconv_jax.geometry import Padding
-from attgconv_jax.lie.checks import require_grid
+from attgconv_jax.lie.checks import check_exact, check_grid
 from attgconv_jax.lie.groups import LieGroup
-from attgconv_jax.lie.kernels import Coordinates, Mask, check_kernel
-from attgconv_jax.lie.layer import KINDS, LieWeights, apply_kernels, check_kind, lie_kernels, require_exact
-from attgconv_jax.lie.networks import FourierWeights
-from attgconv_jax.nn.kernel_networks import (
-    NETWORKS,
-    Axes,
-    KernelNetworkName,
-    check_network,
-    network_function,
-)
+from attgconv_jax.lie.kernel_networks import NETWORKS, python_numbers
+from attgconv_jax.lie.kernels import Coordinates, Mask
+from attgconv_jax.lie.kinds import KINDS, LIFTING
+from attgconv_jax.lie.layer import evaluate
+from attgconv_jax.lie.weights import lie_weights
 
 # The kernels of modules in evaluation mode, with the weights and settings they were evaluated from.
 _EVALUATED = weakref.WeakKeyDictionary()
@@ -44,7 +41,7 @@ class LieConv(nnx.Module):
     >>> from attgconv_jax.lie import rotations
     >>> from attgconv_jax.nn import LieConv
     >>> se2, rngs = rotations(8), nnx.Rngs(0)
-    >>> lift = LieConv(3, 10, 7, se2, kind="lifting", rngs=rngs)
+    >>> lift = LieConv(3, 10, 7, se2, lifting=True, rngs=rngs)
     >>> conv = LieConv(10, 16, 7, se2, kind="separable", rngs=rngs)
     >>> conv(lift(jnp.ones([2, 28, 28, 1, 3]))).shape
     (2, 28, 28, 8, 16)
@@ -54,17 +51,19 @@ class LieConv(nnx.Module):
       out_features: output channels, per group element.
       kernel_size: of the filters, in pixels, odd.
       group: acts on the kernels.
-      kind: how the kernel comes in factors: "lifting" for images, "nonseparable", "gseparable", "separable",
-        "dseparable", "dgseparable"; "separable+2d" and "gseparable+2d" on similarities; see
-        `attgconv_jax.lie.lie_conv`.
-      network: of the kernels: "siren", "fourier", "multiplicative" or "b_spline".
-      network_options: of the kernel networks; see `attgconv_jax.nn.kernel_networks`.
+      kind: how the kernel comes in factors: "nonseparable", "gseparable", "separable", "dseparable", "dgseparable";
+        "separable+2d" and "gseparable+2d" on similarities; see `attgconv_jax.lie.lie_conv`. None: "separable", or there
+        are none with `lifting`.
+      lifting: whether the input is an image (one group element) instead of a feature map.
+      network: of the kernels: "siren", "fourier", "multiplicative", "b_spline", or any other of
+        `attgconv_jax.lie.kernel_networks.NETWORKS`.
+      network_options: of the kernel networks: keyword arguments of `siren_weights` and the like, where that is.
       coordinates: "periodic"; "angle", torn opposite the identity but for splines; or "paper" for the paper's; see
         `attgconv_jax.lie.kernels`.
       mask: how kernels end at distance 1: "smooth" or "hard"; the paper's coordinates have masks of their own.
       stride: in pixels.
       padding: pixels on every side, "SAME" or "VALID".
-      exact: whether to refuse positions of the filters that quarter turns do not map to themselves, if the group turns.
+      exact: whether positions of the filters that quarter turns do not map to themselves raise, if the group rotates.
       dtype: to compute in; None: the common type of input and parameters. Kernels are evaluated in that of the
         parameters.
       param_dtype: of the parameters.
@@ -83,8 +82,9 @@ class LieConv(nnx.Module):
         kernel_size: int,
         group: LieGroup,
         *,
-        kind: str = "separable",
-        network: KernelNetworkName = "siren",
+        kind: str | None = None,
+        lifting: bool = False,
+        network: str = "siren",
         network_options: Mapping[str, Any] | None = None,
         coordinates: Coordinates = "periodic",
         mask: Mask = "smooth",
@@ -95,38 +95,28 @@ class LieConv(nnx.Module):
         param_dtype=jnp.float32,
         rngs: nnx.Rngs,
     ):
-        check_positive(in_features=in_features, out_features=out_features, kernel_size=kernel_size)
-        check_window(kernel_size, stride, padding, 1)
-        check_kernel(group, kernel_size, coordinates, mask)
-        check_kind(kind, group)
-        options = dict(network_options or {})
-        check_network(network, options, group)
-        # A spline is periodic in the angle itself.
-        self.coordinates = "angle" if network == "b_spline" and coordinates == "periodic" else coordinates
-        self.mask = mask
-        self.kind = kind
-        self.kernel_size = kernel_size
-        self.in_features = in_features
+        if kind == "lifting":
+            warn_deprecated('kind="lifting"', "lifting=True")
+            kind, lifting = None, True
+        (self.exact,) = check_boolean(exact=exact)
+        check_choice("mask", mask, get_args(Mask))
+        _, self.stride, self.padding, _ = check_window(1, stride, padding, 1)
+        options = python_numbers(network_options)
+        sizes, of_kernels = (in_features, out_features, kernel_size), dict(network=network, network_options=options)
+        of_kernels |= dict(lifting=lifting, coordinates=coordinates, dtype=param_dtype)
+        weights = lie_weights(rngs.params, *sizes, group, kind, **of_kernels)
+        self.weights = nnx.data(_variables(weights, NETWORKS[network].fixed))
+        self.in_features, self.kernel_size = int(in_features), int(kernel_size)
         self.group = group
-        self.stride = stride
-        self.padding = padding
-        self.exact = exact
-        self.dtype = dtype
-        self.deterministic = False
+        self.lifting = bool(lifting)
+        self.kind = None if lifting else kind or "separable"
         self.network = network
         # Pairs and no dict: a graph definition that holds a dict cannot be hashed, nor be a static argument.
         self._options = tuple(sorted(options.items()))
-        wanted, weights = KINDS[kind], []
-        for factor, axes in zip(wanted.factors, self._axes(), strict=True):
-            m = out_features * (in_features if factor.pairs else 1)
-            fan = (in_features if factor.pairs else 1) * (kernel_size**2 if axes.plane else 1)
-            weights.append(NETWORKS[network].initialise(rngs.params(), axes, m, fan, param_dtype, **options))
-        projection = None
-        if wanted.projection:
-            bound = in_features**-0.5
-            shape = in_features, out_features
-            projection = nnx.Param(jax.random.uniform(rngs.params(), shape, param_dtype, -bound, bound))
-        self.weights = nnx.data(LieWeights(tuple(map(_parameters, weights)), projection))
+        self.coordinates = NETWORKS[network].coordinates(coordinates)
+        self.mask = mask
+        self.dtype = dtype
+        self.deterministic = False
 
     def __call__(
         self,
@@ -138,7 +128,7 @@ class LieConv(nnx.Module):
 
         Args:
           f: feature map, or image.
-          in_grid: the elements that `f` lives on; None: `group.grid()`.
+          in_grid: the elements that `f` lives on; None: `group.grid()`, or an image is lifted.
           out_grid: those that the output lives on; None: `group.grid()`.
 
         Returns:
@@ -147,13 +137,14 @@ class LieConv(nnx.Module):
         Raises:
           ValueError: `f` or the grids do not fit.
         """
+        check_feature_map(f)
         if f.shape[-1] != self.in_features:
             raise ValueError(f"f must have {self.in_features} channels, got shape {f.shape}")
         if self.exact:
-            require_exact(f, self.group, self.kernel_size, self.stride, self.padding)
+            check_exact(f, self.group, self.kernel_size, self.stride, self.padding)
         evaluated = self._kept() if in_grid is None and out_grid is None else self.kernels(in_grid, out_grid)
-        f, *_ = promote_dtype((f, *evaluated), dtype=self.dtype)
-        return apply_kernels(f, evaluated, self.kind, stride=self.stride, padding=self.padding)
+        f, *evaluated = promote_dtype((f, *evaluated), dtype=self.dtype)
+        return self._kind.conv(f, *evaluated, stride=self.stride, padding=self.padding)
 
     def kernels(
         self, in_grid: Float[Array, "h_in d"] | None = None, out_grid: Float[Array, "h d"] | None = None
@@ -171,30 +162,20 @@ class LieConv(nnx.Module):
           ValueError: grids that are not the group's.
         """
         weights = jax.tree.map(lambda variable: variable[...], self.weights, is_leaf=_is_variable)
-        dtype = jax.tree.leaves(weights)[0].dtype
-        for name, grid in (("in_grid", in_grid), ("out_grid", out_grid)):
-            if grid is not None:
-                require_grid(self.group, grid, name)
-        own = self.group.grid()
-        if in_grid is None and self.kind != "lifting":
-            in_grid = own
+        dtype, own = jax.tree.leaves(weights)[0].dtype, self.group.grid()
+        if self.lifting and in_grid is not None:
+            raise ValueError(f"in_grid must be None with lifting=True, got shape {np.shape(in_grid)}")
+        grids = {name: grid for name, grid in (("in_grid", in_grid), ("out_grid", out_grid)) if grid is not None}
+        check_grid(self.group, **grids)
         # Angles of few digits would turn the filters by others.
-        in_grid, out_grid = (
-            None if grid is None else grid.astype(jnp.promote_types(dtype, jnp.float32))
-            for grid in (in_grid, own if out_grid is None else out_grid)
-        )
-        evaluated = lie_kernels(
-            weights,
-            self.group,
-            in_grid,
-            out_grid,
-            self.kernel_size,
-            self.in_features,
-            self.kind,
-            network=[network_function(self.network, dict(self._options), axes) for axes in self._axes()],
-            coordinates=self.coordinates,
-            mask=self.mask,
-        )
+        wide = jnp.promote_types(dtype, jnp.float32)
+        in_grid, out_grid = (grids.get(name, own).astype(wide) for name in ("in_grid", "out_grid"))
+        networks = [
+            NETWORKS[self.network].on(factor.axes(self.group, self.coordinates), dict(self._options))
+            for factor in self._kind.factors
+        ]
+        of_layer = self.kernel_size, self.in_features, self._kind, networks, self.coordinates, self.mask
+        evaluated = evaluate(weights, self.group, None if self.lifting else in_grid, out_grid, *of_layer)
         return tuple(kernel.astype(dtype) for kernel in evaluated)
 
     def set_view(self, deterministic: bool | None = None):
@@ -207,7 +188,7 @@ class LieConv(nnx.Module):
         if not self.deterministic:
             return self.kernels()
         weights = [variable[...] for variable in jax.tree.leaves(self.weights, is_leaf=_is_variable)]
-        names = "group", "kind", "kernel_size", "network", "_options", "coordinates", "mask"
+        names = "group", "kind", "lifting", "kernel_size", "network", "_options", "coordinates", "mask"
         settings = tuple(getattr(self, name) for name in names)
         before, settings_before, evaluated = _EVALUATED.get(self, ((), (), ()))
         same = len(before) == len(weights) and all(a is b for a, b in zip(before, weights, strict=True))
@@ -218,25 +199,19 @@ class LieConv(nnx.Module):
             _EVALUATED[self] = weights, settings, evaluated
         return evaluated
 
-    def _axes(self):
-        """The coordinates of every factor's kernel network."""
-        turns, scales = self.group.angles is not None, self.group.scales is not None
-        angle = 2 if self.coordinates == "periodic" else 1
-        for factor in KINDS[self.kind].factors:
-            on_group = "group" in factor.domain
-            yield Axes(
-                plane="plane" in factor.domain,
-                angle=angle * (factor.domain == "rotations" or (on_group and turns)),
-                scale=factor.domain == "scales" or (on_group and scales),
-            )
+    @property
+    def _kind(self):
+        return LIFTING if self.lifting else KINDS[self.kind]
 
 
-def _parameters(weights):
-    """Every array in a variable: parameters, but for what is not trained."""
-    variables = jax.tree.map(nnx.Param, weights)
-    if isinstance(weights, FourierWeights):
-        return variables._replace(frequencies=Frequencies(weights.frequencies))
-    return variables
+def _variables(weights, fixed):
+    """Every array in a variable: parameters, but for the named fields of a kernel network's weights."""
+
+    def of_factor(each):
+        variables = jax.tree.map(nnx.Param, each)
+        return variables._replace(**{name: Frequencies(getattr(each, name)) for name in fixed}) if fixed else variables
+
+    return jax.tree.map(nnx.Param, weights)._replace(factors=tuple(map(of_factor, weights.factors)))
 
 
 def _is_variable(leaf):

@@ -7,11 +7,11 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from attgconv_jax.checks import check_feature_map
+from attgconv_jax.checks import check_choice, check_feature_map
+from attgconv_jax.deprecation import warn_deprecated
 from attgconv_jax.groups import cyclic
-from attgconv_jax.lie.checks import require_lie_group
 from attgconv_jax.lie.groups import LieGroup
-from attgconv_jax.lie.kernels import Coordinates, require_coordinates
+from attgconv_jax.lie.kernels import Coordinates, check_coordinates
 from attgconv_jax.nn.operator import ATTENTIONS
 
 
@@ -19,8 +19,8 @@ class LieAttention(nnx.Module):
     """An attention of `attgconv_jax.nn.ATTENTIONS` on a grid of a Lie group, at every scale by itself.
 
     The rotations of a grid are a group, `cyclic(angles)`, wherever the grid begins: there the operator acts as on any
-    finite group. The scales of a grid are none, so no weight and no statistic but those of batch norms joins them, and
-    all have the same weights:
+    finite group. The scales of a grid are not a group: no weight and no statistic but those of batch norms joins them,
+    and all have the same weights:
 
         alpha[x, (a, s), c] = A[f[., (., s), .]][x, a, c]
 
@@ -51,7 +51,7 @@ class LieAttention(nnx.Module):
       **options: further arguments of the attention's module.
 
     Raises:
-      ValueError: unknown attention or coordinates, no Lie group, or the attention's module refuses an argument.
+      ValueError: unknown attention or coordinates, `group` is not a Lie group, or as the attention's module.
 
     Source: our own.
     """
@@ -68,10 +68,8 @@ class LieAttention(nnx.Module):
         rngs: nnx.Rngs,
         **options: Any,
     ):
-        require_lie_group(group)
-        require_coordinates(coordinates)
-        if attention not in ATTENTIONS:
-            raise ValueError(f"attention must be one of {', '.join(ATTENTIONS)}, got {attention!r}")
+        check_coordinates(group, coordinates)
+        check_choice("attention", attention, ATTENTIONS)
         shared = dict(dtype=dtype, param_dtype=param_dtype, rngs=rngs)
         self.attention = ATTENTIONS[attention](features, cyclic(group.angles or 1), **shared, **options)
         self.group = group
@@ -84,6 +82,11 @@ class LieAttention(nnx.Module):
     def attention_maps(self, f: Float[Array, "*batch x y h c"]) -> Float[Array, "*batch #x #y #h #c"]:
         """The operator's `alpha`."""
         return self._at_every_scale(self.attention.attention_maps, f)
+
+    def attention_map(self, f: Float[Array, "*batch x y h c"]) -> Float[Array, "*batch #x #y #h #c"]:
+        """Former name of `attention_maps`."""
+        warn_deprecated("LieAttention.attention_map", "attention_maps")
+        return self.attention_maps(f)
 
     def _at_every_scale(self, function, f):
         check_feature_map(f)

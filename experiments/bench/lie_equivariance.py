@@ -12,9 +12,11 @@ from typing import Any, NamedTuple
 import jax
 from matplotlib.figure import Figure
 
-from attgconv_jax.lie import KINDS, LieGroup, rotations, scalings, similarities
-from attgconv_jax.lie.kernels import check_kernel
-from attgconv_jax.nn.kernel_networks import NETWORKS, check_network
+from attgconv_jax import lie
+from attgconv_jax.checks import check_finite_positive
+from attgconv_jax.lie import LieGroup, rotations, scalings, similarities
+from attgconv_jax.lie.kernel_networks import NETWORKS
+from attgconv_jax.lie.kernels import check_size
 from experiments.bench import common
 from experiments.bench.lie_errors import errors, margin, worst
 from experiments.report.figures import COLOURS, MARKERS, logarithmic
@@ -22,6 +24,7 @@ from experiments.report.markdown import Column
 from experiments.run.runtime import command, use_compilation_cache
 
 # Where curves over one quantity hold the others.
+KINDS = ("lifting", *lie.KINDS)
 ANGLES, KERNEL_SIZE, SCALES, MAX_SCALE = 8, 7, 3, 1.74
 # The default of `siren`.
 FIRST_FREQUENCY = 10.0
@@ -69,9 +72,9 @@ class Arguments(common.Arguments):
         super().__post_init__()
         for size in self.kernel_sizes:
             for group in (rotations(ANGLES), scalings(SCALES, MAX_SCALE)):
-                check_kernel(group, size)
+                check_size("kernel_sizes", size, group)
         for frequency in self.first_frequencies:
-            check_network("siren", dict(first_frequency=frequency), rotations(ANGLES))
+            check_finite_positive(first_frequencies=frequency)
         least = 2 * max(margin(size) for size in (KERNEL_SIZE, *self.kernel_sizes)) + 8
         if self.size < least:
             raise ValueError(f"size must be at least {least}, or no disc is left to compare on; got {self.size}")

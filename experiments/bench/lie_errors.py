@@ -71,7 +71,8 @@ def errors(
     waves = Waves(1 if kind == "lifting" else group.order, features)
     sources = [grid @ np.linalg.inv(matrix).T for matrix in np.asarray(group.matrices(group.grid()))]
     disc = np.hypot(*np.moveaxis(grid, -1, 0)) <= size / 2 - margin(kernel_size)
-    options |= dict(kind=kind, param_dtype=jnp.float64)
+    options |= dict(lifting=True) if kind == "lifting" else dict(kind=kind)
+    options |= dict(param_dtype=jnp.float64)
     layers = [LieConv(features, features, kernel_size, group, **options, rngs=nnx.Rngs(seed)) for seed in seeds]
 
     def mean_error(g, staying):

@@ -192,5 +192,5 @@ def _argument(name, value, option):
         return parse_options(f"model.{name}", value) or None
     if _is(option.type, collections.abc.Sequence):
         alone = len(value) == 1 and get_origin(option.type) is not collections.abc.Sequence
-        return (value[0] if alone else value) or None
+        return None if not value else value[0] if alone else value
     return value
