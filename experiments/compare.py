@@ -12,10 +12,10 @@ from typing import Annotated
 
 import tyro
 
-from experiments import figures
-from experiments.runs import Run
-from experiments.runtime import run
-from experiments.tables import side_by_side
+from experiments.report import figures
+from experiments.report.markdown import side_by_side
+from experiments.run.runtime import command
+from experiments.run.workdir import Run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,22 +38,22 @@ class Arguments:
 def main(arguments: Arguments) -> None:
     """Prints the table, and draws."""
     runs = {workdir: Run.open(workdir) for workdir in arguments.workdirs}
-    for workdir, this in runs.items():
-        if this.report is None:
+    for workdir, run in runs.items():
+        if run.report is None:
             raise ValueError(f"{workdir} is not complete: continue it with the command that began it")
     names = _names(runs.values())
     lines = _table(names, runs)
     arguments.out.mkdir(parents=True, exist_ok=True)
     (arguments.out / "table.md").write_text(lines + "\n")
     print(lines)
-    tests = {this.report["data"].get("test_sha256") for this in runs.values()}
+    tests = {run.report["data"].get("test_sha256") for run in runs.values()}
     if len(tests) > 1:
         print("note: these runs were tested on different images")
-    figures.curves({names[workdir]: this.metrics() for workdir, this in runs.items()}).savefig(
+    figures.curves({names[workdir]: run.metrics() for workdir, run in runs.items()}).savefig(
         arguments.out / "curves.png", dpi=150
     )
     print(f"picture: {arguments.out / 'curves.png'}")
-    angles = {workdir: _angles(this) for workdir, this in runs.items()}
+    angles = {workdir: _angles(run) for workdir, run in runs.items()}
     missing = [workdir for workdir, records in angles.items() if records is None]
     if missing:
         print(f"to compare them by angle as well: python -m experiments.evaluate {shlex.quote(str(missing[0]))}")
@@ -65,34 +65,31 @@ def main(arguments: Arguments) -> None:
 
 def _names(runs):
     """The folders' names, or the whole paths where two are called the same."""
-    short = [this.name for this in runs]
-    return {this.workdir: this.name if short.count(this.name) == 1 else str(this.workdir) for this in runs}
+    short = [run.name for run in runs]
+    return {run.workdir: run.name if short.count(run.name) == 1 else str(run.workdir) for run in runs}
 
 
 def _table(names, runs):
     try:
-        return side_by_side((names[workdir], this.report) for workdir, this in runs.items())
+        return side_by_side((names[workdir], run.report) for workdir, run in runs.items())
     except (KeyError, TypeError) as error:
         raise ValueError(
             f"a report.json is of another version ({error!r}): delete it, and the command that trained writes it again"
         ) from error
 
 
-def _angles(this):
+def _angles(run):
     """What the run's evaluation says of angles; None if there is none, or it is of an earlier state of the run."""
-    file = this.workdir / "evaluation" / "evaluation.json"
+    file = run.workdir / "evaluation" / "evaluation.json"
     try:
         evaluation = json.loads(file.read_text())
-        fresh = evaluation["best_on_validation"] == this.report["best_on_validation"]
+        fresh = evaluation["best_on_validation"] == run.report["best_on_validation"]
         return evaluation["angles"] if fresh else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def cli(arguments: list[str] | None = None) -> None:
-    """The command line; what the user got wrong is one line on stderr and exit code 2."""
-    run(main, Arguments, arguments, prog="python -m experiments.compare")
-
+cli = command(main, Arguments)
 
 if __name__ == "__main__":
     cli()

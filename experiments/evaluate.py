@@ -19,16 +19,17 @@ from flax import nnx
 from attgconv_jax.models import load_network
 from attgconv_jax.models.layers import Network
 from attgconv_jax.models.lie_network import LieNetwork
-from experiments import figures
 from experiments.data import Dataset, DatasetName, load
 from experiments.data.prepared import REGENERATED
-from experiments.loop import last_state, make_trainer
-from experiments.measures import by_angle, by_element, confusion, equivariance_line
-from experiments.reports import draw_attention, report_of
-from experiments.runs import Run, write_json
-from experiments.runtime import describe_device, precision, run, use_compilation_cache
-from experiments.tables import PROTOCOLS, markdown, mean_and_deviation
-from experiments.training import predict
+from experiments.report import figures
+from experiments.report.markdown import PROTOCOLS, markdown_table, mean_and_deviation
+from experiments.report.measures import by_angle, by_element, confusion, equivariance_line
+from experiments.report.reports import draw_attention, report_of
+from experiments.run.configuration import Directory
+from experiments.run.loop import last_state, make_trainer
+from experiments.run.runtime import command, describe_device, precision, use_compilation_cache
+from experiments.run.training import predict
+from experiments.run.workdir import Run, write_json
 
 OF_MNIST = {"mnist", "rot_mnist/original", *REGENERATED}
 """Sets made of the same digits."""
@@ -44,9 +45,7 @@ class Arguments:
     data: DatasetName | None = None
     """Other data than the run's, standardised like the run's; a network without a run needs to be told."""
 
-    directory: Annotated[pathlib.Path | None, tyro.conf.arg(metavar="DIR")] = None
-    """Folder of prepared sets. Default: TFDS' own."""
-
+    directory: Directory = None
     seed: int | None = None
     """Whose network, best on validation, is turned, drawn and its confusions counted. Default: the run's first."""
 
@@ -84,9 +83,9 @@ def main(arguments: Arguments) -> None:
         with precision(str(stored.get("param_dtype")) if isinstance(stored, dict) else ""):
             _evaluate(arguments, out, *_of_network(arguments), [])
     else:
-        this = Run.open(arguments.path)
-        with precision(this.config().model.dtype):
-            _evaluate(arguments, out, *_of_run(arguments, this))
+        run = Run.open(arguments.path)
+        with precision(run.config().model.dtype):
+            _evaluate(arguments, out, *_of_run(arguments, run))
 
 
 def _evaluate(arguments, out, network, dataset, report, metrics):
@@ -110,26 +109,26 @@ def _evaluate(arguments, out, network, dataset, report, metrics):
         print(f"picture: {picture}")
 
 
-def _of_run(arguments: Arguments, this: Run) -> tuple[nnx.Module, Dataset, dict[str, Any], list[dict[str, Any]]]:
+def _of_run(arguments: Arguments, run: Run) -> tuple[nnx.Module, Dataset, dict[str, Any], list[dict[str, Any]]]:
     """The network best on validation of one seed, its data, the run's report so far and its metrics."""
-    config = this.config(arguments.directory)
+    config = run.config(arguments.directory)
     seeds = config.seeds
     seed = seeds[0] if arguments.seed is None else arguments.seed
     if seed not in seeds:
         raise ValueError(f"--seed must be one of the run's, {', '.join(map(str, seeds))}, got {seed}")
-    trained_on = this.dataset(arguments.directory)
+    trained_on = run.dataset(arguments.directory)
     trainer = make_trainer(config, trained_on)
-    state, best, spent = last_state(this, trainer)
+    state, best, spent = last_state(run, trainer)
     others = arguments.data not in (None, config.data.name)
     # Of the same seed, by which the sets of digits have the same digits in a split.
     other = load(arguments.data, arguments.directory, config.data.seed) if others else trained_on
     dataset = other.standardised(trained_on)
     network = trainer.network(best.params, best.rest, seeds.index(seed))
     _check(arguments, network, dataset)
-    report = report_of(this, trainer, state, best, dataset, spent)
+    report = report_of(run, trainer, state, best, dataset, spent)
     if others and share_digits({arguments.data, config.data.name}):
         report["note"] = f"{arguments.data} and {config.data.name} share digits: it was trained on some that are tested"
-    return network, dataset, report, this.metrics()
+    return network, dataset, report, run.metrics()
 
 
 def share_digits(names: set[str]) -> bool:
@@ -189,7 +188,7 @@ def _print(evaluation, group):
             errors = evaluation[protocol]["error_percent"]
             cells = [mean_and_deviation(errors[split]) if split in errors else "-" for split in splits]
             rows.append([label, ", ".join(map(str, evaluation[protocol].get("epoch", ["-"]))), *cells])
-    print(markdown(["protocol", "epoch", *splits], rows))
+    print(markdown_table(["protocol", "epoch", *splits], rows))
     print(equivariance_line(group, max(evaluation["equivariance_by_element"])))
     changes = [record["logits_change"] for record in evaluation["angles"]]
     changed = [record["changed_percent"] for record in evaluation["angles"]]
@@ -199,10 +198,7 @@ def _print(evaluation, group):
     )
 
 
-def cli(arguments: list[str] | None = None) -> None:
-    """The command line; what the user got wrong is one line on stderr and exit code 2."""
-    run(main, Arguments, arguments, prog="python -m experiments.evaluate")
-
+cli = command(main, Arguments)
 
 if __name__ == "__main__":
     cli()

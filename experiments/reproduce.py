@@ -2,14 +2,13 @@
 
 Trains the table's presets, the quickest first, each as `experiments.train` does, in a work directory of its own. A row
 that would not end within the budget is left at a checkpoint; the same command continues it another time and passes over
-what is complete. Figures go to experiments/results/TABLE/, a file a run, and the table is written anew from them all.
+what is complete. Figures go to results/TABLE/, a file a run, and the table is written anew from them all; those of this
+repository are there with `--results experiments/results`.
 """
 
 import dataclasses
-import json
 import pathlib
 import re
-import statistics
 import time
 from typing import Annotated, Literal
 
@@ -17,14 +16,14 @@ import jax
 import tyro
 
 from experiments.configs import TABLES
-from experiments.loop import OutOfTime
-from experiments.runs import write_json
-from experiments.runtime import run, use_compilation_cache
-from experiments.tables import PROTOCOLS, markdown, protocols
-from experiments.train import train
-
-RANKED = ("operators",)
-"""Tables whose rows stand in the order of their figures, the lowest error first."""
+from experiments.configs.preset import reports
+from experiments.report.documents import document
+from experiments.run.checks import chosen
+from experiments.run.configuration import Directory
+from experiments.run.loop import OutOfTime
+from experiments.run.runtime import command, use_compilation_cache
+from experiments.run.workdir import write_json
+from experiments.train import train_run
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -45,21 +44,16 @@ class Arguments:
     rows: tuple[str, ...] = ()
     """Presets to train. Default: all of the table."""
 
-    directory: Annotated[pathlib.Path | None, tyro.conf.arg(metavar="DIR")] = None
-    """Folder of prepared data sets. Default: TFDS' own."""
-
+    directory: Directory = None
     runs: Annotated[pathlib.Path, tyro.conf.arg(metavar="DIR")] = pathlib.Path("runs")
     """Folder of the work directories."""
 
-    results: Annotated[pathlib.Path, tyro.conf.arg(metavar="DIR")] = pathlib.Path("experiments/results")
-    """Folder for figures and table."""
+    results: Annotated[pathlib.Path, tyro.conf.arg(metavar="DIR")] = pathlib.Path("results")
+    """Folder for figures and table, where earlier figures are read too. The repository's own: experiments/results."""
 
     def __post_init__(self):
         seconds(self.budget)
-        known = [preset.name for preset in TABLES[self.table]]
-        unknown = [row for row in self.rows if row not in known]
-        if unknown:
-            raise ValueError(f"rows must be among {', '.join(known)}, got {', '.join(unknown)}")
+        chosen("rows", self.rows, [preset.name for preset in TABLES[self.table]])
 
 
 def seconds(budget: str) -> float:
@@ -92,7 +86,7 @@ def main(arguments: Arguments) -> None:
         config = dataclasses.replace(preset.config, data=data, seeds=arguments.seeds)
         print(f"{name}: {preset.summary}", flush=True)
         try:
-            this = train(config, arguments.runs / name, deadline=deadline)
+            run = train_run(config, arguments.runs / name, deadline=deadline)
         except OutOfTime as reason:
             print(f"{name}: {reason}; left at a checkpoint, the same command continues")
             continue
@@ -102,69 +96,15 @@ def main(arguments: Arguments) -> None:
             continue
         finally:
             jax.clear_caches()
-        write_json(folder / f"{name}.json", this.report | {"preset": preset.name})
-    text = document(arguments.table, [_report(path) for path in sorted(folder.glob("*.json"))])
+        write_json(folder / f"{name}.json", run.report | {"preset": preset.name})
+    text = document(arguments.table, reports(arguments.table, results=arguments.results))
     (arguments.results / f"{arguments.table}.md").write_text(text)
     print(text)
     if failed:
         raise ValueError(f"{', '.join(failed)} failed, see above; the table is written without")
 
 
-def _report(path):
-    report = json.loads(path.read_text())
-    if "preset" not in report:
-        raise ValueError(f"{path} holds no figures of this table: move it elsewhere")
-    return report
-
-
-def document(table: str, reports: list[dict]) -> str:
-    """A table's figures as a Markdown document, a row a report, in the order of the presets or ranked by error."""
-    columns = ["preset", "parameters", "paper", *PROTOCOLS.values(), "seeds", "training", "device"]
-    of_presets = [(preset, report) for preset in TABLES[table] for report in reports if report["preset"] == preset.name]
-    if table in RANKED:
-        of_presets.sort(key=lambda pair: statistics.mean(pair[1]["best_on_validation"]["error_percent"]["test"]))
-    rows = [_row(preset, report) for preset, report in of_presets]
-    return f"""# {table}
-
-Written by `python -m experiments.reproduce {table}` from the files in [{table}]({table}); do not edit.
-Test error in percent, mean and deviation over the seeds. The paper's figures are its best epochs on its test
-split. Training time is of all seeds together, evaluation not counted, and of whatever else the machine was doing.
-
-{markdown(columns, rows)}
-
-{_sources(reports)}
-"""
-
-
-def _row(preset, report):
-    return [
-        preset.name,
-        f"{report['parameters']:,}",
-        preset.paper,
-        *protocols(report),
-        ", ".join(map(str, report["config"]["seeds"])),
-        f"{report['training_seconds'] / 60:.0f} min",
-        f"{report['device']}, {report['cpu_count']} cores",
-    ]
-
-
-def _sources(reports):
-    """A line a data set and version: where the figures are from."""
-    lines = []
-    for report in reports:
-        data = report["data"]
-        lines.append(
-            f"- {data['set']} {data['version']}: {data['train_images']} train, {data['validation_images']} validation, "
-            f"{data['test_images']} test images (test split SHA-256 {data['test_sha256'][:16]}); {report['date']}, "
-            f"jax {report['jax']}, flax {report['flax']}, optax {report['optax']}"
-        )
-    return "\n".join(sorted(set(lines)))
-
-
-def cli(arguments: list[str] | None = None) -> None:
-    """The command line; what the user got wrong is one line on stderr and exit code 2."""
-    run(main, Arguments, arguments, prog="python -m experiments.reproduce")
-
+cli = command(main, Arguments)
 
 if __name__ == "__main__":
     cli()

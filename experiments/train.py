@@ -8,20 +8,20 @@ import dataclasses
 import pathlib
 import shlex
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
 from attgconv_jax.lie import LieGroup
-from experiments.config import Config
 from experiments.configs import DEFAULT, PRESETS
 from experiments.data import load
-from experiments.loop import fit, make_trainer
-from experiments.measures import equivariance_line
-from experiments.reports import draw_attention, report_of, save_networks
-from experiments.runs import Run
-from experiments.runtime import precision, run, use_compilation_cache
-from experiments.tables import side_by_side
+from experiments.report.markdown import side_by_side
+from experiments.report.measures import equivariance_line
+from experiments.report.reports import draw_attention, report_of, save_networks
+from experiments.run.configuration import Config
+from experiments.run.loop import fit, make_trainer
+from experiments.run.runtime import precision, run_command, use_compilation_cache
+from experiments.run.workdir import Run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,47 +40,33 @@ class Arguments(Config):
             raise ValueError(f"checkpoint_seconds must not be negative, got {self.checkpoint_seconds}")
 
 
-def train(
-    config: Config,
-    workdir: pathlib.Path,
-    *,
-    progress: bool = True,
-    checkpoint_seconds: float = 30.0,
-    deadline: float | None = None,
-) -> Run:
+def train_run(config: Config, workdir: pathlib.Path, **options: Any) -> Run:
     """Trains the networks of a configuration in a work directory, or continues, or does nothing if that is done.
 
     Args:
       config: of the run.
       workdir: new, or of a run of the same configuration.
-      progress: whether to show a progress bar on stderr.
-      checkpoint_seconds: least time between checkpoints.
-      deadline: in seconds of `time.monotonic()`; None: none.
-
-    Returns:
-      The run, complete.
+      **options: of `experiments.run.loop.fit`.
 
     Raises:
       ValueError: the work directory is another run's, or the data are not there.
-      FloatingPointError, OSError, OutOfTime: see `experiments.loop.fit`.
+      FloatingPointError, OSError, OutOfTime: see `experiments.run.loop.fit`.
     """
-    this = Run(workdir)
-    this.check(config)
-    if this.report is not None:
-        return this
+    run = Run(workdir)
+    run.check(config)
+    if run.report is not None:
+        return run
     dataset = load(config.data.name, config.data.directory, config.data.seed, config.data.test_images).standardised()
     with precision(config.model.dtype):
-        # Before anything is written, for what it refuses shall not bind the folder.
+        # Checked before anything is written, so that a rejected configuration leaves no work directory.
         trainer = make_trainer(config, dataset)
-        with this.locked():
-            this.begin(config, dataset)
-            state, best, spent = fit(
-                this, trainer, dataset, progress=progress, checkpoint_seconds=checkpoint_seconds, deadline=deadline
-            )
-            save_networks(this, trainer, state, best)
+        with run.locked():
+            run.begin(config, dataset)
+            state, best, spent = fit(run, trainer, dataset, **options)
+            save_networks(run, trainer, state, best)
             draw_attention(trainer.network(best.params, best.rest, 0), dataset, workdir / "attention.png")
-            this.finish(report_of(this, trainer, state, best, dataset, spent))
-    return this
+            run.finish(report_of(run, trainer, state, best, dataset, spent))
+    return run
 
 
 def main(arguments: Arguments) -> None:
@@ -93,14 +79,14 @@ def main(arguments: Arguments) -> None:
         f"{model.group} network, {kernels}attention {model.attention}, on {config.data.name}; work directory "
         f"{arguments.workdir}"
     )
-    this = train(config, arguments.workdir, checkpoint_seconds=arguments.checkpoint_seconds)
-    report = this.report
-    print(side_by_side([(this.name, report)]))
+    run = train_run(config, arguments.workdir, checkpoint_seconds=arguments.checkpoint_seconds)
+    report = run.report
+    print(side_by_side([(run.name, report)]))
     print(equivariance_line(model.parsed_group(), max(report["equivariance_error"])))
     print(f"trained in {report['training_seconds']:.0f} s, evaluated in {report['evaluation_seconds']:.0f} s")
-    for picture in sorted(this.workdir.glob("*.png")):
+    for picture in sorted(run.workdir.glob("*.png")):
         print(f"picture: {picture}")
-    print(f"more figures and pictures: python -m experiments.evaluate {shlex.quote(str(this.workdir))}")
+    print(f"more figures and pictures: python -m experiments.evaluate {shlex.quote(str(run.workdir))}")
 
 
 def cli(arguments: list[str] | None = None) -> None:
@@ -113,7 +99,7 @@ def cli(arguments: list[str] | None = None) -> None:
     }
     descriptions = {name: preset.description for name, preset in PRESETS.items()}
     choice = tyro.extras.subcommand_type_from_defaults(presets, descriptions)
-    run(main, choice, words, prog="python -m experiments.train")
+    run_command(main, choice, words)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.checkpoints import Checkpoints
+from experiments.run.checkpoints import Checkpoints
 
 ROOT = pathlib.Path(__file__).parents[1]
 # When a file is damaged, threads of tensorstore still call the event loop that Orbax has closed.
@@ -178,7 +178,7 @@ def test_a_full_disk_is_one_line(tmp_path):
     code = f"""
         import resource, pathlib
         import numpy as np
-        from experiments.checkpoints import Checkpoints
+        from experiments.run.checkpoints import Checkpoints
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
         try:
             with Checkpoints(pathlib.Path({str(tmp_path / "checkpoints")!r})) as checkpoints:

@@ -11,15 +11,18 @@ from matplotlib import pyplot
 
 from attgconv_jax.interop.__main__ import main as convert
 from attgconv_jax.models import load_network, save_network
-from experiments import benchmark, compare, evaluate, loop, reproduce, scaling, train
-from experiments.config import Config, ModelConfig, OptimizerConfig
+from experiments import compare, evaluate, reproduce, train
+from experiments.bench import attention, lie_networks, memory, networks, scaling
 from experiments.configs import PRESETS, TABLES, Preset
 from experiments.data import Split, prepare, rotated_digits
-from experiments.measures import by_angle, by_element, confusion
-from experiments.reports import best_on_test
-from experiments.runs import Run
-from experiments.tables import mean_and_deviation
-from experiments.training import make_network, predict
+from experiments.report.markdown import mean_and_deviation
+from experiments.report.measures import by_angle, by_element, confusion
+from experiments.report.reports import best_on_test
+from experiments.run import loop
+from experiments.run.configuration import Config, OptimizerConfig
+from experiments.run.model_configuration import ModelConfig
+from experiments.run.training import make_network, predict
+from experiments.run.workdir import Run
 
 SHORT = ["--optimizer.epochs", "2", "--optimizer.batch-size", "250", "--test-every", "1"]
 
@@ -218,7 +221,7 @@ def test_float64_is_for_its_own_run_alone(tmp_path):
 def reproduction(monkeypatch, tmp_path):
     """A table of one quick preset, and the words that reproduce it."""
     config = Config(model=ModelConfig("z2", "none"), optimizer=OptimizerConfig(epochs=2, batch_size=250), test_every=1)
-    monkeypatch.setitem(TABLES, "digits", (Preset("digits-z2", config, "9.99", "A row."),))
+    monkeypatch.setitem(TABLES, "digits", (Preset("digits-z2", "Z2", "A row.", config, "9.99"),))
     words = ["digits", "--runs", str(tmp_path / "runs"), "--results", str(tmp_path / "results")]
     return words, tmp_path
 
@@ -267,7 +270,7 @@ def test_turned_images_are_filled_up_with_background(digits):
         seen.append(float(np.abs(images[:, [0, 0, -1, -1], [0, -1, 0, -1]] - digits.train.images.min()).max()))
         return np.zeros((len(images), 10), np.float32) + 1
 
-    from experiments import measures
+    from experiments.report import measures
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(measures, "predict", lambda _, images: corners(images))
@@ -307,11 +310,13 @@ def test_the_best_epoch_on_test_is_the_earliest_of_all_that_were_measured():
         (reproduce, ["digits", "--budget", "2"], "budget must be a number and s, m, h or d, like 2h"),
         (reproduce, ["digits", "--rows", "p4"], "rows must be among digits-z2"),
         (prepare, ["cifar10"], "rot_mnist/regenerated"),
-        (benchmark, ["--networks", "p5"], "networks must be among Z2, p4"),
-        (benchmark, ["--memory", "--networks", "Z2"], "networks must be among p4, alpha_F-p4"),
-        (benchmark, ["--plan-only"], "--plan-only is about memory: add --memory"),
+        (networks, ["--networks", "p5"], "networks must be among Z2, p4"),
+        (networks, ["--repeats", "0"], "repeats must be at least 1, got 0"),
+        (memory, ["--networks", "Z2"], "networks must be among p4, alpha_F-p4"),
+        (lie_networks, ["--networks", "SE2-8"], "networks must be among SE2-4 nonseparable, "),
+        (attention, ["--operators", "sgd"], "operators must be among co, ge, se"),
         (scaling, ["--repeats", "0"], "repeats must be at least 1, got 0"),
-        (scaling, ["--out", "x.png"], "--out must end in .json"),
+        (scaling, ["--out", "x.png"], "--out must be a file whose name ends in .json"),
     ],
 )
 def test_bad_arguments_are_one_line_and_code_2_and_say_what_is_right(
@@ -357,8 +362,8 @@ def test_what_is_not_finite_stops_the_run_and_keeps_what_was_good(tmp_path, caps
 
 
 def test_benchmark_measures_a_network(tmp_path):
-    out = tmp_path / "benchmark.json"
-    benchmark.main(benchmark.Arguments(networks=("Z2",), batch_size=8, steps=2, repeats=1, out=out))
+    out = tmp_path / "networks.json"
+    networks.main(networks.Arguments(networks=("Z2",), batch_size=8, steps=2, repeats=1, out=out))
     figures = json.loads(out.read_text())["networks"]["Z2"]
     assert figures["parameters"] == 21_620
     assert all(figures[name] > 0 for name in ("compile_s", "step_ms", "forward_ms", "filter_banks_ms"))

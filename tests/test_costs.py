@@ -3,19 +3,21 @@
 import json
 import pathlib
 
+import jax
 import optax
 import pytest
 
-from attgconv_jax import cyclic
+from attgconv_jax import Sampling, cyclic
 from attgconv_jax.models import RotMNISTNet
-from experiments import benchmark, memory, scaling
+from experiments.bench import interpolation, memory, scaling
+from experiments.bench.steps import Case
 
 
 def case(features=2):
     def make(rngs):
         return RotMNISTNet(cyclic(2), features=features, rngs=rngs)
 
-    return memory.Case(make, 28, 1, optax.sgd(0.1))
+    return Case(make, 28, 1, optax.sgd(0.1))
 
 
 resident_known = pytest.mark.skipif(
@@ -36,7 +38,7 @@ def test_memory_grows_with_the_batch_as_planned_and_as_resident():
 def test_memory_is_a_command(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(memory.CASES, "small", case())
     out = tmp_path / "memory.json"
-    benchmark.main(benchmark.Arguments(networks=("small",), memory=True, batch_size=4, out=out))
+    memory.main(memory.Arguments(networks=("small",), batch_size=4, out=out))
     figures = json.loads(out.read_text())["networks"]["small"]
     assert f"| small | {figures['planned_mb']:.0f} | {figures['resident_mb']:.0f} |" in capsys.readouterr().out
 
@@ -45,11 +47,11 @@ def test_the_plan_is_read_without_running_the_step(tmp_path, capsys, monkeypatch
     monkeypatch.setitem(memory.CASES, "small", case())
     monkeypatch.setattr(memory, "_forget_peak", lambda: pytest.fail("the step is about to run"))
     out = tmp_path / "memory.json"
-    benchmark.main(benchmark.Arguments(networks=("small",), memory=True, plan_only=True, batch_size=4, out=out))
+    memory.main(memory.Arguments(networks=("small",), plan_only=True, batch_size=4, out=out))
     figures = json.loads(out.read_text())["networks"]["small"]
     assert figures["planned_mb"] > 0.1
     assert figures["resident_mb"] is None
-    assert f"| small | {figures['planned_mb']:.0f} | - | - |" in capsys.readouterr().out
+    assert f"| small | {figures['planned_mb']:.0f} |  |  |" in capsys.readouterr().out
 
 
 def test_exponents_are_slopes_of_the_logarithms():
@@ -71,3 +73,20 @@ def test_growth_is_measured_fitted_and_drawn(tmp_path, capsys, monkeypatch):
     assert curve["mb_exponent"] == pytest.approx(scaling.exponent(curve["x"], curve["mb"]))
     assert "channels, channel: exponents ms" in capsys.readouterr().out
     assert (tmp_path / "scaling.png").stat().st_size > 10_000
+
+
+def test_interpolation_is_measured_and_written_to_the_current_folder(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(interpolation, "network_error", lambda *_: 0.5)
+    monkeypatch.setattr(interpolation, "SAMPLINGS", [Sampling(), Sampling("cubic", True)])
+    monkeypatch.chdir(tmp_path)
+    interpolation.cli(["--groups", "C2", "C3", "--images", "1"])
+    (path,) = tmp_path.iterdir()
+    assert path.name == f"interpolation-{jax.default_backend()}.json"
+    rows = json.loads(path.read_text())["rows"]
+    assert [(row["group"], row["interpolation"], row["disc_mask"]) for row in rows] == [
+        ("cyclic(2)", "bilinear", False),
+        ("cyclic(3)", "bilinear", False),
+        ("cyclic(3)", "cubic", True),
+    ]
+    assert rows[0]["two_layers"] < 1e-5 < rows[2]["two_layers"]
+    assert "| cyclic(2) | exact | no |" in capsys.readouterr().out

@@ -2,8 +2,6 @@
 
 import inspect
 import json
-import pathlib
-from statistics import median
 from typing import get_args
 
 import jax.numpy as jnp
@@ -17,16 +15,14 @@ from attgconv_jax.lie import KINDS, rotations, scalings, similarities
 from attgconv_jax.models import load_network
 from attgconv_jax.nn import LieConv
 from attgconv_jax.nn.kernel_networks import siren_weights
-from experiments import evaluate, lie_benchmark, lie_equivariance, train
-from experiments.config import LieKind
-from experiments.configs.lie_attention import LIE_ATTENTION_ROWS
-from experiments.groups import parse_lie_group
-from experiments.measures import equivariance_line, measured_group
-from experiments.memory import Case
-from experiments.runs import Run
-from experiments.tables import protocols
+from experiments import evaluate, train
+from experiments.bench import lie_equivariance, lie_errors, lie_networks
+from experiments.bench.steps import Case
+from experiments.report.measures import equivariance_line, measured_group
+from experiments.run.groups import parse_lie_group
+from experiments.run.model_configuration import LieKind
+from experiments.run.workdir import Run
 
-ROOT = pathlib.Path(__file__).parents[1]
 SIZE = 17
 OTHER_NETWORKS = ("fourier", "multiplicative", "b_spline")
 
@@ -42,7 +38,7 @@ class Small(nnx.Module):
 
 
 def test_right_angles_are_exact_and_others_are_not():
-    worst = lie_equivariance.worst(lie_equivariance.errors(rotations(8), "separable", 7, SIZE, 2, (0,)))
+    worst = lie_errors.worst(lie_errors.errors(rotations(8), "separable", 7, SIZE, 2, (0,)))
     assert worst["right"] < 1e-12
     assert 1e-4 < worst["other"] < 0.1
     assert worst["scaled"] is worst["scaled_with_ends"] is None
@@ -56,33 +52,33 @@ def test_the_usual_first_frequency_is_the_networks_default():
 
 def test_kernels_that_vary_slowly_between_pixels_commute_better():
     slow, fast = (
-        lie_equivariance.errors(rotations(8), "separable", 7, SIZE, 2, (0,), network_options=dict(first_frequency=k))
+        lie_errors.errors(rotations(8), "separable", 7, SIZE, 2, (0,), network_options=dict(first_frequency=k))
         for k in (2.0, 20.0)
     )
-    assert 10 * lie_equivariance.worst(slow)["other"] < lie_equivariance.worst(fast)["other"]
+    assert 10 * lie_errors.worst(slow)["other"] < lie_errors.worst(fast)["other"]
 
 
 def test_what_acts_on_the_scales_alone_errs_at_the_ends_of_the_grid_alone():
     """Filters of one pixel do not see pixels: splines are left, and what leaves the grid where there is anything."""
-    worst = lie_equivariance.worst(lie_equivariance.errors(scalings(3, 1.74), "separable", 1, SIZE, 2, (0,)))
+    worst = lie_errors.worst(lie_errors.errors(scalings(3, 1.74), "separable", 1, SIZE, 2, (0,)))
     assert worst["right"] is worst["other"] is None
     assert worst["scaled"] < 2e-3
     assert worst["scaled_with_ends"] > 20 * worst["scaled"]
 
 
 def test_a_layer_that_treats_angles_differently_is_found(monkeypatch):
-    apply = lie_equivariance._apply
-    monkeypatch.setattr(lie_equivariance, "_apply", lambda layer, f: apply(layer, f).at[..., 0, :].mul(2))
-    worst = lie_equivariance.worst(lie_equivariance.errors(rotations(4), "separable", 5, SIZE, 2, (0,)))
+    apply = lie_errors._apply
+    monkeypatch.setattr(lie_errors, "_apply", lambda layer, f: apply(layer, f).at[..., 0, :].mul(2))
+    worst = lie_errors.worst(lie_errors.errors(rotations(4), "separable", 5, SIZE, 2, (0,)))
     assert worst["right"] > 0.1
 
 
 def test_inputs_have_no_higher_frequencies_than_promised():
     window = np.outer(*[np.blackman(64)] * 2)
-    spectrum = np.abs(np.fft.fft2(lie_equivariance.Waves(1, 1)(lie_equivariance._pixels(64))[..., 0, 0] * window))
+    spectrum = np.abs(np.fft.fft2(lie_errors.Waves(1, 1)(lie_errors._pixels(64))[..., 0, 0] * window))
     frequencies = np.fft.fftfreq(64)
     # The window widens a line by three bins.
-    beyond = np.hypot(frequencies[:, None], frequencies) > lie_equivariance.LARGEST_FREQUENCY + 4 / 64
+    beyond = np.hypot(frequencies[:, None], frequencies) > lie_errors.LARGEST_FREQUENCY + 4 / 64
     assert np.max(spectrum[beyond]) < 1e-3 * np.max(spectrum)
 
 
@@ -158,66 +154,10 @@ def test_equivariance_is_a_command(tmp_path, capsys, monkeypatch):
     assert out.with_suffix(".png").stat().st_size > 10_000
 
 
-def test_the_readme_says_what_was_measured():
-    results = json.loads((ROOT / "experiments/results/lie-equivariance.json").read_text())
-    usual = [row for row in results["rows"] if row["first_frequency"] == 10]
-    rows = {(row["group"], row["kernel_size"], row["kind"]): row for row in usual}
-    readme = (ROOT / "README.md").read_text()
-    for kind in list(lie_equivariance.KINDS)[:6]:
-        turned = [rows["rotations(8)", pixels, kind]["other"] for pixels in (7, 9)]
-        few, many = (rows["scalings(3, 1.74)", pixels, kind] for pixels in (7, 11))
-        errors = [*turned, few["scaled"], many["scaled"], many["scaled_with_ends"]]
-        assert f"| `{kind}` | {' | '.join(f'{100 * error:.1f} %' for error in errors)} |" in readme
-
-
-@pytest.mark.parametrize(
-    ("said", "network", "frequency"),
-    [
-        ("`siren`, `first_frequency=10.0`", "siren", 10),
-        ("`siren`, `first_frequency=7.0`", "siren", 7),
-        ("`siren`, `first_frequency=5.0`", "siren", 5),
-        *((f"`{network}`", network, None) for network in OTHER_NETWORKS),
-    ],
-)
-def test_the_readme_says_how_kernel_networks_commute(said, network, frequency):
-    rows = json.loads((ROOT / "experiments/results/lie-equivariance.json").read_text())["rows"]
-    rows = [row for row in rows if (row["network"], row["first_frequency"]) == (network, frequency)]
-    cells = []
-    for group, quantity in (("rotations(8)", "other"), ("scalings(3, 1.74)", "scaled")):
-        errors = [row[quantity] for row in rows if (row["group"], row["kernel_size"]) == (group, 7)]
-        assert len(errors) == 6
-        cells.append(f"{100 * min(errors):.1f} to {100 * max(errors):.1f} %")
-    assert f"| {said} | {' | '.join(cells)} |" in (ROOT / "README.md").read_text()
-
-
-def test_the_readme_says_what_networks_cost():
-    networks = json.loads((ROOT / "experiments/results/lie-benchmark-cpu.json").read_text())["networks"]
-    cost = {name: (row["step_ms"] / 1e3, row["planned_mb"] / 1e3) for name, row in networks.items()}
-    steps = json.loads((ROOT / "experiments/results/lie-pytorch-cpu.json").read_text())["steps_ms"]
-    ratio = {name: f"{median(turns['ours']) / median(turns['pytorch']):.2f}" for name, turns in steps.items()}
-    readme = (ROOT / "README.md").read_text()
-    for kind in lie_benchmark.KINDS:
-        cells = [f"{s:.1f} s, {gb:.1f} GB" for s, gb in (cost[f"SE2-{n} {kind}"] for n in (4, 8, 12, 16))]
-        assert f"| `{kind}` | {' | '.join([*cells, ratio[f'SE2-8 {kind}']])} |" in readme
-    name = "Sim2-16x3 separable+2d"
-    s, gb = cost[name]
-    assert f"`separable+2d` takes {s:.1f} s and {gb:.1f} GB; in turn with PyTorch, {ratio[name]} of its time" in readme
-
-
-@pytest.mark.parametrize(
-    "path", sorted((ROOT / "experiments/results/lie-attention").glob("*.json")), ids=lambda p: p.stem
-)
-def test_the_readme_says_what_attention_gained(path):
-    report = json.loads(path.read_text())
-    titles = {f"lie-attention-{row.name}": row.title for row in LIE_ATTENTION_ROWS}
-    columns = titles[report["preset"]], f"{report['parameters']:,}", protocols(report)[0]
-    assert f"| {' | '.join(columns)} |" in (ROOT / "README.md").read_text()
-
-
 def test_the_cost_is_a_command(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(lie_benchmark, "CASES", {"small": Case(Small, 28, 1, optax.adam(1e-4))})
+    monkeypatch.setattr(lie_networks, "CASES", {"small": Case(Small, 28, 1, optax.adam(1e-4))})
     out = tmp_path / "cost.json"
-    lie_benchmark.main(lie_benchmark.Arguments(batch_size=2, repeats=1, out=out))
+    lie_networks.main(lie_networks.Arguments(batch_size=2, repeats=1, out=out))
     figures = json.loads(out.read_text())["networks"]["small"]
     assert figures["step_ms"] > 0 and figures["kernels_ms"] > 0
     assert figures["parameters"] == 2 * 64 + 64 + 64 * 64 + 64 + 64 * 10 + 10
@@ -240,8 +180,6 @@ def test_the_cost_is_a_command(tmp_path, capsys, monkeypatch):
             "first_frequency must be a positive number, got",
         ),
         (lambda: lie_equivariance.Arguments(seeds=()), "seeds must be one or more numbers"),
-        (lambda: lie_benchmark.Arguments(networks=("SE2-8",)), "networks must be among SE2-4 nonseparable, "),
-        (lambda: lie_benchmark.Arguments(repeats=0), "repeats must be at least 1, got 0"),
     ],
 )
 def test_arguments_without_sense_are_refused(change, message):

@@ -19,7 +19,7 @@ import requests
 from small_sets import random_images, write_small_set
 
 from experiments.data import load
-from experiments.data.prepare import MNIST_FILES, cli, prepare
+from experiments.data.prepare import MNIST_FILES, cli, prepare_set
 from experiments.data.prepared import REGENERATED
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -137,14 +137,14 @@ def small_archive(monkeypatch):
 def test_the_archive_of_2007_becomes_a_set_with_its_order_and_pixels(tmp_path, small_archive):
     write, rows = small_archive
     write(tmp_path / "downloads" / "manual" / "mnist_rotation_new.zip", rows)
-    assert prepare("rot_mnist/original", tmp_path)
+    assert prepare_set("rot_mnist/original", tmp_path)
     data = load("rot_mnist/original", tmp_path)
     assert [len(split) for split in data.splits().values()] == [20, 6, 12]
     splits = data.splits().values()
     images = np.concatenate([split.images[:, :, :, 0, 0] for split in splits])
     np.testing.assert_array_equal(images, np.stack([image for image, _ in rows]))
     np.testing.assert_array_equal(np.concatenate([split.labels for split in splits]), [label for _, label in rows])
-    assert not prepare("rot_mnist/original", tmp_path)
+    assert not prepare_set("rot_mnist/original", tmp_path)
 
 
 @needs_tensorflow
@@ -152,7 +152,7 @@ def test_an_archive_with_too_few_rows_is_refused(tmp_path, small_archive):
     write, rows = small_archive
     write(tmp_path / "given" / "mnist_rotation_new.zip", rows[:-1])
     with pytest.raises(ValueError, match=r"float_test\.amat must hold 12 rows, got 11"):
-        prepare("rot_mnist/original", tmp_path, tmp_path / "given")
+        prepare_set("rot_mnist/original", tmp_path, tmp_path / "given")
     with pytest.raises(ValueError, match="rot_mnist/original is not prepared"):
         load("rot_mnist/original", tmp_path)
 
@@ -161,7 +161,7 @@ def test_an_archive_with_too_few_rows_is_refused(tmp_path, small_archive):
 def test_another_archive_is_refused_by_its_md5(tmp_path):
     (tmp_path / "mnist_rotation_new.zip").write_bytes(b"something else")
     with pytest.raises(ValueError, match=r"must have MD5 0f9a947ff3d30e95cd685462cbf3b847, got [0-9a-f]{32};"):
-        prepare("rot_mnist/original", tmp_path / "sets", tmp_path)
+        prepare_set("rot_mnist/original", tmp_path / "sets", tmp_path)
 
 
 def _pretend(monkeypatch, tensorflow):
@@ -200,13 +200,13 @@ def test_a_downloads_folder_without_the_published_files_is_refused(name, missing
     for file in MNIST_FILES[:2]:
         (tmp_path / file).touch()
     with pytest.raises(ValueError, match=f"{name} needs .*{missing}.* in {tmp_path}; put the published files there"):
-        prepare(name, tmp_path / "sets", tmp_path)
+        prepare_set(name, tmp_path / "sets", tmp_path)
 
 
 def test_the_archive_of_2007_is_asked_for_where_it_should_lie(tmp_path, monkeypatch):
     _pretend(monkeypatch, tensorflow=True)
     with pytest.raises(ValueError, match=f"needs mnist_rotation_new.zip in {tmp_path}/downloads/manual"):
-        prepare("rot_mnist/original", tmp_path)
+        prepare_set("rot_mnist/original", tmp_path)
 
 
 @pytest.mark.parametrize("known", [False, True])
@@ -226,7 +226,7 @@ def test_a_failed_download_is_one_error_that_names_the_way_out(known, tmp_path, 
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
     monkeypatch.setattr(requests.Session, "get", get)
     with pytest.raises(ValueError, match=r"kmnist could not be downloaded .* which holds train-.* with --downloads"):
-        prepare("kmnist", tmp_path)
+        prepare_set("kmnist", tmp_path)
 
 
 def test_sets_which_publish_other_files_by_the_same_names_download_into_their_own_folders(tmp_path, monkeypatch):
@@ -241,6 +241,6 @@ def test_sets_which_publish_other_files_by_the_same_names_download_into_their_ow
     monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", download_and_prepare)
     monkeypatch.setattr(urllib.request, "getproxies", lambda: {"http": "http://proxy"})
     for name in ("mnist", "fashion_mnist", "kmnist"):
-        prepare(name, tmp_path)
+        prepare_set(name, tmp_path)
     assert len({folder for pair in folders for folder in pair}) == 6
     assert folders[1] == (tmp_path / "downloads" / "fashion_mnist", tmp_path / "downloads" / "fashion_mnist" / "manual")

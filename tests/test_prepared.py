@@ -15,7 +15,7 @@ from small_sets import random_images, write_small_set
 import experiments.data.prepared as prepared_module
 from experiments.data import Split, load, rotated_digits, rotated_scaled_digits
 from experiments.data.dataset import describe, fingerprint
-from experiments.data.prepared import PREPARED_NAMES, REGENERATED, prepared
+from experiments.data.prepared import PREPARED_NAMES, REGENERATED, prepared_set
 
 ROOT = pathlib.Path(__file__).parents[1]
 MNIST_LIKE = ["mnist", "fashion_mnist", "kmnist"]
@@ -155,7 +155,7 @@ def test_a_set_without_one_of_its_splits_is_refused(splits, tmp_path, small):
         load("rot_mnist/regenerated", tmp_path)
 
 
-@pytest.mark.parametrize("function", [load, prepared])
+@pytest.mark.parametrize("function", [load, prepared_set])
 def test_an_unknown_name_is_refused(function, tmp_path):
     with pytest.raises(ValueError, match=r"name must be one of .*rot_mnist/regenerated.*, got 'cifar'"):
         function("cifar", tmp_path)
@@ -202,6 +202,6 @@ def test_what_an_environment_with_tensorflow_prepared_is_read_in_this_one(name):
     folder = pathlib.Path(os.environ["ATTGCONV_PREPARED"])
     if importlib.util.find_spec("tensorflow") and not (folder / name / "1.0.0").exists():
         pytest.skip("test_prepare.py, which prepares into $ATTGCONV_PREPARED, has not come so far yet")
-    data = prepared(name, folder)
+    data = prepared_set(name, folder)
     assert [len(split) for split in data.splits().values()] == [10_000, 2_000, 50_000]
     assert [data.provenance[f"{split}_sha256"] for split in data.splits()] == FINGERPRINTS[name]

@@ -15,7 +15,7 @@ import pytest
 from flax import nnx
 
 from attgconv_jax.models import load_network
-from experiments.metrics import read_metrics
+from experiments.run.metrics import read_metrics
 
 ROOT = pathlib.Path(__file__).parents[1]
 KILLS = 3

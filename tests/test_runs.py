@@ -5,22 +5,20 @@ import errno
 import io
 import json
 import os
-import pathlib
 import re
 import subprocess
 import sys
 
 import pytest
 
-from experiments.config import Config, DataConfig, ModelConfig, OptimizerConfig, from_identity, identity
 from experiments.configs import PRESETS
+from experiments.configs.preset import reports
 from experiments.data import Dataset, Split, rotated_digits
-from experiments.metrics import Metrics, read_metrics
-from experiments.runs import Run
-from experiments.tables import protocols
-
-RESULTS = pathlib.Path(__file__).parents[1] / "experiments" / "results"
-
+from experiments.report.markdown import protocols
+from experiments.run.configuration import Config, DataConfig, OptimizerConfig, from_identity, identity
+from experiments.run.metrics import Metrics, read_metrics
+from experiments.run.model_configuration import ModelConfig
+from experiments.run.workdir import Run
 
 NEW = ("model.kernel_network", "model.kernel_options", "model.kind", "model.max_scale", "model.random_grids")
 
@@ -122,7 +120,7 @@ def test_a_folder_without_a_run_cannot_be_opened(tmp_path):
 def test_two_processes_do_not_train_in_one_folder(begun):
     code = f"""
 import pathlib
-from experiments.runs import Run
+from experiments.run.workdir import Run
 try:
     with Run(pathlib.Path({str(begun)!r})).locked():
         print("mine")
@@ -290,25 +288,24 @@ def test_configurations_without_sense_are_refused(change, message):
 
 
 @pytest.mark.parametrize("preset", PRESETS.values(), ids=lambda preset: preset.name)
-def test_presets_say_their_command_time_and_figures(preset):
-    lines = preset.description.splitlines()
-    assert f"Command: python -m experiments.train {preset.name}" in lines
-    said = {name: value for name, _, value in (line.partition(": ") for line in lines[2:])}
-    assert said.keys() == {"Paper", "Ours", "Time", "Command"}
-    if preset.paper != "-":
-        assert said["Paper"] == f"{preset.paper} %"
+def test_presets_say_their_command_and_figures(preset):
+    summary, _, *lines = preset.description.splitlines()
+    assert summary == preset.summary
+    facts = dict(line.split(": ", maxsplit=1) for line in lines)
+    assert facts["Command"] == f"python -m experiments.train {preset.name}"
+    assert facts["Paper"] == ("no figure" if preset.paper == "-" else f"{preset.paper} %")
+    assert re.match(r"not run yet|\d+\.\d\d ", facts["Ours"])
 
 
-@pytest.mark.parametrize("path", sorted(RESULTS.glob("*/*.json")), ids=lambda path: path.stem)
-def test_what_a_preset_says_of_ours_is_what_was_measured(path):
-    report = json.loads(path.read_text())
-    said = PRESETS[report["preset"]].description
-    assert f"Ours: {' / '.join(protocols(report))} %" in said
-    assert from_identity(report["config"] | {"seeds": [0]}) == PRESETS[report["preset"]].config
+@pytest.mark.parametrize("report", reports(), ids=lambda report: report["preset"])
+def test_what_was_measured_are_presets(report):
+    preset = PRESETS[report["preset"]]
+    assert f"Ours: {' / '.join(protocols(report))} %" in preset.description
+    assert from_identity(report["config"] | {"seeds": [0]}) == preset.config
 
 
 def test_a_batch_larger_than_the_data_is_refused(digits):
-    from experiments.loop import make_trainer
+    from experiments.run.loop import make_trainer
 
     few = Dataset("few", 10, *(Split(split.images[:9], split.labels[:9]) for split in digits.splits().values()))
     with pytest.raises(ValueError, match=r"optimizer.batch_size must be at most 9, the training images, got 64"):

@@ -12,10 +12,11 @@ from flax import nnx
 
 from attgconv_jax.lie import rotations
 from attgconv_jax.models import LieResNet
-from experiments.config import ModelConfig, OptimizerConfig
 from experiments.data import Dataset, Split, rotated_digits
-from experiments.loop import Best, _keep_best, first_state
-from experiments.training import Trainer, make_network, make_optimizer, make_schedule, predict
+from experiments.run.configuration import OptimizerConfig
+from experiments.run.loop import Best, _keep_best, first_state
+from experiments.run.model_configuration import ModelConfig
+from experiments.run.training import Trainer, make_network, make_optimizer, make_schedule, predict
 
 STEPS = 3
 

@@ -1,42 +1,16 @@
-"""Presets: functions without arguments that return a configuration; their docstrings say what to expect of it."""
+"""Presets: configurations by name, a table a file; its docstring says what to expect of the rows."""
 
-import dataclasses
-import inspect
-
-from experiments.config import Config
 from experiments.configs import digits, lie, lie_attention, operators, rot_mnist
+from experiments.configs.preset import Preset
 
 DEFAULT = "digits"
 
-
-@dataclasses.dataclass(frozen=True)
-class Preset:
-    """A configuration, its name on the command line, the paper's figure, and what its docstring says of it."""
-
-    name: str
-    config: Config
-    paper: str
-    description: str
-
-    @property
-    def summary(self) -> str:
-        """The first line of the description."""
-        return self.description.splitlines()[0]
-
-
-def _table(module):
-    return tuple(
-        Preset(row.__name__.replace("_", "-"), row(), module.PAPER.get(row, "-"), inspect.cleandoc(row.__doc__))
-        for row in module.ROWS
-    )
-
-
 TABLES: dict[str, tuple[Preset, ...]] = {
-    "digits": _table(digits),
-    "rot-mnist": _table(rot_mnist),
-    "operators": _table(operators),
-    "lie": _table(lie),
-    "lie-attention": _table(lie_attention),
+    "digits": digits.ROWS,
+    "rot-mnist": rot_mnist.ROWS,
+    "operators": operators.ROWS,
+    "lie": lie.ROWS,
+    "lie-attention": lie_attention.ROWS,
 }
 """The tables that `experiments.reproduce` knows, row by row, the quickest first."""
 

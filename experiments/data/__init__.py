@@ -34,5 +34,5 @@ def load(
     """
     if name not in NAMES:
         raise ValueError(f"name must be one of {', '.join(NAMES)}, got {name!r}")
-    dataset = EMBEDDED[name](seed) if name in EMBEDDED else prepared.prepared(name, directory, seed)
+    dataset = EMBEDDED[name](seed) if name in EMBEDDED else prepared.prepared_set(name, directory, seed)
     return dataset if test_images is None else dataset.with_fewer_test_images(test_images)

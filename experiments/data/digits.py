@@ -30,12 +30,6 @@ def rotated_scaled_digits(seed: int = 0) -> Dataset:
     """As `rotated_digits`, and each scaled as well, from the 20x20 pixels by a factor uniform in [0.3, 1].
 
     Split and angles are those of `rotated_digits` for the same seed; the scales are drawn after them.
-
-    Args:
-      seed: decides the split (1,000 train, 297 validation, 500 test, disjoint), the angles and the scales.
-
-    Returns:
-      The data set, pixels in [0, 1], not standardised.
     """
     return _placed_digits(f"rotated and scaled digits (seed {seed})", "digits_rot_scale", seed, SCALES)
 

@@ -12,7 +12,7 @@ import urllib.request
 import tyro
 
 from experiments.data.prepared import FORMAT, REGENERATED, PreparedName, data_directory, is_prepared, open_builder
-from experiments.runtime import run
+from experiments.run.runtime import command
 
 MNIST_FILES = (
     "train-images-idx3-ubyte.gz",
@@ -41,14 +41,14 @@ def main(arguments: Arguments) -> None:
     """Prepares the set and says where it is."""
     directory = data_directory(arguments.directory)
     started = time.perf_counter()
-    fresh = prepare(arguments.name, directory, arguments.downloads)
+    fresh = prepare_set(arguments.name, directory, arguments.downloads)
     builder = open_builder(arguments.name, directory)
     sizes = ", ".join(f"{split.num_examples} {name}" for name, split in builder.info.splits.items())
     how = f"prepared in {time.perf_counter() - started:.0f} s" if fresh else "was prepared already, nothing done"
     print(f"{arguments.name} {builder.version} {how}: {builder.data_path} ({sizes})")
 
 
-def prepare(name: str, directory: pathlib.Path, downloads: pathlib.Path | None = None) -> bool:
+def prepare_set(name: str, directory: pathlib.Path, downloads: pathlib.Path | None = None) -> bool:
     """Prepares a set in a format that is read without TensorFlow; those regenerated from MNIST prepare `mnist` first.
 
     Every set downloads into a folder of its own, since some publish other files by the same names.
@@ -77,7 +77,7 @@ def prepare(name: str, directory: pathlib.Path, downloads: pathlib.Path | None =
     if downloads or name == "rot_mnist/original":
         _check_files(name, folder)
     if name in REGENERATED:
-        prepare("mnist", directory, downloads)
+        prepare_set("mnist", directory, downloads)
     _download_and_prepare(name, open_builder(name, directory, FORMAT), folder)
     return True
 
@@ -126,10 +126,7 @@ def _published_files(name):
     return (ARCHIVE,) if name == "rot_mnist/original" else MNIST_FILES
 
 
-def cli(arguments: list[str] | None = None) -> None:
-    """The command line; what the user got wrong is one line on stderr and exit code 2."""
-    run(main, Arguments, arguments, prog="python -m experiments.data.prepare")
-
+cli = command(main, Arguments)
 
 if __name__ == "__main__":
     cli()

@@ -29,7 +29,7 @@ PUBLISHED_SIZES = dict.fromkeys(REGENERATED, SIZES) | {
 CHUNK = 1000
 
 
-def prepared(name: str, directory: str | os.PathLike | None = None, seed: int = 0) -> Dataset:
+def prepared_set(name: str, directory: str | os.PathLike | None = None, seed: int = 0) -> Dataset:
     """A set as `python -m experiments.data.prepare` has left it.
 
     Sets without a validation split get one: 5,000 of their training images, by a seeded permutation.

@@ -13,7 +13,8 @@ from jaxtyping import Array, Float, Int
 
 from attgconv_jax.lie import LieGroup
 from attgconv_jax.models import LieResNet, RotMNISTNet
-from experiments.config import LIE_KERNEL_SIZE, ModelConfig, OptimizerConfig
+from experiments.run.configuration import OptimizerConfig
+from experiments.run.model_configuration import LIE_KERNEL_SIZE, ModelConfig
 
 EVALUATION_BATCH = 250
 # A stream of its own: Flax counts its streams up from 0 and never gets here.
@@ -40,16 +41,7 @@ class TrainState(NamedTuple):
 
 
 def make_network(config: ModelConfig, classes: int, seed: int) -> RotMNISTNet | LieResNet:
-    """The network of a configuration, freshly initialised.
-
-    Args:
-      config: of the network; float64 needs x64.
-      classes: number of logits.
-      seed: of parameters, dropout and random grids.
-
-    Returns:
-      The network, in training mode.
-    """
+    """The network of a configuration, freshly initialised, in training mode; float64 needs x64."""
     group = config.parsed_group()
     shared = dict(
         attention_options=config.parsed_attention_options(),
@@ -72,13 +64,6 @@ def make_network(config: ModelConfig, classes: int, seed: int) -> RotMNISTNet | 
 
 def make_optimizer(config: OptimizerConfig, steps_per_epoch: int) -> optax.GradientTransformation:
     """Clipping, L2 added to the gradient, Adam or momentum, decoupled weight decay, learning rate: in this order.
-
-    Args:
-      config: of the optimiser.
-      steps_per_epoch: turns the schedule's epochs into steps.
-
-    Returns:
-      A transformation of the gradient of the loss.
 
     Raises:
       ValueError: the warm-up takes all steps.
@@ -211,9 +196,6 @@ class Trainer:
           images: all of the training split.
           labels: of the images.
           count: at most the steps left in this epoch.
-
-        Returns:
-          The state after these steps.
         """
         steps_per_epoch = len(labels) // self.batch_size
 
@@ -235,16 +217,10 @@ class Trainer:
     def count_errors(
         self, params: Any, rest: Any, images: Float[Array, "image x y 1 c"], labels: Int[Array, " image"]
     ) -> tuple[Int[Array, " seed"], Int[Array, " seed"]]:
-        """How many images each seed's network gets wrong in evaluation mode.
-
-        Args:
-          params: of all seeds' networks.
-          rest: their other variables.
-          images: of a split, standardised.
-          labels: of the images.
+        """How many images each seed's network misclassifies in evaluation mode, those without finite logits among them.
 
         Returns:
-          The number of images misclassified, and of images whose logits are not finite, which are wrong as well.
+          The number of images misclassified, and of images whose logits are not finite.
         """
         batches = _batches(images), _batches(labels, filling=-1)
 

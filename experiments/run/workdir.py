@@ -18,10 +18,10 @@ from typing import Any
 
 import filelock
 
-from experiments.config import Config, from_identity, identity
 from experiments.data import Dataset, load
-from experiments.metrics import read_metrics
-from experiments.runtime import describe_device, not_written
+from experiments.run.configuration import Config, from_identity, identity
+from experiments.run.metrics import read_metrics
+from experiments.run.runtime import describe_device, writing
 
 
 class Run:
@@ -61,10 +61,7 @@ class Run:
         return run
 
     def config(self, directory: pathlib.Path | None = None) -> Config:
-        """The configuration it began with.
-
-        Args:
-          directory: of prepared data sets, which is no part of a run.
+        """The configuration it began with, with its data in `directory`, which is no part of a run.
 
         Raises:
           ValueError: run.json describes none that this version knows.
@@ -90,11 +87,7 @@ class Run:
         return read_metrics(self.workdir)
 
     def check(self, config: Config) -> None:
-        """Refuses a work directory that is another run's, or no run's.
-
-        Raises:
-          ValueError: names the fields that differ.
-        """
+        """Raises a `ValueError` if the folder holds something else or a run whose fields differ, which it names."""
         others = [name for name in _names(self.workdir) if not name.startswith(".")]
         if self.description is None and others:
             raise ValueError(f"--workdir {self.workdir} is not empty and holds no run: name another folder")
@@ -111,11 +104,7 @@ class Run:
             )
 
     def begin(self, config: Config, dataset: Dataset) -> None:
-        """Writes down what this run is, or checks that it still is; call it `locked`.
-
-        Args:
-          config: of the run.
-          dataset: of the run.
+        """Writes down configuration and data, or checks that they are those that the run began with; call it `locked`.
 
         Raises:
           ValueError: the configuration or the data are not those that the run began with.
@@ -142,13 +131,12 @@ class Run:
           ValueError: another process has it.
         """
         lock = filelock.FileLock(self.workdir / ".lock", timeout=0)
-        try:
+        with writing(self.workdir):
             self.workdir.mkdir(parents=True, exist_ok=True)
-            lock.acquire()
-        except filelock.Timeout as error:
-            raise ValueError(f"another process trains in {self.workdir}; wait for it, or name another") from error
-        except OSError as error:
-            raise not_written(self.workdir, error) from error
+            try:
+                lock.acquire()
+            except filelock.Timeout as error:
+                raise ValueError(f"another process trains in {self.workdir}; wait for it, or name another") from error
         try:
             yield
         finally:
@@ -178,11 +166,9 @@ def write_json(path: pathlib.Path, content: Mapping[str, Any]) -> None:
       OSError: it cannot be written.
     """
     partial = path.with_name(f".{path.name}.partial")
-    try:
+    with writing(path):
         partial.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
         os.replace(partial, path)
-    except OSError as failure:
-        raise not_written(path, failure) from failure
 
 
 def _read(path, required, cure):

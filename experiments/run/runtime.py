@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import functools
 import importlib.metadata
 import io
 import logging
@@ -10,7 +11,7 @@ import pathlib
 import platform
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -43,22 +44,32 @@ def precision(dtype: str) -> contextlib.AbstractContextManager:
     return jax.enable_x64(True) if dtype == "float64" else contextlib.nullcontext()
 
 
-def run(main: Callable[[Any], None], arguments: Any, command: list[str] | None, prog: str) -> None:
-    """Parses a command line and runs it; what the user got wrong is one line on stderr and exit code 2.
+def command(main: Callable[[Any], None], arguments: Any) -> Callable[..., None]:
+    """The command line of a module: a function of its words, by default those of this process.
 
     Args:
-      main: takes the parsed arguments.
+      main: of the module, takes the parsed arguments.
       arguments: the dataclass to parse, or a choice of several as subcommands.
-      command: the words of the command line; None: those of this process.
-      prog: the command's name.
     """
-    said = io.StringIO()
+    return functools.partial(run_command, main, arguments)
+
+
+def run_command(main: Callable[[Any], None], arguments: Any, words: list[str] | None = None) -> None:
+    """Parses a command line and runs it; an error is one line on stderr and exit code 2.
+
+    Args:
+      main: takes the parsed arguments; its module names the command.
+      arguments: the dataclass to parse, or a choice of several as subcommands.
+      words: of the command line; None: those of this process.
+    """
+    prog = f"python -m {sys.modules[main.__module__].__spec__.name}"
+    message = io.StringIO()
     try:
-        with contextlib.redirect_stderr(said):
-            parsed = tyro.cli(arguments, args=command, prog=prog, config=(tyro.conf.AvoidSubcommands,))
+        with contextlib.redirect_stderr(message):
+            parsed = tyro.cli(arguments, args=words, prog=prog, config=(tyro.conf.AvoidSubcommands,))
     except SystemExit as stop:
         if stop.code:
-            print(f"error: {_plain(said.getvalue())}", file=sys.stderr)
+            print(f"error: {_plain(message.getvalue())}", file=sys.stderr)
         raise
     except (ValueError, OverflowError) as error:
         _fail(error)
@@ -72,30 +83,23 @@ def run(main: Callable[[Any], None], arguments: Any, command: list[str] | None, 
         _fail(error)
 
 
-def new_file(path: pathlib.Path) -> pathlib.Path:
-    """The path, with its folder made; refuses a folder before any work is done.
-
-    Raises:
-      ValueError: there is a folder of this name.
-      OSError: the folder around it cannot be made.
-    """
-    if path.is_dir():
-        raise ValueError(f"--out must be a file, but {path} is a folder")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path
-
-
-def not_written(path: pathlib.Path, failure: Exception) -> OSError:
-    """The error that says in a line why nothing more can be written to `path`, and what to do."""
-    return OSError(f"cannot write to {path}: {reason(failure)}; see to it, then give the same command again")
+@contextlib.contextmanager
+def writing(path: pathlib.Path, failures: type[Exception] = OSError) -> Iterator[None]:
+    """Within it, failures become an `OSError` that says in a line why `path` cannot be written, and what to do."""
+    try:
+        yield
+    except failures as failure:
+        raise OSError(
+            f"cannot write to {path}: {reason(failure)}; see to it, then give the same command again"
+        ) from failure
 
 
 def reason(failure: Exception) -> str:
     """What the system said, in a line, where libraries wrap it in a page."""
-    said = str(failure) or type(failure).__name__
+    message = str(failure) or type(failure).__name__
     codes = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO, errno.ENOENT)
-    known = [os.strerror(code) for code in codes if os.strerror(code) in said]
-    return known[0] if known else said.strip().splitlines()[0][:100]
+    known = [os.strerror(code) for code in codes if os.strerror(code) in message]
+    return known[0] if known else message.strip().splitlines()[0][:100]
 
 
 def _hold_back_logs():
@@ -117,9 +121,9 @@ def _hold_back_logs():
     sys.unraisablehook = hook
 
 
-def _plain(said):
-    """What tyro says, without the box around it and the name of the parser that found it."""
-    lines = [line.strip("│ ") for line in said.splitlines() if not line.startswith(("╭", "╰"))]
+def _plain(message):
+    """Tyro's message without the box around it and the name of the parser that found it."""
+    lines = [line.strip("│ ") for line in message.splitlines() if not line.startswith(("╭", "╰"))]
     words = " ".join(re.sub(r"[^\x20-\x7e]|-{3,}", " ", " ".join(lines)).split())
     return re.sub(r"^Error parsing [^:]*: ", "", words)
 

@@ -1,5 +1,6 @@
 """Where a run's figures go: a JSON-lines file, TensorBoard, and a progress bar."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -12,7 +13,7 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto import event_pb2
 from tensorboardX.summary import scalar
 
-from experiments.runtime import not_written
+from experiments.run.runtime import writing
 
 NAME = "metrics.jsonl"
 
@@ -36,7 +37,7 @@ class Metrics:
         self._path = workdir / NAME
         records = [record for record in read_metrics(workdir) if record["step"] <= step]
         board = workdir / "tensorboard"
-        try:
+        with writing(workdir):
             partial = self._path.with_name(f".{NAME}.partial")
             partial.write_text("".join(_line(record) for record in records))
             os.replace(partial, self._path)
@@ -49,8 +50,6 @@ class Metrics:
             for record in records:
                 self._write_events(record)
             self._events.flush()
-        except OSError as failure:
-            raise not_written(workdir, failure) from failure
 
     def __enter__(self) -> "Metrics":
         """Itself."""
@@ -58,12 +57,9 @@ class Metrics:
 
     def __exit__(self, kind, error, trace):
         """Closes the files."""
-        try:
+        with contextlib.suppress(OSError) if error else writing(self._path):
             self._file.close()
             self._events.close()
-        except OSError as failure:
-            if error is None:
-                raise not_written(self._path, failure) from failure
 
     def write(self, record: dict[str, Any]) -> None:
         """Writes a record: `step`, `epoch`, `time`, numbers, and lists of numbers with one a seed.
@@ -71,13 +67,11 @@ class Metrics:
         Raises:
           OSError: it cannot be written.
         """
-        try:
+        with writing(self._path):
             self._file.write(_line(record))
             self._file.flush()
             self._write_events(record)
             self._events.flush()
-        except OSError as failure:
-            raise not_written(self._path, failure) from failure
 
     def _write_events(self, record):
         for name, value in record.items():

@@ -12,28 +12,19 @@ from attgconv_jax import act, cyclic
 from attgconv_jax.groups import Group
 from attgconv_jax.lie import LieGroup
 from experiments.data import Dataset
-from experiments.training import predict
+from experiments.run.training import predict
 
 
 def measured_group(group: Group | LieGroup) -> Group:
     """The finite group over which a network's equivariance is measured.
 
-    Args:
-      group: of the network.
-
-    Returns:
-      The group itself; of a Lie group the quarter or half turns in its grid, for they alone permute pixels.
+    That is its group; of a Lie group the quarter or half turns in its grid, for they alone permute pixels.
     """
     return cyclic(math.gcd(group.angles or 1, 4)) if isinstance(group, LieGroup) else group
 
 
 def equivariance_line(group: Group | LieGroup, error: float) -> str:
-    """What was measured of the equivariance of a network's logits, in words.
-
-    Args:
-      group: of the network.
-      error: over `measured_group(group)`.
-    """
+    """The equivariance error of a network's logits over `measured_group(group)`, in words."""
     measured = measured_group(group)
     if isinstance(group, LieGroup) and measured.order == 1:
         return f"equivariance error of the logits: not measured, {group} permutes no pixels"
@@ -42,17 +33,9 @@ def equivariance_line(group: Group | LieGroup, error: float) -> str:
 
 
 def by_element(network: nnx.Module, dataset: Dataset, count: int) -> list[float]:
-    """The largest change of the logits under each element of the network's group, relative to the largest logit.
+    """The largest change of the logits under each element of `measured_group`, relative to the largest logit.
 
-    Of a network on a Lie group under the elements of `measured_group`.
-
-    Args:
-      network: in evaluation mode.
-      dataset: standardised; its first `count` test images are transformed, as in `by_angle`.
-      count: of images.
-
-    Returns:
-      A number an element, about 1e-6 where the group is exact.
+    About 1e-6 where the group is exact. Arguments as of `by_angle`.
     """
     images, background = dataset.test.images[:count], float(dataset.train.images.min())
     return [record["largest_change"] for record in _turned(network, images, measured_group(network.group), background)]

@@ -8,16 +8,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.checkpoints import Checkpoints
-from experiments.config import Config
 from experiments.data import Dataset
-from experiments.metrics import Metrics, progress_bar
-from experiments.runs import Run
-from experiments.training import Trainer, TrainState, make_optimizer, make_schedule
+from experiments.run.checkpoints import Checkpoints
+from experiments.run.configuration import Config
+from experiments.run.metrics import Metrics, progress_bar
+from experiments.run.training import Trainer, TrainState, make_optimizer, make_schedule
+from experiments.run.workdir import Run
 
 CALL_SECONDS = 1.0
 """A compiled call takes about as long: the progress bar moves, and Python is not waited for."""
-
 
 _ADVICE = (
     "lower optimizer.learning_rate or set optimizer.clip_norm, in another --workdir; checkpoints from before stay here"
@@ -47,13 +46,9 @@ class Spent(NamedTuple):
 def make_trainer(config: Config, dataset: Dataset) -> Trainer:
     """The trainer of a configuration on its data.
 
-    Args:
-      config: of the run.
-      dataset: whose sizes count.
-
     Raises:
       ValueError: a batch is larger than the training split, the warm-up takes all steps, or float64 is asked for
-        without x64 (see `experiments.runtime.precision`).
+        without x64 (see `experiments.run.runtime.precision`).
     """
     steps = steps_per_epoch(config, dataset)
     if config.model.dtype == "float64" and not jax.config.jax_enable_x64:
@@ -68,10 +63,6 @@ def make_trainer(config: Config, dataset: Dataset) -> Trainer:
 def steps_per_epoch(config: Config, dataset: Dataset) -> int:
     """Full batches in the training split.
 
-    Args:
-      config: whose batch size counts.
-      dataset: whose training split counts.
-
     Raises:
       ValueError: there is none.
     """
@@ -85,15 +76,7 @@ def steps_per_epoch(config: Config, dataset: Dataset) -> int:
 
 
 def first_state(trainer: Trainer, seeds: tuple[int, ...]) -> tuple[TrainState, Best]:
-    """Where a run begins.
-
-    Args:
-      trainer: of the run.
-      seeds: of the networks.
-
-    Returns:
-      The first state, and best networks of epoch 0 that any other is better than.
-    """
+    """The first state of a run, and best networks of epoch 0 that any other is better than."""
     state = trainer.init(seeds)
     params, rest = jax.tree.map(jnp.copy, (state.params, state.rest))
     most = jnp.full(len(seeds), jnp.iinfo(jnp.int32).max, jnp.int32)
@@ -101,14 +84,7 @@ def first_state(trainer: Trainer, seeds: tuple[int, ...]) -> tuple[TrainState, B
 
 
 def last_state(run: Run, trainer: Trainer) -> tuple[TrainState, Best, Spent]:
-    """The newest state of a run, which another process may be training.
-
-    Args:
-      run: begun.
-      trainer: of the run's configuration.
-
-    Returns:
-      State, best networks, and time spent.
+    """The newest state, best networks and time spent of a run, which another process may be training.
 
     Raises:
       ValueError: no epoch is in a checkpoint yet, or no checkpoint can be read.
@@ -139,7 +115,7 @@ def fit(
       trainer: of the run's configuration.
       dataset: standardised.
       progress: whether to show a progress bar on stderr.
-      checkpoint_seconds: least time between checkpoints. It does not change a number.
+      checkpoint_seconds: least time between checkpoints; changes no number.
       deadline: in seconds of `time.monotonic()`; None: none.
 
     Returns:

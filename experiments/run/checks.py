@@ -18,6 +18,18 @@ def check_choice(name: str, value: str, choices: Any) -> None:
         raise ValueError(f"{name} must be one of {', '.join(names)}, got {value!r}")
 
 
+def chosen(field: str, names: Sequence[str], known: Sequence[str]) -> Sequence[str]:
+    """The names that a command line chose, all that are known if it chose none.
+
+    Raises:
+      ValueError: a name is not known.
+    """
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise ValueError(f"{field} must be among {', '.join(known)}, got {', '.join(unknown)}")
+    return names or tuple(known)
+
+
 def check_seed(name: str, seed: int) -> None:
     """Raises a `ValueError` unless a seed is one of 32 bits."""
     check(name, seed, "in 0 to 2^32 - 1", 0 <= seed < 2**32)
@@ -26,16 +38,13 @@ def check_seed(name: str, seed: int) -> None:
 def parse_options(
     field: str, of: str, options: Sequence[str], known: Mapping[str, type]
 ) -> dict[str, bool | int | float | str]:
-    """The values of options by name.
+    """The values of options, each NAME=VALUE, by name.
 
     Args:
       field: where the options stand, for messages.
       of: what the options are of, for messages.
       options: each NAME=VALUE.
       known: the names, and of what type their values are.
-
-    Returns:
-      The values.
 
     Raises:
       ValueError: an option is not NAME=VALUE, or its name or value is none; the message says what would be.

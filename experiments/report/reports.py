@@ -13,10 +13,10 @@ from attgconv_jax import cyclic, equivariance_error, plotting
 from attgconv_jax.models import save_network
 from attgconv_jax.models.layers import Network
 from experiments.data import Dataset
-from experiments.loop import Best, Spent, percent
-from experiments.measures import measured_group
-from experiments.runs import Run
-from experiments.training import Trainer, TrainState, predict
+from experiments.report.measures import measured_group
+from experiments.run.loop import Best, Spent, percent
+from experiments.run.training import Trainer, TrainState, predict
+from experiments.run.workdir import Run
 
 
 def report_of(
@@ -48,10 +48,7 @@ def report_of(
     of_last = of_best if same else errors(trainer, state.params, state.rest, dataset)
     report = run.description | {
         "data": dict(dataset.provenance),
-        "best_on_validation": {
-            "epoch": best.epoch.tolist(),
-            "error_percent": of_best,
-        },
+        "best_on_validation": {"epoch": best.epoch.tolist(), "error_percent": of_best},
         "last_epoch": {
             "epoch": [epoch + round(step / steps_per_epoch, 2) if step else epoch] * len(config.seeds),
             "error_percent": of_last,
@@ -71,14 +68,7 @@ def report_of(
 
 
 def errors(trainer: Trainer, params: Any, rest: Any, dataset: Dataset) -> dict[str, list[float]]:
-    """The error on every split in percent, a list over seeds each.
-
-    Args:
-      trainer: of the networks.
-      params: of all seeds' networks.
-      rest: their other variables.
-      dataset: standardised.
-    """
+    """The error of all seeds' networks on every split of a standardised set in percent, a list over seeds each."""
     return {
         name: percent(trainer.count_errors(params, rest, split.images, split.labels)[0], len(split))
         for name, split in dataset.splits().items()
@@ -109,11 +99,7 @@ def best_on_test(metrics: list[dict[str, Any]], networks: list[dict[str, Any]]) 
 
 
 def save_networks(run: Run, trainer: Trainer, state: TrainState, best: Best) -> None:
-    """Writes the last and the best network of every seed to `networks/`, unless they are there.
-
-    Raises:
-      OSError: they cannot be written.
-    """
+    """Writes the last and the best network of every seed to `networks/`, unless they are there."""
     for i, seed in enumerate(run.config().seeds):
         for name, (params, rest) in {"last": (state.params, state.rest), "best": (best.params, best.rest)}.items():
             path = run.workdir / "networks" / f"seed-{seed}-{name}"
@@ -139,10 +125,6 @@ def draw_attention(
       path: of the picture.
       images: which of the test split.
       layer: whose attention, from 0; None: the first that has attention.
-
-    Raises:
-      OSError: a picture cannot be written.
-      ValueError: no such layer.
     """
     if isinstance(network, Network) and network.settings["attention"] is not None:
         chosen = jnp.asarray(dataset.test.images[np.array(images)])

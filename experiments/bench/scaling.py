@@ -1,4 +1,4 @@
-"""How a response attention layer's cost grows: `python -m experiments.scaling`.
+"""How a response attention layer's cost grows: `python -m experiments.bench.scaling`.
 
 Time and memory of one layer's output and gradients, 3x3 filters on 26x26 pixels, for groups of 1, 2, 4 and 8 elements
 and for 5, 10 and 20 channels in and out, beside the plain group convolution; the exponents are slopes of straight lines
@@ -7,10 +7,6 @@ through the logarithms. Saved as JSON and as a picture. Let nothing else run bes
 
 import dataclasses
 import functools
-import json
-import pathlib
-import statistics
-import time
 from collections.abc import Mapping
 
 import jax
@@ -20,8 +16,9 @@ from matplotlib.figure import Figure
 
 from attgconv_jax import ResponseChannelWeights, cyclic, dihedral, response_attentive_group_conv, trivial
 from attgconv_jax.groups import Group
-from experiments.figures import COLOURS, MARKERS
-from experiments.runtime import describe_device, new_file, run
+from experiments.bench import common
+from experiments.report.figures import COLOURS, MARKERS
+from experiments.run.runtime import command
 
 GROUPS = (trivial(), cyclic(2), cyclic(4), dihedral(4))
 CHANNELS = (5, 10, 20)
@@ -30,40 +27,27 @@ KINDS = ("plain", "channel", "spatial", "channel and spatial")
 
 
 @dataclasses.dataclass(frozen=True)
-class Arguments:
+class Arguments(common.Arguments):
     """Measures how the cost of response attention grows with the group and the channels."""
 
-    batch_size: int = 32
-    """Images."""
-
-    repeats: int = 7
-    """Calls timed; the median counts."""
-
-    out: pathlib.Path | None = None
-    """File for the figures, and beside it the picture. Default: experiments/results/scaling-PLATFORM.json."""
+    batch_size: common.BatchSize = 32
+    repeats: common.Repeats = 7
 
 
 def main(arguments: Arguments) -> None:
     """Measures all layers, fits the exponents, prints them and saves figures and picture."""
-    for name in ("batch_size", "repeats"):
-        if getattr(arguments, name) < 1:
-            raise ValueError(f"{name} must be at least 1, got {getattr(arguments, name)}")
-    if arguments.out is not None and arguments.out.suffix != ".json":
-        raise ValueError(f"--out must end in .json, the picture gets .png beside it; got {arguments.out}")
-    device = describe_device()
-    out = new_file(arguments.out or pathlib.Path(f"experiments/results/scaling-{device['platform']}.json"))
-    results = {"date": time.strftime("%Y-%m-%d"), **device, "batch_size": arguments.batch_size}
+    results = common.Results("scaling", arguments.out, {}, batch_size=arguments.batch_size)
     for axis, cases in {
         "group order": {group.order: (group, 10) for group in GROUPS},
         "channels": {c: (cyclic(4), c) for c in CHANNELS},
     }.items():
-        results[axis] = {}
+        results.figures[axis] = {}
         for kind in KINDS:
-            results[axis][kind] = curve = _curve(kind, cases, arguments)
+            results.figures[axis][kind] = curve = _curve(kind, cases, arguments)
             exponents = ", ".join(f"{quantity} {curve[f'{quantity}_exponent']:.2f}" for quantity in ("ms", "mb"))
             print(f"{axis}, {kind}: exponents {exponents}; ms {[round(ms, 1) for ms in curve['ms']]}", flush=True)
-            out.write_text(json.dumps(results, indent=2) + "\n")
-    figure(results).savefig(out.with_suffix(".png"), dpi=150)
+            results.save()
+    figure(results.figures).savefig(results.path.with_suffix(".png"), dpi=150)
 
 
 def layer_cost(group: Group, c: int, kind: str, batch_size: int, repeats: int) -> tuple[float, float]:
@@ -79,14 +63,7 @@ def layer_cost(group: Group, c: int, kind: str, batch_size: int, repeats: int) -
     arrays = random(batch_size, SIZE, SIZE, h, c), random(TAPS, TAPS, h, c, c), channel, spatial
     layer = functools.partial(response_attentive_group_conv, group=group)
     step = jax.jit(jax.grad(lambda arrays: jnp.sum(jnp.square(layer(*arrays))))).lower(arrays).compile()
-    times = []
-    for _ in range(repeats + 1):
-        started = time.perf_counter()
-        jax.block_until_ready(step(arrays))
-        times.append(1e3 * (time.perf_counter() - started))
-    plan = step.memory_analysis()
-    memory = plan.temp_size_in_bytes + plan.argument_size_in_bytes + plan.output_size_in_bytes
-    return statistics.median(times[1:]), memory / 1e6
+    return 1e3 * common.median_seconds(lambda: step(arrays), repeats), common.planned_mb(step)
 
 
 def exponent(x: list[float], y: list[float]) -> float:
@@ -119,10 +96,7 @@ def _curve(kind, cases, arguments):
     return {"x": x, **curve, **{f"{name}_exponent": exponent(x, values) for name, values in curve.items()}}
 
 
-def cli(arguments: list[str] | None = None) -> None:
-    """The command line; what the user got wrong is one line on stderr and exit code 2."""
-    run(main, Arguments, arguments, prog="python -m experiments.scaling")
-
+cli = command(main, Arguments)
 
 if __name__ == "__main__":
     cli()

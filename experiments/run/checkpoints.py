@@ -1,5 +1,6 @@
 """Checkpoints of a run: Orbax, asynchronous, atomic, and checked when they are read."""
 
+import contextlib
 import gc
 import hashlib
 import json
@@ -14,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
-from experiments.runtime import not_written, reason
+from experiments.run.runtime import reason, writing
 
 KEPT = 2
 
@@ -56,11 +57,8 @@ class Checkpoints:
 
     def __exit__(self, kind, error, trace):
         """Waits for what is being written."""
-        try:
+        with contextlib.suppress(Exception) if error else writing(self.directory, Exception):
             self._manager.close()
-        except Exception as failure:
-            if error is None:
-                raise not_written(self.directory, failure) from failure
 
     def save(self, step: int, state: Any, record: dict[str, Any]) -> None:
         """Copies a state from the device and writes it in the background.
@@ -78,10 +76,9 @@ class Checkpoints:
             arrays=ocp.args.StandardSave(arrays),
             record=ocp.args.JsonSave(record | {"digest": _digest(arrays, record)}),
         )
-        try:
+        # Orbax passes on whatever the file system and its own parts raise.
+        with writing(self.directory, Exception):
             self._manager.save(step, args=args, force=True)
-        except Exception as failure:  # Orbax passes on whatever the file system and its own parts raise
-            raise not_written(self.directory, failure) from failure
 
     def wait(self) -> None:
         """Waits for what is being written.
@@ -89,10 +86,8 @@ class Checkpoints:
         Raises:
           OSError: it cannot be written.
         """
-        try:
+        with writing(self.directory, Exception):
             self._manager.wait_until_finished()
-        except Exception as failure:
-            raise not_written(self.directory, failure) from failure
 
     def restore(self, template: Any) -> tuple[Any, dict[str, Any]] | None:
         """The newest state that can be read.
@@ -130,14 +125,14 @@ class Checkpoints:
         return None
 
     def _set_aside(self, step, damage):
-        said = f"the checkpoint of step {step} is damaged ({damage})"
+        message = f"the checkpoint of step {step} is damaged ({damage})"
         if not self.read_only:
             aside = self.directory.with_name(f"damaged-{step}")
             shutil.rmtree(aside, ignore_errors=True)
             (self.directory / str(step)).rename(aside)
             self._manager.reload()
-            said += f"; moved to {aside}"
-        warnings.warn(said, stacklevel=3)
+            message += f"; moved to {aside}"
+        warnings.warn(message, stacklevel=3)
 
     def _read(self, step):
         """Arrays and record as they were saved."""

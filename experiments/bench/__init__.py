@@ -1,0 +1,1 @@
+"""Measurements of cost and equivariance: `python -m experiments.bench.NAME`, a file each."""

@@ -1,0 +1,120 @@
+"""Memory of a training step, planned and resident: `python -m experiments.bench.memory`.
+
+Of the networks for rotated MNIST and of the All-CNNs for CIFAR-10: as XLA plans it, and by how much the process grows
+when one step runs. With `--plan-only` no step runs; that of All-CNN alpha-p4m takes minutes on a CPU.
+"""
+
+import dataclasses
+import gc
+import pathlib
+import time
+
+import jax
+import optax
+
+from attgconv_jax import cyclic, dihedral
+from attgconv_jax.models import AllCNN, RotMNISTNet
+from experiments.bench import common
+from experiments.bench.steps import Case, bare_step
+from experiments.report.markdown import Column
+from experiments.run.checks import chosen
+from experiments.run.runtime import command
+
+
+def _rot_mnist(group, attention):
+    return Case(lambda rngs: RotMNISTNet(group, attention, rngs=rngs), 28, 1, optax.adam(1e-3))
+
+
+def _cifar(group, attention):
+    return Case(lambda rngs: AllCNN(group, attention, rngs=rngs), 32, 3, optax.sgd(0.05, momentum=0.9))
+
+
+CASES = {
+    "p4": _rot_mnist(cyclic(4), None),
+    "alpha_F-p4": _rot_mnist(cyclic(4), "input"),
+    "alpha_CH-p4": _rot_mnist(cyclic(4), "response_channel"),
+    "alpha_SP-p4": _rot_mnist(cyclic(4), "response_spatial"),
+    "alpha-p4": _rot_mnist(cyclic(4), "response"),
+    "alpha-p4m": _rot_mnist(dihedral(4), "response"),
+    "All-CNN p4": _cifar(cyclic(4), None),
+    "All-CNN alpha_F-p4": _cifar(cyclic(4), "input"),
+    "All-CNN alpha-p4": _cifar(cyclic(4), "response"),
+    "All-CNN p4m": _cifar(dihedral(4), None),
+    "All-CNN alpha_F-p4m": _cifar(dihedral(4), "input"),
+    "All-CNN alpha-p4m": _cifar(dihedral(4), "response"),
+}
+
+COLUMNS: dict[str, Column] = {
+    "network": ("name", ""),
+    "planned (MB)": ("planned_mb", ".0f"),
+    "resident (MB)": ("resident_mb", ".0f"),
+    "one step (s)": ("step_s", ".1f"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments(common.Arguments):
+    """Measures the memory of one training step."""
+
+    networks: common.Networks = ()
+    batch_size: common.BatchSize = 128
+    plan_only: bool = False
+    """Whether to read XLA's plan without running a step."""
+
+
+def main(arguments: Arguments) -> None:
+    """Measures the networks, prints a table and saves the figures."""
+    names = chosen("networks", arguments.networks, CASES)
+    results = common.Results("memory", arguments.out, COLUMNS, batch_size=arguments.batch_size, networks={})
+    for name in names:
+        results.add(step_memory(CASES[name], arguments.batch_size, run=not arguments.plan_only), name)
+
+
+def step_memory(case: Case, batch_size: int, *, run: bool = True) -> dict[str, float | None]:
+    """Memory of one training step, in megabytes.
+
+    Args:
+      case: the network.
+      batch_size: images a step.
+      run: whether to run the step too; else only XLA's plan is read.
+
+    Returns:
+      `planned_mb`; `resident_mb`, arguments and what the process grew by at most while the step ran, where the system
+      tells (Linux) and the device is the CPU; `step_s`, the time of that one step. None for what was not measured.
+    """
+    step = bare_step(case, batch_size)
+    step.compile()
+    figures = {"planned_mb": common.planned_mb(step.compiled), "resident_mb": None, "step_s": None}
+    if not run:
+        return figures
+    step.prepare()
+    gc.collect()
+    before = _forget_peak()
+    started = time.perf_counter()
+    jax.block_until_ready(step())
+    figures["step_s"] = time.perf_counter() - started
+    if before is not None and jax.default_backend() == "cpu":
+        argument_bytes = step.compiled.memory_analysis().argument_size_in_bytes
+        figures["resident_mb"] = (_status("VmHWM") - before + argument_bytes) / 1e6
+    return figures
+
+
+def _forget_peak():
+    """The process' resident bytes now; its peak is counted from here on. None where the system has no such thing."""
+    try:
+        # Linux: proc(5), clear_refs: 5 resets the peak resident size.
+        pathlib.Path("/proc/self/clear_refs").write_text("5")
+        return _status("VmRSS")
+    except OSError:
+        return None
+
+
+def _status(name):
+    lines = pathlib.Path("/proc/self/status").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(name + ":"))
+
+
+cli = command(main, Arguments)
+
+if __name__ == "__main__":
+    cli()

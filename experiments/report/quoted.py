@@ -1,0 +1,181 @@
+"""Tables that documents quote, by name, made of the figures in `results`."""
+
+import json
+import math
+import statistics
+from collections.abc import Callable
+from typing import Any
+
+from experiments.bench import attention, interpolation, memory, networks
+from experiments.configs.preset import RESULTS, reports
+from experiments.report.documents import rows_of
+from experiments.report.markdown import PROTOCOLS, Column, cells, markdown_table, protocols, record_table
+
+LIE_KINDS = ("lifting", "nonseparable", "gseparable", "separable", "dseparable", "dgseparable")
+TURNED, SCALED = "rotations(8)", "scalings(3, 1.74)"
+
+
+def _figures(name):
+    return json.loads((RESULTS / f"{name}.json").read_text())
+
+
+def _named(name: str, part: str = "networks") -> list[dict[str, Any]]:
+    """The records of a part by name, their names among them."""
+    return [{"name": name, **record} for name, record in _figures(name)[part].items()]
+
+
+def _runs(table: str, **columns: str) -> str:
+    """A row a run of a table of presets; columns are `title`, `parameters`, `paper` or protocols, with headings."""
+    rows = []
+    for preset, report in rows_of(table, reports(table)):
+        row = {"title": preset.title, "parameters": f"{report['parameters']:,}", "paper": preset.paper}
+        row |= zip(PROTOCOLS, protocols(report), strict=True)
+        rows.append([row[field] for field in columns])
+    return markdown_table(columns.values(), rows)
+
+
+VALIDATION_AND_LAST = {name: PROTOCOLS[name] for name in ("best_on_validation", "last_epoch")}
+
+
+def speed() -> str:
+    """Steps of the networks, and their ratio to the faster of two runs of PyTorch."""
+    pytorch = _figures("pytorch-cpu")
+    ratios = {name: ms / min(run[name] for run in pytorch["runs"]) for name, ms in pytorch["ours_ms"].items()}
+    ratio: Column = (lambda row: ratios.get(row["name"]), ".2f")
+    names = "network", "parameters", "step (ms)", "forward (ms)", "ratio to PyTorch", "first compile (s)"
+    columns = {name: networks.COLUMNS.get(name, ratio) for name in (*names, "second start (s)", "peak memory (MB)")}
+    return record_table([row for row in _named("networks-cpu") if "only" not in row["name"]], columns)
+
+
+def attention_cost() -> str:
+    """What each kind of attention costs in the p4 network, and its error on rotated MNIST."""
+    kinds = {
+        "none": "p4",
+        '`"co"`': "co-attentive p4",
+        '`"input"`': "alpha_F-p4",
+        "responses, `spatial=False`": "alpha_CH-p4",
+        "responses, `channel=False`": "alpha_SP-p4",
+        "responses": "alpha-p4",
+    }
+    errors = {preset.title: " / ".join(protocols(report)[:2]) for preset, report in rows_of("rot-mnist", reports())}
+    figures = _figures("networks-cpu")["networks"]
+    plain = figures["p4"]["step_ms"]
+    columns: dict[str, Column] = {
+        "attention": ("kind", ""),
+        "parameters": ("parameters", ","),
+        "step (ms)": ("step_ms", ".1f"),
+        "relative": (lambda row: row["step_ms"] / plain, ".1f"),
+        "peak memory (MB)": ("peak_memory_mb", ".0f"),
+        "error (%)": ("error", ""),
+    }
+    rows = [{"kind": kind, "error": errors.get(name, "-"), **figures[name]} for kind, name in kinds.items()]
+    return record_table(rows, columns)
+
+
+def operators_cost() -> str:
+    """What each operator costs in the p4 network; the first row is the network without."""
+    figures = _figures("attention-cpu")
+    plain, rows = figures["plain"], figures["rows"]
+    step = statistics.median(row["plain_step_ms"] for row in rows)
+    first = ["none", "`none`", "", f"{plain['parameters']:,}", f"{plain['flops'] / 1e6:.1f}", f"{step:.0f}", "1.00"]
+    first += [f"{plain['memory_mb']:.0f}", "", ""]
+    return markdown_table(attention.COLUMNS, [first, *(cells(row, attention.COLUMNS) for row in rows)])
+
+
+def growth() -> str:
+    """Exponents by which a layer's time and memory grow."""
+    figures = _figures("scaling-cpu")
+    columns = ["attention", "time, by group order", "memory", "time, from 4 to 8 elements", "memory"]
+    rows = []
+    for kind, by_order in figures["group order"].items():
+        by_channels = figures["channels"][kind]
+        last = [math.log2(by_order[name][3] / by_order[name][2]) for name in ("ms", "mb")]
+        exponents = [of[f"{name}_exponent"] for of in (by_order, by_channels) for name in ("ms", "mb")]
+        rows.append([kind, *(f"{number:.2f}" for number in [*exponents[:2], *last, *exponents[2:]])])
+    return markdown_table([*columns, "time, by channels", "memory"], rows)
+
+
+OVERHEAD: dict[str, Column] = {
+    "preset": ("name", ""),
+    "epoch (s)": ("epoch_seconds_median", ".1f"),
+    "relative to its steps alone": ("ratio", ".2f"),
+    "validation (s)": ("validation_seconds_median", ".1f"),
+    "from command to training (s)": ("start_seconds", ".1f"),
+}
+
+
+def _lie_errors(
+    group: str, kernel_size: int, field: str, network: str = "siren", frequency: float | None = 10.0
+) -> dict[str, float]:
+    """Equivariance errors in percent by kind of kernel."""
+    chosen = {"group": group, "kernel_size": kernel_size, "network": network, "first_frequency": frequency}
+    rows = _figures("lie-equivariance")["rows"]
+    return {row["kind"]: 100 * row[field] for row in rows if chosen.items() <= row.items()}
+
+
+def lie_equivariance() -> str:
+    """The equivariance error of layers on Lie groups, by kind of kernel."""
+    columns = {
+        "turned, 7 pixels": (TURNED, 7, "other"),
+        "turned, 9 pixels": (TURNED, 9, "other"),
+        "scaled, 7 pixels": (SCALED, 7, "scaled"),
+        "scaled, 11 pixels": (SCALED, 11, "scaled"),
+        "scaled, 11 pixels, with ends": (SCALED, 11, "scaled_with_ends"),
+    }
+    errors = [_lie_errors(*column) for column in columns.values()]
+    rows = [[f"`{kind}`", *(f"{of[kind]:.1f} %" for of in errors)] for kind in LIE_KINDS]
+    return markdown_table(["kernels", *columns], rows)
+
+
+def lie_frequency() -> str:
+    """The least and the largest equivariance error over the kinds of kernels, by kernel network."""
+    cases = [("siren", frequency) for frequency in (10.0, 7.0, 5.0)]
+    rows = []
+    for network, frequency in [*cases, *((name, None) for name in ("fourier", "multiplicative", "b_spline"))]:
+        parts = [(TURNED, 7, "other"), (SCALED, 7, "scaled")]
+        errors = [_lie_errors(*part, network, frequency).values() for part in parts]
+        options = "" if frequency is None else f", `first_frequency={frequency}`"
+        rows.append([f"`{network}`{options}", *(f"{min(of):.1f} to {max(of):.1f} %" for of in errors)])
+    return markdown_table(["`network`, `network_options`", "turned, 7 pixels", "scaled, 7 pixels"], rows)
+
+
+def lie_speed() -> str:
+    """Step and memory of networks on Lie groups, and the ratio of their steps to PyTorch's."""
+    figures, angles = _figures("lie-networks-cpu")["networks"], (4, 8, 12, 16)
+    steps = _figures("lie-pytorch-cpu")["steps_ms"]
+    ratio = {name: statistics.median(of["ours"]) / statistics.median(of["pytorch"]) for name, of in steps.items()}
+
+    def cost(name, between):
+        return f"{figures[name]['step_ms'] / 1e3:.1f} s{between}{figures[name]['planned_mb'] / 1e3:.1f} GB"
+
+    table = [
+        [f"`{kind}`", *(cost(f"SE2-{n} {kind}", ", ") for n in angles), f"{ratio[f'SE2-8 {kind}']:.2f}"]
+        for kind in LIE_KINDS[1:]
+    ]
+    text = markdown_table(["kernels", *(f"{n} rotations" for n in angles), "ratio to PyTorch"], table)
+    both = "Sim2-16x3 separable+2d"
+    return f"""{text}
+
+On Sim(2) with 16 rotations and 3 scales, `separable+2d` takes {cost(both, " and ")}; in turn with PyTorch,
+{ratio[both]:.2f} of its time."""
+
+
+QUOTED: dict[str, Callable[[], str]] = {
+    "results": lambda: _runs("rot-mnist", title="network", **PROTOCOLS, paper="the paper, original set, best on test"),
+    "digits": lambda: _runs("digits", title="network", **VALIDATION_AND_LAST),
+    "speed": speed,
+    "attention-cost": attention_cost,
+    "operators-cost": operators_cost,
+    "operators-short-run": lambda: _runs("operators", title="operator", parameters="parameters", **VALIDATION_AND_LAST),
+    "sampling": lambda: record_table(_figures("interpolation")["rows"], interpolation.COLUMNS),
+    "memory": lambda: record_table(_named("memory-cpu"), memory.COLUMNS),
+    "growth": growth,
+    "overhead": lambda: record_table(_named("overhead", "presets"), OVERHEAD),
+    "lie-equivariance": lie_equivariance,
+    "lie-frequency": lie_frequency,
+    "lie-speed": lie_speed,
+    "lie-attention": lambda: _runs(
+        "lie-attention", title="network", parameters="parameters", best_on_validation="test error (%)"
+    ),
+}
+"""By the names that markers have."""

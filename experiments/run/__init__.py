@@ -1,0 +1,1 @@
+"""What a run is and does: configuration, work directory, checkpoints, loop, training step, metrics."""
