@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from attgconv_jax.models import RotMNISTNet
+from attgconv_jax.models import NETWORKS, RotMNISTNet
 from attgconv_jax.models.skeleton import ARRAYS, skeleton
 
 
@@ -42,9 +42,14 @@ def random_network(group, attention=None, *, make=RotMNISTNet, param_dtype=jnp.f
     """A network with random arrays, in evaluation mode."""
 
     def build():
-        return make(group, attention, param_dtype=param_dtype, rngs=nnx.Rngs(0), **settings)
+        return make(group=group, attention=attention, param_dtype=param_dtype, rngs=nnx.Rngs(0), **settings)
 
     return with_random_arrays(build, seed)
+
+
+def random_network_of(name, group, attention=None, **settings):
+    """As `random_network`, of the network with this name in the registry."""
+    return random_network(attention=attention, group=group, make=NETWORKS[name].network, **settings)
 
 
 def by_reference_name(network):

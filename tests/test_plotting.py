@@ -13,6 +13,7 @@ from matplotlib import pyplot
 from PIL import Image
 
 from attgconv_jax import Sampling, cyclic, dihedral, equivariance_error, filter_bank, group_conv, plotting, trivial
+from attgconv_jax.lie import rotations
 from attgconv_jax.nn import AttentiveGroupConv, GroupConv, ResponseAttentiveGroupConv
 
 mpl.use("agg")
@@ -195,10 +196,10 @@ def test_frames_follow_one_plane_of_a_filter(group):
 @pytest.mark.parametrize("make", [GroupConv, ResponseAttentiveGroupConv])
 def test_filters_are_turned_as_the_layer_turns_them(make):
     group = cyclic(8)
-    options = dict(sampling=Sampling("cubic", True))
-    layer = make(1, 2, 5, group, lifting=True, param_dtype=float, rngs=nnx.Rngs(0), **options)
+    sampling = Sampling("cubic", disc_mask=True)
+    layer = make(1, 2, 5, group, lifting=True, param_dtype=float, rngs=nnx.Rngs(0), sampling=sampling)
     shown = pictures(plotting.layer_filters_figure(layer, c_out=1))
-    bank = filter_bank(layer.w[...], group, **options)
+    bank = filter_bank(layer.w[...], group, sampling=sampling)
     assert_close(shown, np.moveaxis(bank[:, :, 0, 0, :, 1], -1, 0))
 
 
@@ -266,6 +267,39 @@ def test_the_animation_turns_image_and_map_while_the_map_turned_back_stands_stil
     assert change(2, 1) > change(2, 2)
 
 
+@functools.cache
+def resnet(attention):
+    return networks.random_network_of("resnet", P4, attention, depth=18, features=2, classes=2)
+
+
+@functools.cache
+def lie_resnet(**options):
+    small = dict(features=(2, 2), head_features=4, kernel_size=3, network_options=dict(hidden_features=4))
+    return networks.random_network_of("lie_resnet", rotations(4), "se", **small, **options)
+
+
+@pytest.mark.usefixtures("close")
+@pytest.mark.parametrize(
+    ("make", "size", "layer"), [(lambda: resnet("bam"), 33, 2), (lie_resnet, 28, 1)], ids=["resnet", "lie"]
+)
+def test_networks_of_every_class_are_drawn(make, size, layer):
+    network = make()
+    image = random(1, size, size, 1, network.settings["in_features"])
+    assert network.attending_layers[0] == layer
+    figure = plotting.attention_figure(network, image, P4, turned_back=True)
+    assert f"layer {layer + 1}" in figure.get_suptitle()
+    assert max(differences(figure)) < 1e-10
+    errors = plotting.layer_errors(network, image)
+    assert len(errors) == len(network.feature_maps(image)) - 1
+    assert all(error < 1e-9 for _, error in errors)
+
+
+def test_a_network_whose_group_acts_as_no_finite_one_is_not_turned_back():
+    network = lie_resnet(coordinates="paper")
+    with assert_refused("layer_errors needs", "rotations(4) acts there as no finite group"):
+        plotting.layer_errors(network, random(1, 28, 28, 1, 1))
+
+
 def test_animations_that_cannot_be_are_refused(tmp_path):
     network, image, path = made(P4, "input"), random(28, 28, 1, 1), tmp_path / "turning.gif"
     with assert_refused("frames must be an integer of at least 2", "got 1"):
@@ -274,7 +308,7 @@ def test_animations_that_cannot_be_are_refused(tmp_path):
         plotting.turning_animation(network, image, tmp_path / "turning.mp4")
     with assert_refused("image must be a single square one, [x, x, 1, c], got shape (28, 26, 1, 1)"):
         plotting.turning_animation(network, image[:, :26], path)
-    with assert_refused("layers must be some of 0 to 6, got [7]"):
+    with assert_refused("layer must be one of those with attention, 0, 1, 2, 3, 4, 5, 6; got 7"):
         plotting.turning_animation(network, image, path, layer=7)
     with assert_refused("frames_per_second must be in (0, 50], got 0"):
         plotting.turning_animation(network, image, path, frames_per_second=0)
@@ -309,7 +343,7 @@ def test_filters_and_errors_that_cannot_be_shown_are_refused():
 def test_what_cannot_be_shown_is_refused():
     image = random(1, 28, 28, 1, 1)
     response = made(P4, "response_channel")
-    with assert_refused("layers must be some of 0 to 6, got [7]"):
+    with assert_refused("layer must be one of those with attention, 0, 1, 2, 3, 4, 5, 6; got 7"):
         plotting.attention_figure(response, image, P4, layer=7)
     with assert_refused("output channels must be some of 0 to 1, got [0, 2]"):
         plotting.attention_figure(response, image, P4, layer=1, elements=[0, 1], channels=[0, 2])
@@ -321,7 +355,7 @@ def test_what_cannot_be_shown_is_refused():
         plotting.response_figure(response, image[0], elements=[4])
     with assert_refused("elements of cyclic(4) must be some of 0 to 3, got []"):
         plotting.attention_figure(response, image, P4, elements=[])
-    with assert_refused("layers must be some of 0 to 6, got [1.0]"):
+    with assert_refused("layer must be one of those with attention, 0, 1, 2, 3, 4, 5, 6; got 1.0"):
         plotting.attention_figure(response, image, P4, layer=1.0)
     with assert_refused("input channels must be some of 0 to 1, got [9]"):
         plotting.filter_bank_figure(random(3, 3, 4, 2, 4, 3), P4, c_in=9)

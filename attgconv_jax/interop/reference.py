@@ -8,10 +8,8 @@ import numpy as np
 from flax import nnx
 from jaxtyping import ArrayLike
 
-from attgconv_jax.attention import InputWeights
 from attgconv_jax.groups import cyclic, dihedral, trivial
-from attgconv_jax.models import AllCNN, RotMNISTNet
-from attgconv_jax.models.layers import Network
+from attgconv_jax.models import AllCNN, Network, RotMNISTNet
 from attgconv_jax.models.skeleton import skeleton
 
 # The reference's names, and the network of ours that each describes.
@@ -119,27 +117,14 @@ def _slots(network):
     """`name -> (our variable, theirs to ours, shape of theirs)` for every array of the reference."""
     slots = {}
     for i, convolution in enumerate(network.convolutions, 1):
-        slots[f"c{i}.weight"] = _filter_slot(getattr(convolution, "conv", convolution).w)
-        w1, w2, spatial = _attention_weights(convolution)
-        if spatial is not None:
-            slots[f"c{i}.spatial_attention.weight"] = _filter_slot(spatial)
-        if w1 is not None:
-            slots[f"c{i}.channel_attention.weight_fc1"] = _channel_slot(w1)
-            slots[f"c{i}.channel_attention.weight_fc2"] = _channel_slot(w2)
+        for path, variable in nnx.iter_graph(convolution):
+            if isinstance(variable, nnx.Param):
+                name, slot = _NAMES[path[-1]]
+                slots[f"c{i}.{name}"] = slot(variable)
     for i, norm in enumerate(network.norms, 1):
         variables = {"weight": norm.scale, "bias": norm.bias, "running_mean": norm.mean, "running_var": norm.var}
         slots |= {f"bn{i}.{name}": (v, lambda array: array, v.shape) for name, v in variables.items()}
     return slots
-
-
-def _attention_weights(convolution):
-    """Of attention on the input, a module of its own, or on responses: its network's two weights and its filter."""
-    if not hasattr(convolution, "attention"):
-        return [getattr(convolution, name, None) for name in ("w1", "w2", "spatial")]
-    weights = convolution.attention.weights
-    if not isinstance(weights, InputWeights):
-        return None, None, weights
-    return *(weights.channel or (None, None)), weights.spatial
 
 
 def _filter_slot(variable):
@@ -153,3 +138,13 @@ def _channel_slot(variable):
     """Theirs is `[.., c_out, c_in, (h)]`, without `h` on images; ours `[.., c_out, c_in, h]`."""
     shape = variable.shape
     return variable, lambda array: array.reshape(shape), shape[:-1] if shape[-1] == 1 else shape
+
+
+# By the last part of our names: theirs, and what makes the slot. Co-attention's weights are a single filter.
+_NAMES = {
+    "w": ("weight", _filter_slot),
+    "w1": ("channel_attention.weight_fc1", _channel_slot),
+    "w2": ("channel_attention.weight_fc2", _channel_slot),
+    "spatial": ("spatial_attention.weight", _filter_slot),
+    "weights": ("spatial_attention.weight", _filter_slot),
+}

@@ -7,11 +7,13 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from attgconv_jax.checks import check_positive
+from attgconv_jax.checks import check_positive, check_rate
 from attgconv_jax.convolution import max_pool, project_mean
+from attgconv_jax.filters import Sampling
 from attgconv_jax.groups import Group, check_group
-from attgconv_jax.initializers import FilterInitializer, paper_uniform
-from attgconv_jax.models.layers import Network, NetworkAttention, check_image
+from attgconv_jax.initializers import FilterInitializer, draw_normal, paper_uniform
+from attgconv_jax.models.base import check_image, register
+from attgconv_jax.models.layers import ConvolutionalNetwork
 from attgconv_jax.nn import Dropout
 from attgconv_jax.nn.norm import batch_norm
 
@@ -34,7 +36,8 @@ LARGE = 3
 SIZE = 32
 
 
-class AllCNN(Network):
+@register("all_cnn", size=SIZE)
+class AllCNN(ConvolutionalNetwork):
     """The nine-layer network of the attentive paper's CIFAR-10 experiments, with strides replaced by pooling.
 
     Nine times convolution, batch norm and relu, the third and sixth with a maximum over 2x2 pixels after the
@@ -71,6 +74,7 @@ class AllCNN(Network):
       haar: whether group convolutions carry the Haar weight, as in the published networks.
       kernel_init: of all filters; None: as published, normal with deviation 0.05 on the trivial group, else
         "paper_uniform" times 0.035.
+      sampling: of all filters, at other than right angles.
       dtype: to compute in; None: the common type of input and parameters.
       param_dtype: of the parameters.
       rngs: its "params" and "dropout" streams are used.
@@ -86,7 +90,7 @@ class AllCNN(Network):
     def __init__(
         self,
         group: Group,
-        attention: NetworkAttention | None = None,
+        attention: str | None = None,
         *,
         attention_options: Mapping[str, Any] | None = None,
         features: int | None = None,
@@ -96,6 +100,7 @@ class AllCNN(Network):
         dropout_rate: float = 0.5,
         haar: bool = True,
         kernel_init: FilterInitializer | None = None,
+        sampling: Sampling = Sampling(),
         dtype=None,
         param_dtype=jnp.float32,
         rngs: nnx.Rngs,
@@ -103,7 +108,8 @@ class AllCNN(Network):
         check_group(group)
         if features is None:
             features = 96 if group.order == 1 else 32 if group.reflections else 48
-        check_positive(features=features, in_features=in_features, classes=classes)
+        features, in_features, classes = check_positive(features=features, in_features=in_features, classes=classes)
+        rates = check_rate(input_dropout_rate=input_dropout_rate, dropout_rate=dropout_rate)
         init = kernel_init or (_narrow_normal if group.order == 1 else _narrow_uniform)
         widths = [in_features, *[layer.width * features for layer in LAYERS], classes]
         hidden = [in_features, *[max(1, width // 16) for width in widths[1:]]]
@@ -119,10 +125,11 @@ class AllCNN(Network):
                 features=features,
                 in_features=in_features,
                 classes=classes,
-                input_dropout_rate=float(input_dropout_rate),
-                dropout_rate=float(dropout_rate),
+                input_dropout_rate=rates[0],
+                dropout_rate=rates[1],
             ),
             attention_options=attention_options,
+            sampling=sampling,
             haar=haar,
             kernel_init=init,
             attention_init=init,
@@ -154,4 +161,4 @@ def _narrow_uniform(key, shape, dtype=jnp.float32):
 
 def _narrow_normal(key, shape, dtype=jnp.float32):
     """Normal with deviation 0.05."""
-    return 0.05 * jax.random.normal(key, shape, dtype)
+    return 0.05 * draw_normal(key, shape, dtype)

@@ -12,23 +12,26 @@ import numpy as np
 from flax import nnx
 
 from attgconv_jax import __version__
+from attgconv_jax.filters import Sampling
 from attgconv_jax.groups import Group
 from attgconv_jax.lie.groups import LieGroup
-from attgconv_jax.models.all_cnn import AllCNN
-from attgconv_jax.models.layers import Network
-from attgconv_jax.models.lie_all_cnn import LieAllCNN
-from attgconv_jax.models.lie_network import LieNetwork
-from attgconv_jax.models.lie_resnet import LieResNet
-from attgconv_jax.models.resnet import ResNet
-from attgconv_jax.models.rot_mnist import RotMNISTNet
+from attgconv_jax.models.base import NETWORKS, Network
 from attgconv_jax.models.skeleton import ARRAYS, skeleton
 
-_NETWORKS = {each.__name__: each for each in (AllCNN, LieAllCNN, LieResNet, ResNet, RotMNISTNet)}
+_FORMAT = 2
 _DESCRIPTION = "network.json"
 _STORE = "arrays"
 
+# Endings of arrays' names in version 0.1.0, and what they are where a network no longer has them.
+_RENAMED = {
+    "attention.w1": "attention.weights.channel.w1",
+    "attention.w2": "attention.weights.channel.w2",
+    "attention.spatial": "attention.weights.spatial",
+    "attention.w": "attention.weights",
+}
 
-def save_network(path: str | os.PathLike, network: Network | LieNetwork | ResNet) -> None:
+
+def save_network(path: str | os.PathLike, network: Network) -> None:
     """Writes a network's parameters, running statistics and fixed waves, and the settings that make it again.
 
     The checkpoint is a directory: `network.json` and, beside it, `arrays/` in Orbax's format. It appears whole or not
@@ -40,20 +43,24 @@ def save_network(path: str | os.PathLike, network: Network | LieNetwork | ResNet
 
     Raises:
       FileExistsError: there is something at `path`.
-      ValueError: no network of `attgconv_jax.models`, or parameters of several dtypes.
+      ValueError: the network's class is not in the registry, or its parameters are of several dtypes.
 
     Source: our own.
     """
     import orbax.checkpoint as ocp  # noqa: PLC0415 (slow to import, and most users of networks need no checkpoint)
 
-    name = type(network).__name__
-    if _NETWORKS.get(name) is not type(network):
-        raise ValueError(f"network must be one of {', '.join(_NETWORKS)}, got {name}")
+    names = [name for name, entry in NETWORKS.items() if entry.network is type(network)]
+    if not names:
+        raise ValueError(
+            f"network must be one of {', '.join(NETWORKS)}, got {type(network).__name__}; "
+            "attgconv_jax.models.register adds others"
+        )
     path = pathlib.Path(path).absolute()
     if os.path.lexists(path):
         raise FileExistsError(f"{path} exists: choose another path, or remove it first")
     description = {
-        "network": name,
+        "format": _FORMAT,
+        "network": names[0],
         "settings": network.settings,
         "param_dtype": _param_dtype(network),
         "version": __version__,
@@ -71,7 +78,7 @@ def save_network(path: str | os.PathLike, network: Network | LieNetwork | ResNet
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def load_network(path: str | os.PathLike) -> Network | LieNetwork | ResNet:
+def load_network(path: str | os.PathLike) -> Network:
     """Reads a network that `save_network` wrote.
 
     Args:
@@ -83,7 +90,7 @@ def load_network(path: str | os.PathLike) -> Network | LieNetwork | ResNet:
     Raises:
       FileNotFoundError: there is no such directory.
       ValueError: the directory is no checkpoint, or a damaged one; it holds an unknown network, or arrays that do not
-        fit it; float64 arrays without `jax_enable_x64`.
+        fit it; float64 arrays without `jax_enable_x64`; a format of a later version.
 
     Source: our own.
     """
@@ -92,8 +99,11 @@ def load_network(path: str | os.PathLike) -> Network | LieNetwork | ResNet:
     if description["param_dtype"] == "float64" and not jax.config.jax_enable_x64:
         raise ValueError(f'{path} is float64: call jax.config.update("jax_enable_x64", True) before it is loaded')
     graphdef, arrays, rest = _described(path, description)
-    stored = _read_arrays(path, nnx.to_pure_dict(arrays), description["network"])
-    nnx.replace_by_pure_dict(arrays, jax.tree.map(jnp.asarray, stored))
+    expected = nnx.to_pure_dict(arrays)
+    stored = _read_arrays(path, _by_name(expected), description["network"])
+    nnx.replace_by_pure_dict(
+        arrays, jax.tree_util.tree_map_with_path(lambda keys, _: jnp.asarray(stored[_name(keys)]), expected)
+    )
     network = nnx.merge(graphdef, arrays, rest)
     network.eval()
     return network
@@ -126,20 +136,39 @@ def _read_description(path):
         raise ValueError(
             f"{file} must be an object with network, settings and param_dtype; missing: {', '.join(wrong)}"
         )
-    if description["network"] not in _NETWORKS:
-        raise ValueError(f"{path} holds a {description['network']}; networks known here: {', '.join(_NETWORKS)}")
+    if description.get("format", 1) == 1:
+        description = _from_first_format(description)
+    elif description["format"] != _FORMAT:
+        raise ValueError(f"{file} has format {description['format']!r}, of a later version than this, {__version__}")
+    if description["network"] not in NETWORKS:
+        raise ValueError(f"{path} holds a {description['network']}; networks known here: {', '.join(NETWORKS)}")
     return description
+
+
+def _from_first_format(description):
+    """What version 0.1.0 wrote, in the names of now."""
+    settings = dict(description["settings"])
+    if "separable" in settings:
+        form = settings.pop("separable")
+        settings["kind"] = {None: "nonseparable", "g": "gseparable", "gc": "separable"}.get(form, form)
+    options = dict(settings.get("attention_options") or {})
+    former = {
+        now: options.pop(name) for name, now in (("interpolation", "kind"), ("disc_mask",) * 2) if name in options
+    }
+    settings["attention_options"] = options | ({"sampling": former} if former else {})
+    names = {entry.network.__name__: name for name, entry in NETWORKS.items()}
+    network = description["network"]
+    return description | {"network": names.get(network, network), "settings": settings}
 
 
 def _described(path, description):
     """The described network, as `skeleton` gives it."""
-    settings = dict(description["settings"])
 
     def build():
-        group = (LieGroup if "angles" in settings["group"] else Group)(**settings["group"])
-        dtype = None if settings["dtype"] is None else jnp.dtype(settings["dtype"])
-        options = settings | {"group": group, "dtype": dtype, "param_dtype": jnp.dtype(description["param_dtype"])}
-        return _NETWORKS[description["network"]](**options, rngs=nnx.Rngs(0))
+        entry, settings = NETWORKS[description["network"]], _with_sampling(description["settings"])
+        settings["group"] = (LieGroup if entry.lie else Group)(**settings["group"])
+        settings["dtype"] = None if settings["dtype"] is None else jnp.dtype(settings["dtype"])
+        return entry.network(**settings, param_dtype=jnp.dtype(description["param_dtype"]), rngs=nnx.Rngs(0))
 
     try:
         return skeleton(build)
@@ -147,26 +176,44 @@ def _described(path, description):
         raise ValueError(f"{path / _DESCRIPTION} does not describe a network: {_first_line(error)}") from error
 
 
+def _with_sampling(settings):
+    """Settings from JSON with what was a `Sampling`, the attention's own included."""
+    made = {name: _with_sampling(value) if name == "attention_options" else value for name, value in settings.items()}
+    return made | ({"sampling": Sampling(**made["sampling"])} if "sampling" in made else {})
+
+
 def _read_arrays(path, expected, network):
-    """The stored arrays, in the tree `expected`, whose leaves have the shapes that fit."""
+    """The stored arrays by the names in `expected`, whose shapes they must have."""
     import orbax.checkpoint as ocp  # noqa: PLC0415 (as above)
 
     with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
         try:
             metadata = checkpointer.metadata(path / _STORE).item_metadata
-            stored = None if metadata is None else _by_name(metadata.tree)
+            tree = None if metadata is None else metadata.tree
         except (OSError, ValueError) as error:
             raise ValueError(f"{path} is damaged: {_first_line(error)}") from error
-        if stored is None:
+        if tree is None:
             raise ValueError(f"{path} is damaged: its arrays cannot be read")
-        _check_fit(path, stored, _by_name(expected), network)
-        target = jax.tree_util.tree_map_with_path(
-            lambda keys, leaf: np.zeros(leaf.shape, stored[_name(keys)].dtype), expected
-        )
+        _check_fit(path, _renamed(_by_name(tree), expected), expected, network)
+        target = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), tree)
         try:
-            return checkpointer.restore(path / _STORE, args=ocp.args.StandardRestore(target))
+            stored = checkpointer.restore(path / _STORE, args=ocp.args.StandardRestore(target))
         except (OSError, ValueError) as error:
             raise ValueError(f"{path} is damaged: {_first_line(error)}") from error
+    return _renamed(_by_name(stored), expected)
+
+
+def _renamed(stored, expected):
+    """By the names of now what version 0.1.0 had under others."""
+
+    def now(name):
+        for former, ending in _RENAMED.items():
+            candidate = name.removesuffix(former) + ending
+            if name not in expected and name.endswith(former) and candidate in expected:
+                return candidate
+        return name
+
+    return {now(name): leaf for name, leaf in stored.items()}
 
 
 def _check_fit(path, stored, expected, network):

@@ -6,17 +6,16 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float
 
+from attgconv_jax.checks import check_rate
+from attgconv_jax.filters import Sampling
 from attgconv_jax.lie.groups import LieGroup
 from attgconv_jax.lie.kernels import Coordinates, Mask
 from attgconv_jax.lie.pooling import max_pool
-from attgconv_jax.models.layers import check_image
-from attgconv_jax.models.lie_network import AttendedConv, LieNetwork, RandomGrids, global_max_pool
+from attgconv_jax.models.base import check_image, register
+from attgconv_jax.models.lie_network import AttendedConv, Layers, LieNetwork, RandomGrids, attention_of, global_max_pool
 from attgconv_jax.nn import Dropout
-from attgconv_jax.nn.attentive import AttentionName
 from attgconv_jax.nn.kernel_networks import KernelNetworkName
-from attgconv_jax.nn.norm import batch_norm
 
 
 class Layer(NamedTuple):
@@ -50,6 +49,7 @@ LAYERS = (
 SIZE = 32
 
 
+@register("lie_all_cnn", size=SIZE)
 class LieAllCNN(LieNetwork):
     """The nine-layer network of the separable paper's CIFAR-10 experiments (its `ckgallcnnc`).
 
@@ -92,6 +92,7 @@ class LieAllCNN(LieNetwork):
       coordinates: "periodic", "angle", or "paper" for the paper's; see `LieConv`.
       mask: how kernels end, but the paper's coordinates have masks of their own.
       random_grids: whether in training every convolution goes to a new grid.
+      sampling: of the attention's filters, at other than right angles.
       dtype: to compute in; None: the common type of input and parameters.
       param_dtype: of the parameters.
       rngs: its "params", "dropout" and, for random grids, "grid" streams are used.
@@ -109,7 +110,7 @@ class LieAllCNN(LieNetwork):
         self,
         group: LieGroup,
         kind: str = "separable",
-        attention: AttentionName | None = None,
+        attention: str | None = None,
         *,
         attention_options: Mapping[str, Any] | None = None,
         features: int = 96,
@@ -123,55 +124,50 @@ class LieAllCNN(LieNetwork):
         coordinates: Coordinates = "periodic",
         mask: Mask = "smooth",
         random_grids: bool = False,
+        sampling: Sampling = Sampling(),
         dtype=None,
         param_dtype=jnp.float32,
         rngs: nnx.Rngs,
     ):
+        rates = check_rate(lifting_dropout_rate=lifting_dropout_rate, dropout_rate=dropout_rate)
         of_kernels = dict(network=network, network_options=network_options, coordinates=coordinates, mask=mask)
         shared = dict(dtype=dtype, param_dtype=param_dtype, rngs=rngs)
-        of_conv = dict(group=group, kind=kind, attention=attention, attention_options=attention_options)
-        of_conv |= dict(of_kernels=of_kernels, **shared)
-        settings = dict(
+        layers = Layers(group, kind, attention, attention_options, sampling, of_kernels, shared)
+        super().__init__(
+            features,
+            layers,
             features=features,
-            kernel_size=kernel_size,
             in_features=in_features,
+            kernel_size=kernel_size,
             classes=classes,
-            lifting_dropout_rate=float(lifting_dropout_rate),
-            dropout_rate=float(dropout_rate),
             random_grids=random_grids,
+            lifting_dropout_rate=rates[0],
+            dropout_rate=rates[1],
         )
-        super().__init__(features, settings, **of_conv)
         self.lifting_dropout = Dropout(lifting_dropout_rate, rngs=rngs)
         self.convolutions, self.norms, self.dropouts = nnx.List([]), nnx.List([]), nnx.List([])
         width = features
         for layer in LAYERS:
             before, width = width, layer.width * features
-            self.convolutions.append(AttendedConv(before, width, layer.kernel_size or kernel_size, **of_conv))
-            self.norms.append(batch_norm(width, epsilon=1e-5, **shared))
+            self.convolutions.append(AttendedConv(before, width, layer.kernel_size or kernel_size, layers))
+            self.norms.append(layers.norm(width))
             self.dropouts.append(Dropout(dropout_rate if layer.dropout else 0.0, rngs=rngs))
-        self.classifier = AttendedConv(width, classes, 1, **of_conv)
+        self.classifier = AttendedConv(width, classes, 1, layers)
         self.grids = RandomGrids(group, random_grids, rngs)
 
-    def feature_maps(self, image: Float[Array, "*batch x y 1 c"]) -> list[Float[Array, "..."]]:
-        """What enters every convolution, and the logits.
-
-        Args:
-          image: standardised, of 32x32 pixels.
-
-        Returns:
-          The image, the feature maps, the logits.
-
-        Raises:
-          ValueError: the image has another size.
-        """
+    def _features(self, image):
         check_image(image, SIZE)
+        yield image
         grid = self.grids()
-        lifted = self.lifting_norm(self.lifting_dropout(self.lifting(image, None, grid)))
-        maps = [image, jax.nn.relu(lifted)]
+        f = jax.nn.relu(self.lifting_norm(self.lifting_dropout(self.lifting(image, None, grid))))
+        yield f
         for layer, conv, norm, dropout in zip(LAYERS, self.convolutions, self.norms, self.dropouts, strict=True):
             before, grid = grid, self.grids()
-            f = conv(maps[-1], before, grid)
+            f = conv(f, before, grid)
             f = max_pool(f, self.group) if layer.pool else f
-            maps.append(dropout(jax.nn.relu(norm(f))))
-        logits = global_max_pool(self.classifier(maps[-1], grid, self.grids()))
-        return [*maps, logits]
+            f = dropout(jax.nn.relu(norm(f)))
+            yield f
+        yield global_max_pool(self.classifier(f, grid, self.grids()))
+
+    def _attentions(self):
+        return [None, *map(attention_of, [*self.convolutions, self.classifier])]

@@ -1,36 +1,74 @@
-"""What the networks on Lie groups have in common: the lifting, their settings, random grids, attended convolutions."""
+"""What the networks on Lie groups have in common: their convolutions, the lifting, random grids, the maximum."""
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from typing import Any
 
-import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from attgconv_jax.checks import check_positive
+from attgconv_jax.attention import OPERATORS
+from attgconv_jax.checks import check_boolean, check_positive
+from attgconv_jax.filters import Sampling
 from attgconv_jax.kernels import maximum
 from attgconv_jax.lie.groups import LieGroup
+from attgconv_jax.models.base import Network
 from attgconv_jax.nn import LieAttention, LieConv
-from attgconv_jax.nn.attentive import AttentionName
 from attgconv_jax.nn.norm import batch_norm
 
 
-class LieNetwork(nnx.Module):
-    """A lifting with its batch norm, and what the network was made with.
+@dataclasses.dataclass(frozen=True)
+class Layers:
+    """What makes the layers of a network: all their arguments but sizes.
 
-    Subclasses say what follows the lifting (`feature_maps`).
-
-    Args:
-      features: channels of the lifting.
-      settings: further arguments of the network, as JSON can hold them, `in_features`, `kernel_size` and `classes`
-        among them.
+    Attributes:
       group: of the convolutions.
       kind: of all convolutions but the lifting.
       attention: None, or its name.
       attention_options: of the attention's module.
+      sampling: of the attention's filters.
       of_kernels: arguments of `LieConv` about kernel networks.
-      **shared: dtypes and random streams.
+      shared: dtypes and random streams.
+    """
+
+    group: LieGroup
+    kind: str
+    attention: str | None
+    attention_options: Mapping[str, Any] | None
+    sampling: Sampling
+    of_kernels: Mapping[str, Any]
+    shared: Mapping[str, Any]
+
+    def conv(self, in_features: int, out_features: int, kernel_size: int, **options) -> LieConv:
+        """A convolution."""
+        options = dict(kind=self.kind) | self.of_kernels | options
+        return LieConv(in_features, out_features, kernel_size, self.group, **options, **self.shared)
+
+    def attend(self, features: int) -> LieAttention:
+        """The network's attention."""
+        options = dict(coordinates=self.of_kernels["coordinates"], **self.shared)
+        if self.attention in OPERATORS and "sampling" in OPERATORS[self.attention].options:
+            options |= {"sampling": self.sampling}
+        options |= self.attention_options or {}
+        return LieAttention(self.attention, features, self.group, **options)
+
+    def norm(self, features: int) -> nnx.BatchNorm:
+        """Batch norm, with the epsilon of PyTorch."""
+        return batch_norm(features, epsilon=1e-5, **self.shared)
+
+
+class LieNetwork(Network):
+    """A lifting with its batch norm, and what the network was made with.
+
+    Args:
+      lifted: channels of the lifting.
+      layers: what makes layers.
+      in_features: channels of the image.
+      kernel_size: of the filters, in pixels.
+      classes: number of logits.
+      random_grids: whether training draws grids.
+      **settings: further arguments of the network, as JSON can hold them.
 
     Raises:
       ValueError: a size is out of range, or an unknown name.
@@ -38,58 +76,37 @@ class LieNetwork(nnx.Module):
 
     def __init__(
         self,
-        features: int,
-        settings: Mapping[str, Any],
+        lifted: int,
+        layers: Layers,
         *,
-        group: LieGroup,
-        kind: str,
-        attention: AttentionName | None,
-        attention_options: Mapping[str, Any] | None,
-        of_kernels: Mapping[str, Any],
-        **shared,
+        in_features: int,
+        kernel_size: int,
+        classes: int,
+        random_grids: bool,
+        **settings,
     ):
-        in_features = settings["in_features"]
-        check_positive(features=features, in_features=in_features, classes=settings["classes"])
-        if not isinstance(settings["random_grids"], bool):
-            raise ValueError(f"random_grids must be True or False, got {settings['random_grids']!r}")
-        if kind == "lifting":
+        lifted, in_features, classes = check_positive(features=lifted, in_features=in_features, classes=classes)
+        (random_grids,) = check_boolean(random_grids=random_grids)
+        if layers.kind == "lifting":
             raise ValueError("kind must be one of feature maps, such as separable; the lifting is a layer of its own")
-        if attention is None and attention_options:
-            raise ValueError(f"attention_options need an attention, got {dict(attention_options)} with attention=None")
-        for name in {"coordinates", "dtype", "param_dtype", "rngs"} & set(attention_options or {}):
+        for name in {"coordinates", "dtype", "param_dtype", "rngs"} & set(layers.attention_options or {}):
             raise ValueError(f"attention_options cannot hold {name}: an attention has that of the network")
-        sizes = in_features, features, settings["kernel_size"], group
-        self.lifting = LieConv(*sizes, kind="lifting", **of_kernels, **shared)
-        self.lifting_norm = batch_norm(features, epsilon=1e-5, **shared)
-        self.group = group
-        dtype = None if shared["dtype"] is None else jnp.dtype(shared["dtype"]).name
-        settings = {"kind": kind, "attention": attention, **settings, **of_kernels, "dtype": dtype}
-        options = {"attention_options": attention_options, "network_options": of_kernels["network_options"]}
-        # Pairs and no dict: a graph definition that holds a dict cannot be hashed, nor be a static argument.
-        settings |= {name: tuple(sorted((option or {}).items())) for name, option in options.items()}
-        self._settings = tuple(settings.items())
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """What this network was made with, as JSON can hold it; the rest shows in its parameters."""
-        group = {"angles": self.group.angles, "scales": self.group.scales, "max_scale": self.group.max_scale}
-        settings = dict(self._settings)
-        options = {name: dict(settings[name]) for name in ("attention_options", "network_options")}
-        return {"group": group, **settings, **options}
-
-    def __call__(self, image: Float[Array, "*batch x y 1 c"]) -> Float[Array, "*batch classes"]:
-        """Logits of images.
-
-        Args:
-          image: standardised, of the size the network is made for.
-
-        Returns:
-          Logits.
-
-        Raises:
-          ValueError: the image has another size, or batch norm needs more of them to train.
-        """
-        return self.feature_maps(image)[-1]
+        super().__init__(
+            layers.group,
+            layers.attention,
+            kind=layers.kind,
+            attention_options=layers.attention_options,
+            sampling=layers.sampling,
+            dtype=layers.shared["dtype"],
+            in_features=in_features,
+            kernel_size=kernel_size,
+            classes=classes,
+            random_grids=random_grids,
+            **settings,
+            **layers.of_kernels | {"network_options": layers.of_kernels["network_options"] or {}},
+        )
+        self.lifting = layers.conv(in_features, lifted, kernel_size, kind="lifting")
+        self.lifting_norm = layers.norm(lifted)
 
 
 class RandomGrids(nnx.Module):
@@ -117,44 +134,22 @@ class RandomGrids(nnx.Module):
 
 
 class AttendedConv(nnx.Module):
-    """`LieConv` with attention on its input.
+    """`LieConv` with the network's attention, if it has one, on its input.
 
     Args:
       in_features: input channels.
       out_features: output channels.
       kernel_size: in pixels.
-      group: of the convolution.
-      kind: of the convolution.
-      attention: None, or a name.
-      attention_options: of the attention's module.
-      of_kernels: arguments of `LieConv` about kernel networks.
-      padding: of the convolution.
-      **shared: dtypes and random streams.
+      layers: what makes convolution and attention.
+      **options: further arguments of the convolution.
 
     Raises:
       ValueError: a size is out of range, or an unknown name.
     """
 
-    def __init__(
-        self,
-        in_features: int,
-        out_features: int,
-        kernel_size: int,
-        *,
-        group: LieGroup,
-        kind: str,
-        attention: AttentionName | None,
-        attention_options: Mapping[str, Any] | None,
-        of_kernels: Mapping[str, Any],
-        padding: str = "SAME",
-        **shared,
-    ):
-        sizes = in_features, out_features, kernel_size, group
-        self.conv = LieConv(*sizes, kind=kind, padding=padding, **of_kernels, **shared)
-        self.attention = nnx.data(None)
-        if attention is not None:
-            options = dict(coordinates=of_kernels["coordinates"], **shared, **(attention_options or {}))
-            self.attention = LieAttention(attention, in_features, group, **options)
+    def __init__(self, in_features: int, out_features: int, kernel_size: int, layers: Layers, **options):
+        self.conv = layers.conv(in_features, out_features, kernel_size, **options)
+        self.attention = nnx.data(None if layers.attention is None else layers.attend(in_features))
 
     def __call__(
         self,
@@ -164,6 +159,11 @@ class AttendedConv(nnx.Module):
     ) -> Float[Array, "*batch x_out y_out h c_out"]:
         """Attends, then convolves."""
         return self.conv(f if self.attention is None else self.attention(f), in_grid, out_grid)
+
+
+def attention_of(module: nnx.Module):
+    """The attention maps of a module's attention as a function of the module's input, None where it has none."""
+    return None if module.attention is None else module.attention.attention_maps
 
 
 def global_max_pool(f: Float[Array, "*batch x y h c"]) -> Float[Array, "*batch c"]:

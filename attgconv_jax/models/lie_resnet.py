@@ -1,5 +1,6 @@
 """The residual network of the separable paper, on any Lie group."""
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Mapping, Sequence
@@ -10,20 +11,21 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from attgconv_jax.checks import check_positive
+from attgconv_jax.attention import OPERATORS
+from attgconv_jax.checks import check_integer, check_positive, check_rate
+from attgconv_jax.filters import Sampling
 from attgconv_jax.lie.groups import LieGroup
 from attgconv_jax.lie.kernels import Coordinates, Mask, least_size
 from attgconv_jax.lie.pooling import max_pool
-from attgconv_jax.models.layers import check_image
-from attgconv_jax.models.lie_network import AttendedConv, LieNetwork, RandomGrids, global_max_pool
-from attgconv_jax.nn import Dropout, LieAttention, LieConv
-from attgconv_jax.nn.attentive import ATTENTIVE_PAPER, AttentionName
+from attgconv_jax.models.base import check_image, register
+from attgconv_jax.models.lie_network import AttendedConv, Layers, LieNetwork, RandomGrids, attention_of, global_max_pool
+from attgconv_jax.nn import Dropout
 from attgconv_jax.nn.kernel_networks import KernelNetworkName
-from attgconv_jax.nn.norm import batch_norm
 
 SIZE = 28
 
 
+@register("lie_resnet", size=SIZE)
 class LieResNet(LieNetwork):
     """The residual network of the separable paper (its `ckgresnet`).
 
@@ -66,6 +68,7 @@ class LieResNet(LieNetwork):
       mask: how kernels end, but the paper's coordinates have masks of their own.
       random_grids: whether in training every call draws new grids: one for the ends of all blocks, one for the inside
         of each, and one for the last convolution.
+      sampling: of the attention's filters, at other than right angles.
       dtype: to compute in; None: the common type of input and parameters.
       param_dtype: of the parameters.
       rngs: its "params", "dropout" and, for random grids, "grid" streams are used.
@@ -81,7 +84,7 @@ class LieResNet(LieNetwork):
         self,
         group: LieGroup,
         kind: str = "separable",
-        attention: AttentionName | None = None,
+        attention: str | None = None,
         *,
         attention_options: Mapping[str, Any] | None = None,
         features: Sequence[int] = (32, 32, 64),
@@ -95,32 +98,33 @@ class LieResNet(LieNetwork):
         coordinates: Coordinates = "periodic",
         mask: Mask = "smooth",
         random_grids: bool = False,
+        sampling: Sampling = Sampling(),
         dtype=None,
         param_dtype=jnp.float32,
         rngs: nnx.Rngs,
     ):
-        check_positive(head_features=head_features)
+        (head_features,) = check_positive(head_features=head_features)
+        (dropout_rate,) = check_rate(dropout_rate=dropout_rate)
         if not isinstance(features, Sequence) or not 2 <= len(features) <= 3:
             raise ValueError(f"features must be two or three widths for images of {SIZE} pixels, got {features}")
-        for width in features:
-            check_positive(features=width)
+        features = tuple(check_integer("features", width) for width in features)
         of_kernels = dict(network=network, network_options=network_options, coordinates=coordinates, mask=mask)
         shared = dict(dtype=dtype, param_dtype=param_dtype, rngs=rngs)
-        of_conv = dict(group=group, kind=kind, attention_options=attention_options, of_kernels=of_kernels, **shared)
-        settings = dict(
-            features=tuple(features),
-            kernel_size=kernel_size,
-            head_features=head_features,
+        layers = Layers(group, kind, attention, attention_options, sampling, of_kernels, shared)
+        super().__init__(
+            features[0],
+            layers,
+            features=features,
             in_features=in_features,
+            kernel_size=kernel_size,
             classes=classes,
-            dropout_rate=float(dropout_rate),
             random_grids=random_grids,
+            head_features=head_features,
+            dropout_rate=dropout_rate,
         )
-        super().__init__(features[0], settings, attention=attention, **of_conv)
-        self.blocks = nnx.List([])
-        for before, width in itertools.pairwise(features):
-            self.blocks.append(LieBlock(before, width, kernel_size, attention=attention, **of_conv))
-        self.block_norms = nnx.List([batch_norm(width, epsilon=1e-5, **shared) for width in features[1:]])
+        pairs = itertools.pairwise(features)
+        self.blocks = nnx.List([LieBlock(before, width, kernel_size, layers) for before, width in pairs])
+        self.block_norms = nnx.List([layers.norm(width) for width in features[1:]])
         least = 3 if coordinates == "paper" else least_size(group)
         left = SIZE // 2 ** (len(features) - 1)
         if least > left:
@@ -129,42 +133,34 @@ class LieResNet(LieNetwork):
                 f"feature map only {left}"
             )
         last = features[-1]
-        self.last = AttendedConv(last, last, least, attention=_on_input(attention), padding="VALID", **of_conv)
-        self.last_norm = batch_norm(last, epsilon=1e-5, **shared)
+        self.last = AttendedConv(last, last, least, _of_convolutions(layers), padding="VALID")
+        self.last_norm = layers.norm(last)
         self.head = nnx.Linear(last, head_features, use_bias=False, **shared)
-        self.head_norm = batch_norm(head_features, epsilon=1e-5, **shared)
+        self.head_norm = layers.norm(head_features)
         self.dropout = Dropout(dropout_rate, rngs=rngs)
         self.logits = nnx.Linear(head_features, classes, **shared)
         self.grids = RandomGrids(group, random_grids, rngs)
 
-    def feature_maps(self, image: Float[Array, "*batch x y 1 c"]) -> list[Float[Array, "..."]]:
-        """What enters the lifting, every block and the last convolution, and the logits.
-
-        Args:
-          image: standardised, of 28x28 pixels.
-
-        Returns:
-          The image, the feature maps, the logits.
-
-        Raises:
-          ValueError: the image has another size, or there are fewer than two in training.
-        """
+    def _features(self, image):
         check_image(image, SIZE)
         if not self.head_norm.use_running_average and math.prod(image.shape[:-4]) < 2:
             raise ValueError(
                 f"training takes at least 2 images, or batch norm gives each the same logits, got shape {image.shape}; "
                 "where the network is not to train, call its eval() first"
             )
+        yield image
         grid = self.grids()
         f = jax.nn.relu(self.lifting_norm(self.lifting(image, None, grid)))
-        maps = [image, f]
+        yield f
         for block, norm in zip(self.blocks, self.block_norms, strict=True):
-            f = block(f, grid, self.grids())
-            f = jax.nn.relu(max_pool(norm(f), self.group))
-            maps.append(f)
+            f = jax.nn.relu(max_pool(norm(block(f, grid, self.grids())), self.group))
+            yield f
         f = jax.nn.relu(self.last_norm(self.last(f, grid, self.grids())))
-        hidden = self.dropout(jax.nn.relu(self.head_norm(self.head(global_max_pool(f)))))
-        return [*maps, self.logits(hidden)]
+        yield self.logits(self.dropout(jax.nn.relu(self.head_norm(self.head(global_max_pool(f))))))
+
+    def _attentions(self):
+        blocks = [block.attention_maps if block.attends else None for block in self.blocks]
+        return [None, *blocks, attention_of(self.last)]
 
 
 class LieBlock(nnx.Module):
@@ -174,46 +170,26 @@ class LieBlock(nnx.Module):
       in_features: channels of the input.
       out_features: channels of the output.
       kernel_size: of the filters, in pixels.
-      group: of the convolutions.
-      kind: of the convolutions.
-      attention: None, or its name.
-      attention_options: of the attention's module.
-      of_kernels: arguments of `LieConv` about kernel networks.
-      **shared: dtypes and random streams.
+      layers: what makes them.
 
     Source: Knigge et al. 2022, appendix B.
     """
 
-    def __init__(
-        self,
-        in_features: int,
-        out_features: int,
-        kernel_size: int,
-        *,
-        group: LieGroup,
-        kind: str,
-        attention: AttentionName | None,
-        attention_options: Mapping[str, Any] | None,
-        of_kernels: Mapping[str, Any],
-        **shared,
-    ):
-        of_conv = dict(group=group, kind=kind, attention=_on_input(attention), attention_options=attention_options)
-        of_conv |= dict(of_kernels=of_kernels, **shared)
-        self.first = AttendedConv(in_features, in_features, kernel_size, **of_conv)
-        self.first_norm = batch_norm(in_features, epsilon=1e-5, **shared)
-        self.second = AttendedConv(in_features, out_features, kernel_size, **of_conv)
-        self.second_norm = batch_norm(out_features, epsilon=1e-5, **shared)
+    def __init__(self, in_features: int, out_features: int, kernel_size: int, layers: Layers):
+        of_convolutions = _of_convolutions(layers)
+        self.first = AttendedConv(in_features, in_features, kernel_size, of_convolutions)
+        self.first_norm = layers.norm(in_features)
+        self.second = AttendedConv(in_features, out_features, kernel_size, of_convolutions)
+        self.second_norm = layers.norm(out_features)
         self.shortcut = self.attention = nnx.data(None)
         if in_features != out_features:
-            options = dict(of_kernels["network_options"] or {})
-            if of_kernels["network"] != "b_spline":
+            options = dict(layers.of_kernels["network_options"] or {})
+            if layers.of_kernels["network"] != "b_spline":
                 half = options.get("hidden_features", 64) // 2
                 options["hidden_features"] = max(2, half - half % 2)
-            of_shortcut = {**of_kernels, "network_options": options}
-            self.shortcut = LieConv(in_features, out_features, 1, group, kind=kind, **of_shortcut, **shared)
-        if attention != _on_input(attention):
-            options = dict(coordinates=of_kernels["coordinates"], **shared, **(attention_options or {}))
-            self.attention = LieAttention(attention, out_features, group, **options)
+            self.shortcut = layers.conv(in_features, out_features, 1, network_options=options)
+        if layers.attention != of_convolutions.attention:
+            self.attention = layers.attend(out_features)
 
     def __call__(
         self,
@@ -231,13 +207,30 @@ class LieBlock(nnx.Module):
         Returns:
           Feature map.
         """
-        branch = jax.nn.relu(self.first_norm(self.first(f, grid, inside)))
-        branch = jax.nn.relu(self.second_norm(self.second(branch, inside, grid)))
+        branch = self._branch(f, grid, inside)
         if self.attention is not None:
             branch = self.attention(branch)
         return jax.nn.relu(branch + (f if self.shortcut is None else self.shortcut(f, grid, grid)))
 
+    @property
+    def attends(self) -> bool:
+        """Whether the block has attention."""
+        return self.attention is not None or self.first.attention is not None
 
-def _on_input(attention):
-    """The attention of a convolution's input: the attentive paper's; others are on what a branch adds."""
-    return attention if attention in ATTENTIVE_PAPER else None
+    def attention_maps(self, f: Float[Array, "*batch x y h c_in"]) -> Float[Array, "*batch #x #y #h #c"]:
+        """The map of what the branch adds, or, of attention on inputs of convolutions, of the block's input."""
+        if self.attention is None:
+            return self.first.attention.attention_maps(f)
+        # On the group's own grids, which a map has in evaluation.
+        return self.attention.attention_maps(self._branch(f, None, None))
+
+    def _branch(self, f, grid, inside):
+        f = jax.nn.relu(self.first_norm(self.first(f, grid, inside)))
+        return jax.nn.relu(self.second_norm(self.second(f, inside, grid)))
+
+
+def _of_convolutions(layers):
+    """The attention of convolutions' inputs is the attentive paper's; others are on what a branch adds."""
+    operator = OPERATORS.get(layers.attention)
+    on_input = operator is not None and operator.site == "input"
+    return layers if on_input else dataclasses.replace(layers, attention=None)

@@ -1,17 +1,17 @@
 """Residual blocks of group convolutions, with attention in one of three places."""
 
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import jax
 from flax import nnx
 from jaxtyping import Array, Float
 
+from attgconv_jax.attention import OPERATORS
+from attgconv_jax.filters import Sampling
 from attgconv_jax.groups import Group
 from attgconv_jax.nn import ATTENTIONS, GroupConv, SelectiveKernelGroupConv
 from attgconv_jax.nn.norm import batch_norm
-
-ResNetAttention = Literal["se", "ge", "bam", "cbam", "sge", "sk", "gc", "srm", "eca", "coordinate", "non_local"]
 
 
 class Layer(NamedTuple):
@@ -21,8 +21,16 @@ class Layer(NamedTuple):
     kernel_size: int
 
 
-# On what the branch adds, on the sum after its relu, or in the place of the convolution with the stride.
-PLACES = dict.fromkeys(get_args(ResNetAttention), "branch") | {"bam": "sum", "non_local": "sum", "sk": "convolution"}
+def place(attention: str | None) -> str | None:
+    """Where blocks have an attention: in the "branch", on the "sum", as a "convolution"; None: nowhere.
+
+    An operator that pairs positions is only where its paper has it, between stages: elsewhere maps are too large.
+    """
+    operator = OPERATORS.get(attention)
+    if operator is None or (operator.pairwise and operator.site == "residual"):
+        return None
+    by_site = {"residual": "branch", "stage": "sum", "response": "convolution" if attention == "sk" else None}
+    return by_site.get(operator.site)
 
 
 class ResidualBlock(nnx.Module):
@@ -36,7 +44,8 @@ class ResidualBlock(nnx.Module):
       attention: None, or its name.
       attention_options: of the attention's module.
       stride: in pixels.
-      exact: whether to refuse a sampling grid that the group does not map to itself.
+      exact: whether a sampling grid that the group does not map to itself raises.
+      sampling: of all filters.
       **shared: dtypes and random streams, of all that has parameters.
 
     Source: He et al. 2015 (arXiv 1512.03385).
@@ -48,36 +57,39 @@ class ResidualBlock(nnx.Module):
         width: int,
         branch: tuple[Layer, ...],
         group: Group,
-        attention: ResNetAttention | None,
+        attention: str | None,
         attention_options: Mapping[str, Any],
         *,
         stride: int,
         exact: bool,
+        sampling: Sampling,
         **shared,
     ):
-        self.place = None if attention is None else PLACES[attention]
+        self.place = place(attention)
+        of_conv = dict(exact=exact, sampling=sampling, **shared)
         self.branch = nnx.List([])
         features, strided = in_features, [layer.kernel_size for layer in branch].index(3)
         for i, layer in enumerate(branch):
             sizes = features, width * layer.width, layer.kernel_size, group
-            options = dict(stride=stride if i == strided else 1, padding=layer.kernel_size // 2, exact=exact, **shared)
+            options = dict(stride=stride if i == strided else 1, padding=layer.kernel_size // 2, **of_conv)
             if self.place == "convolution" and i == strided:
-                self.branch.append(SelectiveKernelGroupConv(*sizes, **options, **attention_options))
+                self.branch.append(SelectiveKernelGroupConv(*sizes, **options | attention_options))
             else:
                 self.branch.append(ConvNorm(*sizes, **options))
             features = width * layer.width
         self.shortcut = self.attention = nnx.data(None)
         if stride > 1 or features != in_features:
-            self.shortcut = ConvNorm(in_features, features, 1, group, stride=stride, exact=exact, **shared)
+            self.shortcut = ConvNorm(in_features, features, 1, group, stride=stride, **of_conv)
         if self.place in ("branch", "sum"):
-            self.attention = ATTENTIONS[attention](features, group, **shared, **attention_options)
+            of_attention = {"sampling": sampling} if "sampling" in OPERATORS[attention].options else {}
+            self.attention = ATTENTIONS[attention](features, group, **shared, **of_attention | attention_options)
 
     def __call__(self, f: Float[Array, "*batch x y h c_in"]) -> Float[Array, "*batch x_out y_out h c_out"]:
         """Adds what the branch makes of `f`."""
         f = self._add(f, self._attend("branch", self._residual(f)))
         return self._attend("sum", f)
 
-    def attention_map(self, f: Float[Array, "*batch x y h c_in"]) -> Float[Array, "..."]:
+    def attention_maps(self, f: Float[Array, "*batch x y h c_in"]) -> Float[Array, "..."]:
         """The map of the block's attention."""
         if self.place == "convolution":
             return self.branch[1].attention_maps(jax.nn.relu(self.branch[0](f)))

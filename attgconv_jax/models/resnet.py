@@ -7,12 +7,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float
 
-from attgconv_jax.checks import check_positive
+from attgconv_jax.attention import OPERATORS
+from attgconv_jax.checks import check_boolean, check_positive
 from attgconv_jax.convolution import max_pool, project_mean
+from attgconv_jax.filters import Sampling
 from attgconv_jax.groups import Group, check_group
-from attgconv_jax.models.residual import PLACES, ConvNorm, Layer, ResidualBlock, ResNetAttention
+from attgconv_jax.models.base import Network, check_image, register
+from attgconv_jax.models.residual import ConvNorm, Layer, ResidualBlock, place
 
 
 class Architecture(NamedTuple):
@@ -39,7 +41,8 @@ PUBLISHED_GROUPS = {"sge": ("groups", 64), "sk": ("channel_groups", 32)}
 SCALE = 2**5
 
 
-class ResNet(nnx.Module):
+@register("resnet", stride=SCALE)
+class ResNet(Network):
     """The residual networks for ImageNet, with attention where its paper puts it.
 
     Lifting 7x7 convolution with stride 2 and maximum over 3x3 pixels with stride 2; four stages of residual blocks,
@@ -87,17 +90,18 @@ class ResNet(nnx.Module):
     (2, 10)
 
     Args:
-      depth: 18, 34, 50 or 101 layers.
+      depth: layers: 18, 34, 50 or 101.
       group: of the convolutions.
       attention: None, or one of those above.
       features: channels per group element of the first stage; None: `64 / sqrt(|H|)` rounded to eights, so that the
         filters of all groups have about equally many parameters: 64 on the trivial group, 32 for p4, 24 for p4m.
       in_features: channels of the image.
       classes: number of logits.
-      exact: whether to refuse an image whose grids the group does not map to themselves.
+      exact: whether an image whose grids the group does not map to themselves raises.
       attention_options: arguments of the attention's module (see `attgconv_jax.nn.ATTENTIONS`) that are to differ from
         the published ones: reduction 16 (of non-local 2), 7x7 filters in CBAM, dilation 4 in BAM, 64 groups of channels
         in SGE and 32 in SK (on other widths as many as divide `features`). Plain values, as JSON can hold them.
+      sampling: of all filters, at other than right angles.
       dtype: to compute in; None: the common type of input and parameters.
       param_dtype: of the parameters.
       rngs: its "params" stream is used.
@@ -113,24 +117,38 @@ class ResNet(nnx.Module):
         self,
         depth: int,
         group: Group,
-        attention: ResNetAttention | None = None,
+        attention: str | None = None,
         *,
         features: int | None = None,
         in_features: int = 3,
         classes: int = 1000,
         exact: bool = True,
         attention_options: Mapping[str, Any] | None = None,
+        sampling: Sampling = Sampling(),
         dtype=None,
         param_dtype=jnp.float32,
         rngs: nnx.Rngs,
     ):
         check_group(group)
-        _check_names(depth, attention, attention_options)
+        _check_names(depth, attention)
         features = _equal_features(group) if features is None else features
-        check_positive(features=features, in_features=in_features, classes=classes)
+        features, in_features, classes = check_positive(features=features, in_features=in_features, classes=classes)
+        (exact,) = check_boolean(exact=exact)
+        super().__init__(
+            group,
+            attention,
+            attention_options=attention_options,
+            sampling=sampling,
+            dtype=dtype,
+            depth=depth,
+            features=features,
+            in_features=in_features,
+            classes=classes,
+            exact=exact,
+        )
         blocks, branch = ARCHITECTURES[depth]
         options = _published_options(attention, features) | dict(attention_options or {})
-        shared = dict(exact=exact, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
+        shared = dict(exact=exact, sampling=sampling, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
         self.lifting = ConvNorm(in_features, features, 7, group, lifting=True, stride=2, padding=3, **shared)
         self.stages = nnx.List([])
         channels = features
@@ -151,75 +169,28 @@ class ResNet(nnx.Module):
                 )
                 channels = features * 2**stage * branch[-1].width
         self.classifier = nnx.Linear(channels, classes, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
-        self.group = group
+        self.in_features = in_features
         self.exact = exact
-        # Pairs and no dict: a graph definition that holds a dict cannot be hashed, nor be a static argument.
-        self._settings = (
-            ("depth", depth),
-            ("attention", attention),
-            ("features", features),
-            ("in_features", in_features),
-            ("classes", classes),
-            ("exact", exact),
-            ("dtype", None if dtype is None else jnp.dtype(dtype).name),
-        )
-        self._attention_options = tuple((attention_options or {}).items())
 
-    @property
-    def settings(self) -> dict[str, Any]:
-        """What this network was made with, as JSON can hold it; the rest shows in its parameters."""
-        group = {"rotations": self.group.rotations, "reflections": self.group.reflections}
-        return {"group": group, **dict(self._settings), "attention_options": dict(self._attention_options)}
-
-    def __call__(self, image: Float[Array, "*batch x y 1 c"]) -> Float[Array, "*batch classes"]:
-        """Logits of images.
-
-        Args:
-          image: standardised.
-
-        Returns:
-          Logits, invariant under the group.
-
-        Raises:
-          ValueError: the image has other channels, or a size whose grids the group does not map to themselves.
-        """
-        f = self._start(image)
-        for block in self._blocks():
-            f = block(f)
-        return self.classifier(jnp.mean(project_mean(f), axis=(-4, -3, -2)))
-
-    def attention_maps(self, image: Float[Array, "*batch x y 1 c"]) -> list[Float[Array, "..."]]:
-        """The attention of each block that attends.
-
-        Args:
-          image: standardised.
-
-        Returns:
-          Its map by block, as the attention's own `attention_map` gives it.
-
-        Raises:
-          ValueError: the network has no attention, or the image does not fit.
-        """
-        if self.settings["attention"] is None:
-            raise ValueError("the network has no attention; make it with attention=...")
-        maps, f = [], self._start(image)
-        for block in self._blocks():
-            if block.place is not None:
-                maps.append(block.attention_map(f))
-            f = block(f)
-        return maps
-
-    def _start(self, image):
+    def _features(self, image):
         self._check_image(image)
-        return max_pool(jax.nn.relu(self.lifting(image)), self.group, window=3, stride=2, padding=1, exact=self.exact)
+        yield image
+        f = jax.nn.relu(self.lifting(image))
+        f = max_pool(f, self.group, window=3, stride=2, padding=1, exact=self.exact)
+        yield f
+        for block in self._blocks():
+            f = block(f)
+            yield f
+        yield self.classifier(jnp.mean(project_mean(f), axis=(-4, -3, -2)))
+
+    def _attentions(self):
+        return [None, *(None if block.place is None else block.attention_maps for block in self._blocks()), None]
 
     def _blocks(self):
         return [block for stage in self.stages for block in stage]
 
     def _check_image(self, image):
-        channels = self.settings["in_features"]
-        if image.ndim < 4 or image.shape[-2:] != (1, channels):
-            raise ValueError(f"image must be [..., x, y, 1, {channels}], got shape {image.shape}")
+        check_image(image, in_features=self.in_features)
         for axis, is_reversed, length in zip("xy", self.group.reversed_axes, image.shape[-4:-2], strict=True):
             if self.exact and is_reversed and (length - 1) % SCALE:
                 below = (length - 1) // SCALE * SCALE + 1
@@ -253,12 +224,11 @@ def _equal_features(group):
     return 8 * max(1, round(8 / math.sqrt(group.order)))
 
 
-def _check_names(depth, attention, attention_options):
+def _check_names(depth, attention):
     if depth not in ARCHITECTURES:
         raise ValueError(f"depth must be one of {', '.join(map(str, ARCHITECTURES))}, got {depth!r}")
-    if attention is None and attention_options:
-        raise ValueError(f"attention_options need an attention, got {dict(attention_options)} with attention=None")
-    if attention is not None and attention not in PLACES:
-        raise ValueError(f"attention must be None or one of {', '.join(PLACES)}, got {attention!r}")
+    if attention is not None and place(attention) is None:
+        names = ", ".join(name for name in OPERATORS if place(name) is not None)
+        raise ValueError(f"attention must be None or one of {names}, got {attention!r}")
     if attention == "sk" and ARCHITECTURES[depth].branch != BOTTLENECK:
         raise ValueError(f'"sk" takes the place of a bottleneck\'s 3x3 convolution: depth 50 or 101, got {depth}')

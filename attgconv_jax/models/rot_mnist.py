@@ -7,13 +7,16 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from attgconv_jax.checks import check_positive
+from attgconv_jax.checks import check_integer, check_positive, check_rate
 from attgconv_jax.convolution import max_pool, project_max
-from attgconv_jax.groups import Group
+from attgconv_jax.filters import Sampling
+from attgconv_jax.groups import Group, check_group
 from attgconv_jax.initializers import FilterInitializer
-from attgconv_jax.models.layers import Form, Network, NetworkAttention, check_image
+from attgconv_jax.models.base import check_image, register
+from attgconv_jax.models.layers import ConvolutionalNetwork, check_kind
 from attgconv_jax.nn import Dropout
 from attgconv_jax.nn.norm import batch_norm
+from attgconv_jax.separable import Kind, former_kind
 
 
 class Layer(NamedTuple):
@@ -41,7 +44,8 @@ LARGE = 2
 SIZE = 28
 
 
-class RotMNISTNet(Network):
+@register("rot_mnist", size=SIZE)
+class RotMNISTNet(ConvolutionalNetwork):
     """The seven-layer network of the attentive paper's rot-MNIST experiments.
 
     Six times convolution, batch norm and relu, with dropout (in the second layer a maximum over 2x2 pixels instead);
@@ -57,7 +61,7 @@ class RotMNISTNet(Network):
     | `cyclic(4)` | "response_channel" | 48,630 | alpha_CH-p4-CNN |
     | `cyclic(4)` | "response_spatial" | 49,110 | alpha_SP-p4-CNN |
 
-    With `separable`, `cyclic(4)` without attention has 8,710 ("g") or 3,220 parameters ("gc").
+    Of kind "gseparable" `cyclic(4)` without attention has 8,710 parameters, of kind "separable" 3,220.
 
     >>> import jax.numpy as jnp
     >>> from flax import nnx
@@ -75,8 +79,8 @@ class RotMNISTNet(Network):
         the input of every convolution but the first, which is an image; "non_local" and "self" from the third on; "sk"
         takes the place of every convolution but the last.
       attention_options: further arguments of every attention's module.
-      separable: None, or the form of separable convolutions: "g" or "gc"; see `attgconv_jax.nn.SeparableGroupConv`. The
-        first is ordinary. Goes with attention on the input.
+      kind: of the filters: "nonseparable", "gseparable" or "separable"; see `attgconv_jax.nn.SeparableGroupConv`. That
+        of the first convolution is nonseparable. The others go with attention on the input.
       features: channels per group element, of all layers or of each of the six; None: 20 on the trivial group, else 10.
       in_features: channels of the image.
       classes: number of logits.
@@ -84,34 +88,39 @@ class RotMNISTNet(Network):
       haar: whether group convolutions carry the Haar weight, as in the published networks.
       kernel_init: of the convolutions' filters; None: as published, "paper_normal" on the trivial group, else
         "paper_uniform", as the filters of attention are.
+      sampling: of all filters, at other than right angles.
       dtype: to compute in; None: the common type of input and parameters.
       param_dtype: of the parameters.
       rngs: its "params" and "dropout" streams are used.
 
     Raises:
-      ValueError: unknown attention or form, a form with attention on responses, or a size is out of range.
+      ValueError: unknown attention or kind, separable filters with attention on responses, or a size is out of range.
 
     Source: Romero et al. 2020, section 5.1; Cohen and Welling 2016, section 8.1; Lengyel and van Gemert 2021
-    (`separable`).
+    (`kind`).
     """
 
+    @former_kind
     def __init__(
         self,
         group: Group,
-        attention: NetworkAttention | None = None,
+        attention: str | None = None,
         *,
         attention_options: Mapping[str, Any] | None = None,
-        separable: Form | None = None,
+        kind: Kind = "nonseparable",
         features: int | Sequence[int] | None = None,
         in_features: int = 1,
         classes: int = 10,
         dropout_rate: float = 0.3,
         haar: bool = True,
         kernel_init: FilterInitializer | None = None,
+        sampling: Sampling = Sampling(),
         dtype=None,
         param_dtype=jnp.float32,
         rngs: nnx.Rngs,
     ):
+        check_group(group)
+        check_kind(kind, attention)
         if features is None:
             features = 20 if group.order == 1 else 10
         if kernel_init is None:
@@ -119,9 +128,9 @@ class RotMNISTNet(Network):
         widths = tuple(features) if isinstance(features, Sequence) else (features,) * len(LAYERS)
         if len(widths) != len(LAYERS):
             raise ValueError(f"features must be one number or {len(LAYERS)}, a layer each, got {features}")
-        for width in widths:
-            check_positive(features=width)
-        check_positive(in_features=in_features, classes=classes)
+        widths = tuple(check_integer("features", width) for width in widths)
+        in_features, classes = check_positive(in_features=in_features, classes=classes)
+        (dropout_rate,) = check_rate(dropout_rate=dropout_rate)
         super().__init__(
             group,
             attention,
@@ -131,14 +140,15 @@ class RotMNISTNet(Network):
                 for i, layer in enumerate([*LAYERS, CLASSIFIER])
             ],
             dict(
-                separable=separable,
+                kind=kind,
                 features=widths if len(set(widths)) > 1 else widths[0],
                 in_features=in_features,
                 classes=classes,
-                dropout_rate=float(dropout_rate),
+                dropout_rate=dropout_rate,
             ),
             attention_options=attention_options,
-            separable=separable,
+            kind=kind,
+            sampling=sampling,
             haar=haar,
             kernel_init=kernel_init,
             dtype=dtype,

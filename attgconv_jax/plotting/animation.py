@@ -11,13 +11,12 @@ from jaxtyping import Array, Float
 from attgconv_jax.attention import ResponseMaps
 from attgconv_jax.filters import disc
 from attgconv_jax.groups import cyclic
-from attgconv_jax.models.layers import Network
 from attgconv_jax.plotting import common
 from attgconv_jax.plotting.common import IMAGE_COLOURS, MAP_COLOURS
 
 
 def turning_animation(
-    network: Network,
+    network: nnx.Module,
     image: Float[Array, "x y 1 c"],
     path: str | os.PathLike,
     *,

@@ -9,10 +9,9 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
-from attgconv_jax.attention import ResponseMaps
+from attgconv_jax.attention import OPERATORS, ResponseMaps
 from attgconv_jax.equivariance import act
-from attgconv_jax.groups import Group
-from attgconv_jax.models.layers import Network
+from attgconv_jax.groups import Group, cyclic
 
 MAP_COLOURS, IMAGE_COLOURS, FILTER_COLOURS = "cividis", "gray_r", "PuOr"
 
@@ -53,20 +52,29 @@ def element_name(group: Group, element: int, *, short: bool = False) -> str:
     return f"{360 * rotation / group.rotations:g}°" + (",\nflipped" if short else ", flipped") * reflection
 
 
-def evaluated(network: Network) -> Network:
+def evaluated(network: nnx.Module) -> nnx.Module:
     """A copy in evaluation mode, whatever mode the network is in."""
     network = nnx.clone(network)
     network.eval()
     return network
 
 
-def check_group(network: Network, group: Group, what: str) -> None:
+def finite_group(network: nnx.Module) -> Group | None:
+    """The group as which the network's acts on feature maps; None where it acts as no finite one."""
+    group = network.group
+    if isinstance(group, Group):
+        return group
+    # With the paper's coordinates filters turn clockwise as the angle grows.
+    turns = group.scales is None and network.settings["coordinates"] != "paper"
+    return cyclic(group.angles) if turns else None
+
+
+def check_group(network: nnx.Module, group: Group | None, what: str) -> None:
     """Raises a `ValueError` unless it is known how `group` acts on the network's feature maps."""
-    if network.group not in (group, Group(1)):
-        raise ValueError(
-            f"{what} needs to know how the group acts on the network's feature maps: group must be {network.group}, "
-            f"got {group}"
-        )
+    known = finite_group(network)
+    if group is None or known not in (group, Group(1)):
+        needed = f"group must be {known}, got {group}" if known else f"{network.group} acts there as no finite group"
+        raise ValueError(f"{what} needs to know how the group acts on the network's feature maps: {needed}")
 
 
 def turned_image(image: Float[Array, "*batch x y 1 c"], group: Group, element: int) -> Float[Array, "*batch _x _y 1 c"]:
@@ -82,7 +90,7 @@ def shown_image(image: Float[Array, "*batch x y 1 c"]) -> Float[np.ndarray, "*ba
     return np.asarray(jnp.mean(image, axis=(-2, -1)))
 
 
-def attending_layer(network: Network, layer: int | None) -> int:
+def attending_layer(network: nnx.Module, layer: int | None) -> int:
     """The layer, or the first that has attention.
 
     Raises:
@@ -93,14 +101,13 @@ def attending_layer(network: Network, layer: int | None) -> int:
         raise ValueError("the network has no attention; make it with attention=...")
     if layer is None:
         return attending[0]
-    chosen_of([layer], len(network.convolutions), "layers")
-    if layer not in attending:
-        raise ValueError(f"layer {layer} has no attention: take one of {', '.join(map(str, attending))}")
+    if type(layer) is not int or layer not in attending:
+        raise ValueError(f"layer must be one of those with attention, {', '.join(map(str, attending))}; got {layer!r}")
     return layer
 
 
-def layer_maps(network: Network, images: Float[Array, "*batch x y 1 c"], layer: int) -> Array | ResponseMaps:
-    """What `Network.attention_maps` returns for one layer that has attention, in evaluation mode."""
+def layer_maps(network: nnx.Module, images: Float[Array, "*batch x y 1 c"], layer: int) -> Array | ResponseMaps:
+    """What the network's `attention_maps` returns for one layer that has attention, in evaluation mode."""
     return _attention_map(evaluated(network), images, layer)
 
 
@@ -174,7 +181,7 @@ def shown_map(alpha: Float[Array | np.ndarray, "*batch x y h _last"]) -> Float[n
     return np.asarray(alpha[..., 0, 0, :, :] if is_matrix(alpha) else jnp.mean(alpha, axis=(-2, -1)))
 
 
-def meaning(network: Network) -> str:
+def meaning(network: nnx.Module) -> str:
     """What a large value of the network's attention maps means."""
-    suppressing = str(network.settings["attention"]).split("_")[0] in ("input", "co", "response")
-    return "suppressed" if suppressing else "attention"
+    operator = OPERATORS.get(network.settings["attention"])
+    return "suppressed" if operator is not None and operator.combination == "suppress" else "attention"

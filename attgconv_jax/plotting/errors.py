@@ -8,8 +8,7 @@ from jaxtyping import Array, Float
 
 from attgconv_jax.equivariance import equivariance_error
 from attgconv_jax.groups import Group
-from attgconv_jax.models.layers import Network
-from attgconv_jax.plotting.common import check_group, evaluated, matplotlib
+from attgconv_jax.plotting.common import check_group, evaluated, finite_group, matplotlib
 
 Errors = Sequence[tuple[str, float]]
 
@@ -22,14 +21,13 @@ _WRITTEN_BARS = 12
 
 
 def layer_errors(
-    network: Network, images: Float[Array, "*batch x y 1 c"], group: Group | None = None
+    network: nnx.Module, images: Float[Array, "*batch x y 1 c"], group: Group | None = None
 ) -> list[tuple[str, float]]:
     """The `equivariance_error` of every feature map on the way to the logits, and of the logits.
 
-    A layer's error is that of all layers up to it: from the image to its convolution's output after norm, relu and
-    pooling. Logits are to be invariant. Other than right angles interpolate the images, too, and leave zeros in their
-    corners: part of such an error is that. In evaluation mode; everything is computed once for every layer and element:
-    a few images are enough.
+    A layer's error is that of all layers up to it: from the image to what enters the next. Logits are to be invariant.
+    Other than right angles interpolate the images, too, and leave zeros in their corners: part of such an error is
+    that. In evaluation mode; everything is computed once for every layer and element: a few images are enough.
 
     >>> import jax.numpy as jnp
     >>> from flax import nnx
@@ -52,11 +50,12 @@ def layer_errors(
     Raises:
       ValueError: `group` is another than the network's, or the images have another size than the network's.
     """
-    group = network.group if group is None else group
+    own = finite_group(network)
+    group = own if group is None else group
     check_group(network, group, "layer_errors")
     network = evaluated(network)
-    kind = "feature_map" if network.group == group else "image"
-    last = len(network.convolutions) - 1
+    kind = "feature_map" if own == group else "image"
+    last = len(nnx.eval_shape(_feature_maps, network, images)) - 1
     return [
         (
             "logits" if i == last else f"layer {i + 1}",
@@ -69,13 +68,13 @@ def layer_errors(
 
 
 @nnx.jit
-def _feature_maps(network: Network, images: Array) -> list[Array]:
+def _feature_maps(network: nnx.Module, images: Array) -> list[Array]:
     """What follows every layer, the logits last."""
     return network.feature_maps(images)[1:]
 
 
 def equivariance_figure(
-    networks: Network | Errors | Mapping[str, Network | Errors],
+    networks: nnx.Module | Errors | Mapping[str, nnx.Module | Errors],
     images: Float[Array, "*batch x y 1 c"] | None = None,
     group: Group | None = None,
 ):

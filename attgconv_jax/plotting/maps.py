@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 from jaxtyping import Array, Float
 
 from attgconv_jax.filters import disc
 from attgconv_jax.groups import Group
-from attgconv_jax.models.layers import Network
 from attgconv_jax.plotting import common
 from attgconv_jax.plotting.common import IMAGE_COLOURS, MAP_COLOURS, element_name
 
@@ -17,7 +17,7 @@ _WRITTEN_CELLS = 4
 
 
 def attention_figure(
-    network: Network,
+    network: nnx.Module,
     images: Float[Array, "image x y 1 c"],
     group: Group,
     *,
@@ -103,7 +103,7 @@ def attention_figure(
             axes[row, 0].set_ylabel(label)
             drawn = _draw(axes[row], alpha[:, i], common.shades(common.shown_map(maps[channel][:, i])))
             if common.is_matrix(alpha):
-                _label_matrix(axes[row], alpha, network.group, pairs=channel is not None)
+                _label_matrix(axes[row], alpha, common.finite_group(network) or group, pairs=channel is not None)
             if not back:
                 figure.colorbar(drawn, ax=axes[row : row + 1 + turned_back], shrink=0.8, label=common.meaning(network))
     figure.suptitle(f"Attention of layer {layer + 1} under the group's elements")

@@ -4,16 +4,18 @@ from collections.abc import Sequence
 
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 from jaxtyping import Array, Float
 
 from attgconv_jax.attention import ResponseMaps
-from attgconv_jax.models.layers import Network
+from attgconv_jax.groups import trivial
 from attgconv_jax.plotting.common import (
     IMAGE_COLOURS,
     MAP_COLOURS,
     attending_layer,
     chosen_of,
     element_name,
+    finite_group,
     layer_maps,
     maps_by_channel,
     matplotlib,
@@ -24,7 +26,7 @@ from attgconv_jax.plotting.common import (
 
 
 def response_figure(
-    network: Network,
+    network: nnx.Module,
     image: Float[Array, "x y 1 c"],
     *,
     elements: int | Sequence[int] | None = None,
@@ -55,7 +57,7 @@ def response_figure(
     pyplot = matplotlib("pyplot")
     if image.ndim != 4:
         raise ValueError(f"image must be a single one, [x, y, 1, c], got shape {image.shape}")
-    group = network.group
+    group = finite_group(network) or trivial()
     elements = range(min(2, group.order)) if elements is None else elements
     elements = chosen_of(elements, group.order, f"elements of {group}")
     transformed = jnp.stack([turned_image(image, group, element) for element in elements])

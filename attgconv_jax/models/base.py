@@ -1,0 +1,262 @@
+"""What all networks have in common, and the registry that knows them by name."""
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
+
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float
+
+from attgconv_jax.attention import ResponseMaps
+from attgconv_jax.checks import check_positive
+from attgconv_jax.docstrings import argument_help
+from attgconv_jax.filters import Sampling, check_sampling
+from attgconv_jax.groups import Group
+from attgconv_jax.lie import LieGroup
+
+# Arguments of constructors that the data decide, or the program, or that are described in a way of their own.
+_NO_OPTIONS = {"group", "attention", "attention_options", "in_features", "classes", "dtype", "param_dtype", "rngs"}
+
+
+class Option(NamedTuple):
+    """An argument of a network's constructor that a configuration or a command line may set.
+
+    Attributes:
+      type: its annotation.
+      default: `inspect.Parameter.empty` where it must be given.
+      help: what the docstring says of it.
+    """
+
+    type: Any
+    default: Any
+    help: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """A network in the registry.
+
+    Attributes:
+      name: in configurations, on the command line and in checkpoints.
+      network: its class.
+      size: pixels that an image must have along each axis; None: any that the group allows.
+      stride: product of all strides; along an axis that the group reverses an image needs `stride n + 1` pixels.
+    """
+
+    name: str
+    network: type[nnx.Module]
+    size: int | None = None
+    stride: int = 1
+
+    @property
+    def lie(self) -> bool:
+        """Whether the network is on a `LieGroup`, as the annotation of its argument `group` says."""
+        return get_type_hints(self.network.__init__)["group"] is LieGroup
+
+    def options(self) -> dict[str, Option]:
+        """The constructor's own arguments by name, without those that all networks have and without functions."""
+        parameters, hints = inspect.signature(self.network.__init__).parameters, get_type_hints(self.network.__init__)
+        texts, variadic = argument_help(self.network), (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+        return {
+            name: Option(hints.get(name, Any), parameter.default, texts.get(name, ""))
+            for name, parameter in list(parameters.items())[1:]
+            if name not in _NO_OPTIONS and parameter.kind not in variadic and not _is_function(hints.get(name))
+        }
+
+    def nearest_size(self, size: int, group: Group | LieGroup) -> int:
+        """The least number of pixels, of at least `size`, that an image of the network may have along each axis.
+
+        Args:
+          size: pixels there are.
+          group: of the network.
+
+        Returns:
+          The number of pixels.
+
+        Raises:
+          ValueError: the network takes no images as large as that.
+        """
+        (size,) = check_positive(size=size)
+        if self.size is not None:
+            if size > self.size:
+                raise ValueError(f"size must be at most {self.size}, the pixels that {self.name} takes, got {size}")
+            return self.size
+        if self.stride == 1 or not any(group.reversed_axes):
+            return size
+        return max(1, -(-(size - 1) // self.stride)) * self.stride + 1
+
+
+NETWORKS: dict[str, Entry] = {}
+"""The networks by name; filled by `register`."""
+
+
+def register(name: str, *, size: int | None = None, stride: int = 1) -> Callable[[type], type]:
+    """Decorates a network's class, which then is saved, loaded, drawn and trained by its name.
+
+    The class takes `group`, `attention=None`, `attention_options=None`, `in_features`, `classes`, `dtype`,
+    `param_dtype` and `rngs`, and further arguments as it likes; it has `settings`, `group`, `attending_layers`,
+    `feature_maps` and `attention_maps`, most simply from `Network`.
+
+    Args:
+      name: of the network.
+      size: pixels that an image must have along each axis; None: any that the group allows.
+      stride: product of all strides; see `Entry`.
+
+    Raises:
+      ValueError: another network has this name.
+    """
+
+    def decorate(network):
+        known = NETWORKS.setdefault(name, Entry(name, network, size, stride)).network
+        if (known.__module__, known.__qualname__) != (network.__module__, network.__qualname__):
+            raise ValueError(f"name must be that of no other network; {name!r} is {known.__qualname__}")
+        NETWORKS[name] = Entry(name, network, size, stride)
+        return network
+
+    return decorate
+
+
+class Network(nnx.Module):
+    """A network of the registry: its settings, feature maps and attention maps.
+
+    Subclasses say what the network computes (`_features`) and what attention its layers have (`_attentions`).
+
+    Args:
+      group: of the convolutions.
+      attention: None, or its name.
+      attention_options: further arguments of every attention's module.
+      sampling: of all filters, at other than right angles.
+      dtype: to compute in; None: the common type of input and parameters.
+      **settings: further arguments of the network that make it again, as JSON can hold them, mappings among them.
+
+    Raises:
+      ValueError: options without an attention, or no `Sampling`.
+    """
+
+    def __init__(
+        self,
+        group: Group | LieGroup,
+        attention: str | None,
+        *,
+        attention_options: Mapping[str, Any] | None,
+        sampling: Sampling,
+        dtype,
+        **settings,
+    ):
+        if attention is None and attention_options:
+            raise ValueError(f"attention_options need an attention, got {dict(attention_options)} with attention=None")
+        check_sampling(sampling)
+        self.group = group
+        settings = {
+            "attention": attention,
+            "attention_options": attention_options or {},
+            **settings,
+            "sampling": sampling,
+            "dtype": None if dtype is None else jnp.dtype(dtype).name,
+        }
+        # No dicts: a graph definition that holds one cannot be hashed, nor be a static argument.
+        self._settings = tuple((name, _frozen(value)) for name, value in settings.items())
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What this network was made with, as JSON can hold it; the rest shows in its parameters."""
+        return {"group": dataclasses.asdict(self.group), **{name: _plain(value) for name, value in self._settings}}
+
+    @property
+    def attending_layers(self) -> list[int]:
+        """Which layers have attention, from 0."""
+        return [i for i, attention in enumerate(self._attentions()) if attention is not None]
+
+    def __call__(self, image: Float[Array, "*batch x y 1 c"]) -> Float[Array, "*batch classes"]:
+        """Logits of images.
+
+        Args:
+          image: standardised, of a size that the network takes.
+
+        Returns:
+          Logits, invariant under the group.
+
+        Raises:
+          ValueError: the image has another size, or in training batch norm needs more of them.
+        """
+        for f in self._features(image):
+            logits = f
+        return logits
+
+    def feature_maps(self, image: Float[Array, "*batch x y 1 c"]) -> list[Float[Array, "..."]]:
+        """What enters every layer, and the logits.
+
+        Args:
+          image: standardised, of a size that the network takes.
+
+        Returns:
+          The image as the first layer sees it, the feature maps between the layers, the logits.
+
+        Raises:
+          ValueError: as when the network is called.
+        """
+        return list(self._features(image))
+
+    def attention_maps(
+        self, image: Float[Array, "*batch x y 1 c"]
+    ) -> list[Float[Array, "*maps _x _y _h _c"] | ResponseMaps | None]:
+        """The attention of each layer.
+
+        In training mode running statistics move as in any call, those of attention twice.
+
+        Args:
+          image: standardised, of a size that the network takes.
+
+        Returns:
+          A map a layer, None where a layer has no attention. Attention on responses has `ResponseMaps`, whose spatial
+          maps are large: take few images.
+
+        Raises:
+          ValueError: the network has no attention, or as when it is called.
+        """
+        if not self.attending_layers:
+            raise ValueError("the network has no attention; make it with attention=...")
+        layers = zip([*self._attentions(), None], self._features(image), strict=True)
+        return [None if attention is None else attention(f) for attention, f in layers][:-1]
+
+    def _features(self, image: Array) -> Iterator[Array]:
+        """Yields what enters every layer, then the logits."""
+        raise NotImplementedError
+
+    def _attentions(self) -> list[Callable[[Array], Any] | None]:
+        """The attention of every layer as a function of what enters it, None where it has none."""
+        raise NotImplementedError
+
+
+def check_image(image: Array, size: int | None = None, in_features: int | None = None) -> None:
+    """Raises a `ValueError` unless `image` is `[..., size, size, 1, in_features]`; None: any."""
+    good = image.ndim >= 4 and image.shape[-2] == 1 and in_features in (None, image.shape[-1])
+    if not good or size not in (None, image.shape[-4]) or size not in (None, image.shape[-3]):
+        (x, y), c = (("x", "y") if size is None else (size, size)), "c" if in_features is None else in_features
+        misses = image.ndim >= 3 and image.shape[-3] == image.shape[-2] and size in (None, image.shape[-2])
+        hint = "; of images [batch, x, y, c] take image[..., None, :]" if misses else ""
+        raise ValueError(f"image must be [..., {x}, {y}, 1, {c}], got shape {image.shape}{hint}")
+
+
+def _is_function(annotation):
+    """Whether an annotation allows functions."""
+    return Callable in (annotation, get_origin(annotation)) or any(map(_is_function, get_args(annotation)))
+
+
+def _frozen(value):
+    """A setting that can be hashed, numbers as Python's."""
+    if isinstance(value, Mapping):
+        return frozenset((name, _frozen(entry)) for name, entry in value.items())
+    if isinstance(value, list | tuple):
+        return tuple(map(_frozen, value))
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _plain(value):
+    """A setting as JSON can hold it."""
+    if isinstance(value, frozenset):
+        return {name: _plain(entry) for name, entry in sorted(value)}
+    return dataclasses.asdict(value) if isinstance(value, Sampling) else value

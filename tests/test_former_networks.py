@@ -1,0 +1,85 @@
+"""Networks that version 0.1.0 saved load, and give the logits that they gave; see `fixtures/networks-0.1.0`."""
+
+import json
+import pathlib
+import tarfile
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from helpers import assert_close, quickly
+
+from attgconv_jax import Sampling
+from attgconv_jax.models import NETWORKS, load_network
+
+FOLDER = pathlib.Path(__file__).parent / "fixtures/networks-0.1.0"
+with np.load(FOLDER / "logits.npz") as _file:
+    LOGITS = dict(_file)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("networks")
+    with tarfile.open(FOLDER / "networks.tar.xz") as archive:
+        archive.extractall(folder, filter="data")
+    return folder
+
+
+def logits(network, image):
+    graphdef, state = nnx.split(network)
+    return quickly(lambda state, image: nnx.merge(graphdef, state)(image))(state, image)
+
+
+# One of each network, and of each way of storing attention that has changed since.
+FEW = [
+    "all_cnn-p4m",
+    "lie_all_cnn",
+    "lie_resnet-fourier",
+    "lie_resnet-input",
+    "resnet-z2-sge",
+    "rot_mnist-co",
+    "rot_mnist-converted",
+    "rot_mnist-response_channel",
+    "rot_mnist-separable",
+    "rot_mnist-sk",
+]
+OTHERS = [name for name in LOGITS if not name.startswith("images/") and name not in FEW]
+
+
+def check_logits(saved, name):
+    network = load_network(saved / name)
+    kind = name.split("-")[0]
+    assert type(network) is NETWORKS[kind].network
+    image = jnp.asarray(LOGITS[f"images/{kind}"], jnp.float64) / 64
+    # The same bits on the processor that wrote them; others may fuse operations differently.
+    assert_close(logits(network, image), LOGITS[name], 1e-13)
+
+
+@pytest.mark.parametrize("name", FEW)
+def test_a_network_of_version_0_1_0_gives_its_logits(saved, name):
+    check_logits(saved, name)
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_every_other_network_of_version_0_1_0_gives_its_logits(saved, name):
+    check_logits(saved, name)
+
+
+def test_settings_that_version_0_1_0_named_otherwise(saved):
+    kinds = {"none": "nonseparable", "gseparable": "gseparable", "separable_input": "separable"}
+    for name, kind in kinds.items():
+        settings = load_network(saved / f"rot_mnist-{name}").settings
+        assert settings["kind"] == kind and "separable" not in settings
+        assert settings["sampling"] == {"kind": "bilinear", "disc_mask": False}
+
+
+def test_interpolation_of_attention_alone_stays_its_own(saved):
+    file = saved / "rot_mnist-c8-input/network.json"
+    description = json.loads(file.read_text())
+    description["settings"]["attention_options"] = {"interpolation": "cubic", "disc_mask": True}
+    file.write_text(json.dumps(description))
+    network = load_network(file.parent)
+    layer = network.convolutions[1]
+    assert dict(layer.attention._options)["sampling"] == Sampling("cubic", disc_mask=True)
+    assert layer.conv.sampling == Sampling()
