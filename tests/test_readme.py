@@ -7,16 +7,18 @@ import pytest
 from documents import ROOT, blocks, documents
 
 README = (ROOT / "README.md").read_text()
-# Files that CONTRIBUTING.md adds to a copy of the packages: see test_contributing.py.
-WITH_EXAMPLES = [name for name in documents() if blocks(name) and name != "CONTRIBUTING.md"]
+# CONTRIBUTING.md has files to add to the packages: see test_contributing.py.
+GUIDES = [name for name in documents() if blocks(name) and name not in ("README.md", "CONTRIBUTING.md")]
 
 
 @pytest.fixture
 def elsewhere(monkeypatch, tmp_path):
-    """The current folder is empty, for what examples write, and numbers are float32, as a reader's are."""
+    """The current folder is empty, for what examples write; numbers are a reader's, float32; nothing is optimised."""
     monkeypatch.chdir(tmp_path)
+    jax.config.update("jax_disable_most_optimizations", True)
     with jax.enable_x64(False):
         yield
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def run(document):
@@ -33,7 +35,7 @@ def run(document):
 
 
 @pytest.mark.usefixtures("elsewhere")
-@pytest.mark.parametrize("document", [name for name in WITH_EXAMPLES if name != "README.md"])
+@pytest.mark.parametrize("document", GUIDES)
 def test_examples_run_and_give_what_they_say(document):
     run(document)
 
@@ -42,7 +44,7 @@ def test_examples_run_and_give_what_they_say(document):
 def test_examples_of_the_readme_run_and_its_network_learns():
     names = run("README.md")
     assert sum(names["losses"][-4:]) < 0.5 * sum(names["losses"][:4])
-    assert names["accuracy"] > 0.5
+    assert names["accuracy"] > 0.8
 
 
 def test_the_readme_is_read_in_a_few_minutes():
@@ -58,7 +60,7 @@ def test_the_test_command_is_what_ci_runs():
 
 @pytest.mark.parametrize("document", documents())
 def test_links_lead_somewhere(document):
-    text = (ROOT / document).read_text()
+    text = re.sub(r"^```.*?^```$", "", (ROOT / document).read_text(), flags=re.DOTALL | re.MULTILINE)
     links = re.findall(r"\]\(([^)\s]+)\)", text)
     for link in links:
         if not re.match(r"https?:", link):

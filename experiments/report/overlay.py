@@ -34,7 +34,7 @@ class Arguments:
     data: DatasetName = "digits"
     """Data set on which it was trained."""
 
-    image: int = 0
+    image: int = 42
     """Which of the test split."""
 
     layer: int = 1
@@ -75,14 +75,16 @@ def overlay_figure(network: nnx.Module, image: Float[Array, "x x 1 c"], layer: i
         raise ValueError(f"layer {layer} attends to channels alone: take a network with spatial attention")
     maps = jnp.mean(alpha, axis=(-2, -1), keepdims=True)
     maps = 1 - maps if common.meaning(network) == "suppressed" else maps
-    back = [common.turned_back(maps[g], QUARTER_TURNS, g, pairs=False) for g in range(4)]
+    back = jnp.stack([common.turned_back(maps[g], QUARTER_TURNS, g, pairs=False) for g in range(4)])
+    same = np.allclose(back, back[0], rtol=1e-4)
     rows = {
-        "a digit, turned\nby quarter turns": (turned, None),
+        "a handwritten digit,\nturned": (turned, None),
         "what the network\nattends to": (turned, maps),
-        "the same attention,\nturned back": (turned[:1], jnp.stack(back)),
+        "turned back:\nall four are equal" if same else "turned back": (turned[:1], back),
     }
     low, high = np.percentile(maps, 40), np.max(maps)
-    figure = Figure(figsize=(8.2, 5.9), layout="constrained")
+    figure = Figure(figsize=(8.6, 5.2), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03)
     axes = figure.subplots(len(rows), 4)
     for (label, (images, attention)), of_row in zip(rows.items(), axes, strict=True):
         of_row[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=12, labelpad=12)
@@ -94,20 +96,19 @@ def overlay_figure(network: nnx.Module, image: Float[Array, "x x 1 c"], layer: i
 
 
 def _draw(axis, image, attention, limits):
-    """An image in grey, attention over it: a feature map is smaller than the image by the borders that were cut."""
+    """An image in grey, and attention over it: maps are smaller by the borders that were cut, and by pooling."""
     picture = common.shown_image(image)
     size = len(picture)
     axis.set(xticks=[], yticks=[])
     for side in axis.spines.values():
         side.set_color("0.8")
-    axis.imshow(picture, cmap="gray_r", alpha=1.0 if attention is None else 0.55, extent=(0, size, size, 0))
+    axis.imshow(picture, cmap="gray_r", extent=(0, size, size, 0))
     if attention is not None:
         shown = np.asarray(attention[..., 0, 0])
-        opacity = np.clip((shown - limits[0]) / (limits[1] - limits[0]), 0, 1)
-        margin = (size - len(shown)) / 2
-        inside = (margin, size - margin, size - margin, margin)
-        look = dict(cmap=COLOURS, vmin=limits[0], vmax=limits[1], extent=inside, interpolation="nearest")
-        axis.imshow(shown, alpha=0.85 * opacity, **look)
+        strength = np.clip((shown - limits[0]) / (limits[1] - limits[0]), 0, 1)
+        margin = (size - len(shown) * (size // len(shown))) / 2
+        look = dict(cmap=COLOURS, vmin=limits[0], vmax=limits[1], extent=(margin, size - margin, size - margin, margin))
+        axis.imshow(shown, alpha=0.65 * strength, **look)
         axis.set(xlim=(0, size), ylim=(size, 0))
 
 
