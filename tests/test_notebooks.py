@@ -30,9 +30,7 @@ def code_cells(notebook):
 
 
 def test_there_are_these_notebooks_and_no_other():
-    assert {path.name for path in NOTEBOOKS.iterdir() if path.name != ".ipynb_checkpoints"} == {
-        f"{name}.ipynb" for name in SHORT
-    }
+    assert {path.stem for path in NOTEBOOKS.glob("*.ipynb")} == SHORT.keys()
 
 
 @every_notebook

@@ -8,9 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from group_oracles import ORACLES
 from helpers import EXACT_GROUPS, assert_close, assert_refused, quickly, random
-from operator_cases import VARIANTS, weights_of
+from operator_oracles import ORACLES, VARIANTS, weights_of
 
 from attgconv_jax import (
     OPERATORS,

@@ -114,7 +114,7 @@ def test_a_garbled_file_is_refused_and_nothing_is_prepared(tmp_path, capsys):
 @pytest.fixture
 def small_archive(monkeypatch):
     """Lets a small archive pass for that of 2007; returns what writes it, and its contents."""
-    import experiments.data.rot_mnist as builder_module
+    import experiments.data.builders.rot_mnist as builder_module
     from experiments.data.prepared import PUBLISHED_SIZES
 
     sizes = {"train": 20, "validation": 6, "test": 12}

@@ -202,6 +202,6 @@ def test_what_an_environment_with_tensorflow_prepared_is_read_in_this_one(name):
     folder = pathlib.Path(os.environ["ATTGCONV_PREPARED"])
     if importlib.util.find_spec("tensorflow") and not (folder / name / "1.0.0").exists():
         pytest.skip("test_prepare.py, which prepares into $ATTGCONV_PREPARED, has not come so far yet")
-    data = prepared_set(name, folder)
+    data = prepared_set(name, directory=folder)
     assert [len(split) for split in data.splits().values()] == [10_000, 2_000, 50_000]
     assert [data.provenance[f"{split}_sha256"] for split in data.splits()] == FINGERPRINTS[name]

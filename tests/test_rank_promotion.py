@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import pytest
 from flax import nnx
 from helpers import channel_weights, random, response_weights
-from operator_cases import VARIANTS, weights_of
+from operator_oracles import VARIANTS, weights_of
 
 import attgconv_jax
 from attgconv_jax import OPERATORS, cyclic, dihedral

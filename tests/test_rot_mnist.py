@@ -11,8 +11,8 @@ from small_sets import random_images
 
 from experiments.data import rotated_digits
 from experiments.data.amat import amat_rows
+from experiments.data.builders.rot_mnist import ARCHIVE_MD5, check_archive
 from experiments.data.regenerated import choose_turns, turned_pixels
-from experiments.data.rot_mnist import ARCHIVE_MD5, check_archive
 from experiments.data.rotation import turned
 
 SIZES = {"train": 400, "validation": 100, "test": 300}

@@ -34,7 +34,7 @@ class Row(NamedTuple):
     options: tuple[str, ...] = ()
 
 
-ROWS = (
+_CHOSEN = (
     Row("Co-attention", "co"),
     Row("Gather-Excite, no parameters", "ge", ("excite=False",)),
     Row("Gather-Excite, windows of 2x2", "ge", ("extent=2",)),
@@ -54,6 +54,10 @@ ROWS = (
     Row("Group self-attention", "self"),
     Row("alpha", "response"),
 )
+# Variants of a formula that leave out a factor have no row.
+_WHOLE = {name: operator for name, operator in OPERATORS.items() if not operator.settings}
+_OTHERS = _WHOLE.keys() - {row.attention for row in _CHOSEN}
+ROWS = (*_CHOSEN, *(Row(operator.title, name) for name, operator in _WHOLE.items() if name in _OTHERS))
 
 
 def _name(row):

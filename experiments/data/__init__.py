@@ -1,17 +1,22 @@
-"""Data sets, checked where they enter."""
+"""Data sets, checked where they enter: one file a source of images, which registers itself by name."""
 
+import importlib
 import os
-from typing import Literal, get_args
+import pkgutil
+from typing import Literal
 
-from experiments.data import prepared
-from experiments.data.dataset import Dataset, Split
+from experiments.data.dataset import SOURCES, Dataset, Split, register
 from experiments.data.digits import rotated_digits, rotated_scaled_digits
 
-__all__ = ["NAMES", "Dataset", "DatasetName", "Split", "load", "rotated_digits", "rotated_scaled_digits"]
+# The command beside the sources imports what needs them.
+for _module in pkgutil.iter_modules(__path__):
+    if not _module.ispkg and _module.name != "prepare":
+        importlib.import_module(f"{__name__}.{_module.name}")
 
-DatasetName = Literal["digits", "digits_rot_scale", prepared.PreparedName]
-NAMES: tuple[str, ...] = get_args(DatasetName)
-EMBEDDED = {"digits": rotated_digits, "digits_rot_scale": rotated_scaled_digits}
+__all__ = ["NAMES", "Dataset", "DatasetName", "Split", "load", "register", "rotated_digits", "rotated_scaled_digits"]
+
+NAMES: tuple[str, ...] = tuple(SOURCES)
+DatasetName = Literal[NAMES]
 
 
 def load(
@@ -20,7 +25,7 @@ def load(
     """A data set by name.
 
     Args:
-      name: one of `NAMES`; those of digits need nothing, the others must have been prepared
+      name: one of `NAMES`; those of digits need nothing, those of MNIST must have been prepared
         (`experiments.data.prepare`).
       directory: TFDS' folder of prepared sets; None: `$TFDS_DATA_DIR`, else `~/tensorflow_datasets`.
       seed: of the digits' splits, angles and scales, and of the validation split of a set that has none.
@@ -32,7 +37,7 @@ def load(
     Raises:
       ValueError: the name is unknown, the set is not prepared, or has fewer test images.
     """
-    if name not in NAMES:
-        raise ValueError(f"name must be one of {', '.join(NAMES)}, got {name!r}")
-    dataset = EMBEDDED[name](seed) if name in EMBEDDED else prepared.prepared_set(name, directory, seed)
+    if name not in SOURCES:
+        raise ValueError(f"name must be one of {', '.join(SOURCES)}, got {name!r}")
+    dataset = SOURCES[name](seed, directory)
     return dataset if test_images is None else dataset.with_fewer_test_images(test_images)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import os
 from collections.abc import Callable, Mapping
 
 import jax
@@ -106,6 +107,29 @@ class Dataset:
         test = Split(self.test.images[:count], self.test.labels[:count])
         described = {"test_images": str(count), "test_sha256": fingerprint(test)}
         return dataclasses.replace(self, test=test, provenance={**self.provenance, **described})
+
+
+Source = Callable[[int, str | os.PathLike | None], Dataset]
+"""Makes or reads a data set from a seed and the folder of prepared sets; see `experiments.data.load`."""
+
+SOURCES: dict[str, Source] = {}
+"""The sources by name; filled by `register`."""
+
+
+def register(name: str) -> Callable[[Source], Source]:
+    """Decorates a source of images, which then is a name on the command line.
+
+    Raises:
+      ValueError: another source has this name.
+    """
+    if name in SOURCES:
+        raise ValueError(f"name must be that of no other data set, got {name!r}")
+
+    def decorate(source):
+        SOURCES[name] = source
+        return source
+
+    return decorate
 
 
 def describe(name: str, version: str, seed: str, splits: Mapping[str, Split]) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from experiments.data.dataset import Dataset, Split, describe
+from experiments.data.dataset import Dataset, Split, describe, register
 from experiments.data.rotation import SCALES, turned
 
 SIZE = 28
@@ -53,3 +53,7 @@ def _placed_digits(title, name, seed, scales=(1.0, 1.0)):
         start += length
     provenance = describe(name, "1.0.0", str(seed), splits)
     return Dataset(name=title, classes=10, provenance=provenance, **splits)
+
+
+register("digits")(lambda seed, directory: rotated_digits(seed))
+register("digits_rot_scale")(lambda seed, directory: rotated_scaled_digits(seed))

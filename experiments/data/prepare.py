@@ -121,7 +121,7 @@ def _check_files(name, folder):
 
 
 def _published_files(name):
-    from experiments.data.rot_mnist import ARCHIVE  # noqa: PLC0415
+    from experiments.data.builders.rot_mnist import ARCHIVE  # noqa: PLC0415
 
     return (ARCHIVE,) if name == "rot_mnist/original" else MNIST_FILES
 

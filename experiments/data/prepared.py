@@ -1,6 +1,7 @@
 """Sets that TFDS has prepared, read without TensorFlow."""
 
 import contextlib
+import functools
 import logging
 import os
 import pathlib
@@ -10,7 +11,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from experiments.data.dataset import Dataset, Split, describe
+from experiments.data.dataset import Dataset, Split, describe, register
 from experiments.data.regenerated import SEED, SIZES
 
 RegeneratedName = Literal["rot_mnist/regenerated", "mnist_scale/regenerated", "mnist_rot_scale/regenerated"]
@@ -29,15 +30,15 @@ PUBLISHED_SIZES = dict.fromkeys(REGENERATED, SIZES) | {
 CHUNK = 1000
 
 
-def prepared_set(name: str, directory: str | os.PathLike | None = None, seed: int = 0) -> Dataset:
+def prepared_set(name: str, seed: int = 0, directory: str | os.PathLike | None = None) -> Dataset:
     """A set as `python -m experiments.data.prepare` has left it.
 
     Sets without a validation split get one: 5,000 of their training images, by a seeded permutation.
 
     Args:
       name: one of `PREPARED_NAMES`.
-      directory: TFDS' folder of prepared sets; None: see `data_directory`.
       seed: of the validation split, where the set has none of its own; elsewhere of no effect.
+      directory: TFDS' folder of prepared sets; None: see `data_directory`.
 
     Returns:
       The data set, pixels in [0, 1], not standardised.
@@ -97,8 +98,8 @@ def open_builder(name: str, directory: pathlib.Path, file_format: str | None = N
 
     base, _, config = name.partition("/")
     if config:
-        from experiments.data.mnist_scale import MnistRotScale, MnistScale  # noqa: PLC0415
-        from experiments.data.rot_mnist import RotMnist  # noqa: PLC0415
+        from experiments.data.builders.mnist_scale import MnistRotScale, MnistScale  # noqa: PLC0415
+        from experiments.data.builders.rot_mnist import RotMnist  # noqa: PLC0415
 
         ours = {builder.name: builder for builder in (RotMnist, MnistScale, MnistRotScale)}
         return ours[base](config=config, data_dir=directory, file_format=file_format)
@@ -164,3 +165,7 @@ def _quiet() -> Iterator[None]:
         yield
     finally:
         logger.setLevel(level)
+
+
+for _name in PREPARED_NAMES:
+    register(_name)(functools.partial(prepared_set, _name))

@@ -3,7 +3,7 @@
 import json
 import math
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from experiments.bench import attention, interpolation, memory, networks
@@ -37,14 +37,15 @@ def _runs(table: str, **columns: str) -> str:
 VALIDATION_AND_LAST = {name: PROTOCOLS[name] for name in ("best_on_validation", "last_epoch")}
 
 
-def speed() -> str:
-    """Steps of the networks, and their ratio to the faster of two runs of PyTorch."""
+def speed(names: Sequence[str] = (), *further: str) -> str:
+    """Steps of networks, by default of all, and their ratio to the faster of two runs of PyTorch; further columns."""
     pytorch = _figures("pytorch-cpu")
     ratios = {name: ms / min(run[name] for run in pytorch["runs"]) for name, ms in pytorch["ours_ms"].items()}
     ratio: Column = (lambda row: ratios.get(row["name"]), ".2f")
-    names = "network", "parameters", "step (ms)", "forward (ms)", "ratio to PyTorch", "first compile (s)"
-    columns = {name: networks.COLUMNS.get(name, ratio) for name in (*names, "second start (s)", "peak memory (MB)")}
-    return record_table([row for row in _named("networks-cpu") if "only" not in row["name"]], columns)
+    headings = "network", "parameters", "step (ms)", "ratio to PyTorch", "peak memory (MB)", *further
+    columns = {heading: networks.COLUMNS.get(heading, ratio) for heading in headings}
+    rows = [row for row in _named("networks-cpu") if "only" not in row["name"]]
+    return record_table([row for row in rows if not names or row["name"] in names], columns)
 
 
 def attention_cost() -> str:
@@ -163,7 +164,8 @@ On Sim(2) with 16 rotations and 3 scales, `separable+2d` takes {cost(both, " and
 QUOTED: dict[str, Callable[[], str]] = {
     "results": lambda: _runs("rot-mnist", title="network", **PROTOCOLS, paper="the paper, original set, best on test"),
     "digits": lambda: _runs("digits", title="network", **VALIDATION_AND_LAST),
-    "speed": speed,
+    "speed": lambda: speed((), "forward (ms)", "first compile (s)", "second start (s)"),
+    "speed-short": lambda: speed(("Z2", "p4", "alpha_F-p4", "co-attentive p4", "p4m")),
     "attention-cost": attention_cost,
     "operators-cost": operators_cost,
     "operators-short-run": lambda: _runs("operators", title="operator", parameters="parameters", **VALIDATION_AND_LAST),

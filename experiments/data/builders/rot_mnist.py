@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from experiments.data.amat import amat_rows
-from experiments.data.from_mnist import FromMnist
+from experiments.data.builders.from_mnist import FromMnist
 from experiments.data.regenerated import SEED, SIZES
 
 ARCHIVE = "mnist_rotation_new.zip"

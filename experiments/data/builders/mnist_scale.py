@@ -2,7 +2,7 @@
 
 import tensorflow_datasets as tfds
 
-from experiments.data.from_mnist import FromMnist
+from experiments.data.builders.from_mnist import FromMnist
 from experiments.data.regenerated import SEED
 
 _SCALE = f"""\

@@ -1,0 +1,32 @@
+"""BAM."""
+
+import numpy as np
+from oracles import group_conv, project_max, sigmoid
+
+from attgconv_jax import BottleneckWeights
+from operator_oracles.common import HIDDEN, mean, mlp, network_weights
+
+VARIANTS = {"bam": {"dilation": 2}, "bam over group": {"over_group": True}}
+
+
+def oracle(f, weights, group, dilation=4, over_group=False):
+    s = group_conv(f, weights.reduce, group) + weights.biases[0]
+    for w, bias in zip(weights.dilated, weights.biases[1:-1], strict=True):
+        s = group_conv(np.maximum(s, 0), w, group, padding=dilation * (len(w) // 2), dilation=dilation) + bias
+    s = group_conv(np.maximum(s, 0), weights.expand, group) + weights.biases[-1]
+    s = project_max(s) if f.shape[3] == 1 else s
+    return sigmoid(mlp(mean(f, over_group), weights.channel, group) + s)
+
+
+def random_weights(array, c, h, order, variant):
+    def small(*shape):
+        # Through four layers ordinary numbers would grow until the sigmoid is flat.
+        return 0.4 * array(*shape)
+
+    return BottleneckWeights(
+        network_weights(small, c, 1 if VARIANTS[variant].get("over_group") else h),
+        small(1, 1, h, c, HIDDEN),
+        tuple(small(3, 3, order, HIDDEN, HIDDEN) for _ in range(2)),
+        small(1, 1, order, HIDDEN, 1),
+        (small(HIDDEN), small(HIDDEN), small(HIDDEN), small(1)),
+    )
