@@ -56,7 +56,7 @@ def check_divisor(name: str, value: Any, *counts: int, of: str = "channels") -> 
     if not good or any(count % value for count in counts):
         known = [n for n in range(1, min(counts) + 1) if all(count % n == 0 for count in counts)]
         raise ValueError(
-            f"{name} must divide {' and '.join(map(str, counts))} {of}: one of {', '.join(map(str, known))}; got "
+            f"{name} must divide the {' and '.join(map(str, counts))} {of}: one of {', '.join(map(str, known))}; got "
             f"{value!r}"
         )
     return int(value)
@@ -110,13 +110,13 @@ def check_array(name: str, array: Any, axes: str) -> None:
 def check_feature_map(f: Array, group: Any = None) -> None:
     """Raises a `ValueError` unless `f` is floating `[..., x, y, h, c]`, with a group axis of 1 or the group's order."""
     if getattr(f, "ndim", 4) < 4:
-        hint = "; of an image [x, y, c] take f[..., None, :]" if f.ndim == 3 else ""
+        hint = "; an image has a group axis of length 1: take f[..., None, :]" if f.ndim == 3 else ""
         raise ValueError(f"f must be a feature map [..., x, y, h, c], got shape {f.shape}{hint}")
     check_array("f", f, "... x y h c")
     if group is not None and f.shape[-2] not in (1, group.order):
         raise ValueError(
             f"f has {f.shape[-2]} group elements (shape {f.shape}, axes [..., x, y, h, c]), but {group} has "
-            f"{group.order}, and an image 1; of images [batch, x, y, c] take f[..., None, :]"
+            f"{group.order}; an image has 1: of images [batch, x, y, c] take f[..., None, :]"
         )
 
 

@@ -302,7 +302,9 @@ def attention_map_of(name, case, f):
 
 
 def test_every_operator_has_an_oracle_and_an_expected_result():
-    assert CASES.keys() == OPERATORS.keys() == ATTENDED.keys()
+    # The others are one factor of alpha_F, and attention on responses, which is no map of a feature map.
+    named = {name for name, operator in OPERATORS.items() if not operator.settings} - {"response"}
+    assert CASES.keys() == named == ATTENDED.keys()
 
 
 @pytest.mark.parametrize(

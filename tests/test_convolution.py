@@ -179,7 +179,7 @@ def test_layer_of_the_reference_is_reproduced_with_its_gradients(reference, name
         ((2, 5, 5, 4, 2), (3, 3, 4, 5, 3), ("2 channels", "w takes 4 and 5")),
         ((2, 5, 5, 4, 2), (3, 3, 3, 2, 3), ("w has 3 input group elements", "1 (on images) or 4 (on feature maps)")),
         ((2, 5, 5, 4, 2), (3, 2, 4, 2, 3), ("w must be square", "3x2")),
-        ((2, 5, 5, 4, 2), (3, 3, 4, 2), ("w must be a filter [k, k, h_in, c_in, c_out]", "(3, 3, 4, 2)")),
+        ((2, 5, 5, 4, 2), (3, 3, 4, 2), ("w must be [k, k, h_in, c_in, c_out]", "(3, 3, 4, 2)")),
         ((2, 5, 5, 4, 0), (3, 3, 4, 0, 3), ("f has an empty axis", "at least 1")),
         ((2, 5, 5, 4, 2), (3, 3, 4, 2, 0), ("w has an empty axis", "at least 1")),
     ],
@@ -209,7 +209,7 @@ def test_two_types_are_refused_instead_of_cast():
     [
         *[({name: value}, (f"{name} must be an integer of at least 1", repr(value)))
           for name in ("stride", "dilation") for value in (0, -1, 1.5, True, "2")],
-        *[({"padding": value}, ('non-negative Python integer, "SAME" or "VALID"', repr(value)))
+        *[({"padding": value}, ('padding must be an integer of at least 0, "SAME" or "VALID"', repr(value)))
           for value in (-1, 1.5, True, "FULL", (1, 1))],
         ({"sampling": "nearest"}, ('Sampling("cubic", disc_mask=True)', "nearest")),
         ({"implementation": "cudnn"}, ('None or one of "rows", "fourier", "xla"',)),

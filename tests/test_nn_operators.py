@@ -229,7 +229,7 @@ def test_group_convolution_in_parts_has_the_parameters_of_a_part():
 
 
 def test_options_of_an_attention_are_those_of_its_module():
-    assert attention_options("sge") == {"groups": int, "grouping": str, "over_group": bool}
+    assert attention_options("sge") == {"groups": int, "grouping": str, "over_group": bool, "epsilon": float}
     assert "channel_groups" in attention_options("sk")
     assert "spatial" not in attention_options("input_channel")
     assert "channel" not in attention_options("response_spatial")
@@ -244,7 +244,10 @@ REFUSALS = {
         lambda: SqueezeExcitation(8, P4, reduction=16, rngs=rngs()),
         "reduction must be at most the 8 channels, got 16",
     ),
-    "no reduction": (lambda: SqueezeExcitation(8, P4, reduction=0, rngs=rngs()), "reduction must be a Python integer"),
+    "no reduction": (
+        lambda: SqueezeExcitation(8, P4, reduction=0, rngs=rngs()),
+        "reduction must be an integer of at least 1, got 0",
+    ),
     "no channels": (lambda: SqueezeExcitation(0, P4, rngs=rngs()), "features must be an integer of at least 1"),
     "one hidden channel before a layer norm": (
         lambda: GlobalContext(10, P4, reduction=10, rngs=rngs()),
@@ -254,7 +257,10 @@ REFUSALS = {
         lambda: SpatialGroupEnhance(10, P4, groups=4, rngs=rngs()),
         "groups must divide the 10 channels: one of 1, 2, 5, 10; got 4",
     ),
-    "half a group": (lambda: SpatialGroupEnhance(10, P4, groups=2.5, rngs=rngs()), "groups must be a Python integer"),
+    "half a group": (
+        lambda: SpatialGroupEnhance(10, P4, groups=2.5, rngs=rngs()),
+        "groups must be an integer of at least 1, got 2.5",
+    ),
     "unknown grouping": (
         lambda: SpatialGroupEnhance(10, P4, grouping="channel", rngs=rngs()),
         'grouping must be one of "element", "joint", got \'channel\'',
@@ -288,7 +294,7 @@ REFUSALS = {
     ),
     "one branch": (
         lambda: SelectiveKernelGroupConv(4, 4, 3, P4, branches=1, rngs=rngs()),
-        "branches must be at least 2",
+        "branches must be an integer of at least 2, got 1",
     ),
     "same padding of strided branches": (
         lambda: SelectiveKernelGroupConv(4, 4, 3, P4, stride=2, padding="SAME", rngs=rngs()),
@@ -300,7 +306,7 @@ REFUSALS = {
     ),
     "parts that do not divide": (
         lambda: GroupConv(4, 6, 3, P4, channel_groups=4, rngs=rngs()),
-        "channel_groups must divide 4 and 6 channels: one of 1, 2; got 4",
+        "channel_groups must divide the 4 and 6 channels: one of 1, 2; got 4",
     ),
     "unknown attention of a network": (
         lambda: RotMNISTNet(P4, "sgd", rngs=rngs()),

@@ -98,7 +98,7 @@ ERRORS = {
     ),
     "unknown attention": (
         lambda: AttentiveGroupConv(3, 3, 3, P4, attention="spatial", rngs=nnx.Rngs(0)),
-        'attention must be one of "bam", "cbam", "co", ',
+        "attention must be one of bam, cbam, co, coordinate, eca, gc, ge, non_local, self, input, ",
     ),
     "attentive without channels": (
         lambda: AttentiveGroupConv(3, 0, 3, P4, rngs=nnx.Rngs(0)),

@@ -348,7 +348,7 @@ REFUSALS = {
     ),
     "parts that do not divide": (
         lambda: grouped_group_conv(random(1, 4, 4, 4, 6), random(3, 3, 4, 2, 4), cyclic(4), 3),
-        ("channel_groups must divide 6 and 4 channels: one of 1, 2; got 3",),
+        ("channel_groups must divide the 6 and 4 channels: one of 1, 2; got 3",),
     ),
 }
 

@@ -235,7 +235,7 @@ ERRORS = {
     "weights of an image": (dict(channel=response_weights(3, 3, 2, 1)[0]), "w1 [2, c_hid, 3, 4]"),
     "other weights' dtype": (
         dict(spatial=random(3, 3, 4, 2, 2).astype(jnp.float32)),
-        "spatial must have the dtype of w, float64, got float32; cast one of them",
+        "f and spatial must have one dtype, got float64 and float32; cast one of them",
     ),
     "another input dtype": (dict(f=random(1, 6, 6, 4, 3).astype(jnp.float32)), "f and w must have one dtype"),
     "no attention dilation": (

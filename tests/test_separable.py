@@ -261,7 +261,7 @@ def test_a_file_from_before_there_were_separable_networks_loads(tmp_path):
     save_network(tmp_path / "network", network)
     file = tmp_path / "network/network.json"
     description = json.loads(file.read_text())
-    del description["settings"]["separable"]
+    del description["settings"]["kind"]
     file.write_text(json.dumps(description))
     loaded = load_network(tmp_path / "network")
     assert loaded.settings == network.settings
@@ -280,7 +280,7 @@ ERRORS = {
     "other channels": (refused_arrays(f=(1, 5, 5, 4, 3)), "group_filter must be [1, 1, 4, 3, 3] to fit f, got shape"),
     "filter of an image": (refused_arrays(w=(1, 1, 1, 2, 3)), "group_filter must be [1, 1, 4, 2, 3] to fit f, got"),
     "whole filter": (refused_arrays(w=(3, 3, 4, 2, 3)), "group_filter must be [1, 1, 4, 2, 3] to fit f, got shape (3,"),
-    "four axes": (refused_arrays(w=(1, 4, 2, 3)), "group_filter must be a filter [k, k, h_in, c_in, c_out]"),
+    "four axes": (refused_arrays(w=(1, 4, 2, 3)), "group_filter must be [k, k, h_in, c_in, c_out]"),
     "not square": (refused_arrays(v=(3, 5, 1, 1, 3)), "spatial_filter must be square, got a 3x5 filter"),
     "gc of pairs": (refused_arrays(v=(3, 3, 1, 2, 3)), "spatial_filter must be [k, k, 1, 1, 3] to be separable"),
     "g of outputs": (refused_arrays(kind="gseparable"), "spatial_filter must be [k, k, 1, 2, 3] to be gseparable"),
@@ -314,15 +314,15 @@ ERRORS = {
     ),
     "network of an unknown kind": (
         lambda: RotMNISTNet(P4, kind="group", rngs=nnx.Rngs(0)),
-        'must be "gseparable" or "separable", got \'group\'',
+        'kind must be one of "nonseparable", "gseparable", "separable", got \'group\'',
     ),
     "attention on responses": (
         lambda: RotMNISTNet(P4, "response_channel", kind="separable", rngs=nnx.Rngs(0)),
-        "separable must be None with attention on responses, which is of whole filters, got 'gc' with attention=",
+        'kind must be "nonseparable" with attention on responses, which is of whole filters, got \'separable\' with',
     ),
     "selective kernels": (
         lambda: RotMNISTNet(P4, "sk", kind="gseparable", rngs=nnx.Rngs(0)),
-        "separable must be None with attention on responses",
+        'kind must be "nonseparable" with attention on responses',
     ),
 }  # fmt: skip
 
