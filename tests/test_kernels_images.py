@@ -206,8 +206,8 @@ def test_no_number_is_made_that_the_images_do_not_have():
 @pytest.mark.parametrize(
     ("convolution", "kernels", "message"),
     [
-        (dseparable_conv, [(4, 4), (3, 5, 2, 2, 4)], "kernel must be [3, 3, any, any, 4]"),
-        (separable_conv, [(2, 4, 2, 4), (3, 5, 2, 4)], "spatial_kernel must be [3, 3, 2, 4]"),
+        (dseparable_conv, [(4, 4), (3, 5, 2, 2, 4)], "kernel must be [k, k, h_in, h, 4]"),
+        (separable_conv, [(2, 4, 2, 4), (3, 5, 2, 4)], "spatial_kernel must be [k, k, 2, 4]"),
     ],
 )
 def test_kernels_that_are_not_square_are_refused(convolution, kernels, message):

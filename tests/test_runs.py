@@ -221,7 +221,7 @@ def test_metrics_that_cannot_be_written_are_one_line(tmp_path):
         (lambda: ModelConfig(dropout_rate=1.5), r"model.dropout_rate must be in \[0, 1\), got 1.5"),
         (lambda: ModelConfig(group="p5"), "the group must be z2, p4, p4m, or like C8"),
         (lambda: ModelConfig(group="SE2-0"), "Lie groups of networks are like SE2-8, R2xR-3, Sim2-16x3; got 'SE2-0'"),
-        (lambda: ModelConfig(group="Sim2-8x3", max_scale=0.5), "max_scale must be a number of at least 1, got 0.5"),
+        (lambda: ModelConfig(group="Sim2-8x3", max_scale=0.5), "max_scale must be at least 1, got 0.5"),
         (lambda: ModelConfig(group="SE2-8", features=(8,)), "model.features of SE2-8 must be two numbers or three"),
         (lambda: ModelConfig(group="SE2-8", attention="response"), "on SE2-8 take one of input, input_channel"),
         (lambda: ModelConfig("SE2-8", "none", kind="lifting"), "model.kind on SE2-8 must be one of nonseparable, gsep"),
