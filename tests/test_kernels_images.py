@@ -78,7 +78,7 @@ def test_a_few_images_at_a_time_are_all_of_them_at_once(batch, fewest):
     d_out = random(batch, 4, 2, seed=3)
     expected = with_gradients(two_steps, *arrays, d_out=d_out)
     in_steps = functools.partial(by_images, two_steps, 24)
-    with mock.patch("attgconv_jax.kernels.by_images.FEWEST", fewest), mock.patch.object(chunks, "CHUNK_BYTES", 1):
+    with mock.patch("attgconv_jax.kernels.image_chunks.FEWEST", fewest), mock.patch.object(chunks, "CHUNK_BYTES", 1):
         run = functools.partial(with_gradients, in_steps, d_out=d_out)
         for found in (run(*arrays), jax.jit(run)(*arrays)):
             for actual, wanted in zip(found, expected, strict=True):
@@ -94,7 +94,7 @@ def test_gradients_of_gradients_of_a_few_images_at_a_time_are_those_of_all():
 
         return jax.grad(lambda *arrays: sum(jnp.sum(x**2) for x in first(*arrays)), argnums=(0, 1, 2))(*arrays)
 
-    with mock.patch("attgconv_jax.kernels.by_images.FEWEST", 2), mock.patch.object(chunks, "CHUNK_BYTES", 1):
+    with mock.patch("attgconv_jax.kernels.image_chunks.FEWEST", 2), mock.patch.object(chunks, "CHUNK_BYTES", 1):
         found = jax.jit(lambda: twice(functools.partial(by_images, two_steps, 24)))()
     for actual, wanted in zip(found, twice(two_steps), strict=True):
         assert_close(actual, wanted, 1e-11)
@@ -105,7 +105,7 @@ def test_bfloat16_gradients_of_weights_are_added_in_float32():
     f = jnp.ones((257, 1, 1), jnp.bfloat16)
     d_out = f.at[0].set(256)
     w = jnp.ones((1, 1), jnp.bfloat16)
-    with mock.patch("attgconv_jax.kernels.by_images.FEWEST", 1), mock.patch.object(chunks, "CHUNK_BYTES", 1):
+    with mock.patch("attgconv_jax.kernels.image_chunks.FEWEST", 1), mock.patch.object(chunks, "CHUNK_BYTES", 1):
         d_w = jax.vjp(lambda w: by_images(jnp.matmul, 1, f, w), w)[1](d_out)[0]
     assert d_w.dtype == jnp.bfloat16
     assert float(d_w[0, 0]) == 512
@@ -206,8 +206,8 @@ def test_no_number_is_made_that_the_images_do_not_have():
 @pytest.mark.parametrize(
     ("convolution", "kernels", "message"),
     [
-        (dseparable_conv, [(4, 4), (3, 5, 2, 2, 4)], "kernel must be [3, 3, any, any, 4]"),
-        (separable_conv, [(2, 4, 2, 4), (3, 5, 2, 4)], "spatial_kernel must be [3, 3, 2, 4]"),
+        (dseparable_conv, [(4, 4), (3, 5, 2, 2, 4)], "kernel must be [k, k, h_in, h, 4]"),
+        (separable_conv, [(2, 4, 2, 4), (3, 5, 2, 4)], "spatial_kernel must be [k, k, 2, 4]"),
     ],
 )
 def test_kernels_that_are_not_square_are_refused(convolution, kernels, message):

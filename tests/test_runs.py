@@ -258,7 +258,7 @@ def test_metrics_that_cannot_be_written_are_one_line(tmp_path):
             "networks? on groups such as SE2-8: lie_all_cnn, lie_resnet; got rot_mnist",
         ),
         (lambda: model("lie_resnet", "SE2-0"), "Lie groups of networks are like SE2-8, R2xR-3, Sim2-16x3; got 'SE2-0'"),
-        (lambda: model("lie_resnet", "Sim2-8x3", max_scale=0.5), "max_scale must be a number of at least 1, got 0.5"),
+        (lambda: model("lie_resnet", "Sim2-8x3", max_scale=0.5), "max_scale must be at least 1, got 0.5"),
         (lambda: built("rot_mnist", "p4", dropout_rate=1.5), r"dropout_rate must be in \[0, 1\), got 1.5"),
         (lambda: built("lie_resnet", "SE2-8", features=(8,)), "features must be two or three widths"),
         (lambda: built("lie_resnet", "SE2-8", "response"), "attention must be .*, got 'response'"),
