@@ -1,8 +1,11 @@
 """Shared by all tests: float64, reference data, and what Hypothesis may take its time for."""
 
+import atexit
 import json
 import os
 import pathlib
+import shutil
+import tempfile
 
 import hypothesis
 import jax
@@ -10,6 +13,14 @@ import numpy as np
 import pytest
 
 jax.config.update("jax_enable_x64", True)
+
+# What one file or worker has compiled serves the others: the first process makes the folder, which its workers inherit.
+if "ATTGCONV_TEST_CACHE" not in os.environ:
+    os.environ["ATTGCONV_TEST_CACHE"] = tempfile.mkdtemp(prefix="attgconv-tests-")
+    atexit.register(shutil.rmtree, os.environ["ATTGCONV_TEST_CACHE"], ignore_errors=True)
+jax.config.update("jax_compilation_cache_dir", os.environ["ATTGCONV_TEST_CACHE"])
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 hypothesis.settings.register_profile(
     "default", deadline=None, derandomize=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]

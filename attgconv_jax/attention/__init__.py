@@ -18,7 +18,7 @@ from attgconv_jax.attention.eca import efficient_channel_attention
 from attgconv_jax.attention.gc import GlobalContextWeights, global_context
 from attgconv_jax.attention.ge import GatherExciteWeights, gather_excite
 from attgconv_jax.attention.group_self_attention import SelfAttentionWeights, self_attention
-from attgconv_jax.attention.input import InputWeights, alpha_f, input_attention
+from attgconv_jax.attention.input import InputWeights, alpha_f, input_attention, input_attention_map
 from attgconv_jax.attention.layers import MLPWeights
 from attgconv_jax.attention.non_local_block import NonLocalWeights, non_local
 from attgconv_jax.attention.operator import OPERATORS, Operator, register, register_files
@@ -64,6 +64,7 @@ __all__ = [
     "gather_excite",
     "global_context",
     "input_attention",
+    "input_attention_map",
     "input_co_attention",
     "non_local",
     "register",

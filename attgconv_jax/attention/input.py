@@ -11,6 +11,7 @@ from attgconv_jax.attention.layers import check_tuple, group_axis
 from attgconv_jax.attention.operator import Operator, register
 from attgconv_jax.attention.spatial import spatial_attention
 from attgconv_jax.checks import check_boolean, check_odd, check_positive
+from attgconv_jax.deprecation import warn_deprecated
 from attgconv_jax.filters import Sampling, former_sampling
 from attgconv_jax.groups import Group
 from attgconv_jax.initializers import FilterInitializer, KeySource, channel_uniform, filter_initializer, key_source
@@ -115,6 +116,12 @@ def input_attention(
         return f
     alpha = alpha_f(f, InputWeights(channel, spatial), group, dilation=dilation, haar=haar, sampling=sampling)
     return f - alpha * f
+
+
+def input_attention_map(f, channel, spatial, group, **options):
+    """The former name of `alpha_f`, with its weights as two arguments."""
+    warn_deprecated("input_attention_map", "alpha_f")
+    return alpha_f(f, InputWeights(channel, spatial), group, **options)
 
 
 def input_weights(

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal, get_args, get_origin
 
 from attgconv_jax.checks import check_boolean, check_choice, check_finite_positive, check_integer
+from attgconv_jax.deprecation import warn_deprecated
 from attgconv_jax.filters import Sampling, check_sampling
 
 Site = Literal["input", "residual", "stage", "response"]
@@ -56,6 +57,18 @@ class Operator:
         given = {"lifting", "dtype", *self.norms, *self.settings}
         keywords = inspect.Parameter.KEYWORD_ONLY
         return {name: value for name, value in parameters.items() if value.kind == keywords and name not in given}
+
+    @property
+    def function(self) -> Callable:
+        """The former name of `apply`."""
+        warn_deprecated("Operator.function", "Operator.apply")
+        return self.apply
+
+    @property
+    def acts(self) -> Site:
+        """The former name of `site`."""
+        warn_deprecated("Operator.acts", "Operator.site")
+        return self.site
 
     def check_options(self, options: Mapping[str, Any]) -> None:
         """Raises a `ValueError` unless these are options of the operator, of their types."""
