@@ -121,8 +121,6 @@ def test_a_network_is_a_file(run):
     code = (
         CHOICES
         + """
-    import dataclasses
-
     import jax.numpy as jnp
     import numpy as np
     from flax import nnx
@@ -130,7 +128,6 @@ def test_a_network_is_a_file(run):
     import attgconv_jax
     from attgconv_jax import cyclic
     from attgconv_jax.models import NETWORKS, load_network, save_network
-    from experiments.run.model_configuration import ModelConfig
 
     entry = NETWORKS["small_net"]
     assert attgconv_jax.models.SmallNet is entry.network
@@ -143,8 +140,7 @@ def test_a_network_is_a_file(run):
     logits = nnx.jit(lambda network, image: network(image))
     assert np.array_equal(logits(load_network("saved"), image), logits(network, image))
     assert logits(network, image).shape == (2, 10)
-    if "network" in {field.name for field in dataclasses.fields(ModelConfig)}:
-        assert "small_net" in choices("--model.network", "small_nets")
+    assert "small_net" in choices("--model.name", "small_nets")
     """
     )
     run("attgconv_jax/models", "-c", code)

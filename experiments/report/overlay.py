@@ -82,7 +82,9 @@ def overlay_figure(network: nnx.Module, image: Float[Array, "x x 1 c"], layer: i
         "what the network\nattends to": (turned, maps),
         "turned back:\nall four are equal" if same else "turned back": (turned[:1], back),
     }
-    low, high = np.percentile(maps, 40), np.max(maps)
+    low = np.percentile(maps, 40)
+    # Numbers that differ by rounding alone are to look alike.
+    high = max(np.max(maps), low + 1e-4)
     figure = Figure(figsize=(8.6, 5.2), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03)
     axes = figure.subplots(len(rows), 4)

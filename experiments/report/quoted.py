@@ -165,7 +165,7 @@ QUOTED: dict[str, Callable[[], str]] = {
     "results": lambda: _runs("rot-mnist", title="network", **PROTOCOLS, paper="the paper, original set, best on test"),
     "digits": lambda: _runs("digits", title="network", **VALIDATION_AND_LAST),
     "speed": lambda: speed((), "forward (ms)", "first compile (s)", "second start (s)"),
-    "speed-short": lambda: speed(("Z2", "p4", "alpha_F-p4", "co-attentive p4", "p4m")),
+    "speed-short": lambda: speed(("Z2", "p4", "alpha_F-p4", "co-attentive p4")),
     "attention-cost": attention_cost,
     "operators-cost": operators_cost,
     "operators-short-run": lambda: _runs("operators", title="operator", parameters="parameters", **VALIDATION_AND_LAST),
