@@ -6,12 +6,11 @@ import typing
 
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import networks
 import numpy as np
 import pytest
 from flax import nnx
-from helpers import assert_refused
+from helpers import assert_refused, without_annotations
 
 from attgconv_jax import Sampling, cyclic, dihedral, trivial
 from attgconv_jax.lie import rotations
@@ -164,13 +163,10 @@ def test_the_former_name_of_kind_warns():
 
 
 def test_numbers_of_numpy_are_numbers():
-    jaxtyping.config.update("jaxtyping_disable", True)
-    try:
+    with without_annotations():
         options = dict(features=np.int64(2), attention_options=dict(reduction=np.int64(2)), random_grids=np.True_)
         lie = nnx.eval_shape(lambda: make("lie_all_cnn", "se", **options))
         finite = nnx.eval_shape(lambda: make("rot_mnist", features=np.int64(2), classes=np.int32(3), haar=np.False_))
-    finally:
-        jaxtyping.config.update("jaxtyping_disable", False)
     assert json.loads(json.dumps(finite.settings))["features"] == 2
     assert json.loads(json.dumps(lie.settings))["attention_options"] == {"reduction": 2}
 
