@@ -99,17 +99,19 @@ def saved(tmp_path):
 def test_the_description_is_readable(saved):
     assert sorted(path.name for path in saved.iterdir()) == ["arrays", "network.json"]
     assert json.loads((saved / "network.json").read_text()) == {
-        "network": "RotMNISTNet",
+        "format": 2,
+        "network": "rot_mnist",
         "settings": {
             "group": {"rotations": 2, "reflections": False},
             "attention": "co",
             "attention_options": {},
-            "separable": None,
+            "kind": "nonseparable",
             "features": 2,
             "in_features": 1,
             "classes": 10,
             "dropout_rate": 0.3,
             "haar": True,
+            "sampling": {"kind": "bilinear", "disc_mask": False},
             "dtype": None,
         },
         "param_dtype": "float32",
@@ -159,7 +161,7 @@ def test_only_the_networks_of_the_papers_are_saved(tmp_path):
     layer = GroupConv(1, 1, 1, trivial(), rngs=nnx.Rngs(0))
     check_refused_in_one_line(
         lambda: save_network(tmp_path / "network", layer),
-        "must be one of AllCNN, LieAllCNN, LieResNet, ResNet, RotMNISTNet, got GroupConv",
+        "must be one of all_cnn, lie_all_cnn, lie_resnet, resnet, rot_mnist, got GroupConv",
     )
     network = networks.random_network(trivial(), features=2)
     network.norms[0].scale.set_value(network.norms[0].scale[...].astype(jnp.float32))
@@ -199,18 +201,19 @@ def change(saved, **changes):
     [
         (
             dict(network="ResNet44"),
-            "holds a ResNet44; networks known here: AllCNN, LieAllCNN, LieResNet, ResNet, RotMNISTNet",
+            "holds a ResNet44; networks known here: all_cnn, lie_all_cnn, lie_resnet, resnet, rot_mnist",
         ),
+        (dict(format=3), "network.json has format 3, of a later version than this"),
         (dict(param_dtype="float17"), "network.json does not describe a network: data type 'float17' not understood"),
         (dict(settings={"depth": 3}), "network.json does not describe a network: "),
         (dict(settings={"group": {"rotations": 0}}), "rotations must be an integer of at least 1, got 0"),
-        (dict(settings={"attention": "spatial"}), "attention must be None or one of input, "),
+        (dict(settings={"attention": "spatial"}), "attention must be None or one of bam, "),
         (
             dict(settings={"classes": 3}),
             "misshapen: convolutions.6.conv.w is (4, 4, 2, 2, 10) instead of (4, 4, 2, 2, 3)",
         ),
         (dict(settings={"attention": None}), "missing: convolutions.0.w, "),
-        (dict(settings={"attention": None}), "; extra: convolutions.0.attention.w, "),
+        (dict(settings={"attention": None}), "; extra: convolutions.0.attention.w"),
     ],
     ids=str,
 )

@@ -151,7 +151,7 @@ REFUSALS = {
     "unknown kind": (lambda: small(kind="separabel"), 'kind must be one of "nonseparable"', "got 'separabel'"),
     "a network of liftings": (lambda: small(kind="lifting"), 'kind must be one of "nonseparable"', "got 'lifting'"),
     "a kind of two factors": (lambda: small(kind="separable+2d"), "kind must be separable on rotations(4)"),
-    "unknown attention": (lambda: small(attention="response"), 'attention must be one of "input"', "got 'response'"),
+    "unknown attention": (lambda: small(attention="response"), 'attention must be one of "bam"', "got 'response'"),
     "options of no attention": (
         lambda: small(attention_options=dict(groups=2)),
         "attention_options need an attention, got {'groups': 2} with attention=None",

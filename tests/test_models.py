@@ -13,6 +13,7 @@ from flax import nnx
 from helpers import assert_close, assert_refused, quickly, random, relative_error
 
 from attgconv_jax import act, cyclic, dihedral, equivariance_error, trivial
+from attgconv_jax.attention import OPERATORS
 from attgconv_jax.interop import REFERENCE_NETWORKS, load_reference
 from attgconv_jax.models import AllCNN, RotMNISTNet
 from attgconv_jax.models.skeleton import ARRAYS
@@ -158,6 +159,11 @@ def test_interpolated_groups_run_and_keep_right_angles_exact(group, attention):
     assert 1e-10 < invariance_error(function, images, group) < 0.2
 
 
+def test_the_axis_that_an_image_lacks_is_named():
+    with assert_refused("got shape (2, 28, 28, 1); of images [batch, x, y, c] take image[..., None, :]"):
+        networks.random_network(trivial(), features=2)(jnp.ones((2, 28, 28, 1)))
+
+
 @pytest.mark.parametrize("shape", [(2, 32, 32, 1, 1), (2, 28, 27, 1, 1), (2, 28, 28, 4, 1), (28, 28, 1)])
 def test_an_image_of_another_size_is_refused(shape):
     network = networks.random_network(trivial(), features=2)
@@ -170,13 +176,19 @@ def test_an_image_of_another_size_is_refused(shape):
     [
         (
             dict(attention="spatial"),
-            "attention must be None or one of input, input_channel, input_spatial, co, se, ge, bam, cbam, sge, gc, "
-            "srm, eca, coordinate, non_local, self, response, response_channel, response_spatial, sk, got 'spatial'",
+            f"attention must be None or one of {', '.join(OPERATORS)}, got 'spatial'",
+        ),
+        (dict(kind="gc"), 'kind must be one of "nonseparable", "gseparable", "separable", got \'gc\''),
+        (dict(haar="yes"), "haar must be True or False, got 'yes'"),
+        (dict(sampling="cubic"), "sampling must be a Sampling"),
+        (
+            dict(attention="response", attention_options=dict(groups=2)),
+            "response has no argument 'groups'; it takes channel, spatial, hidden_features, ",
         ),
         (dict(features=0), "features must be an integer of at least 1, got 0"),
         (dict(in_features=-1), "in_features must be an integer of at least 1, got -1"),
         (dict(classes=0), "classes must be an integer of at least 1, got 0"),
-        (dict(dropout_rate=1), "rate must be in [0, 1), got 1"),
+        (dict(dropout_rate=1), "dropout_rate must be in [0, 1), got 1"),
         (dict(kernel_init="normal"), "initialiser must be one of he_normal, paper_uniform, paper_normal"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",

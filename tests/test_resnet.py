@@ -13,8 +13,10 @@ from helpers import assert_close, assert_refused, quickly, random, relative_erro
 from jax import lax
 from networks import leaves
 
-from attgconv_jax import Group, cyclic, dihedral, equivariance_error, max_pool, trivial
-from attgconv_jax.models.resnet import ARCHITECTURES, PLACES, ConvNorm, ResNet
+from attgconv_jax import Group, Sampling, cyclic, dihedral, equivariance_error, max_pool, trivial
+from attgconv_jax.attention import OPERATORS
+from attgconv_jax.models.residual import place
+from attgconv_jax.models.resnet import ARCHITECTURES, ConvNorm, ResNet
 from attgconv_jax.models.skeleton import skeleton
 from attgconv_jax.nn import SelectiveKernelGroupConv
 
@@ -116,7 +118,8 @@ def test_every_grid_of_a_225_pixel_image_is_symmetric(group):
     lifted = output_shape(network, (1, 225, 225, 1, 3), lambda network, image: network.lifting(image))
     assert lifted.shape == (1, 113, 113, group.order, network.settings["features"])
     maps = output_shape(network, (1, 225, 225, 1, 3), lambda network, image: network.attention_maps(image))
-    assert [alpha.shape[1:4] for alpha in maps] == [(n, n, group.order) for n in (57, 57, 29, 29, 15, 15, 8, 8)]
+    assert maps[0] is maps[-1] is None
+    assert [alpha.shape[1:4] for alpha in maps[1:-1]] == [(n, n, group.order) for n in (57, 57, 29, 29, 15, 15, 8, 8)]
     assert output_shape(network, (1, 225, 225, 1, 3)).shape == (1, 1000)
 
 
@@ -215,7 +218,7 @@ def test_selective_kernels_take_the_place_of_the_bottlenecks_3x3_convolutions(sh
     assert logits.shape == (2, 5)
     assert np.all(np.isfinite(logits))
     maps = output_shape(network, (2, 33, 33, 1, 3), lambda network, image: network.attention_maps(image))
-    assert [alpha.shape for alpha in maps] == [(2, 1, 1, 4, width) for width in (8, 16, 16, 32, 64)]
+    assert [alpha.shape for alpha in maps[1:-1]] == [(2, 1, 1, 4, width) for width in (8, 16, 16, 32, 64)]
 
 
 @pytest.mark.parametrize(
@@ -243,16 +246,18 @@ def test_attention_maps_are_those_of_the_blocks_that_attend(shallow):
     def run(image):
         f = max_pool(jax.nn.relu(network.lifting(image)), cyclic(2), window=3, stride=2, padding=1)
         before = jax.nn.relu(f + block.branch[1](jax.nn.relu(block.branch[0](f))))
-        return network.attention_maps(image)[0], block(f), before, block.attention.attention_map(before)
+        return network.attention_maps(image)[1], block(f), before, block.attention.attention_maps(before)
 
     alpha, attended, before, expected = run(image)
     assert_close(alpha, expected, 1e-6)
     assert_close(attended, (1 + expected) * before, 1e-6)
     maps = output_shape(network, image.shape, lambda network, image: network.attention_maps(image))
-    assert [alpha.shape for alpha in maps] == [(2, n, n, 2, c) for n, c in ((9, 4), (5, 8), (3, 16))]
+    assert network.attending_layers == [1, 3, 4]
+    assert [i for i, alpha in enumerate(maps) if alpha is not None] == network.attending_layers
+    assert [maps[i].shape for i in network.attending_layers] == [(2, n, n, 2, c) for n, c in ((9, 4), (5, 8), (3, 16))]
 
 
-@pytest.mark.parametrize("attention", PLACES)
+@pytest.mark.parametrize("attention", [name for name in OPERATORS if place(name)])
 def test_every_attention_runs_in_bfloat16_and_comes_back_from_its_settings(shallow, attention):
     depth = 50 if attention == "sk" else 18
     network = shapes_of(depth, P4M, attention, features=8, classes=3, in_features=2, dtype=jnp.bfloat16)
@@ -261,6 +266,7 @@ def test_every_attention_runs_in_bfloat16_and_comes_back_from_its_settings(shall
     assert logits.dtype == jnp.bfloat16
     settings = json.loads(json.dumps(network.settings))
     settings |= dict(group=Group(**settings["group"]), dtype=jnp.dtype(settings["dtype"]))
+    settings["sampling"] = Sampling(**settings["sampling"])
     again = nnx.eval_shape(lambda: ResNet(**settings, rngs=nnx.Rngs(0)))
     assert nnx.split(again)[0] == nnx.split(network)[0]
     # It can be a static argument.
@@ -280,7 +286,7 @@ def test_options_of_the_attention_can_be_chosen_and_are_kept_in_the_settings():
         (
             18,
             dict(attention="input"),
-            "attention must be None or one of se, ge, bam, cbam, sge, sk, gc, srm, eca, coordinate, non_local, got "
+            "attention must be None or one of bam, cbam, coordinate, eca, gc, ge, non_local, se, sge, sk, srm, got "
             "'input'",
         ),
         (18, dict(attention="sk"), "takes the place of a bottleneck's 3x3 convolution: depth 50 or 101, got 18"),

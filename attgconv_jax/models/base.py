@@ -54,7 +54,7 @@ class Entry:
     @property
     def lie(self) -> bool:
         """Whether the network is on a `LieGroup`, as the annotation of its argument `group` says."""
-        return get_type_hints(self.network.__init__)["group"] is LieGroup
+        return get_type_hints(self.network.__init__).get("group") is LieGroup
 
     def options(self) -> dict[str, Option]:
         """The constructor's own arguments by name, without those that all networks have and without functions."""
@@ -128,7 +128,7 @@ class Network(nnx.Module):
       group: of the convolutions.
       attention: None, or its name.
       attention_options: further arguments of every attention's module.
-      sampling: of all filters, at other than right angles.
+      sampling: of all filters, at other than right angles; None: the network has no such argument.
       dtype: to compute in; None: the common type of input and parameters.
       **settings: further arguments of the network that make it again, as JSON can hold them, mappings among them.
 
@@ -139,22 +139,23 @@ class Network(nnx.Module):
     def __init__(
         self,
         group: Group | LieGroup,
-        attention: str | None,
+        attention: str | None = None,
         *,
-        attention_options: Mapping[str, Any] | None,
-        sampling: Sampling,
-        dtype,
+        attention_options: Mapping[str, Any] | None = None,
+        sampling: Sampling | None = None,
+        dtype=None,
         **settings,
     ):
         if attention is None and attention_options:
             raise ValueError(f"attention_options need an attention, got {dict(attention_options)} with attention=None")
-        check_sampling(sampling)
+        if sampling is not None:
+            check_sampling(sampling)
+            settings["sampling"] = sampling
         self.group = group
         settings = {
             "attention": attention,
             "attention_options": attention_options or {},
             **settings,
-            "sampling": sampling,
             "dtype": None if dtype is None else jnp.dtype(dtype).name,
         }
         # No dicts: a graph definition that holds one cannot be hashed, nor be a static argument.

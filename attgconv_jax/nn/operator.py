@@ -87,7 +87,8 @@ class OperatorAttention(nnx.Module):
         return self.attention_maps(f)
 
     def _alpha(self, f, weights):
-        norms = dict(self.norms.items()) if self.operator.norms else {}
+        # By attribute: nnx.tabulate replaces the methods of nnx.Dict.
+        norms = {name: getattr(self.norms, name) for name in self.operator.norms}
         return self.operator.apply(f, weights, self.group, **self.options, **norms)
 
     def _promoted(self, f):
