@@ -82,6 +82,7 @@ class AttentiveGroupConv(nnx.Module):
         check_choice("kind", kind, get_args(Kind))
         if kind != "nonseparable" and lifting:
             raise ValueError(f'kind must be "nonseparable" with lifting: an image has no group axis; got {kind!r}')
+        OPERATORS[attention].check_options(attention_options or {})
         shared = dict(dtype=dtype, param_dtype=param_dtype, rngs=rngs)
         of_attention = {"haar": haar, "sampling": sampling}
         of_attention = {name: value for name, value in of_attention.items() if name in OPERATORS[attention].options}

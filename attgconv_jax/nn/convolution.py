@@ -71,8 +71,8 @@ class GroupConv(nnx.Module):
         rngs: nnx.Rngs,
     ):
         check_group(group)
-        check_positive(in_features=in_features, out_features=out_features)
-        check_window(kernel_size, stride, padding, dilation)
+        in_features, out_features = check_positive(in_features=in_features, out_features=out_features)
+        kernel_size, stride, padding, dilation = check_window(kernel_size, stride, padding, dilation)
         check_sampling(sampling)
         check_boolean(lifting=lifting, haar=haar, use_bias=use_bias, exact=exact)
         channel_groups = check_divisor("channel_groups", channel_groups, in_features, out_features)

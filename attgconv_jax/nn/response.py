@@ -80,7 +80,7 @@ class ResponseAttentiveGroupConv(nnx.Module):
     ):
         check_group(group)
         check_positive(in_features=in_features, out_features=out_features, attention_dilation=attention_dilation)
-        check_window(kernel_size, stride, padding, dilation)
+        kernel_size, stride, padding, dilation = check_window(kernel_size, stride, padding, dilation)
         check_sampling(sampling)
         check_boolean(lifting=lifting, haar=haar, exact=exact)
         shape = (kernel_size, kernel_size, 1 if lifting else group.order, in_features, out_features)

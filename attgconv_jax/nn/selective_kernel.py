@@ -83,8 +83,8 @@ class SelectiveKernelGroupConv(nnx.Module):
         rngs: nnx.Rngs,
     ):
         check_odd("or dilated branches do not lie on the first", kernel_size=kernel_size)
-        check_window(kernel_size, stride, padding, 1)
-        check_integer("branches", branches, 2)
+        kernel_size, stride, padding, _ = check_window(kernel_size, stride, padding, 1)
+        branches = check_integer("branches", branches, 2)
         check_boolean(over_group=over_group)
         shared = dict(
             lifting=lifting,

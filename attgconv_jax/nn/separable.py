@@ -78,10 +78,10 @@ class SeparableGroupConv(nnx.Module):
         rngs: nnx.Rngs,
     ):
         check_group(group)
-        check_positive(in_features=in_features, out_features=out_features)
+        in_features, out_features = check_positive(in_features=in_features, out_features=out_features)
         check_boolean(haar=haar, use_bias=use_bias, exact=exact)
         check_choice("kind", kind, SEPARABLE)
-        check_window(kernel_size, stride, padding, dilation)
+        kernel_size, stride, padding, dilation = check_window(kernel_size, stride, padding, dilation)
         check_sampling(sampling)
         # One pixel of an ordinary filter: an initialiser sees the shape that its variance is meant for.
         ordinary = kernel_size, kernel_size, group.order, in_features, out_features
