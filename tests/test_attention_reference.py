@@ -62,6 +62,7 @@ def test_attention_map_of_the_reference_is_reproduced_with_its_gradients(referen
     check_attention_map(reference(f"layers/{file}"), file, jax.jit)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", ["se2_fChannelAttentionGG", "se2_fSpatialAttentionGG_k5d2"])
 def test_attention_map_of_the_reference_is_reproduced_eagerly(reference, file):
     check_attention_map(reference(f"layers/{file}"), file, eager)
@@ -91,6 +92,7 @@ def test_attentive_layer_of_the_reference_is_reproduced_with_its_gradients(refer
     check_attentive_layer(reference(f"layers/{file}"), file, jax.jit)
 
 
+@pytest.mark.slow
 def test_attentive_layer_of_the_reference_is_reproduced_eagerly(reference):
     file = "se2_fAttConvGG_chsp_s2p1_9"
     check_attentive_layer(reference(f"layers/{file}"), file, eager)

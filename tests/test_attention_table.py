@@ -21,6 +21,7 @@ def count(config):
     return sum(leaf.size for leaf in jax.tree.leaves(nnx.state(network, nnx.Param)))
 
 
+@pytest.mark.slow
 def test_an_operator_is_measured_beside_the_plain_network(tmp_path, capsys):
     out = tmp_path / "table.json"
     attention.main(attention.Arguments(operators=("eca",), batch_size=4, steps=1, repeats=1, out=out))

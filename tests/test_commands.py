@@ -49,6 +49,7 @@ def test_the_main_job_trains_the_attentive_network_on_digits_by_default():
     assert (config.model.group, config.model.attention, config.data.name) == ("p4", "input", "digits")
 
 
+@pytest.mark.slow
 def test_the_main_job_reports_saves_and_draws(workdirs, digits, capsys):
     workdir = workdirs["attentive"]
     train.cli(["digits", *SHORT, "--workdir", str(workdir)])
@@ -66,6 +67,7 @@ def test_the_main_job_reports_saves_and_draws(workdirs, digits, capsys):
             assert error == pytest.approx(report[protocol]["error_percent"][name][0])
 
 
+@pytest.mark.slow
 def test_several_seeds_are_reported_one_by_one(workdirs):
     report, metrics = Run(workdirs["two-seeds"]).report, Run(workdirs["two-seeds"]).metrics()
     assert [line["epoch"] for line in metrics] == [1, 2]
@@ -79,6 +81,7 @@ def test_several_seeds_are_reported_one_by_one(workdirs):
     assert (workdirs["two-seeds"] / "networks" / "seed-5-best").is_dir()
 
 
+@pytest.mark.slow
 def test_evaluation_of_a_run_says_the_same_and_draws(workdirs, capsys):
     workdir = workdirs["attentive"]
     evaluate.cli([str(workdir), "--angle-step", "45", "--angle-images", "100", "--images", "4"])
@@ -94,6 +97,7 @@ def test_evaluation_of_a_run_says_the_same_and_draws(workdirs, capsys):
         assert (workdir / "evaluation" / f"{picture}.png").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_comparison_puts_runs_side_by_side(workdirs, tmp_path, capsys):
     paths = [str(path) for path in workdirs.values()]
     compare.cli([*paths, "--out", str(tmp_path)])
@@ -105,6 +109,7 @@ def test_comparison_puts_runs_side_by_side(workdirs, tmp_path, capsys):
     assert (tmp_path / "curves.png").stat().st_size > 10_000 and (tmp_path / "table.md").exists()
 
 
+@pytest.mark.slow
 def test_a_run_that_is_not_complete_can_be_evaluated_but_not_compared(workdirs, tmp_path, capsys):
     import shutil
 
@@ -117,6 +122,7 @@ def test_a_run_that_is_not_complete_can_be_evaluated_but_not_compared(workdirs, 
     assert "is not complete: continue it with the command that began it" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_network_without_a_run_is_evaluated_on_the_data_it_is_given(tmp_path, digits, capsys):
     network = make_network(model("rot_mnist", "C2"), classes=10, seed=0)
     network.eval()
@@ -131,6 +137,7 @@ def test_a_network_without_a_run_is_evaluated_on_the_data_it_is_given(tmp_path, 
     assert "layer must be in 0 to 6, got 7" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_run_stopped_within_an_epoch_is_evaluated_without_calling_that_an_epoch(tmp_path, capsys):
     class Stop(Exception):
         pass
@@ -169,6 +176,7 @@ def test_what_a_run_is_refused_for_does_not_bind_its_folder(tmp_path, capsys):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_evaluation_on_other_data_says_so_and_warns_where_digits_are_shared(workdirs, monkeypatch, tmp_path, capsys):
     """Rotated digits of another seed stand in for a set that shares digits with the run's own."""
     monkeypatch.setattr(evaluate, "OF_MNIST", {"digits", "mnist"})
@@ -204,6 +212,7 @@ def test_a_network_of_other_classes_is_refused(tmp_path, capsys):
     assert "tells 5 classes apart, but digits has 10" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_float64_is_for_its_own_run_alone(tmp_path):
     with jax.enable_x64(False):
         for dtype in ("float32", "float64", "float32"):
@@ -226,6 +235,7 @@ def reproduction(monkeypatch, tmp_path):
     return words, tmp_path
 
 
+@pytest.mark.slow
 def test_reproduction_trains_writes_figures_and_table_and_resumes(reproduction, capsys):
     words, folder = reproduction
     reproduce.cli([*words, "--budget", "0s"])
@@ -242,6 +252,7 @@ def test_reproduction_trains_writes_figures_and_table_and_resumes(reproduction, 
     assert (folder / "runs/digits-z2/report.json").stat().st_mtime_ns == before
 
 
+@pytest.mark.slow
 def test_a_row_that_runs_out_of_time_is_continued(reproduction, capsys):
     words, folder = reproduction
     reproduce.cli([*words, "--budget", "1s"])
@@ -330,6 +341,7 @@ def test_bad_arguments_are_one_line_and_code_2_and_say_what_is_right(
     assert message in said and said.count("\n") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -350,6 +362,7 @@ def test_what_a_run_does_not_have_is_refused_before_anything_is_computed(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rate", "step", "kept"), [("1e30", 2, ["1"]), ("1e39", 1, [])])
 def test_what_is_not_finite_stops_the_run_and_keeps_what_was_good(tmp_path, capsys, rate, step, kept):
     """The first rate leaves parameters that are finite but give no finite loss, the second none that are finite."""
@@ -361,6 +374,7 @@ def test_what_is_not_finite_stops_the_run_and_keeps_what_was_good(tmp_path, caps
     assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == kept
 
 
+@pytest.mark.slow
 def test_benchmark_measures_a_network(tmp_path):
     out = tmp_path / "networks.json"
     networks.main(networks.Arguments(networks=("Z2",), batch_size=8, steps=2, repeats=1, out=out))
@@ -370,6 +384,7 @@ def test_benchmark_measures_a_network(tmp_path):
     assert figures["peak_memory_mb"] > 1
 
 
+@pytest.mark.slow
 def test_published_weights_are_converted_and_evaluated(reference, tmp_path, capsys, digits):
     """The reference's weights are those before training, so that only their numbers count, not how good they are."""
     data = reference("models/z2cnn")

@@ -117,6 +117,7 @@ def test_an_operator_passes_the_tests_of_all_operators(run, tmp_path):
     assert int(re.search(r"(\d+) passed", out)[1]) > 20
 
 
+@pytest.mark.slow
 def test_a_network_is_a_file(run):
     code = (
         CHOICES
@@ -146,6 +147,7 @@ def test_a_network_is_a_file(run):
     run("attgconv_jax/models", "-c", code)
 
 
+@pytest.mark.slow
 def test_a_data_set_is_a_file(run):
     code = (
         CHOICES
@@ -161,6 +163,7 @@ def test_a_data_set_is_a_file(run):
     run("experiments/data", "-c", code)
 
 
+@pytest.mark.slow
 def test_a_kernel_is_a_file(run):
     code = """
     import jax
@@ -175,6 +178,7 @@ def test_a_kernel_is_a_file(run):
     run("attgconv_jax/kernels", "-c", code)
 
 
+@pytest.mark.slow
 def test_a_measurement_is_a_file(run, tmp_path):
     out = run("experiments/bench", "-m", "experiments.bench.lifting", "--batch-size", "1", "--repeats", "1")
     assert "| dihedral(4) |" in out

@@ -25,6 +25,7 @@ resident_known = pytest.mark.skipif(
 )
 
 
+@pytest.mark.slow
 @resident_known
 def test_memory_grows_with_the_batch_as_planned_and_as_resident():
     few, many = (memory.step_memory(case(features=8), batch) for batch in (8, 128))
@@ -34,6 +35,7 @@ def test_memory_grows_with_the_batch_as_planned_and_as_resident():
     assert many["planned_mb"] == pytest.approx(many["resident_mb"], rel=0.5, abs=10)
 
 
+@pytest.mark.slow
 @resident_known
 def test_memory_is_a_command(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(memory.CASES, "small", case())
@@ -43,6 +45,7 @@ def test_memory_is_a_command(tmp_path, capsys, monkeypatch):
     assert f"| small | {figures['planned_mb']:.0f} | {figures['resident_mb']:.0f} |" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_plan_is_read_without_running_the_step(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(memory.CASES, "small", case())
     monkeypatch.setattr(memory, "_forget_peak", lambda: pytest.fail("the step is about to run"))
@@ -59,6 +62,7 @@ def test_exponents_are_slopes_of_the_logarithms():
     assert scaling.exponent([5, 10, 20], [7, 7, 7]) == pytest.approx(0, abs=1e-12)
 
 
+@pytest.mark.slow
 def test_growth_is_measured_fitted_and_drawn(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(scaling, "KINDS", ("plain", "channel"))
     monkeypatch.setattr(scaling, "GROUPS", (cyclic(1), cyclic(2)))
@@ -75,6 +79,7 @@ def test_growth_is_measured_fitted_and_drawn(tmp_path, capsys, monkeypatch):
     assert (tmp_path / "scaling.png").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_interpolation_is_measured_and_written_to_the_current_folder(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(interpolation, "network_error", lambda *_: 0.5)
     monkeypatch.setattr(interpolation, "SAMPLINGS", [Sampling(), Sampling("cubic", True)])

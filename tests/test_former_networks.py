@@ -61,6 +61,7 @@ def test_a_network_of_version_0_1_0_gives_its_logits(saved, name):
     check_logits(saved, name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OTHERS)
 def test_every_other_network_of_version_0_1_0_gives_its_logits(saved, name):
     check_logits(saved, name)

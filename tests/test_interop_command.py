@@ -110,6 +110,7 @@ def test_bad_input_is_one_line_and_status_2(files, capsys, monkeypatch, case):
     assert sorted(os.listdir()) == before
 
 
+@pytest.mark.slow
 def test_the_module_runs_as_a_command(tmp_path):
     write_state(tmp_path / "weights.npz", "z2cnn")
     command = [sys.executable, "-m", "attgconv_jax.interop", "weights.npz", "z2cnn", "out"]

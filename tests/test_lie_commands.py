@@ -80,6 +80,7 @@ def test_inputs_have_no_higher_frequencies_than_promised():
     assert np.max(spectrum[beyond]) < 1e-3 * np.max(spectrum)
 
 
+@pytest.mark.slow
 def test_a_network_on_a_lie_group_is_trained_and_evaluated(tmp_path, capsys):
     words = ["digits", "--model.group", "SE2-4", "--model.features", "2", "2", "--model.attention", "se"]
     words += ["--model.random-grids", "--optimizer.epochs", "1", "--optimizer.batch-size", "250"]
@@ -123,6 +124,7 @@ def test_finite_groups_have_other_names_and_are_measured_whole():
     assert "5.0e-01" in equivariance_line(cyclic(8), 0.5)
 
 
+@pytest.mark.slow
 def test_equivariance_is_a_command(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(lie_equivariance, "KINDS", ("lifting", "separable"))
     out = tmp_path / "equivariance.json"
@@ -148,6 +150,7 @@ def test_equivariance_is_a_command(tmp_path, capsys, monkeypatch):
     assert out.with_suffix(".png").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_the_cost_is_a_command(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(lie_networks, "CASES", {"small": Case(Small, 28, 1, optax.adam(1e-4))})
     out = tmp_path / "cost.json"

@@ -54,6 +54,7 @@ def test_the_first_code_cell_holds_the_settings_and_nothing_else(name):
     assert all(type(values[setting]) is type(short) for setting, short in SHORT[name].items())
 
 
+@pytest.mark.slow
 @every_notebook
 def test_a_notebook_runs_without_errors_and_warnings(name, monkeypatch, tmp_path):
     monkeypatch.delenv("JAX_PLATFORMS", raising=False)

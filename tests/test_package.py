@@ -118,6 +118,7 @@ def test_the_functions_need_no_flax_and_the_networks_no_orbax():
     assert python(code, cwd=ROOT).split() == ["False", "True", "False", "False"]
 
 
+@pytest.mark.slow
 def test_importing_takes_a_fifth_of_a_second_beyond_jax_and_flax():
     code = "import time, jax, flax; t = time.perf_counter(); import attgconv_jax; print(time.perf_counter() - t)"
     assert statistics.median(float(python(code, cwd=ROOT)) for _ in range(3)) < 0.2
@@ -167,12 +168,14 @@ def wheel(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_the_wheel_holds_the_library_alone(wheel):
     with zipfile.ZipFile(wheel) as file:
         names = {name for name in file.namelist() if ".dist-info/" not in name}
     assert names == {str(path.relative_to(ROOT)) for path in LIBRARY} | {"attgconv_jax/py.typed"}
 
 
+@pytest.mark.slow
 def test_the_wheel_requires_four_packages(wheel):
     with zipfile.ZipFile(wheel) as file:
         (name,) = (name for name in file.namelist() if name.endswith(".dist-info/METADATA"))
@@ -184,6 +187,7 @@ def test_the_wheel_requires_four_packages(wheel):
     assert metadata["Version"] == attgconv_jax.__version__
 
 
+@pytest.mark.slow
 def test_the_wheel_works_outside_the_clone(wheel, tmp_path):
     with zipfile.ZipFile(wheel) as file:
         file.extractall(tmp_path / "site")

@@ -242,6 +242,7 @@ def test_an_error_of_zero_is_written_and_leaves_the_axis_readable():
     assert 0 < low < 1e-7 and high > 1
 
 
+@pytest.mark.slow
 def test_the_animation_turns_image_and_map_while_the_map_turned_back_stands_still(tmp_path):
     path = tmp_path / "turning.gif"
     image = random(28, 28, 1, 1).at[:9].set(-3)

@@ -72,6 +72,7 @@ def test_map_of_the_reference_is_reproduced_with_its_gradients(reference, file):
     check_map(reference(f"layers/{file}"), file, jax.jit)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", ["se2_ChannelAttentionGG", "se2_SpatialAttention_k3d2"])
 def test_map_of_the_reference_is_reproduced_eagerly(reference, file):
     check_map(reference(f"layers/{file}"), file, eager)
@@ -98,6 +99,7 @@ def test_layer_of_the_reference_is_reproduced_with_its_gradients(reference, file
     check_layer(reference(f"layers/{file}"), file, jax.jit, implementation)
 
 
+@pytest.mark.slow
 def test_layer_of_the_reference_is_reproduced_eagerly(reference):
     file = "se2_AttConvGG_chsp_s2p1_9"
     check_layer(reference(f"layers/{file}"), file, eager, "xla")

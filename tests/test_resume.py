@@ -74,6 +74,7 @@ def ask(environment, words, expected=0):
     return result.stdout, result.stderr
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_random_moments_ends_bit_for_bit_the_same(tmp_path, environment, uninterrupted):
     workdir, moments = tmp_path / "killed", random.Random(0)
     killed_at = []
@@ -94,6 +95,7 @@ def test_a_run_killed_at_random_moments_ends_bit_for_bit_the_same(tmp_path, envi
     assert_same_run(workdir, uninterrupted)
 
 
+@pytest.mark.slow
 def test_the_same_command_on_a_complete_run_shows_its_report_and_trains_nothing(uninterrupted, environment):
     before = {path: path.stat().st_mtime_ns for path in uninterrupted.rglob("*") if path.is_file()}
     printed, _ = ask(environment, command(uninterrupted))
@@ -102,11 +104,13 @@ def test_the_same_command_on_a_complete_run_shows_its_report_and_trains_nothing(
     assert before == {path: path.stat().st_mtime_ns for path in uninterrupted.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 def test_another_configuration_in_the_same_folder_is_one_line_and_code_2(uninterrupted, environment):
     _, said = ask(environment, command(uninterrupted, "--model.dropout-rate", "0.5"), expected=2)
     assert "model.dropout_rate is 0.1 there and 0.5 here" in said and said.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_full_disk_stops_training_in_one_line_and_loses_nothing(tmp_path, environment, uninterrupted):
     """Files may not grow beyond 20 kB, where a checkpoint needs more; with room the same command ends as ever."""
     limited = ["bash", "-c", 'ulimit -f 20; exec "$@"', "bash", *command(tmp_path / "run")]
@@ -118,6 +122,7 @@ def test_a_full_disk_stops_training_in_one_line_and_loses_nothing(tmp_path, envi
     assert_same_run(tmp_path / "run", uninterrupted)
 
 
+@pytest.mark.slow
 def test_a_folder_that_cannot_be_made_is_one_line(environment):
     _, said = ask(environment, command("/dev/null/run"), expected=2)
     assert said.startswith("error: ") and said.count("\n") == 1
