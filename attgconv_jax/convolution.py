@@ -8,6 +8,7 @@ from jaxtyping import Array, Float
 
 from attgconv_jax import kernels
 from attgconv_jax.checks import (
+    check_array,
     check_boolean,
     check_divisor,
     check_dtypes,
@@ -145,11 +146,12 @@ def grouped_group_conv(
     """
     check_group(group)
     check_feature_map(f, group)
+    check_array("w", w, "k k h_in c_part c_out")
     channel_groups = check_divisor("channel_groups", channel_groups, f.shape[-1], w.shape[-1])
     if channel_groups == 1:
         return group_conv(f, w, group, **options)
     c_part, c_out = f.shape[-1] // channel_groups, w.shape[-1]
-    if w.ndim != 5 or w.shape[3] != c_part:
+    if w.shape[3] != c_part:
         raise ValueError(
             f"f has {f.shape[-1]} channels in {channel_groups} parts of {c_part}, but w takes {w.shape[3]} of a part "
             f"(shape {w.shape})"

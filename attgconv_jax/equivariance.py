@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from attgconv_jax.checks import check_integer
 from attgconv_jax.groups import Group, check_group
 
 Kind = Literal["feature_map", "image", "invariant"]
@@ -37,8 +38,9 @@ def act(f: Float[Array | np.ndarray, "*shape"], group: Group, element: int, kind
 
     Source: Romero et al. 2020, section 2.
     """
-    if not 0 <= element < group.order:
-        raise ValueError(f"{group} has elements 0 to {group.order - 1}, got {element}")
+    check_group(group)
+    if check_integer("element", element, 0) >= group.order:
+        raise ValueError(f"element must be one of {group}, 0 to {group.order - 1}, got {element}")
     _check_kind(f, group, kind)
     return _act(jnp.asarray(f), group, element, kind)
 

@@ -57,6 +57,8 @@ def former_sampling(arguments: dict[str, Any]) -> dict[str, Any]:
     """`interpolation` and `disc_mask`, two arguments until 0.1, as the one `sampling`."""
     former = {name: arguments.pop(name) for name in ("interpolation", "disc_mask") if name in arguments}
     if former:
+        if "sampling" in arguments:
+            raise ValueError(f"sampling takes the place of {' and '.join(former)}: give sampling alone")
         warn_deprecated(" and ".join(former), "sampling=Sampling(...)", stacklevel=4)
         if "interpolation" in former:
             former["kind"] = former.pop("interpolation")

@@ -128,6 +128,8 @@ def former_kind(arguments: dict[str, Any]) -> dict[str, Any]:
     for name in {"form", "separable"} & arguments.keys():
         warn_deprecated(name, 'kind="nonseparable", "gseparable" or "separable"', stacklevel=4)
         form = arguments.pop(name)
+        if "kind" in arguments:
+            raise ValueError(f"kind takes the place of {name}: give kind alone")
         arguments["kind"] = {None: "nonseparable", "g": "gseparable", "gc": "separable"}.get(form, form)
     return arguments
 

@@ -147,6 +147,8 @@ def share_digits(names: set[str]) -> bool:
 
 def _of_network(arguments: Arguments) -> tuple[nnx.Module, Dataset, dict[str, Any]]:
     """The network, its data, and its error on every split."""
+    if arguments.seed is not None:
+        raise ValueError(f"--seed is of runs, and {arguments.path} is one network: leave it out")
     if arguments.data is None:
         raise ValueError(f"{arguments.path} is a network without a run: name its data, for example --data digits")
     network = load_network(arguments.path)

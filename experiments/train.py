@@ -118,7 +118,14 @@ def _network(network: ModelConfig, words: list[str]) -> ModelConfig:
     made = config_class(name)
     required = {field.name: tyro.MISSING for field in dataclasses.fields(made) if _is_required(field)}
     group = group if is_lie(group) == NETWORKS[name].lie else made.group
-    return model(name, group, dtype=network.dtype, **required)
+    # What the preset chose otherwise than its network's defaults, as far as the other network has it.
+    known = {field.name for field in dataclasses.fields(made)}
+    chosen = {
+        field.name: getattr(network, field.name) for field in dataclasses.fields(network) if not _is_required(field)
+    }
+    defaults = {field.name: field.default for field in dataclasses.fields(network)}
+    kept = {field: value for field, value in chosen.items() if field in known and value != defaults[field]}
+    return model(**required | kept | {"name": name, "group": group})
 
 
 def _is_required(field):

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.run.checkpoints import Checkpoints
+from experiments.run.checkpoints import Checkpoints, _name_of_now
 
 ROOT = pathlib.Path(__file__).parents[1]
 # When a file is damaged, threads of tensorstore still call the event loop that Orbax has closed.
@@ -197,3 +197,15 @@ def test_a_folder_that_cannot_be_made_is_an_os_error(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match="Not a directory"):
         Checkpoints(tmp_path / "file" / "checkpoints")
+
+
+def test_arrays_of_version_0_1_0_are_known_by_their_former_names():
+    of_layer = "params['convolutions'][0]['attention']"
+    former = {f"{of_layer}['w1'].value": f"{of_layer}['weights']['channel']['w1'].value"}
+    former |= {f".opt_state[2].mu{of_layer}['w'].value": f".opt_state[2].mu{of_layer}['weights'].value"}
+    former |= {f".best{of_layer}['spatial'].value": f".best{of_layer}['weights']['spatial'].value"}
+    for name, now in former.items():
+        assert _name_of_now(name, {now}) == now
+        assert _name_of_now(name, {name}) == name
+    kept = "params['convolutions'][0]['attention']['weights']['w1'].value"
+    assert _name_of_now(kept, {kept}) == kept

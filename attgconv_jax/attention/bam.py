@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 
 from attgconv_jax.attention.layers import (
     MLPWeights,
+    check_input,
     check_tuple,
     check_weights,
     group_axis,
@@ -77,6 +78,7 @@ def bottleneck_attention(
 
     Source: Park et al. 2018 (arXiv 1807.06514), section 3; relus between the convolutions as in its code.
     """
+    check_input(f, group)
     check_boolean(over_group=over_group)
     dilation = check_integer("dilation", dilation)
     check_tuple("bottleneck attention", weights, BottleneckWeights)

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 from attgconv_jax import kernels
 from attgconv_jax.attention.layers import (
     MLPWeights,
+    check_input,
     check_tuple,
     check_weights,
     group_axis,
@@ -69,6 +70,7 @@ def convolutional_block_attention(
 
     Source: Woo et al. 2018 (arXiv 1807.06521), section 3.
     """
+    check_input(f, group)
     check_boolean(over_group=over_group)
     check_tuple("convolutional block attention", weights, ConvolutionalBlockWeights)
     *batch, x, y, h, c = f.shape

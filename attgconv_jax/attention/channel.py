@@ -7,8 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from attgconv_jax import kernels
-from attgconv_jax.attention.layers import group_linear
-from attgconv_jax.checks import check_feature_map
+from attgconv_jax.attention.layers import check_input, check_tuple, check_weights, group_linear
 from attgconv_jax.groups import Group
 
 
@@ -42,22 +41,14 @@ def channel_attention(
 
     Source: Romero et al. 2020, sections 3.2 and 3.3.
     """
-    check_feature_map(f, group)
-    _check_weights(f, weights)
+    check_input(f, group)
+    check_tuple("channel attention", weights, ChannelWeights)
+    h, c = f.shape[-2:]
+    shapes = {"w1": (weights.w1, ("c_hid", c, h)), "w2": (weights.w2, (c, "c_hid", h))}
+    check_weights("channel attention", f, group, shapes)
     *batch, x, y, h, c = f.shape
     mean = jnp.mean(f, axis=(-4, -3))
     highest = kernels.maximum(f.reshape(*batch, x * y, h, c), axis=-3)
     hidden = jax.nn.relu(group_linear(jnp.stack([mean, highest]), weights.w1, group))
     mlp = group_linear(hidden, weights.w2, group)
     return jax.nn.sigmoid(mlp[0] + mlp[1])[..., None, None, :, :]
-
-
-def _check_weights(f, weights):
-    h, c = f.shape[-2:]
-    w1, w2 = weights
-    hidden = w1.shape[0] if w1.ndim == 3 else "c_hid"
-    if w1.shape != (hidden, c, h) or w2.shape != (c, hidden, h) or hidden == 0:
-        raise ValueError(
-            f"channel attention on {h} group elements and {c} channels takes w1 [c_hid, {c}, {h}] and w2 "
-            f"[{c}, c_hid, {h}] with c_hid of at least 1, got {w1.shape} and {w2.shape}"
-        )

@@ -4,11 +4,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from attgconv_jax.attention.layers import group_axis
+from attgconv_jax.attention.layers import check_input, group_axis, lifting_hint
 from attgconv_jax.attention.operator import Operator, register
-from attgconv_jax.checks import check_boolean, check_feature_map, check_positive
+from attgconv_jax.checks import check_array, check_boolean, check_positive
 from attgconv_jax.convolution import group_conv, project_max
-from attgconv_jax.groups import Group, check_group
+from attgconv_jax.groups import Group
 from attgconv_jax.initializers import FilterInitializer, KeySource, filter_initializer, key_source
 
 
@@ -35,13 +35,14 @@ def co_attention(
 
     Source: Romero and Hoogendoorn 2020 (arXiv 1911.07849), as an input attention in Romero et al. 2020.
     """
-    check_group(group)
-    check_feature_map(f, group)
+    check_input(f, group)
+    check_array("w", w, "1 1 h c 1")
     check_boolean(haar=haar)
     h, c = f.shape[-2:]
     if w.shape != (1, 1, h, c, 1):
         raise ValueError(
             f"co-attention on {h} group elements and {c} channels takes a filter {(1, 1, h, c, 1)}, got {w.shape}"
+            f"{lifting_hint(f, group)}"
         )
     logits = group_conv(f, w, group, haar=haar)
     return jax.nn.sigmoid(project_max(logits) if h == 1 else logits)

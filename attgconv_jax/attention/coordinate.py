@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from attgconv_jax.attention.layers import (
+    check_input,
     check_tuple,
     check_weights,
     group_axis,
@@ -61,6 +62,7 @@ def coordinate_attention(
 
     Source: Hou et al. 2021 (arXiv 2103.02907), section 3.2; the group acting on the axes is our own.
     """
+    check_input(f, group)
     check_tuple("coordinate attention", weights, CoordinateWeights)
     x, _, h, c = f.shape[-4:]
     check_weights(

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from attgconv_jax.attention.layers import check_weights, group_axis, group_bank, mean_statistic, over_space
+from attgconv_jax.attention.layers import check_input, check_weights, group_axis, group_bank, mean_statistic, over_space
 from attgconv_jax.attention.operator import Operator, register
 from attgconv_jax.checks import check_boolean, check_odd, check_positive
 from attgconv_jax.groups import Group
@@ -38,6 +38,7 @@ def efficient_channel_attention(
 
     Source: Wang et al. 2020 (arXiv 1910.03151), section 3.
     """
+    check_input(f, group)
     check_boolean(over_group=over_group)
     h, c = 1 if over_group else f.shape[-2], f.shape[-1]
     check_weights("efficient channel attention", f, group, {"w": (w, ("k", h))})

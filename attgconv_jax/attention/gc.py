@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from attgconv_jax.attention.layers import (
+    check_input,
     check_tuple,
     check_weights,
     group_axis,
@@ -66,6 +67,7 @@ def global_context(
 
     Source: Cao et al. 2019 (arXiv 1904.11492), section 3.
     """
+    check_input(f, group)
     check_boolean(over_group=over_group)
     check_tuple("global context", weights, GlobalContextWeights)
     h_in, c = f.shape[-2:]

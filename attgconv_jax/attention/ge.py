@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 from attgconv_jax import kernels
 from attgconv_jax.attention.layers import (
     MLPWeights,
+    check_input,
     check_tuple,
     check_weights,
     group_axis,
@@ -69,6 +70,7 @@ def gather_excite(
     Source: Hu et al. 2018 (arXiv 1810.12348), section 2. For extents below the map its code chains strided 3x3 filters
     and overlapping means, which no group commutes with on most sizes; windows side by side always do.
     """
+    check_input(f, group)
     check_boolean(over_group=over_group)
     check_sampling(sampling)
     check_tuple("gather-excite", weights, GatherExciteWeights)

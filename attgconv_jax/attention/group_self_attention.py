@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from attgconv_jax.attention.layers import check_tuple, check_weights, group_axis, hidden_channels
+from attgconv_jax.attention.layers import check_input, check_tuple, check_weights, group_axis, hidden_channels
 from attgconv_jax.attention.non_local_block import SCORES
 from attgconv_jax.attention.operator import Operator, register
 from attgconv_jax.checks import check_divisor, check_odd
@@ -68,6 +68,7 @@ def self_attention(
     Source: Romero and Cordonnier 2021 (arXiv 2010.00977), sections 4 and 5; on the trivial group Ramachandran et al.
     2019 (arXiv 1906.05909).
     """
+    check_input(f, group)
     check_sampling(sampling)
     check_tuple("self-attention", weights, SelfAttentionWeights)
     *batch, x, y, h, c = f.shape

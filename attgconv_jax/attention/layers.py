@@ -89,7 +89,7 @@ def check_weights(
     arrays: Mapping[str, tuple[Array | None, tuple[int | str, ...]]],
     optional: Collection[str] = (),
 ) -> None:
-    """Raises a `ValueError` unless `f` is a feature map on `group` and the weights fit it.
+    """Raises a `ValueError` unless the weights fit a checked `f` (see `check_input`).
 
     Args:
       operator: its name, for the message.
@@ -99,8 +99,6 @@ def check_weights(
         it stands.
       optional: names of arrays that may be None.
     """
-    check_group(group)
-    check_feature_map(f, group)
     present = {name: pair for name, pair in arrays.items() if pair[0] is not None or name not in optional}
     lengths = {}
     fits = True
@@ -114,11 +112,24 @@ def check_weights(
             f"{name} {getattr(array, 'shape', type(array).__name__)}" for name, (array, _) in present.items()
         )
         raise ValueError(
-            f"{operator} on {f.shape[-2]} group elements and {f.shape[-1]} channels takes {wanted}; got {got}"
+            f"{operator} on {f.shape[-2]} group elements and {f.shape[-1]} channels takes {wanted}; got "
+            f"{got}{lifting_hint(f, group)}"
         )
     for name, (array, _) in present.items():
         if array.dtype != f.dtype:
             raise ValueError(f"{operator}: {name} must have the dtype of f, {f.dtype}, got {array.dtype}; cast one")
+
+
+def check_input(f: Array, group: Group) -> tuple[int, int]:
+    """Raises a `ValueError` unless `f` is a feature map on `group`; its group elements and channels."""
+    check_group(group)
+    check_feature_map(f, group)
+    return f.shape[-2:]
+
+
+def lifting_hint(f: Array, group: Group) -> str:
+    """What to do where weights for feature maps meet an image."""
+    return "; of an image: make the module with lifting=True" if f.shape[-2] == 1 < group.order else ""
 
 
 def check_tuple(operator: str, weights, kind: type) -> None:

@@ -7,7 +7,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from attgconv_jax.attention.layers import check_tuple, check_weights, group_axis, group_linear, hidden_channels
+from attgconv_jax.attention.layers import (
+    check_input,
+    check_tuple,
+    check_weights,
+    group_axis,
+    group_linear,
+    hidden_channels,
+)
 from attgconv_jax.attention.operator import Operator, register
 from attgconv_jax.checks import check_boolean
 from attgconv_jax.groups import Group
@@ -57,6 +64,7 @@ def non_local(
 
     Source: Wang et al. 2018 (arXiv 1711.07971), section 3.
     """
+    check_input(f, group)
     check_boolean(over_group=over_group)
     check_tuple("non-local attention", weights, NonLocalWeights)
     *batch, x, y, h, c = f.shape

@@ -96,9 +96,10 @@ def register(operator: Operator) -> Operator:
     Raises:
       ValueError: another operator has this name.
     """
-    known = OPERATORS.setdefault(operator.name, operator)
-    if known.apply.__qualname__ != operator.apply.__qualname__:
+    known = OPERATORS.get(operator.name, operator)
+    if (known.apply.__module__, known.apply.__qualname__) != (operator.apply.__module__, operator.apply.__qualname__):
         raise ValueError(f"name must be that of no other operator; {operator.name!r} is {known.title}")
+    OPERATORS[operator.name] = operator
     return operator
 
 

@@ -6,6 +6,7 @@ from jaxtyping import Array, Float
 
 from attgconv_jax.attention.layers import (
     MLPWeights,
+    check_input,
     check_weights,
     group_axis,
     hidden_channels,
@@ -46,6 +47,7 @@ def squeeze_excitation(
 
     Source: Hu et al. 2018 (arXiv 1709.01507), section 3.
     """
+    check_input(f, group)
     check_boolean(over_group=over_group)
     h = 1 if over_group else f.shape[-2]
     check_weights("squeeze-and-excitation", f, group, mlp_shapes(weights, f.shape[-1], h))

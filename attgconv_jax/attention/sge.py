@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from attgconv_jax.attention.layers import check_tuple, check_weights, group_axis
+from attgconv_jax.attention.layers import check_input, check_tuple, check_weights, group_axis
 from attgconv_jax.attention.operator import Operator, register
 from attgconv_jax.checks import check_boolean, check_choice, check_divisor, check_finite_positive, check_positive
 from attgconv_jax.groups import Group
@@ -71,6 +71,7 @@ def spatial_group_enhance(
 
     Source: Li, Hu and Yang 2019 (arXiv 1905.09646), section 3.
     """
+    check_input(f, group)
     check_boolean(over_group=over_group)
     check_tuple("spatial group-wise enhance", weights, GroupEnhanceWeights)
     shape = ("groups",)

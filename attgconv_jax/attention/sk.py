@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from attgconv_jax.attention.layers import (
+    check_input,
     check_tuple,
     check_weights,
     group_axis,
@@ -59,6 +60,7 @@ def selective_kernel(
 
     Source: Li et al. 2019 (arXiv 1903.06586), section 3.1.
     """
+    check_input(f, group)
     check_boolean(over_group=over_group)
     check_tuple("selective kernel", weights, SelectiveKernelWeights)
     h, c = 1 if over_group else f.shape[-2], f.shape[-1]

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from attgconv_jax.attention.layers import check_weights, group_axis, group_bank, over_space
+from attgconv_jax.attention.layers import check_input, check_weights, group_axis, group_bank, over_space
 from attgconv_jax.attention.operator import Operator, register
 from attgconv_jax.checks import check_boolean, check_finite_positive, check_positive
 from attgconv_jax.groups import Group
@@ -46,6 +46,7 @@ def style_recalibration(
 
     Source: Lee et al. 2019 (arXiv 1903.10829), section 3; `epsilon` as in its code.
     """
+    check_input(f, group)
     check_boolean(over_group=over_group)
     h, c = 1 if over_group else f.shape[-2], f.shape[-1]
     check_weights("style-based recalibration", f, group, {"w": (w, (c, 2, h))})

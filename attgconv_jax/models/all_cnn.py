@@ -137,12 +137,13 @@ class AllCNN(ConvolutionalNetwork):
             param_dtype=param_dtype,
             rngs=rngs,
         )
+        self.in_features = in_features
         self.norms = nnx.List([batch_norm(width, dtype, param_dtype, rngs) for width in widths[1:]])
         self.input_dropout = Dropout(input_dropout_rate, rngs=rngs)
         self.dropouts = nnx.List([Dropout(dropout_rate if layer.pool else 0.0, rngs=rngs) for layer in LAYERS])
 
     def _start(self, image):
-        check_image(image, SIZE)
+        check_image(image, SIZE, self.in_features)
         return self.input_dropout(image)
 
     def _follow(self, i, f):

@@ -234,6 +234,8 @@ class Network(nnx.Module):
 
 def check_image(image: Array, size: int | None = None, in_features: int | None = None) -> None:
     """Raises a `ValueError` unless `image` is `[..., size, size, 1, in_features]`; None: any."""
+    if not jnp.issubdtype(image.dtype, jnp.floating):
+        raise ValueError(f"image must be floating, got {image.dtype}; cast and standardise it")
     good = image.ndim >= 4 and image.shape[-2] == 1 and in_features in (None, image.shape[-1])
     if not good or size not in (None, image.shape[-4]) or size not in (None, image.shape[-3]):
         (x, y), c = (("x", "y") if size is None else (size, size)), "c" if in_features is None else in_features

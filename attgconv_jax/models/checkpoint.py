@@ -23,7 +23,7 @@ _DESCRIPTION = "network.json"
 _STORE = "arrays"
 
 # Endings of arrays' names in version 0.1.0, and what they are where a network no longer has them.
-_RENAMED = {
+FORMER_NAMES = {
     "attention.w1": "attention.weights.channel.w1",
     "attention.w2": "attention.weights.channel.w2",
     "attention.spatial": "attention.weights.spatial",
@@ -207,7 +207,7 @@ def _renamed(stored, expected):
     """By the names of now what version 0.1.0 had under others."""
 
     def now(name):
-        for former, ending in _RENAMED.items():
+        for former, ending in FORMER_NAMES.items():
             candidate = name.removesuffix(former) + ending
             if name not in expected and name.endswith(former) and candidate in expected:
                 return candidate

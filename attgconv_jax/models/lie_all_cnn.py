@@ -155,7 +155,7 @@ class LieAllCNN(LieNetwork):
         self.grids = RandomGrids(group, random_grids, rngs)
 
     def _features(self, image):
-        check_image(image, SIZE)
+        check_image(image, SIZE, self.lifting.in_features)
         yield image
         grid = self.grids()
         f = jax.nn.relu(self.lifting_norm(self.lifting_dropout(self.lifting(image, None, grid))))

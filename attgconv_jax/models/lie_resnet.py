@@ -142,7 +142,7 @@ class LieResNet(LieNetwork):
         self.grids = RandomGrids(group, random_grids, rngs)
 
     def _features(self, image):
-        check_image(image, SIZE)
+        check_image(image, SIZE, self.lifting.in_features)
         if not self.head_norm.use_running_average and math.prod(image.shape[:-4]) < 2:
             raise ValueError(
                 f"training takes at least 2 images, or batch norm gives each the same logits, got shape {image.shape}; "

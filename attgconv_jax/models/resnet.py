@@ -1,6 +1,7 @@
 """ResNets for ImageNet: one description for every depth, every group and every attention."""
 
 import math
+import numbers
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from attgconv_jax.convolution import max_pool, project_mean
 from attgconv_jax.filters import Sampling
 from attgconv_jax.groups import Group, check_group
 from attgconv_jax.models.base import Network, check_image, register
+from attgconv_jax.models.layers import check_attention
 from attgconv_jax.models.residual import ConvNorm, Layer, ResidualBlock, place
 
 
@@ -131,6 +133,7 @@ class ResNet(Network):
     ):
         check_group(group)
         _check_names(depth, attention)
+        check_attention(attention, attention_options)
         features = _equal_features(group) if features is None else features
         features, in_features, classes = check_positive(features=features, in_features=in_features, classes=classes)
         (exact,) = check_boolean(exact=exact)
@@ -225,7 +228,7 @@ def _equal_features(group):
 
 
 def _check_names(depth, attention):
-    if depth not in ARCHITECTURES:
+    if not isinstance(depth, numbers.Integral) or depth not in ARCHITECTURES:
         raise ValueError(f"depth must be one of {', '.join(map(str, ARCHITECTURES))}, got {depth!r}")
     if attention is not None and place(attention) is None:
         names = ", ".join(name for name in OPERATORS if place(name) is not None)

@@ -155,11 +155,12 @@ class RotMNISTNet(ConvolutionalNetwork):
             param_dtype=param_dtype,
             rngs=rngs,
         )
+        self.in_features = in_features
         self.norms = nnx.List([batch_norm(width, dtype, param_dtype, rngs) for width in widths])
         self.dropouts = nnx.List([Dropout(dropout_rate if layer.dropout else 0.0, rngs=rngs) for layer in LAYERS])
 
     def _start(self, image):
-        check_image(image, SIZE)
+        check_image(image, SIZE, self.in_features)
         return image
 
     def _follow(self, i, f):

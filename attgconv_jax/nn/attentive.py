@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import jax.numpy as jnp
 from flax import nnx
@@ -16,10 +16,6 @@ from attgconv_jax.nn.convolution import GroupConv
 from attgconv_jax.nn.operator import ATTENTIONS
 from attgconv_jax.nn.separable import SeparableGroupConv
 from attgconv_jax.separable import Kind, former_kind
-
-AttentionName = Literal[tuple(ATTENTIONS)]
-ATTENTIVE_PAPER = tuple(name for name, operator in OPERATORS.items() if operator.site == "input")
-"""Those of the attentive paper: they read images as well, and their group convolutions may carry the Haar weight."""
 
 
 class AttentiveGroupConv(nnx.Module):
@@ -74,7 +70,7 @@ class AttentiveGroupConv(nnx.Module):
         rngs: nnx.Rngs,
         **options,
     ):
-        if attention not in ATTENTIONS:
+        if not isinstance(attention, str) or attention not in ATTENTIONS:
             raise ValueError(
                 f"attention must be one of {', '.join(ATTENTIONS)}, got {attention!r}; attention on responses is "
                 "ResponseAttentiveGroupConv or SelectiveKernelGroupConv"

@@ -138,6 +138,11 @@ class LieConv(nnx.Module):
           ValueError: `f` or the grids do not fit.
         """
         check_feature_map(f)
+        if self.kind is None and f.shape[-2] != 1:
+            hint = "of images [batch, x, y, c] take f[..., None, :], and on feature maps leave out lifting=True"
+            raise ValueError(f"f must be an image [..., x, y, 1, c], which is lifted, got shape {f.shape}; {hint}")
+        if self.kind is not None and f.shape[-2] == 1 < self.group.order and in_grid is None:
+            raise ValueError(f"f must be a feature map, got the image {f.shape}; lift it, with lifting=True")
         if f.shape[-1] != self.in_features:
             raise ValueError(f"f must have {self.in_features} channels, got shape {f.shape}")
         if self.exact:

@@ -13,7 +13,7 @@ from flax.nnx.nn.dtypes import promote_dtype
 from jaxtyping import Array, Float
 
 from attgconv_jax.attention import OPERATORS, Operator, attend
-from attgconv_jax.checks import check_boolean, check_choice
+from attgconv_jax.checks import check_boolean
 from attgconv_jax.deprecation import warn_deprecated
 from attgconv_jax.docstrings import argument_help
 from attgconv_jax.filters import former_sampling
@@ -128,11 +128,6 @@ ATTENTIONS: Mapping[str, type[OperatorAttention]] = _Attentions()
 """The modules by name; all are made as `Module(features, group, lifting=..., rngs=..., **options)`."""
 
 
-def check_attention(attention: str) -> None:
-    """Raises a `ValueError` unless `attention` is a name of `ATTENTIONS`."""
-    check_choice("attention", attention, ATTENTIONS)
-
-
 def _signature(operator):
     common = inspect.signature(OperatorAttention.__init__).parameters
     leading = [common[name] for name in ("features", "group", "lifting")]
@@ -141,8 +136,9 @@ def _signature(operator):
 
 
 def _docstring(operator):
-    help_of = argument_help(operator.apply) | argument_help(operator.init) | argument_help(OperatorAttention)
     names = _signature(operator).parameters
+    help_of = dict.fromkeys(names, "see the formula.") | argument_help(operator.apply) | argument_help(operator.init)
+    help_of |= argument_help(OperatorAttention)
     arguments = "\n".join(
         textwrap.fill(f"{name}: {help_of[name]}", 112, initial_indent="  ", subsequent_indent="    ") for name in names
     )

@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import pathlib
+import re
 import shutil
 import warnings
 from typing import Any
@@ -15,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
+from attgconv_jax.models.checkpoint import FORMER_NAMES
 from experiments.run.runtime import reason, writing
 
 KEPT = 2
@@ -179,6 +181,7 @@ def _arrays(state):
 def _state(arrays, template, path):
     """The arrays in the template's tree, and its random streams' keys among them."""
     expected = _arrays(template)
+    arrays = {_name_of_now(name, expected): array for name, array in arrays.items()}
     wrong = [
         name
         for name in arrays.keys() | expected.keys()
@@ -193,6 +196,16 @@ def _state(arrays, template, path):
         )
     leaves = [_like(arrays[name], leaf) for name, leaf in _named(template)]
     return jax.tree.unflatten(jax.tree.structure(template), leaves)
+
+
+def _name_of_now(name, expected):
+    """The name of an array that version 0.1.0 called otherwise."""
+    for former, now in FORMER_NAMES.items():
+        former, now = ("".join(f"['{part}']" for part in path.split(".")) for path in (former, now))  # noqa: PLW2901
+        candidate = re.sub(re.escape(former) + r"(?!\[)", lambda _, now=now: now, name)
+        if name not in expected and candidate in expected:
+            return candidate
+    return name
 
 
 def _like(array, leaf):

@@ -32,8 +32,7 @@ class ModelConfig:
     """Which network."""
 
     group: str = "p4"
-    """z2, p4, p4m, C8 (8 rotations), D2 (2 rotations and the reflections); Lie groups: SE2-8 (8 rotations), R2xR-3 (3
-    scales), Sim2-16x3 (both)."""
+    """z2, p4, p4m, C8 (8 rotations), D2 (also reflections); Lie groups: SE2-8 (8 rotations), R2xR-3, Sim2-16x3."""
 
     attention: str = "none"
     """Which attention."""
@@ -49,10 +48,13 @@ class ModelConfig:
         check_name("model.attention", self.attention, ["none", *OPERATORS])
         check_name("model.dtype", self.dtype, get_args(DType))
         parse_options("model.attention_options", self.attention_options)
-        lie = isinstance(self.parsed_group(), LieGroup)
+        group = self.parsed_group()
+        lie = isinstance(group, LieGroup)
         if lie != NETWORKS[self.name].lie:
             known = ", ".join(name for name, entry in NETWORKS.items() if entry.lie == lie)
             raise ValueError(f"model.name must be a network on groups such as {self.group}: {known}; got {self.name}")
+        if lie and group.scales is None and self.max_scale != MAX_SCALE:
+            raise ValueError(f"model.max_scale is of groups that scale, such as R2xR-3; {self.group} has no scales")
 
     def parsed_group(self) -> Group | LieGroup:
         """The group.
