@@ -6,7 +6,6 @@ from jaxtyping import Array, Float
 
 from attgconv_jax import kernels
 from attgconv_jax.attention.layers import check_input, lifting_hint
-from attgconv_jax.checks import check_array
 from attgconv_jax.convolution import group_conv, project_max
 from attgconv_jax.filters import Sampling, former_sampling
 from attgconv_jax.groups import Group
@@ -45,10 +44,10 @@ def spatial_attention(
     Source: Romero et al. 2020, sections 3.2 and 3.3.
     """
     h, _ = check_input(f, group)
-    check_array("w", w, "k k h 2 1")
-    if w.shape[2:] != (h, 2, 1) or w.shape[0] % 2 == 0:
+    shape = getattr(w, "shape", type(w).__name__)
+    if shape[2:] != (h, 2, 1) or w.shape[0] % 2 == 0:
         raise ValueError(
-            f"spatial attention on {h} group elements takes a filter [k, k, {h}, 2, 1] of odd size k, got {w.shape}"
+            f"spatial attention on {h} group elements takes a filter [k, k, {h}, 2, 1] of odd size k, got {shape}"
             f"{lifting_hint(f, group)}"
         )
     statistics = jnp.stack([jnp.mean(f, axis=-1), kernels.maximum(f, axis=-1)], axis=-1)
