@@ -77,8 +77,8 @@ class Arguments:
 def main(arguments: Arguments) -> None:
     """Evaluates, prints, draws."""
     use_compilation_cache()
-    if not arguments.path.is_dir():
-        raise ValueError(f"path must be the folder of a run or of a saved network; there is no folder {arguments.path}")
+    if arguments.path.is_file():
+        raise ValueError(f"path must be the folder of a run or of a saved network, got the file {arguments.path}")
     out = arguments.out or arguments.path / "-".join(["evaluation", *(arguments.data or "").split("/")]).rstrip("-")
     if (arguments.path / "network.json").exists():
         stored = json.loads((arguments.path / "network.json").read_text())

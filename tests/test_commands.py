@@ -347,8 +347,8 @@ def test_bad_arguments_are_one_line_and_code_2_and_say_what_is_right(
     [
         (["--seed", "4"], "--seed must be one of the run's, 3, 5, got 4"),
         (["--images", "999"], "images must be in 0 to 499"),
-        (["--layer", "7"], "layer must be in 0 to 6, got 7"),
-        (["--layer", "-1"], "layer must be in 0 to 6, got -1"),
+        (["--layer", "7"], "layer 7: the network has no attention to draw; leave out --layer"),
+        (["--layer", "-1"], "layer -1: the network has no attention to draw; leave out --layer"),
         (["--angle-images", "999"], "angle_images must be at most 500, got 999"),
     ],
 )

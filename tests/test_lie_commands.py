@@ -86,7 +86,7 @@ def test_a_network_on_a_lie_group_is_trained_and_evaluated(tmp_path, capsys):
     words += ["--model.random-grids", "--optimizer.epochs", "1", "--optimizer.batch-size", "250"]
     train.cli([*words, "--workdir", str(tmp_path)])
     printed = capsys.readouterr().out
-    assert "SE2-4 network, separable kernels, attention se, on digits" in printed
+    assert "lie_resnet on SE2-4, attention se, on digits" in printed
     assert "equivariance error of the logits over the quarter turns of rotations(4): " in printed
     assert max(Run(tmp_path).report["equivariance_error"]) < 1e-4
     network = load_network(tmp_path / "networks" / "seed-0-best")
@@ -97,7 +97,7 @@ def test_a_network_on_a_lie_group_is_trained_and_evaluated(tmp_path, capsys):
     assert max(evaluation["equivariance_by_element"]) < 1e-4
     with pytest.raises(SystemExit):
         evaluate.cli([str(tmp_path), "--layer", "0"])
-    assert "attention is drawn of finite groups alone" in capsys.readouterr().err
+    assert "attention is drawn of finite groups, not of rotations(4)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
