@@ -264,7 +264,7 @@ def _windows(f, group, size, stride, padding, exact, fill):
     check_feature_map(f, group)
     check_boolean(exact=exact)
     *batch, x, y, h, c = f.shape
-    padding = check_integer("padding of a pooling", padding, 0)
+    size, padding = check_integer("window", size), check_integer("padding", padding, 0)
     windows = windows_of(size, size if stride is None else stride, padding, 1, (x, y))
     if padding >= size:
         raise ValueError(f"padding must be smaller than the window, got {padding} for a window of {size}")

@@ -146,7 +146,7 @@ def test_a_network_comes_back_bit_for_bit(tmp_path):
 REFUSALS = {
     "image of another size": (
         lambda: nnx.eval_shape(small)(random(2, 28, 28, 1, 3)),
-        "image must be [..., 32, 32, 1, c], got shape (2, 28, 28, 1, 3)",
+        "image must be [..., 32, 32, 1, 3], got shape (2, 28, 28, 1, 3)",
     ),
     "unknown kind": (lambda: small(kind="separabel"), 'kind must be one of "nonseparable"', "got 'separabel'"),
     "a network of liftings": (lambda: small(kind="lifting"), 'kind must be one of "nonseparable"', "got 'lifting'"),

@@ -28,7 +28,7 @@ def test_modules_work_in_linen_and_give_what_they_give_in_nnx():
     shapes = jax.tree.map(jnp.shape, parameters)
     assert shapes["lift"] == {"w": (3, 3, 1, 1, 4), "bias": (4,)}
     assert shapes["attentive"] == {
-        "attention": {"w1": (2, 4, 4), "w2": (4, 2, 4), "spatial": (7, 7, 4, 2, 1)},
+        "attention": {"weights": {"channel": {"w1": (2, 4, 4), "w2": (4, 2, 4)}, "spatial": (7, 7, 4, 2, 1)}},
         "conv": {"w": (3, 3, 4, 4, 2)},
     }
     lift = with_random_arrays(lambda: GroupConv(1, 4, 3, P4, lifting=True, use_bias=True, rngs=nnx.Rngs(0)))

@@ -556,7 +556,7 @@ REFUSALS = {
     ),
     "unknown attention": (
         lambda: LieAttention("response", 3, SE2, rngs=nnx.Rngs(0)),
-        'attention must be one of "input"',
+        'attention must be one of "bam", "cbam", "co"',
         "got 'response'",
     ),
     "too few widths": (
@@ -606,7 +606,7 @@ REFUSALS = {
     ),
     "image of another size": (
         lambda: LieResNet(SE2, **SMALL, rngs=nnx.Rngs(0))(random(2, 27, 27, 1, 1)),
-        "image must be [..., 28, 28, 1, c], got shape (2, 27, 27, 1, 1)",
+        "image must be [..., 28, 28, 1, 1], got shape (2, 27, 27, 1, 1)",
     ),
 }
 

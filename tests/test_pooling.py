@@ -165,7 +165,7 @@ def test_axis_that_no_element_reverses_may_be_asymmetric():
         ({"stride": True}, ("stride must be an integer of at least 1", "True")),
         ({"padding": -1}, ("padding must be", "got -1")),
         ({"padding": 2}, ("padding must be smaller than the window", "got 2 for a window of 2")),
-        ({"padding": "SAME"}, ("padding of a pooling must be a number of pixels", "'SAME'")),
+        ({"padding": "SAME"}, ("padding must be an integer of at least 0", "'SAME'")),
         ({"padding": 1.0}, ("padding must be", "1.0")),
         ({"window": 9}, ("window of 9 pixels", "does not fit", "6x6", "at least 9 pixels")),
     ],

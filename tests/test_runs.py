@@ -269,9 +269,12 @@ def test_metrics_that_cannot_be_written_are_one_line(tmp_path):
             lambda: built("lie_resnet", "Sim2-4x2", max_scale=3.5),
             "kernel_size must be 1 or at least 9",
         ),
-        (lambda: built("lie_resnet", "SE2-8", kind="separable+2d"), "factors rotation and scale"),
+        (lambda: built("lie_resnet", "SE2-8", kind="separable+2d"), "kind must be separable on rotations"),
         (lambda: built("lie_resnet", "SE2-8", network="mlp"), "network must be one of"),
-        (lambda: built("lie_resnet", "SE2-8", network_options=("omega=7",)), "siren has .*, frequency.* 'omega'"),
+        (
+            lambda: built("lie_resnet", "SE2-8", network_options=("omega=7",)),
+            "network_options of siren are .*, frequency; got 'omega'",
+        ),
         (
             lambda: built("lie_resnet", "SE2-8", network_options=("first_frequency=-7",)),
             "first_frequency must be a positive",

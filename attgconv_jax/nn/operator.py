@@ -149,6 +149,7 @@ def _docstring(operator):
 >>> from attgconv_jax import cyclic
 >>> from attgconv_jax.nn import ATTENTIONS
 >>> attention = ATTENTIONS["{operator.name}"](32, cyclic(4), rngs=nnx.Rngs(0))
+>>> attention.eval()
 >>> jax.eval_shape(attention, jnp.ones([2, 9, 9, 4, 32])).shape
 (2, 9, 9, 4, 32)
 
