@@ -134,7 +134,7 @@ def test_a_network_without_a_run_is_evaluated_on_the_data_it_is_given(tmp_path, 
     assert evaluation["as_loaded"]["error_percent"]["test"] == [error]
     with pytest.raises(SystemExit):
         evaluate.cli([str(tmp_path / "network"), "--data", "digits", "--layer", "7"])
-    assert "layer must be in 0 to 6, got 7" in capsys.readouterr().err
+    assert "layer 7: the network has no attention to draw" in capsys.readouterr().err
 
 
 @pytest.mark.slow
