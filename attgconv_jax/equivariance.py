@@ -39,7 +39,7 @@ def act(f: Float[Array | np.ndarray, "*shape"], group: Group, element: int, kind
     Source: Romero et al. 2020, section 2.
     """
     check_group(group)
-    if check_integer("element", element, 0) >= group.order:
+    if check_integer("element", element, -(2**63)) not in range(group.order):
         raise ValueError(f"element must be one of {group}, 0 to {group.order - 1}, got {element}")
     _check_kind(f, group, kind)
     return _act(jnp.asarray(f), group, element, kind)

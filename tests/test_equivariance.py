@@ -284,7 +284,7 @@ def test_interpolated_action_on_an_image_that_is_not_square_is_refused():
 
 @pytest.mark.parametrize("element", [-1, 4, 100])
 def test_unknown_element_is_refused_with_the_known_ones(element):
-    with assert_refused("cyclic(4) has elements 0 to 3", str(element)):
+    with assert_refused("element must be one of cyclic(4), 0 to 3", str(element)):
         act(random(5, 5, 4, 1), cyclic(4), element, "feature_map")
 
 
