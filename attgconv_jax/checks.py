@@ -28,10 +28,11 @@ def check_positive(**values: Any) -> tuple[int, ...]:
 
 def check_odd(why: str = "or attention is off centre", **values: Any) -> tuple[int, ...]:
     """Raises a `ValueError` unless every named value, the size of a filter, is an odd integer of at least 1."""
-    for name, size in zip(values, check_positive(**values), strict=True):
+    sizes = check_positive(**values)
+    for name, size in zip(values, sizes, strict=True):
         if size % 2 == 0:
             raise ValueError(f"{name} must be odd, {why}, got {size}")
-    return check_positive(**values)
+    return sizes
 
 
 def check_boolean(**values: Any) -> tuple[bool, ...]:

@@ -92,10 +92,3 @@ def test_former_names_of_records_and_maps():
     with pytest.warns(DeprecationWarning, match="use attention_maps"):
         shape = jax.eval_shape(module.attention_map, f).shape
     assert shape == (1, 1, 1, 4, 4)
-
-
-def test_the_warning_points_at_the_call():
-    with pytest.warns(DeprecationWarning) as caught:
-        GroupConv(2, 3, 3, C8, interpolation="cubic", rngs=nnx.Rngs(0))
-    # Modules of Flax are made by their metaclass, whose frames lie between.
-    assert "sampling=Sampling" in str(caught[0].message)

@@ -141,9 +141,9 @@ class Config:
 
 def identity(config: Config) -> dict[str, Any]:
     """The fields that decide a run's numbers, by dotted name, as JSON holds them: all but where the data lie."""
-    fields = _flatten(dataclasses.asdict(config))
+    fields = _as_json(dataclasses.asdict(config))
     del fields["data.directory"]
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
+    return fields
 
 
 def from_identity(fields: Mapping[str, Any], directory: pathlib.Path | None = None) -> Config:
@@ -196,16 +196,15 @@ def _renamed(fields):
             fields["model.network" if name == "network" else "model.network_options"] = value
     if not lie:
         del fields["model.max_scale"], fields["model.random_grids"]
-    defaults = identity_of_model(config_class(fields["model.name"])())
+    defaults = _as_json({"model": dataclasses.asdict(config_class(fields["model.name"])())})
     if lie and not fields["model.features"]:
         del fields["model.features"]
     return defaults | fields
 
 
-def identity_of_model(config: ModelConfig) -> dict[str, Any]:
-    """The fields of a network by dotted name, as JSON holds them."""
-    fields = _flatten({"model": dataclasses.asdict(config)})
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
+def _as_json(fields):
+    """Nested fields by dotted name, tuples as lists."""
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in _flatten(fields).items()}
 
 
 _BEFORE_NETWORKS = {
