@@ -19,10 +19,7 @@ def check_lie_group(group: LieGroup) -> None:
 
 
 def check_grid(group: LieGroup, **grids: Array) -> None:
-    """Raises a `ValueError` unless every named grid holds elements `[n, d]` of the group, with scales above 0.
-
-    What is traced has no numbers to look at.
-    """
+    """Raises a `ValueError` unless every named grid holds elements `[n, d]` of the group, with scales above 0."""
     for name, grid in grids.items():
         if not isinstance(grid, jax.Array | np.ndarray) or grid.ndim != 2 or not len(grid):
             got = f"shape {grid.shape}" if hasattr(grid, "shape") else type(grid).__name__
@@ -48,10 +45,8 @@ def check_exact(f: Array, group: LieGroup, size: int, stride: int, padding: Padd
 def check_kernels(f: Array, axes: str, **kernels: tuple[Array, str]) -> None:
     """Raises a `ValueError` unless `f` and the kernels fit each other: none is cast or broadcast.
 
-    Args:
-      f: feature map.
-      axes: of the group and of the channels of `f`, by their names in the kernels; `a*s` is of the product's length.
-      **kernels: by name, with the names of their axes. Those of one name have one length.
+    `axes` are those of the group and of the channels of `f`, by their names in the kernels. Axes of one name have one
+    length; `a*s` has the product's.
     """
     check_feature_map(f)
     lengths = {}

@@ -2,6 +2,14 @@
 
 They take kernels that have been evaluated, which `attgconv_jax.lie.lie_kernels` does: evaluated once, those serve any
 number of feature maps. Cross-correlations, padded with zeros; `i` counts input channels, `j` output channels.
+
+All raise a `ValueError` where shapes or dtypes do not fit, and take these options:
+
+- `stride`, in pixels; `padding`, pixels on every side, "SAME" or "VALID";
+- `implementation`, a name that `attgconv_jax.kernels.conv` knows where there is one convolution, `channelwise_conv`
+  there for `dseparable_conv`, and `depthwise_conv` where a kernel on the plane comes last.
+
+Source: Knigge et al. 2022, sections 3.1 and 3.2.
 """
 
 import math
@@ -24,22 +32,7 @@ def nonseparable_conv(
 ) -> Float[Array, "*batch x_out y_out h c_out"]:
     """One kernel on the plane and the group; with one input element it lifts images.
 
-        y[x, h, j] = sum over u, h~, i of  f[x + u, h~, i] k[u, h~, i, h, j]
-
-    Args:
-      f: feature map, or image.
-      kernel: of the dtype of `f`.
-      stride: in pixels.
-      padding: pixels on every side, "SAME" or "VALID".
-      implementation: of the convolution; see `attgconv_jax.kernels.conv`.
-
-    Returns:
-      Feature map.
-
-    Raises:
-      ValueError: shapes or dtypes do not fit.
-
-    Source: Knigge et al. 2022, section 3.1.
+    `y[x, h, j] = sum over u, h~, i of  f[x + u, h~, i] k[u, h~, i, h, j]`
     """
     check_kernels(f, "h_in c_in", kernel=(kernel, "k k h_in c_in h c_out"))
     return convolve(f, kernel, stride, padding, implementation)
@@ -53,21 +46,7 @@ def gseparable_conv(
 ) -> Float[Array, "*batch x_out y_out h c_out"]:
     """A kernel on the group times one on the plane, multiplied and convolved at once.
 
-        y[x, h, j] = sum over u, h~, i of  f[x + u, h~, i] k_H[h~, i, h, j] k_X[u, i, h, j]
-
-    Args:
-      f: feature map.
-      group_kernel: `k_H`.
-      spatial_kernel: `k_X`.
-      **options: further arguments of `nonseparable_conv`.
-
-    Returns:
-      Feature map.
-
-    Raises:
-      ValueError: as `nonseparable_conv`.
-
-    Source: Knigge et al. 2022, section 3.2.
+    `y[x, h, j] = sum over u, h~, i of  f[x + u, h~, i] k_H[h~, i, h, j] k_X[u, i, h, j]`
     """
     on_group, on_plane = (group_kernel, "h_in c_in h c_out"), (spatial_kernel, "k k c_in h c_out")
     check_kernels(f, "h_in c_in", group_kernel=on_group, spatial_kernel=on_plane)
@@ -86,20 +65,6 @@ def separable_conv(
         y[x, h, j] = sum over u of  z[x + u, h, j] k_X[u, h, j]
 
     `z` is not kept for the gradient but computed again, on a CPU for a few images at a time.
-
-    Args:
-      f: feature map.
-      group_kernel: `k_H`.
-      spatial_kernel: `k_X`.
-      **options: further arguments of `depthwise_conv`.
-
-    Returns:
-      Feature map.
-
-    Raises:
-      ValueError: shapes or dtypes do not fit.
-
-    Source: Knigge et al. 2022, section 3.2.
     """
     on_group, on_plane = (group_kernel, "h_in c_in h c_out"), (spatial_kernel, "k k h c_out")
     check_kernels(f, "h_in c_in", group_kernel=on_group, spatial_kernel=on_plane)
@@ -120,23 +85,7 @@ def dseparable_conv(
         z[x, h~, j] = sum over i of  f[x, h~, i] w[i, j]
         y[x, h, j] = sum over u, h~ of  z[x + u, h~, j] k[u, h~, h, j]
 
-    `z` is not kept for the gradient but computed again, on a CPU for a few images at a time.
-
-    Args:
-      f: feature map.
-      projection: `w`.
-      kernel: `k`.
-      stride: in pixels.
-      padding: pixels on every side, "SAME" or "VALID".
-      implementation: of the convolution; see `attgconv_jax.kernels.channelwise_conv`.
-
-    Returns:
-      Feature map.
-
-    Raises:
-      ValueError: shapes or dtypes do not fit.
-
-    Source: Knigge et al. 2022, section 3.2.
+    `z` is computed again for the gradient, as in `separable_conv`.
     """
     check_kernels(f, "h_in c_in", projection=(projection, "c_in c_out"), kernel=(kernel, "k k h_in h c_out"))
     windows = windows_of(kernel.shape[0], stride, padding, 1, f.shape[-4:-2])
@@ -159,25 +108,10 @@ def dgseparable_conv(
         y[x, h, j] = sum over u, h~, i of  f[x + u, h~, i] w[i, j] k_H[h~, h, j] k_X[u, h, j]
 
     The matrix and the kernel on the group act at one pixel, so their product is a kernel of `separable_conv`.
-
-    Args:
-      f: feature map.
-      projection: `w`.
-      group_kernel: `k_H`.
-      spatial_kernel: `k_X`.
-      **options: further arguments of `depthwise_conv`.
-
-    Returns:
-      Feature map.
-
-    Raises:
-      ValueError: shapes or dtypes do not fit.
-
-    Source: Knigge et al. 2022, section 3.2.
     """
     on_group, on_plane = (group_kernel, "h_in h c_out"), (spatial_kernel, "k k h c_out")
-    of_f = projection, "c_in c_out"
-    check_kernels(f, "h_in c_in", projection=of_f, group_kernel=on_group, spatial_kernel=on_plane)
+    on_channels = projection, "c_in c_out"
+    check_kernels(f, "h_in c_in", projection=on_channels, group_kernel=on_group, spatial_kernel=on_plane)
     return _separable(f, projection[None, :, None] * group_kernel[:, None], spatial_kernel, **options)
 
 
@@ -191,22 +125,7 @@ def depthwise_conv(
 ) -> Float[Array, "*batch x_out y_out h c"]:
     """A kernel on the plane for every group element and channel.
 
-        y[x, h, c] = sum over u of  f[x + u, h, c] k[u, h, c]
-
-    Args:
-      f: feature map.
-      kernel: of the dtype of `f`.
-      stride: in pixels.
-      padding: pixels on every side, "SAME" or "VALID".
-      implementation: of the convolution; see `attgconv_jax.kernels.depthwise_conv`.
-
-    Returns:
-      Feature map.
-
-    Raises:
-      ValueError: shapes or dtypes do not fit.
-
-    Source: Knigge et al. 2022, section 3.2.
+    `y[x, h, c] = sum over u of  f[x + u, h, c] k[u, h, c]`
     """
     check_kernels(f, "h c", kernel=(kernel, "k k h c"))
     return depthwise(f, kernel, stride, padding, implementation)
@@ -217,18 +136,9 @@ def convolve(f, kernel, stride=1, padding="SAME", implementation=None):
     *batch, x, y, _, _ = f.shape
     k, _, h_in, c_in, h, c_out = kernel.shape
     windows = windows_of(k, stride, padding, 1, (x, y))
-    flat = kernels.conv(
-        f.reshape(-1, x, y, h_in * c_in), kernel.reshape(k, k, h_in * c_in, h * c_out), windows, implementation
-    )
+    images, filters = f.reshape(-1, x, y, h_in * c_in), kernel.reshape(k, k, h_in * c_in, h * c_out)
+    flat = kernels.conv(images, filters, windows, implementation)
     return flat.reshape(*batch, *flat.shape[1:3], h, c_out)
-
-
-def _separable(f, group_kernel, spatial_kernel, **options):
-    def conv(f, group_kernel, spatial_kernel):
-        z = jnp.tensordot(f, group_kernel, ((-2, -1), (0, 1)))
-        return depthwise(z, spatial_kernel, **options)
-
-    return by_images(conv, math.prod(group_kernel.shape[-2:]), f, group_kernel, spatial_kernel)
 
 
 def depthwise(f, kernel, stride=1, padding="SAME", implementation=None):
@@ -238,6 +148,14 @@ def depthwise(f, kernel, stride=1, padding="SAME", implementation=None):
     windows = windows_of(k, stride, padding, 1, (x, y))
     flat = kernels.depthwise_conv(f.reshape(-1, x, y, h * c), kernel.reshape(k, k, h * c), windows, implementation)
     return flat.reshape(*batch, *flat.shape[1:3], h, c)
+
+
+def _separable(f, group_kernel, spatial_kernel, **options):
+    def conv(f, group_kernel, spatial_kernel):
+        z = jnp.tensordot(f, group_kernel, ((-2, -1), (0, 1)))
+        return depthwise(z, spatial_kernel, **options)
+
+    return by_images(conv, math.prod(group_kernel.shape[-2:]), f, group_kernel, spatial_kernel)
 
 
 def by_images(conv, width, f, *weights):

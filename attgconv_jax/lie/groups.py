@@ -38,7 +38,6 @@ class LieGroup:
     max_scale: float = 1.0
 
     def __post_init__(self):
-        """Raises a `ValueError` unless the arguments make a group with a grid of elements."""
         # Python's own numbers, so that equal groups print alike and can be written as JSON.
         for name in ("angles", "scales"):
             if getattr(self, name) is not None:
@@ -54,7 +53,6 @@ class LieGroup:
             raise ValueError(f"max_scale must be above 1, or all {self.scales} scales are the same; got 1")
 
     def __repr__(self) -> str:
-        """The call that makes this group."""
         if self.scales is None:
             return f"rotations({self.angles})"
         if self.angles is None:
@@ -73,16 +71,11 @@ class LieGroup:
 
     def exp(self, v: Float[Array, "*shape d"]) -> Float[Array, "*shape d"]:
         """The element that a vector of the Lie algebra generates."""
-        angles, logs = self._split(v)
-        return self._join(
-            None if angles is None else _whole_turns_less(angles), None if logs is None else jnp.exp(logs)
-        )
+        return self._map(_whole_turns_less, jnp.exp, v)
 
     def log(self, g: Float[Array, "*shape d"]) -> Float[Array, "*shape d"]:
         """The shortest vector of the Lie algebra that generates an element; its angle lies in `[-pi, pi)`."""
-        angles, scales = self._split(g)
-        centred = None if angles is None else _whole_turns_less(angles + math.pi) - math.pi
-        return self._join(centred, None if scales is None else jnp.log(scales))
+        return self._map(lambda angles: _whole_turns_less(angles + math.pi) - math.pi, jnp.log, g)
 
     def product(self, g: Float[Array, "*#shape d"], h: Float[Array, "*#shape d"]) -> Float[Array, "*product d"]:
         """`g h`."""
@@ -124,12 +117,6 @@ class LieGroup:
         where `d = log(max_scale) / (scales - 1)` is what neighbouring scales differ by; `log(max_scale)` of one alone.
         So the smallest scale may be `e^(-d/2)`, at which small filters sample a kernel coarsely.
 
-        Args:
-          key: of the random element; None: the grid as it is, for evaluation.
-
-        Returns:
-          The elements, float32, or float64 where that is JAX's default.
-
         Source: Knigge et al. 2022, section 3.2 (random grids); the cell is our own.
         """
         axes, cells = [], []
@@ -157,61 +144,29 @@ class LieGroup:
         self.check(g)
         return (None if self.angles is None else g[..., 0]), (None if self.scales is None else g[..., -1])
 
-    def _join(self, *coordinates):
-        return jnp.stack([each for each in coordinates if each is not None], -1)
+    def _map(self, of_angles, of_scales, g):
+        angles, scales = self._split(g)
+        parts = [] if angles is None else [of_angles(angles)]
+        parts += [] if scales is None else [of_scales(scales)]
+        return jnp.stack(parts, -1)
 
 
 def _whole_turns_less(angles):
     """In `[0, 2 pi)`, also where rounding would give `2 pi`."""
-    turned = angles % (2 * math.pi)
-    return jnp.where(turned >= 2 * math.pi, 0, turned)
+    rest = angles % (2 * math.pi)
+    return jnp.where(rest >= 2 * math.pi, 0, rest)
 
 
 def rotations(n: int) -> LieGroup:
-    """SO(2), sampled at the multiples of `2 pi / n`; with the translations SE(2).
-
-    The grid is that of `attgconv_jax.cyclic(n)`.
-
-    Args:
-      n: number of rotations, at least 1.
-
-    Returns:
-      The group.
-
-    Raises:
-      ValueError: `n` is not an integer of at least 1.
-    """
+    """SO(2), sampled at the `n` multiples of `2 pi / n`, as `attgconv_jax.cyclic(n)`; with the translations SE(2)."""
     return LieGroup(angles=n)
 
 
 def scalings(n: int, max_scale: float) -> LieGroup:
-    """R+, sampled at `n` scales from 1 to `max_scale`, uniformly in their logarithm; with the translations `R^2 x R+`.
-
-    Args:
-      n: number of scales, at least 1.
-      max_scale: the largest, above 1 if there are several.
-
-    Returns:
-      The group.
-
-    Raises:
-      ValueError: `n` is not an integer of at least 1, or `max_scale` too small.
-    """
+    """R+, sampled at `n` scales from 1 to `max_scale`, uniform in their logarithm; with the translations `R^2 x R+`."""
     return LieGroup(scales=n, max_scale=max_scale)
 
 
 def similarities(angles: int, scales: int, max_scale: float) -> LieGroup:
-    """SO(2) x R+, sampled at all pairs of a rotation and a scaling; with the translations Sim(2).
-
-    Args:
-      angles: number of rotations, at least 1.
-      scales: number of scales, at least 1.
-      max_scale: the largest scale, above 1 if there are several.
-
-    Returns:
-      The group, of order `angles * scales`.
-
-    Raises:
-      ValueError: a number is not an integer of at least 1, or `max_scale` too small.
-    """
+    """SO(2) x R+, sampled at all pairs of one of `rotations` and one of `scalings`; with the translations Sim(2)."""
     return LieGroup(angles, scales, max_scale)

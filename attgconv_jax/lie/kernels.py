@@ -33,7 +33,13 @@ The paper's own kernels differ, each a case of `coordinates="paper"`:
 | weight of the plane | `1 / s^2`, none of filters of one pixel | `1 / s^2`; lifting to similarities `1 / s` |
 
 `coordinates="angle"` is for kernel networks that are periodic themselves, as B-splines on a circle: the angle as a
-number of `[-1, 1)`, 0 at the identity; all else is as here.
+number of `[-1, 1)`, 0 at the identity; all else is as here, `coordinates="periodic"`. `mask` says how kernels end at
+distance 1, "smooth" or "hard"; the paper's coordinates have masks of their own.
+
+The functions below take grids of elements of the group, `h~` and `h`, and filters' sizes in pixels, odd and large
+enough for every scale (`check_size`).
+
+Source: Knigge et al. 2022, sections 3.1 and 4.
 """
 
 import math
@@ -70,22 +76,7 @@ def spatial_kernel(
 ) -> Float[Array, "k k h m"]:
     """A kernel on the plane, moved by every element: `k(h^-1 u) e(h^-1 u) / det h`.
 
-    Args:
-      kernel: of two coordinates; those of the largest scale's filter lie in `[-1, 1]`.
-      group: that acts.
-      out_grid: the elements `h`.
-      size: `k`, of the filters, in pixels.
-      coordinates: "periodic", "angle" or "paper": see the module.
-      mask: how kernels end at distance 1: "smooth" or "hard"; the paper's coordinates have masks of their own.
-      lifting: whether the filters lift images, for the paper's masks.
-
-    Returns:
-      The filters.
-
-    Raises:
-      ValueError: unknown options, or a grid of another group.
-
-    Source: Knigge et al. 2022, sections 3.1 and 4.
+    Two coordinates, which lie in `[-1, 1]` in the largest scale's filter. `lifting` chooses among the paper's masks.
     """
     check_coordinates(group, coordinates, mask)
     size = check_size("size", size, group, coordinates)
@@ -111,20 +102,7 @@ def group_kernel(
 ) -> Float[Array, "h_in h m"]:
     """A kernel on `H`, moved by every element: `k(h^-1 h~) e_S(h^-1 h~)`.
 
-    Args:
-      kernel: of the coordinates of `log(h^-1 h~)`: cosine and sine of the angle, then the scale's logarithm.
-      group: of the grids.
-      in_grid: the elements `h~`.
-      out_grid: the elements `h`.
-      coordinates: "periodic", or "angle" or "paper", where the angle is one coordinate: see the module.
-
-    Returns:
-      The kernel's values.
-
-    Raises:
-      ValueError: unknown coordinates, or a grid of another group.
-
-    Source: Knigge et al. 2022, section 3.1.
+    The coordinates are cosine and sine of the angle, or with "angle" and "paper" the angle; then the scale's logarithm.
     """
     check_coordinates(group, coordinates)
     check_grid(group, in_grid=in_grid, out_grid=out_grid)
@@ -147,26 +125,9 @@ def full_kernel(
     coordinates: Coordinates = "periodic",
     mask: Mask = "smooth",
 ) -> Float[Array, "k k h_in h m"]:
-    """A kernel on the plane and `H`, moved by every element.
+    """A kernel on the plane and `H`, moved by every element: `k(h^-1 u, h^-1 h~) e(h^-1 u) e_S(h^-1 h~) / det h`.
 
-        k(h^-1 u, h^-1 h~) e(h^-1 u) e_S(h^-1 h~) / det h
-
-    Args:
-      kernel: of the coordinates of the plane, then of those of `H` as in `group_kernel`.
-      group: that acts.
-      in_grid: the elements `h~`.
-      out_grid: the elements `h`.
-      size: `k`, of the filters, in pixels.
-      coordinates: "periodic", "angle" or "paper": see the module.
-      mask: how kernels end at distance 1: "smooth" or "hard"; the paper's coordinates have masks of their own.
-
-    Returns:
-      The filters.
-
-    Raises:
-      ValueError: unknown options, or a grid of another group.
-
-    Source: Knigge et al. 2022, section 3.1.
+    The coordinates are those of `spatial_kernel`, then those of `group_kernel`.
     """
     check_coordinates(group, coordinates, mask)
     size = check_size("size", size, group, coordinates)
@@ -180,11 +141,9 @@ def on_both(kernel, group, in_grid, out_grid, size, coordinates, mask):
     v = _algebra(group, in_grid, out_grid, coordinates)
     edge, density = _edge_and_density(group, out_grid, x, coordinates, mask, lifting=False)
     shape = (size, size, *v.shape[:2])
-    both = jnp.concatenate(
-        [jnp.broadcast_to(x[:, :, None], (*shape, 2)), jnp.broadcast_to(v, (*shape, v.shape[-1]))], -1
-    )
+    both = [jnp.broadcast_to(x[:, :, None], (*shape, 2)), jnp.broadcast_to(v, (*shape, v.shape[-1]))]
     ends = edge[:, :, None] * _scale_edge(group, in_grid, out_grid, coordinates)[None, None]
-    return kernel(both) * (ends * density[None, None, None])[..., None]
+    return kernel(jnp.concatenate(both, -1)) * (ends * density[None, None, None])[..., None]
 
 
 def check_coordinates(group: LieGroup, coordinates: Coordinates, mask: Mask = "smooth") -> None:

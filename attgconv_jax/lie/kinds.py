@@ -13,12 +13,7 @@ Domain = Literal["plane", "group", "rotations", "scales", "plane and group"]
 
 
 class Factor(NamedTuple):
-    """A factor of a kernel.
-
-    Attributes:
-      domain: what it is a function of.
-      pairs: whether there is one for every pair of an input and an output channel, or for every output channel.
-    """
+    """A factor of a kernel, a function of `domain`; one for every pair of an input and an output channel, or output."""
 
     domain: Domain
     pairs: bool
@@ -35,14 +30,7 @@ class Factor(NamedTuple):
 
 
 class Kind(NamedTuple):
-    """How a kernel comes in factors.
-
-    Attributes:
-      name: as `lie_conv` takes it.
-      conv: the convolution, a function of the feature map, the projection if there is one, and the evaluated factors.
-      factors: of the kernel.
-      projection: whether a matrix over the channels comes first.
-    """
+    """How a kernel comes in factors; `conv` takes `f`, with `projection` a matrix over the channels, and those."""
 
     name: str
     conv: Callable
@@ -54,7 +42,7 @@ LIFTING = Kind("lifting", conv.nonseparable_conv, (Factor("plane", True),))
 """Of images, which have no group axis: there is nothing to factor."""
 
 _2D = "rotations", "scales", "plane"
-_OF_FEATURE_MAPS = (
+_KINDS = (
     Kind("nonseparable", conv.nonseparable_conv, (Factor("plane and group", True),)),
     Kind("gseparable", conv.gseparable_conv, (Factor("group", True), Factor("plane", True))),
     Kind("separable", conv.separable_conv, (Factor("group", True), Factor("plane", False))),
@@ -63,15 +51,12 @@ _OF_FEATURE_MAPS = (
     Kind("separable+2d", product.separable_2d_conv, tuple(map(Factor, _2D, (True, False, False)))),
     Kind("gseparable+2d", product.gseparable_2d_conv, tuple(map(Factor, _2D, (True, True, True)))),
 )
-KINDS = {kind.name: kind for kind in _OF_FEATURE_MAPS}
+KINDS = {kind.name: kind for kind in _KINDS}
 """Of feature maps, by name."""
 
 
 def check_kind(kind: str | None, group: LieGroup, lifting: bool = False) -> Kind:
-    """The kind of this name, "separable" without one, or that of images.
-
-    Raises a `ValueError` unless the group has this kind, or where a lifting is given one.
-    """
+    """The kind of this name, "separable" without one, or that of images; a `ValueError` unless the group has it."""
     check_boolean(lifting=lifting)
     if lifting:
         if kind is not None:

@@ -45,16 +45,8 @@ def lie_conv(
 
     The sum over `h~` has no weight: on a denser `in_grid` it is larger. Differentiable in reverse mode.
 
-    | `kind` | `k_ij(x, h)` | computed as |
-    |---|---|---|
-    | none, of images | `k_ij(x)` | a convolution |
-    | "nonseparable" | `k_ij(x, h)` | a convolution |
-    | "gseparable" | `k_ij(h) k_ij(x)` | a convolution |
-    | "separable" | `k_ij(h) k_j(x)` | a product over `(h, i)`, then a depthwise convolution |
-    | "dseparable" | `w_ij k_j(x, h)` | a product over `i`, then a convolution of every channel |
-    | "dgseparable" | `w_ij k_j(h) k_j(x)` | as "separable" |
-    | "separable+2d" | `k_ij(r) k_j(s) k_j(x)` | two products over rotations and scales, then a depthwise convolution |
-    | "gseparable+2d" | `k_ij(r) k_ij(s) k_ij(x)` | a convolution |
+    The `kind` says how `k_ij` comes in factors: as those of the function of that name, `separable_conv` of "separable",
+    `separable_2d_conv` of "separable+2d". There is nothing to factor on images.
 
     >>> import jax, jax.numpy as jnp
     >>> from attgconv_jax.lie import lie_conv, lie_weights, rotations
@@ -63,29 +55,20 @@ def lie_conv(
     >>> lie_conv(image, weights, se2, None, se2.grid(), 7).shape
     (2, 28, 28, 8, 10)
 
-    Args:
+    Options:
       f: feature map on `in_grid`, or an image.
       weights: of the kernel networks, in the order of the kernel's factors, and the matrix `w` if there is one.
-      group: of the grids.
-      in_grid: the elements `h~`; None: `f` is an image, which is lifted. The "+2d" kinds take grids of all pairs of
-        some angles and the group's number of scales, scales fastest; whether traced grids are that cannot be checked.
-      out_grid: the elements `h`.
+      in_grid, out_grid: the elements `h~` and `h`; without `in_grid` `f` is an image, which is lifted. The "+2d" kinds
+        take grids of all pairs of some angles and the group's number of scales, scales fastest; whether traced grids
+        are that cannot be checked.
       size: of the filters, in pixels.
-      kind: how the kernel comes in factors; None: "separable", or there are none with an image.
+      kind: None: "separable", or that of images.
       network: the kernel network, a function of coordinates and weights; or one a factor.
-      coordinates: "periodic", "angle" or "paper"; see `attgconv_jax.lie.kernels`.
-      mask: how kernels end at distance 1: "smooth" or "hard"; the paper's coordinates have masks of their own.
-      stride: in pixels.
-      padding: pixels on every side, "SAME" or "VALID".
+      coordinates, mask: see `attgconv_jax.lie.kernels`.
+      stride, padding, implementation: see `attgconv_jax.lie.convolution`.
       exact: whether positions of the filters that quarter turns do not map to themselves raise, if the group rotates.
-      implementation: of the convolution; see `attgconv_jax.kernels`.
 
-    Returns:
-      Feature map on `out_grid`. Kernels are evaluated in the common dtype of weights and grids, then cast to that of
-      `f`.
-
-    Raises:
-      ValueError: unknown kind, or grids, sizes or weights that do not fit.
+    Kernels are evaluated in the common dtype of weights and grids, then cast to that of `f`.
 
     Source: Knigge et al. 2022, section 3.
     """
@@ -102,31 +85,17 @@ def lie_conv(
 def apply_kernels(
     f: Float[Array, "*batch x y h_in c_in"], evaluated: tuple[Array, ...], kind: str, **options
 ) -> Float[Array, "*batch x_out y_out h c_out"]:
-    """The convolution of this kind with kernels that `lie_kernels` has evaluated.
+    """The convolution of this kind with kernels that `lie_kernels` has evaluated; of those for images "nonseparable".
 
-    Args:
-      f: feature map, or image.
-      evaluated: the kernels.
-      kind: of which they are; "nonseparable" where they lift images.
-      **options: stride, padding and implementation, as of `lie_conv`.
-
-    Returns:
-      Feature map.
-
-    Raises:
-      ValueError: unknown kind, or shapes that do not fit.
-
-    Source: Knigge et al. 2022, section 3.
+    The options are stride, padding and implementation of `lie_conv`.
     """
     if kind == "lifting":
         warn_deprecated('kind="lifting"', 'kind="nonseparable"')
         kind = "nonseparable"
     check_choice("kind", kind, KINDS)
     wanted = len(KINDS[kind].factors) + KINDS[kind].projection
-    if len(evaluated) != wanted:
-        raise ValueError(
-            f"evaluated must be {wanted} kernels of {kind}, as lie_kernels makes them, got {len(evaluated)}"
-        )
+    if (count := len(evaluated)) != wanted:
+        raise ValueError(f"evaluated must be {wanted} kernels of {kind}, as lie_kernels makes them, got {count}")
     return KINDS[kind].conv(f, *(kernel.astype(f.dtype) for kernel in evaluated), **options)
 
 
@@ -145,25 +114,7 @@ def lie_kernels(
 ) -> tuple[Array, ...]:
     """The kernels of a convolution, evaluated between two grids: what `apply_kernels` takes.
 
-    Args:
-      weights: of the kernel networks, in the order of the kernel's factors, and the matrix `w` if there is one.
-      group: of the grids.
-      in_grid: the elements `h~`; None: images are lifted.
-      out_grid: the elements `h`.
-      size: of the filters, in pixels.
-      c_in: input channels.
-      kind: how the kernel comes in factors; None: "separable", or there are none with images.
-      network: the kernel network, or one a factor.
-      coordinates: "periodic", "angle" or "paper".
-      mask: how kernels end at distance 1; the paper's coordinates have masks of their own.
-
-    Returns:
-      The matrix over the channels if there is one, and an array a factor.
-
-    Raises:
-      ValueError: unknown kind, or grids, sizes or weights that do not fit.
-
-    Source: Knigge et al. 2022, section 3.
+    The matrix over the channels if there is one, then an array a factor. Arguments as of `lie_conv`, for `c_in` channels.
     """
     kind, networks = _check(weights, group, in_grid, out_grid, size, kind, network, coordinates, mask)
     c_in = check_integer("c_in", c_in)
@@ -199,7 +150,7 @@ def evaluate(weights, group, in_grid, out_grid, size, c_in, kind: Kind, networks
     if kind.name.endswith("+2d"):
         angles, scales = _angles_and_scales(group, in_grid=in_grid, out_grid=out_grid)
     for factor, network, of_factor in zip(kind.factors, networks, weights.factors, strict=True):
-        kernel = functools.partial(_call, network, of_factor)
+        kernel = functools.partial(lambda network, weights, x: network(x, weights), network, of_factor)
         match factor.domain:
             case "plane":
                 values = on_plane(kernel, group, out_grid, size, coordinates, mask, lifting=in_grid is None)
@@ -215,10 +166,6 @@ def evaluate(weights, group, in_grid, out_grid, size, c_in, kind: Kind, networks
             values = _by_channels(values, c_in, kind.name)
         evaluated.append(values[:, :, None] if in_grid is None else values)
     return tuple(evaluated)
-
-
-def _call(network, weights, x):
-    return network(x, weights)
 
 
 def _by_channels(values, c_in, kind):

@@ -21,19 +21,8 @@ def max_pool(
 ) -> Float[Array, "*batch x_out y_out h c"]:
     """Spatial maximum: `y[x, h, c] = max over u of f[x stride + u, h, c]`; padding counts as minus infinity.
 
-    Args:
-      f: feature map.
-      group: of the grid. Where it has several angles, quarter turns must map the grid of windows to itself.
-      window: size, in pixels.
-      stride: between windows, in pixels; None: the window's size.
-      padding: pixels on every side.
-      exact: whether a grid that quarter turns do not map to itself raises.
-
-    Returns:
-      The pooled feature map.
-
-    Raises:
-      ValueError: shapes do not fit, or the grid is not symmetric and `exact` is set.
+    Arguments as of `attgconv_jax.max_pool`. On a group with several angles, quarter turns must map the grid of windows
+    to itself, or a `ValueError` is raised if `exact` is set.
 
     Source: Cohen and Welling 2016, section 6.3.
     """

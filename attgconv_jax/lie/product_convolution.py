@@ -1,4 +1,9 @@
-"""Convolutions with kernels in factors of rotation and scale, the "+2d" kinds, on groups that have both."""
+"""Convolutions with kernels in factors of rotation and scale, the "+2d" kinds, on groups that have both.
+
+The group axis is `h = (a, s)`, scales fastest. Options and errors are those of `attgconv_jax.lie.convolution`.
+
+Source: Knigge et al. 2022, section 3.2 (separable+2d, gseparable+2d).
+"""
 
 import jax.numpy as jnp
 from jax import lax
@@ -17,26 +22,11 @@ def separable_2d_conv(
 ) -> Float[Array, "*batch x_out y_out h c_out"]:
     """Kernels on the rotations and, for every channel, on the scales and on the plane, one after the other.
 
-    The group axis is `h = (a, s)`, scales fastest.
-
         z[x, a, s~, j] = sum over a~, i of  f[x, a~, s~, i] k_R[a~, i, a, j]
         z'[x, a, s, j] = sum over s~ of  z[x, a, s~, j] k_S[s~, s, j]
         y[x, h, j] = sum over u of  z'[x + u, h, j] k_X[u, h, j]
 
-    Args:
-      f: feature map.
-      rotation_kernel: `k_R`.
-      scale_kernel: `k_S`.
-      spatial_kernel: `k_X`.
-      **options: further arguments of `depthwise_conv`.
-
-    Returns:
-      Feature map.
-
-    Raises:
-      ValueError: shapes or dtypes do not fit.
-
-    Source: Knigge et al. 2022, section 3.2 (separable+2d).
+    Neither `z` nor `z'` is kept for the gradient, as in `separable_conv`.
     """
     check_kernels(
         f,
@@ -71,24 +61,7 @@ def gseparable_2d_conv(
 ) -> Float[Array, "*batch x_out y_out h c_out"]:
     """Kernels on the rotations, on the scales and on the plane, multiplied and convolved at once.
 
-    The group axis is `h = (a, s)`, scales fastest.
-
-        y[x, h, j] = sum over u, h~, i of  f[x + u, h~, i] k_R[a~, i, a, j] k_S[s~, i, s, j] k_X[u, i, h, j]
-
-    Args:
-      f: feature map.
-      rotation_kernel: `k_R`.
-      scale_kernel: `k_S`.
-      spatial_kernel: `k_X`.
-      **options: further arguments of `nonseparable_conv`.
-
-    Returns:
-      Feature map.
-
-    Raises:
-      ValueError: as `nonseparable_conv`.
-
-    Source: Knigge et al. 2022, section 3.2 (gseparable+2d).
+    `y[x, h, j] = sum over u, h~, i of  f[x + u, h~, i] k_R[a~, i, a, j] k_S[s~, i, s, j] k_X[u, i, h, j]`
     """
     check_kernels(
         f,

@@ -37,24 +37,12 @@ def lie_weights(
 ) -> LieWeights:
     """Initial weights of `lie_conv`: those of a kernel network a factor; the matrix `w` uniform in `+-1 / sqrt(c_in)`.
 
-    Args:
+    Options:
       key: of the draws, or a source of keys such as `nnx.Rngs(0).params`.
-      in_features: input channels.
-      out_features: output channels, per group element.
-      kernel_size: of the filters, in pixels, odd.
-      group: of the grids.
-      kind: see `lie_conv`; left out with `lifting`.
+      kind, coordinates: see `lie_conv`; no kind with `lifting`.
       lifting: whether the input is an image (one group element) instead of a feature map.
       network: a name of `attgconv_jax.lie.kernel_networks.NETWORKS`.
-      network_options: keyword arguments of its `init`.
-      coordinates: "periodic", "angle" or "paper"; see `attgconv_jax.lie.kernels`.
-      dtype: of the weights.
-
-    Returns:
-      The weights.
-
-    Raises:
-      ValueError: a size is out of range, a kind that the group does not have, unknown names, or options without effect.
+      network_options: keyword arguments of its `init`; a `ValueError` says which have no effect.
 
     Source: Knigge et al. 2022, appendix B.
     """

@@ -24,13 +24,6 @@ def multiplicative_filter_network(
 ) -> Float[Array, "*shape m"]:
     """Products of sines: `z_0 = g_0(x)`, `z_i = (z_{i-1} W_i + b_i) g_i(x)` with `g_i(x) = sin(x F_i + p_i)`, linear.
 
-    Args:
-      x: coordinates, of size about one.
-      weights: of the filters `g_i`, in radians a unit, and of the layers.
-
-    Returns:
-      Values of the kernel.
-
     Source: Fathony et al. 2021, section 3.1 (FourierNet).
     """
     first, *others = [jnp.sin(wave(x)) for wave in weights.filters]
@@ -55,45 +48,24 @@ def multiplicative_weights(
 
     Frequencies are uniform in `+-frequency / (layers + 1)`, since a product of waves adds up their frequencies.
 
-    Args:
-      key: of the draws.
-      axes: the coordinates.
-      m: values of the kernel.
-      fan: products that the kernel's convolution adds up.
-      dtype: of the weights.
+    Options:
       hidden_features: of every layer.
       hidden_layers: how many products of waves.
       frequency: the largest along one coordinate, radians a unit.
-
-    Returns:
-      The weights.
-
-    Raises:
-      ValueError: an option is out of range.
 
     Source: Fathony et al. 2021, section 3.1; the bounds are our own.
     """
     check_layers(hidden_features, hidden_layers, frequency=frequency)
     keys = iter(jax.random.split(key, 3 * hidden_layers + 3))
-    zeros = jnp.zeros(hidden_features, dtype)
+    bound, zeros, n = frequency / (hidden_layers + 1), jnp.zeros(hidden_features, dtype), hidden_features
     waves = [
-        Linear(
-            draw_uniform(next(keys), (axes.count, hidden_features), frequency / (hidden_layers + 1), dtype),
-            draw_uniform(next(keys), (hidden_features,), math.pi, dtype),
-        )
+        Linear(draw_uniform(next(keys), (axes.count, n), bound, dtype), draw_uniform(next(keys), (n,), math.pi, dtype))
         for _ in range(hidden_layers + 1)
     ]
     # The square of a sine is 1/2 on average.
-    hidden = [
-        Linear(normal(next(keys), (hidden_features, hidden_features), 2 / hidden_features, dtype), zeros)
-        for _ in range(hidden_layers)
-    ]
-    out = normal(next(keys), (hidden_features, m), 2 / hidden_features / fan, dtype)
+    hidden = [Linear(normal(next(keys), (n, n), 2 / n, dtype), zeros) for _ in range(hidden_layers)]
+    out = normal(next(keys), (n, m), 2 / n / fan, dtype)
     return MultiplicativeWeights(tuple(waves), tuple(hidden), Linear(out, jnp.zeros(m, dtype)))
 
 
-MULTIPLICATIVE = KernelNetwork(
-    name="multiplicative",
-    function=multiplicative_filter_network,
-    init=multiplicative_weights,
-)
+MULTIPLICATIVE = KernelNetwork("multiplicative", multiplicative_filter_network, multiplicative_weights)

@@ -23,14 +23,7 @@ def siren(
 ) -> Float[Array, "*shape m"]:
     """A network of sines: `z_i = sin(frequency_i (z_{i-1} W_i + b_i))`, then a linear layer.
 
-    Args:
-      x: coordinates, of size about one.
-      weights: of the hidden layers and the last.
-      first_frequency: of the first layer, radians a unit.
-      frequency: of the other hidden layers.
-
-    Returns:
-      Values of the kernel.
+    Frequencies are in radians a unit: the first layer's, and that of the other hidden layers.
 
     Source: Sitzmann et al. 2020 (SIREN), section 3.1; Knigge et al. 2022, appendix B.
     """
@@ -57,45 +50,23 @@ def siren_weights(
         hidden layer  weights +-sqrt(6 / hidden) / frequency
         last layer    weights +-sqrt(6 / hidden) / sqrt(fan)
 
-    Args:
-      key: of the draws.
-      axes: the coordinates.
-      m: values of the kernel.
-      fan: products that the kernel's convolution adds up.
-      dtype: of the weights.
+    Options:
       hidden_features: of every hidden layer.
       hidden_layers: after the first.
       first_frequency: of the first layer; not of its bounds. Kernels of a lower one vary less between pixels: from
         10 down to 5 fresh layers commute ever better with rotations and scalings that do not map pixels to pixels.
       frequency: of the hidden layers.
 
-    Returns:
-      The weights.
-
-    Raises:
-      ValueError: an option is out of range.
-
     Source: Sitzmann et al. 2020, section 3.2; Knigge et al. 2022, appendix B, and its code.
     """
     check_layers(hidden_features, hidden_layers, first_frequency=first_frequency, frequency=frequency)
-    d, keys = axes.count, iter(jax.random.split(key, hidden_layers + 3))
-    zeros = jnp.zeros(hidden_features, dtype)
-    bound = math.sqrt(6 / hidden_features)
-    first = Linear(
-        draw_uniform(next(keys), (d, hidden_features), 1 / d, dtype),
-        draw_uniform(next(keys), (hidden_features,), 1 / math.sqrt(d), dtype),
-    )
-    hidden = [
-        Linear(draw_uniform(next(keys), (hidden_features, hidden_features), bound / frequency, dtype), zeros)
-        for _ in range(hidden_layers)
-    ]
-    out = draw_uniform(next(keys), (hidden_features, m), bound / math.sqrt(fan), dtype)
+    keys = iter(jax.random.split(key, hidden_layers + 3))
+    d, n, zeros, bound = axes.count, hidden_features, jnp.zeros(hidden_features, dtype), math.sqrt(6 / hidden_features)
+    w = draw_uniform(next(keys), (d, n), 1 / d, dtype)
+    first = Linear(w, draw_uniform(next(keys), (n,), 1 / math.sqrt(d), dtype))
+    hidden = [Linear(draw_uniform(next(keys), (n, n), bound / frequency, dtype), zeros) for _ in range(hidden_layers)]
+    out = draw_uniform(next(keys), (n, m), bound / math.sqrt(fan), dtype)
     return SirenWeights((first, *hidden), Linear(out, jnp.zeros(m, dtype)))
 
 
-SIREN = KernelNetwork(
-    name="siren",
-    function=siren,
-    init=siren_weights,
-    needs={"frequency": "hidden_layers"},
-)
+SIREN = KernelNetwork("siren", siren, siren_weights, needs={"frequency": "hidden_layers"})

@@ -23,17 +23,9 @@ def b_spline(
     The centres `t` of an axis lie uniformly on `[-1, 1]`, ends included, or on the circle `[-1, 1)`; `s` is what they
     are apart. Beyond the outermost centres the splines run out to zero.
 
-    Args:
-      x: coordinates; what lies in `[-1, 1]` is covered.
-      coefficients: an axis for every coordinate, then the values.
+    Options:
       degree: of the piecewise polynomials, 0 to 3.
       periodic: which axes are circles; those left out are not.
-
-    Returns:
-      Values of the kernel.
-
-    Raises:
-      ValueError: unknown degree, axes that do not fit the coordinates, or too few centres on a circle.
 
     Source: Bekkers 2020 (1909.12057), section 3.2; on the circle our own.
     """
@@ -45,41 +37,27 @@ def b_spline(
     for axis, count in enumerate(counts):
         circle = axis < len(periodic) and periodic[axis]
         if circle and count <= degree:
-            raise ValueError(
-                f"coefficients need at least {degree + 1} centres on a circle for splines of degree {degree}, got "
-                f"{count}"
-            )
+            needed = f"at least {degree + 1} centres on a circle for splines of degree {degree}"
+            raise ValueError(f"coefficients need {needed}, got {count}")
         step = 2 / count if circle else 2 / max(count - 1, 1)
         centres = step * jnp.arange(count, dtype=x.dtype) - 1 if count > 1 else jnp.zeros(1, x.dtype)
         offset = x[..., axis, None] - lax.broadcast_to_rank(centres, x.ndim)
         if circle:
             offset = (offset + 1) % 2 - 1
-        weights = _cardinal(offset / step, degree)
+        weights = cardinal_b_spline(offset / step, degree)
         values = jnp.einsum("...c,...cr->...r", weights, values, precision="highest")
         values = values.reshape(*values.shape[:-1], counts[axis + 1], -1) if axis + 1 < len(counts) else values
     return values
 
 
 def cardinal_b_spline(t: Float[Array, "*shape"], degree: int) -> Float[Array, "*shape"]:
-    """The centred B-spline: the indicator of `[-1/2, 1/2)`, convolved `degree` times with itself.
+    """The centred B-spline: the indicator of `[-1/2, 1/2)`, convolved `degree` (0 to 3) times with itself.
 
-    Args:
-      t: where, in units of what neighbouring splines are apart.
-      degree: of the piecewise polynomials, 0 to 3.
-
-    Returns:
-      Its values; over all integers `i` the sum of `B(t - i)` is one.
-
-    Raises:
-      ValueError: the degree is none of these.
+    Over all integers `i` the sum of `B(t - i)` is one.
 
     Source: Bekkers 2020 (1909.12057), section 3.2.
     """
     check_degree(degree)
-    return _cardinal(t, degree)
-
-
-def _cardinal(t, degree):
     far = jnp.abs(t)
     if degree == 0:
         return ((t >= -0.5) & (t < 0.5)).astype(t.dtype)
@@ -112,22 +90,11 @@ def b_spline_weights(
 
     Their variance is `1 / fan` over the integral of `B^2` along every axis, which is `B` of degree `2 degree + 1` at 0.
 
-    Args:
-      key: of the draws.
-      axes: the coordinates.
-      m: values of the kernel.
-      fan: products that the kernel's convolution adds up.
-      dtype: of the weights.
+    Options:
       plane_centres: along each axis of the plane.
       angle_centres: around the circle, more than the degree.
       scale_centres: along the logarithm of scale.
       degree: of the splines, 0 to 3.
-
-    Returns:
-      The coefficients.
-
-    Raises:
-      ValueError: an option is out of range.
 
     Source: Bekkers 2020 (1909.12057), section 3.2; the variance is our own.
     """
@@ -138,9 +105,4 @@ def b_spline_weights(
     return normal(key, (*counts, m), 1 / (fan * _SQUARES[degree] ** len(counts)), dtype)
 
 
-B_SPLINE = KernelNetwork(
-    name="b_spline",
-    function=b_spline,
-    init=b_spline_weights,
-    closes_circles=True,
-)
+B_SPLINE = KernelNetwork("b_spline", b_spline, b_spline_weights, closes_circles=True)

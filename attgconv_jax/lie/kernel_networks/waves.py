@@ -13,7 +13,7 @@ from attgconv_jax.lie.kernel_networks.base import Axes, KernelNetwork, Linear, c
 
 
 class FourierWeights(NamedTuple):
-    """Of `random_fourier_features`; `frequencies` are drawn once and not trained."""
+    """Of `random_fourier_features`."""
 
     frequencies: Float[Array, "d half"]
     hidden: tuple[Linear, ...]
@@ -23,12 +23,7 @@ class FourierWeights(NamedTuple):
 def random_fourier_features(x: Float[Array, "*shape d"], weights: FourierWeights) -> Float[Array, "*shape m"]:
     """A ReLU network on random waves: `z_0 = sqrt(2) [cos(x B), sin(x B)]`, `z_i = relu(z_{i-1} W_i + b_i)`, linear.
 
-    Args:
-      x: coordinates, of size about one.
-      weights: the waves' frequencies `B`, in radians a unit, which are not trained, and the layers.
-
-    Returns:
-      Values of the kernel.
+    Frequencies `B` are in radians a unit, and not trained.
 
     Source: Tancik et al. 2020, section 4.
     """
@@ -52,21 +47,10 @@ def fourier_weights(
 ) -> FourierWeights:
     """Of `random_fourier_features`: normal frequencies of this deviation, He's normal weights, biases zero.
 
-    Args:
-      key: of the draws.
-      axes: the coordinates.
-      m: values of the kernel.
-      fan: products that the kernel's convolution adds up.
-      dtype: of the weights.
+    Options:
       hidden_features: of every layer, even: the waves' sines and cosines together.
       hidden_layers: after the waves.
       frequency: deviation of the waves' frequencies, radians a unit.
-
-    Returns:
-      The weights.
-
-    Raises:
-      ValueError: an option is out of range, or `hidden_features` is odd.
 
     Source: Tancik et al. 2020, section 4; He et al. 2015.
     """
@@ -75,19 +59,11 @@ def fourier_weights(
         raise ValueError(f"hidden_features must be even, a sine for every cosine, got {hidden_features}")
     keys = iter(jax.random.split(key, hidden_layers + 2))
     waves = frequency * draw_normal(next(keys), (axes.count, hidden_features // 2), dtype)
-    zeros = jnp.zeros(hidden_features, dtype)
+    n, zeros = hidden_features, jnp.zeros(hidden_features, dtype)
     gains = [1, *[2] * hidden_layers]  # of what enters: waves have variance 1, and a relu halves the second moment
-    hidden = [
-        Linear(normal(next(keys), (hidden_features, hidden_features), gains[i] / hidden_features, dtype), zeros)
-        for i in range(hidden_layers)
-    ]
-    out = normal(next(keys), (hidden_features, m), gains[-1] / hidden_features / fan, dtype)
+    hidden = [Linear(normal(next(keys), (n, n), gains[i] / n, dtype), zeros) for i in range(hidden_layers)]
+    out = normal(next(keys), (n, m), gains[-1] / n / fan, dtype)
     return FourierWeights(waves, tuple(hidden), Linear(out, jnp.zeros(m, dtype)))
 
 
-FOURIER = KernelNetwork(
-    name="fourier",
-    function=random_fourier_features,
-    init=fourier_weights,
-    fixed=("frequencies",),
-)
+FOURIER = KernelNetwork("fourier", random_fourier_features, fourier_weights, fixed=("frequencies",))
