@@ -12,9 +12,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from attgconv_jax.kernels.chunks import choose, require_images
-from attgconv_jax.kernels.convolution import Implementation, conv, require_implementation
-from attgconv_jax.kernels.taps import Window
+from attgconv_jax.kernels.chunks import choose, require_images, require_known
+from attgconv_jax.kernels.convolution import IMPLEMENTATIONS, Implementation, conv
+from attgconv_jax.kernels.taps import Window, xla_conv
 
 
 def channelwise_conv(
@@ -27,25 +27,11 @@ def channelwise_conv(
 
         out[x, y, h, c] = sum over a, b, h~ of  f[x s_x + a d_x - p_x, y s_y + b d_y - p_y, h~, c] w[a, b, h~, h, c]
 
-    Differentiable in reverse mode, to any order. bfloat16 accumulates in float32.
-
-    Args:
-      f: images.
-      w: filters, of the same dtype.
-      windows: sizes, strides `s`, paddings `p` and dilations `d` along `x` and `y`.
-      implementation: of every channel's convolution, see `attgconv_jax.kernels.conv`; with "xla", and with None where
-        the computation is not lowered for a CPU, all channels are one grouped convolution.
-
-    Returns:
-      The convolved images.
-
-    Raises:
-      ValueError: unknown implementation, or shapes or dtypes do not fit.
-
-    Source: our own.
+    Arguments and gradients as of `attgconv_jax.kernels.conv`, whose implementation is that of every channel; with
+    "xla", and with None where the computation is not lowered for a CPU, all channels are one grouped convolution.
     """
     require_images(f, w, ranks=(5, 5))
-    require_implementation(implementation)
+    require_known(implementation, IMPLEMENTATIONS)
     if f.shape[-2:] != (w.shape[2], w.shape[4]):
         raise ValueError(f"f has axes h_in and c {f.shape[-2:]}, but w is made for {(w.shape[2], w.shape[4])}")
     one_by_one = functools.partial(_one_by_one, windows=windows, implementation=implementation)
@@ -66,13 +52,7 @@ def _at_once(f, w, windows):
     """Groups are the slowest axis of a grouped convolution's channels."""
     *lengths, h_in, channels = f.shape
     *sizes, _, h, _ = w.shape
-    out = lax.conv_general_dilated(
-        jnp.swapaxes(f, -1, -2).reshape(*lengths, channels * h_in),
-        jnp.swapaxes(w, -1, -2).reshape(*sizes, h_in, channels * h),
-        window_strides=[window.stride for window in windows],
-        padding=[(window.low, window.high) for window in windows],
-        rhs_dilation=[window.dilation for window in windows],
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        feature_group_count=channels,
-    )
+    images = jnp.swapaxes(f, -1, -2).reshape(*lengths, channels * h_in)
+    filters = jnp.swapaxes(w, -1, -2).reshape(*sizes, h_in, channels * h)
+    out = xla_conv(images, filters, windows, feature_group_count=channels)
     return jnp.swapaxes(out.reshape(*out.shape[:3], channels, h), -1, -2)

@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import jax
 import jax.numpy as jnp
@@ -14,21 +14,9 @@ CHUNK_BYTES = 6_000_000
 
 
 def choose(implementation: str | None, cpu: tuple[str, Callable], other: tuple[str, Callable], f: Array) -> Callable:
-    """The named implementation; with None the one for the platform at hand, decided when it is lowered.
+    """The function of the named implementation; with None of that for the platform, decided when it is lowered.
 
-    Args:
-      implementation: a name, or None.
-      cpu: name and function of the implementation for CPUs, which scans over chunks of the batch.
-      other: name and function of that for other platforms.
-      f: images. Where their batch is sharded over an explicit mesh it cannot be scanned, and `other` runs.
-
-    Returns:
-      The function.
-
-    Raises:
-      ValueError: no implementation has this name.
-
-    Source: our own.
+    Those for CPUs scan over chunks of the batch: where that of `f` is sharded over an explicit mesh, `other` runs.
     """
     functions = dict([cpu, other])
     if implementation is not None:
@@ -38,6 +26,25 @@ def choose(implementation: str | None, cpu: tuple[str, Callable], other: tuple[s
     if any(axis is not None for axis in jax.typeof(f).sharding.spec):
         return other[1]
     return functools.partial(lax.platform_dependent, cpu=cpu[1], default=other[1])
+
+
+def by_transposition(forward: Callable) -> dict[str, Callable]:
+    """The steps of a convolution `forward(f, w, windows)` whose gradients are those that JAX makes of it."""
+
+    def backward(f, w, d_out, windows):
+        return jax.vjp(functools.partial(forward, windows=windows), f, w)[1](d_out)
+
+    def backward_filter(f, w, d_out, windows):
+        return jax.vjp(lambda w: forward(f, w, windows), w)[1](d_out)[0]
+
+    return {"forward": forward, "backward": backward, "backward_filter": backward_filter}
+
+
+def require_known(implementation: str | None, names: Iterable[str]) -> None:
+    """Raises a `ValueError` unless the implementation is None or one of these."""
+    if implementation is not None and implementation not in names:
+        known = ", ".join(f'"{name}"' for name in names)
+        raise ValueError(f"implementation must be None or one of {known}, got {implementation!r}")
 
 
 def require_images(f: Array, w: Array, ranks: tuple[int, int]) -> None:
@@ -64,21 +71,10 @@ def largest_divisor(n: int, most: int) -> int:
 
 
 def scan_chunks(step: Callable, carry, images, chunk: int):
-    """`lax.scan` over chunks of the leading axis: `step(carry, chunk) -> carry, outputs of the chunk`.
+    """`lax.scan` over at most `chunk` images at a time: `step(carry, chunk) -> carry, outputs of the chunk`.
 
-    A batch that does not divide is padded with zero images, whose outputs are dropped; `step` must add nothing to
-    its carry for a zero image.
-
-    Args:
-      step: called with `chunk` images at most.
-      carry: the first carry.
-      images: arrays that share their leading axis.
-      chunk: the most images in one step.
-
-    Returns:
-      The last carry, and the outputs with the batch axis restored.
-
-    Source: our own.
+    Images are arrays that share their leading axis, which the outputs have again. A batch that does not divide is
+    padded with zero images, whose outputs are dropped; `step` must add nothing to its carry for a zero image.
     """
     batch = jax.tree.leaves(images)[0].shape[0]
     if batch <= chunk:
@@ -96,6 +92,11 @@ def scan_chunks(step: Callable, carry, images, chunk: int):
 
     carry, outputs = _scan(step, carry, jax.tree.map(split, images))
     return carry, jax.tree.map(join, outputs)
+
+
+def map_chunks(function: Callable, images, chunk: int):
+    """`scan_chunks` of a function without a carry."""
+    return scan_chunks(lambda carry, chunk: (carry, function(chunk)), (), images, chunk)[1]
 
 
 def _scan(step, carry, images):

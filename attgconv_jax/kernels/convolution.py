@@ -20,7 +20,6 @@ Of `rows` (for frequencies see there):
 | quantity | held for | elements an image |
 |---|---|---|
 | patches `Q`, products `Z` and their gradients | one chunk of images | `x y (l c_in + k c_out)` |
-| anything else | not stored | |
 """
 
 import functools
@@ -28,12 +27,11 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array, Float
 
-from attgconv_jax.kernels.chunks import choose, images_a_chunk, require_images, scan_chunks, sum_dtype
+from attgconv_jax.kernels import chunks
 from attgconv_jax.kernels.fourier import fourier_conv, fourier_pays
-from attgconv_jax.kernels.taps import Window, add_taps, pad, take_tap, take_taps
+from attgconv_jax.kernels.taps import Window, add_taps, count_outputs, pad, take_tap, take_taps, xla_conv
 
 Implementation = Literal["rows", "fourier", "xla"]
 
@@ -50,32 +48,15 @@ def conv(
 
     Differentiable in reverse mode, to any order. bfloat16 accumulates in float32.
 
-    Args:
-      f: images.
-      w: filter, of the same dtype.
+    Options:
       windows: sizes, strides `s`, paddings `p` and dilations `d` along `x` and `y`.
       implementation: "rows" (products of patches, for CPUs), "fourier" (products of frequencies, for CPUs), "xla"
         (`lax.conv_general_dilated`), or None: where the computation is lowered for a CPU the cheaper of the first
         two, "xla" elsewhere.
-
-    Returns:
-      The convolved images.
-
-    Raises:
-      ValueError: unknown implementation, or wrong ranks or dtypes.
-
-    Source: our own.
     """
-    require_images(f, w, ranks=(4, 4))
-    require_implementation(implementation)
+    chunks.require_images(f, w, ranks=(4, 4))
+    chunks.require_known(implementation, IMPLEMENTATIONS)
     return _conv(f, w, windows, implementation)
-
-
-def require_implementation(implementation: str | None) -> None:
-    """Raises a `ValueError` unless it is None or the name of an implementation of `conv`."""
-    if implementation is not None and implementation not in _IMPLEMENTATIONS:
-        names = ", ".join(f'"{name}"' for name in _IMPLEMENTATIONS)
-        raise ValueError(f"implementation must be None or one of {names}, got {implementation!r}")
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
@@ -102,51 +83,26 @@ _conv.defvjp(_conv_forward, _conv_backward, symbolic_zeros=True)
 
 def _dispatch(step, implementation, windows, f, w):
     """The named step of the implementation."""
-    on_cpu = "fourier" if fourier_pays(f.shape, w.shape, windows) else "rows"
-    if implementation in ("rows", "fourier"):
-        on_cpu = implementation
-    cpu, xla = ((name, functools.partial(_IMPLEMENTATIONS[name][step], windows=windows)) for name in (on_cpu, "xla"))
-    return choose(implementation, cpu, xla, f)
+    cheaper = "fourier" if fourier_pays(f.shape, w.shape, windows) else "rows"
+    on_cpu = implementation if implementation in ("rows", "fourier") else cheaper
+    cpu, xla = ((name, functools.partial(IMPLEMENTATIONS[name][step], windows=windows)) for name in (on_cpu, "xla"))
+    return chunks.choose(implementation, cpu, xla, f)
 
 
 def _xla_forward(f, w, windows):
-    out = lax.conv_general_dilated(
-        f,
-        w,
-        window_strides=[window.stride for window in windows],
-        padding=[(window.low, window.high) for window in windows],
-        rhs_dilation=[window.dilation for window in windows],
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        # bfloat16 convolutions transpose only when their output type is their input type.
-        preferred_element_type=None if f.dtype == jnp.bfloat16 else f.dtype,
-    )
+    # bfloat16 convolutions transpose only when their output type is their input type.
+    out = xla_conv(f, w, windows, preferred_element_type=None if f.dtype == jnp.bfloat16 else f.dtype)
     return out.astype(f.dtype)
-
-
-def _xla_backward(f, w, d_out, windows):
-    return jax.vjp(functools.partial(_xla_forward, windows=windows), f, w)[1](d_out)
-
-
-def _xla_backward_filter(f, w, d_out, windows):
-    return jax.vjp(lambda w: _xla_forward(f, w, windows), w)[1](d_out)[0]
-
-
-def _fourier_backward(f, w, d_out, windows):
-    return jax.vjp(functools.partial(fourier_conv, windows=windows), f, w)[1](d_out)
-
-
-def _fourier_backward_filter(f, w, d_out, windows):
-    return jax.vjp(lambda w: fourier_conv(f, w, windows), w)[1](d_out)[0]
 
 
 def _rows_forward(f, w, windows):
     product = _Product(f.shape, w.shape, windows)
     matrix = product.matrix(w)
 
-    def step(carry, f):
-        return carry, product.gather(_matmul(product.patches(f, windows), matrix)).astype(w.dtype)
+    def step(f):
+        return product.gather(_matmul(product.patches(f, windows), matrix)).astype(w.dtype)
 
-    return scan_chunks(step, (), f, product.chunk)[1]
+    return chunks.map_chunks(step, f, product.chunk)
 
 
 def _rows_backward(f, w, d_out, windows):
@@ -159,7 +115,7 @@ def _rows_backward(f, w, d_out, windows):
         d_matrix += _matmul_rows(product.patches(f, product.kept), d_products)
         return d_matrix, product.unpatch(_matmul(d_products, matrix.T)).astype(w.dtype)
 
-    d_matrix, d_f = scan_chunks(step, _zero_sum(matrix), (f, d_out), product.chunk)
+    d_matrix, d_f = chunks.scan_chunks(step, _zero_sum(matrix), (f, d_out), product.chunk)
     return d_f, product.filter(d_matrix).astype(w.dtype)
 
 
@@ -170,33 +126,28 @@ def _rows_backward_filter(f, w, d_out, windows):
         f, d_out = chunk
         return d_matrix + _matmul_rows(product.patches(f, product.kept), product.spread(d_out)), ()
 
-    d_matrix, _ = scan_chunks(step, _zero_sum(product.matrix(w)), (f, d_out), product.chunk)
+    d_matrix, _ = chunks.scan_chunks(step, _zero_sum(product.matrix(w)), (f, d_out), product.chunk)
     return product.filter(d_matrix).astype(w.dtype)
 
 
-_IMPLEMENTATIONS = {
+IMPLEMENTATIONS = {
     "rows": {"forward": _rows_forward, "backward": _rows_backward, "backward_filter": _rows_backward_filter},
-    "fourier": {
-        "forward": fourier_conv,
-        "backward": _fourier_backward,
-        "backward_filter": _fourier_backward_filter,
-    },
-    "xla": {"forward": _xla_forward, "backward": _xla_backward, "backward_filter": _xla_backward_filter},
+    "fourier": chunks.by_transposition(fourier_conv),
+    "xla": chunks.by_transposition(_xla_forward),
 }
 
 
 class _Product:
     """The convolution as `gather(patches(f, windows) @ matrix(w))`, with the adjoint of each part.
 
-    `split` says whether the filter's rows stay apart until after the product, where `gather` adds them, or are
-    gathered into the patches before it. When split, gradients need the products of the image's own rows alone, not of
-    those that pad it: their windows are `kept`.
+    `split` says whether the filter's rows stay apart until after the product, where `gather` adds them. Gradients then
+    need the products of the image's own rows alone, not of those that pad it: their windows are `kept`.
     """
 
     def __init__(self, f_shape, w_shape, windows):
         self.rows, self.columns = windows
         self.batch, self.length_x, length_y, self.c_in = f_shape
-        self.x, self.y = self.rows.outputs(self.length_x), self.columns.outputs(length_y)
+        self.x, self.y = count_outputs(windows, (self.length_x, length_y))
         self.padded_x = self.length_x + self.rows.low + self.rows.high
         self.padded_y = length_y + self.columns.low + self.columns.high
         self.k, self.l, _, self.c_out = w_shape
@@ -212,7 +163,7 @@ class _Product:
             elements = self.padded_x * self.y * (self.l * self.c_in + self.k * self.c_out)
         else:
             elements = self.x * self.y * (self.k * self.l * self.c_in + self.c_out)
-        return images_a_chunk(elements)
+        return chunks.images_a_chunk(elements)
 
     def matrix(self, w):
         """`[l c_in, k c_out]` when split, else `[k l c_in, c_out]`."""
@@ -239,8 +190,7 @@ class _Product:
     def gather(self, products):
         if not self.split:
             return products
-        taps = enumerate(jnp.split(products, self.k, -1))
-        return sum(take_tap(tap, self.rows, a, 1, self.x) for a, tap in taps)
+        return sum(take_tap(tap, self.rows, a, 1, self.x) for a, tap in enumerate(jnp.split(products, self.k, -1)))
 
     def spread(self, d_out):
         """The adjoint of `gather`, of the rows `kept`: `d_Z[x, a o] = d_out[x + p - a d, o]`, zero outside."""
@@ -255,14 +205,14 @@ class _Product:
 
 
 def _matmul(rows, matrix):
-    return jnp.matmul(rows, matrix, preferred_element_type=sum_dtype(rows))
+    return jnp.matmul(rows, matrix, preferred_element_type=chunks.sum_dtype(rows))
 
 
 def _matmul_rows(left, right):
     """`left^T right`, the sum over all rows of both."""
     left, right = left.reshape(-1, left.shape[-1]), right.reshape(-1, right.shape[-1])
-    return jnp.matmul(left.T, right, preferred_element_type=sum_dtype(left))
+    return jnp.matmul(left.T, right, preferred_element_type=chunks.sum_dtype(left))
 
 
 def _zero_sum(x):
-    return jnp.zeros(x.shape, sum_dtype(x))
+    return jnp.zeros(x.shape, chunks.sum_dtype(x))

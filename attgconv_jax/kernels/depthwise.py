@@ -6,7 +6,6 @@ Of a large filter on a small image the gradient goes by frequencies there; see `
 |---|---|---|
 | padded images and gradients | one chunk of images | `x y c` |
 | frequencies along `y`, for the gradient of a large filter | a few images | `x y c` twice, roughly |
-| anything else | not stored | |
 """
 
 import functools
@@ -18,9 +17,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from attgconv_jax.kernels.chunks import choose, images_a_chunk, require_images, scan_chunks, sum_dtype
+from attgconv_jax.kernels import chunks
 from attgconv_jax.kernels.fourier import fourier_depthwise_filter_gradient
-from attgconv_jax.kernels.taps import Window, pad, take_tap
+from attgconv_jax.kernels.taps import Window, count_outputs, pad, take_pixels, xla_conv
 
 Implementation = Literal["shifts", "xla"]
 
@@ -40,32 +39,17 @@ def depthwise_conv(
 
         out[x, y, c] = sum over a, b of  f[x s_x + a d_x - p_x, y s_y + b d_y - p_y, c] w[a, b, c]
 
-    Differentiable in reverse mode, to any order. bfloat16 accumulates in float32.
-
-    Args:
-      f: images.
-      w: filters, of the same dtype.
-      windows: sizes, strides `s`, paddings `p` and dilations `d` along `x` and `y`.
-      implementation: "shifts" (elementwise sums, for CPUs), "xla" (`lax.conv_general_dilated`), or None:
-        "shifts" where the computation is lowered for a CPU, "xla" elsewhere.
-
-    Returns:
-      The convolved images.
-
-    Raises:
-      ValueError: unknown implementation, or wrong ranks or dtypes.
-
-    Source: our own.
+    Arguments and gradients as of `attgconv_jax.kernels.conv`, but for the implementations: "shifts" (elementwise sums,
+    for CPUs), "xla" (`lax.conv_general_dilated`), or None: "shifts" where the computation is lowered for a CPU, "xla"
+    elsewhere.
     """
-    require_images(f, w, ranks=(4, 3))
+    chunks.require_images(f, w, ranks=(4, 3))
     return _depthwise(f, w, windows, implementation)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _depthwise(f, w, windows, implementation):
-    shifts = functools.partial(_shifts_forward, windows=windows)
-    xla = functools.partial(_xla_forward, windows=windows)
-    return choose(implementation, ("shifts", shifts), ("xla", xla), f)(f, w)
+    return _dispatch("forward", implementation, windows, f)(f, w)
 
 
 def _forward(f, w, windows, implementation):
@@ -73,41 +57,35 @@ def _forward(f, w, windows, implementation):
 
 
 def _backward(windows, implementation, residuals, d_out):
-    shifts = functools.partial(_shifts_backward, windows=windows)
-    xla = functools.partial(_xla_backward, windows=windows)
-    return choose(implementation, ("shifts", shifts), ("xla", xla), residuals[0])(*residuals, d_out)
+    return _dispatch("backward", implementation, windows, residuals[0])(*residuals, d_out)
 
 
 _depthwise.defvjp(_forward, _backward)
 
 
+def _dispatch(step, implementation, windows, f):
+    steps = [(name, functools.partial(_IMPLEMENTATIONS[name][step], windows=windows)) for name in ("shifts", "xla")]
+    return chunks.choose(implementation, *steps, f)
+
+
 def _xla_forward(f, w, windows):
-    return lax.conv_general_dilated(
-        f,
-        w[:, :, None, :],
-        window_strides=[window.stride for window in windows],
-        padding=[(window.low, window.high) for window in windows],
-        rhs_dilation=[window.dilation for window in windows],
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        feature_group_count=f.shape[-1],
-    )
-
-
-def _xla_backward(f, w, d_out, windows):
-    return jax.vjp(functools.partial(_xla_forward, windows=windows), f, w)[1](d_out)
+    return xla_conv(f, w[:, :, None, :], windows, feature_group_count=f.shape[-1])
 
 
 def _shifts_forward(f, w, windows):
-    counts = [window.outputs(length) for window, length in zip(windows, f.shape[1:3], strict=True)]
+    counts = count_outputs(windows, f.shape[1:3])
 
-    def step(carry, f):
-        return carry, _sum_of_shifts(pad(f, windows), w, windows, counts)
-
-    return scan_chunks(step, (), f, _chunk(f))[1]
+    return chunks.map_chunks(lambda f: _sum_of_shifts(pad(f, windows), w, windows, counts), f, _chunk(f))
 
 
 def _shifts_backward(f, w, d_out, windows):
     return _shifts_backward_images(f, w, d_out, windows), _shifts_backward_filter(f, w, d_out, windows)
+
+
+_IMPLEMENTATIONS = {
+    "shifts": {"forward": _shifts_forward, "backward": _shifts_backward},
+    "xla": chunks.by_transposition(_xla_forward),
+}
 
 
 def _shifts_backward_images(f, w, d_out, windows):
@@ -120,61 +98,46 @@ def _shifts_backward_images(f, w, d_out, windows):
         turned.append(Window(window.size, dilation=window.dilation))
     spread.append((0, 0, 0))
 
-    def step(carry, d_out):
+    def step(d_out):
         padded = lax.pad(d_out, jnp.zeros((), d_out.dtype), spread)
-        return carry, _sum_of_shifts(padded, w[::-1, ::-1], turned, f.shape[1:3])
+        return _sum_of_shifts(padded, w[::-1, ::-1], turned, f.shape[1:3])
 
-    return scan_chunks(step, (), d_out, _chunk(f))[1]
+    return chunks.map_chunks(step, d_out, _chunk(f))
 
 
 def _shifts_backward_filter(f, w, d_out, windows):
     """An inner product a tap and channel, one image at a time: more of them leave the cache between the taps."""
-    dtype = sum_dtype(w)
+    dtype = chunks.sum_dtype(w)
     taps = math.prod(w.shape[:2])
     if LARGE <= taps >= max(f.shape[1:3]) and all(window.stride == 1 for window in windows):
         return fourier_depthwise_filter_gradient(f, d_out, windows).astype(w.dtype)
 
     def step(d_w, chunk):
         f, d_out = chunk
-        shifts = _shifts(pad(f, windows), windows, d_out.shape[1:3])
+        shifts = take_pixels(pad(f, windows), windows, d_out.shape[1:3])
         products = [jnp.sum(shift * d_out, axis=(0, 1, 2), dtype=dtype) for shift in shifts]
         return d_w + jnp.stack(products).reshape(w.shape), ()
 
-    return scan_chunks(step, jnp.zeros(w.shape, dtype), (f, d_out), chunk=1)[0].astype(w.dtype)
+    return chunks.scan_chunks(step, jnp.zeros(w.shape, dtype), (f, d_out), chunk=1)[0].astype(w.dtype)
 
 
 def _sum_of_shifts(padded, w, windows, counts):
     channels = w.shape[-1]
     if channels <= BLOCK or math.prod(w.shape[:2]) < LARGE:
         return _sum_of_block(padded, w, windows, counts)
-    starts = range(0, channels, BLOCK)
-    blocks = [
-        _sum_of_block(padded[..., start : start + BLOCK], w[..., start : start + BLOCK], windows, counts)
-        for start in starts
-    ]
+    blocks = [slice(start, start + BLOCK) for start in range(0, channels, BLOCK)]
+    sums = [_sum_of_block(padded[..., block], w[..., block], windows, counts) for block in blocks]
     # Behind barriers, or XLA fuses the blocks into one pass again.
-    return jnp.concatenate(lax.optimization_barrier(blocks), -1)
+    return jnp.concatenate(lax.optimization_barrier(sums), -1)
 
 
 def _sum_of_block(padded, w, windows, counts):
-    dtype = sum_dtype(w)
+    dtype = chunks.sum_dtype(w)
     weights = w.reshape(-1, 1, 1, 1, w.shape[-1]).astype(dtype)
-    shifts = _shifts(padded, windows, counts)
+    shifts = take_pixels(padded, windows, counts)
     return sum(shift.astype(dtype) * weight for shift, weight in zip(shifts, weights, strict=True)).astype(w.dtype)
 
 
-def _shifts(padded, windows, counts):
-    """The padded images as every tap sees them, in the order of the filter's taps."""
-    rows, columns = windows
-    for a in range(rows.size):
-        row = take_tap(padded, rows, a, 1, counts[0])
-        for b in range(columns.size):
-            yield take_tap(row, columns, b, 2, counts[1])
-
-
 def _chunk(f):
-    """Images a chunk: of two or more half at most, for only a loop keeps XLA from fusing the sum with all its readers.
-
-    Fused, it is computed in their order and once for each of them.
-    """
-    return min(images_a_chunk(math.prod(f.shape[1:])), math.ceil(len(f) / 2))
+    """Images a chunk: half at most, as only a loop keeps XLA from computing the sum again for each of its readers."""
+    return min(chunks.images_a_chunk(math.prod(f.shape[1:])), math.ceil(len(f) / 2))

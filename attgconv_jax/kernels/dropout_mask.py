@@ -7,22 +7,11 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 
 def dropout(f: Float[Array, "..."], key: PRNGKeyArray, rate: float) -> Float[Array, "..."]:
-    """Zeroes each element with probability `rate` and scales the others by `1 / (1 - rate)`.
+    """Zeroes each element with probability `rate`, a multiple of 2^-32, and scales the others by `1 / (1 - rate)`.
 
     The mask is a hash of the element's position with two words drawn from `key`: 32 uniform bits an element, an
     integer hash fused into the product instead of a cryptographic stream. It is as fast as the product itself,
     and the backward pass computes it again.
-
-    Args:
-      f: any shape of fewer than 2^32 elements.
-      key: decides the mask.
-      rate: probability of zero, in [0, 1), rounded to a multiple of 2^-32.
-
-    Returns:
-      An array like `f`.
-
-    Raises:
-      ValueError: `rate` is not in [0, 1), or `f` is not floating or has too many elements.
 
     Source: Srivastava et al. 2014. The mixing function is "lowbias32" of C. Wellons' hash prospector.
     """

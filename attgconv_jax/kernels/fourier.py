@@ -33,7 +33,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from attgconv_jax.kernels.chunks import images_a_chunk, scan_chunks, sum_dtype
-from attgconv_jax.kernels.taps import Window
+from attgconv_jax.kernels.taps import Window, count_outputs
 
 # What else a convolution by frequencies costs, in operations: of making, writing and reading one number of `W`, and of
 # moving one element of an image through the transforms. Measured on a CPU with two cores.
@@ -55,39 +55,28 @@ class _Axis(NamedTuple):
 def fourier_conv(
     f: Float[Array, "batch x y c_in"], w: Float[Array, "k l c_in c_out"], windows: tuple[Window, Window]
 ) -> Float[Array, "batch x_out y_out c_out"]:
-    """Cross-correlates images with a filter; see `attgconv_jax.kernels.conv`.
-
-    Args:
-      f: images.
-      w: filter, of the same dtype.
-      windows: sizes, strides, paddings and dilations along `x` and `y`.
-
-    Returns:
-      The convolved images.
-
-    Source: our own; the convolution theorem.
-    """
+    """Cross-correlates images with a filter; see `attgconv_jax.kernels.conv`."""
     dtype = sum_dtype(f)
-    rows, columns = (_axis(window, length) for window, length in zip(windows, f.shape[1:3], strict=True))
+    rows, columns = map(_axis, windows, f.shape[1:3])
     half = len(columns.images) // 2 + 1
 
     def mix(column):
         """`F[m]` and `W[m]` along `y`, `[2, x, batch, c_in]` and `[2, k, c_in, c_out]`, to `Q[m]`."""
         images, filters = column
-        g = jnp.tensordot(_constant(_real(rows.images).swapaxes(0, 1), dtype), images, 2)
-        parts = jnp.tensordot(_constant(_real(rows.filters), dtype), filters, 2)
+        g = jnp.tensordot(jnp.asarray(_real(rows.images).swapaxes(0, 1), dtype), images, 2)
+        parts = jnp.tensordot(jnp.asarray(_real(rows.filters), dtype), filters, 2)
         # Both parts of `G` are rows of one product with each part of `W`.
         products = (jnp.matmul(g.reshape(len(g), -1, g.shape[-1]), part) for part in parts)
         by_real, by_imaginary = (product.reshape(*g.shape[:-1], -1) for product in products)
         p = jnp.stack([by_real[:, 0] - by_imaginary[:, 1], by_imaginary[:, 0] + by_real[:, 1]])
-        return jnp.tensordot(_constant(_real(rows.outputs), dtype), p, 2)
+        return jnp.tensordot(jnp.asarray(_real(rows.outputs), dtype), p, 2)
 
     images = _along_y(columns.images[:half], f.astype(dtype).transpose(2, 1, 0, 3))
     filters = _along_y(columns.filters[:half], w.astype(dtype).swapaxes(0, 1))
     # What a frequency needs is computed again for the gradient rather than kept for all of them.
     mixed = lax.map(jax.checkpoint(mix), (images, filters))
     last = columns.outputs[:, :half] * _weights(columns)
-    out = jnp.tensordot(_constant(np.stack([last.real, -last.imag], -1), dtype), mixed, 2)
+    out = jnp.tensordot(jnp.asarray(np.stack([last.real, -last.imag], -1), dtype), mixed, 2)
     return out.transpose(2, 1, 0, 3).astype(w.dtype)
 
 
@@ -101,26 +90,18 @@ def fourier_depthwise_filter_gradient(
         d_W[v, m, c] = sum over the batch of  conj(G[v, m, c]) D[v, m, c]
         d_w[a, b, c] = sum over v, m of  Re d_W[v, m, c] e^(-i (a d - p) v) e^(-i (b d - p) m)
 
-    Args:
-      f: images.
-      d_out: the gradient by the output.
-      windows: sizes, strides, paddings and dilations along `x` and `y`.
-
-    Returns:
-      The gradient, in float32 at least.
-
-    Source: our own; the convolution theorem.
+    In float32 at least.
     """
     dtype = sum_dtype(f)
-    rows, columns = (_axis(window, length) for window, length in zip(windows, f.shape[1:3], strict=True))
+    rows, columns = map(_axis, windows, f.shape[1:3])
     half = len(columns.images) // 2 + 1
 
     def multiply(column):
         images, gradients = column
-        g = jnp.tensordot(_constant(_real(rows.images), dtype), images, 2)
-        d = jnp.tensordot(_constant(_real(rows.outputs.conj().T), dtype), gradients, 2)
+        g = jnp.tensordot(jnp.asarray(_real(rows.images), dtype), images, 2)
+        d = jnp.tensordot(jnp.asarray(_real(rows.outputs.conj().T), dtype), gradients, 2)
         d_w = jnp.stack([jnp.sum(g[0] * d[0] + g[1] * d[1], 1), jnp.sum(g[0] * d[1] - g[1] * d[0], 1)])
-        return jnp.tensordot(_constant(_real(rows.filters.conj().T), dtype), d_w, 2)
+        return jnp.tensordot(jnp.asarray(_real(rows.filters.conj().T), dtype), d_w, 2)
 
     last = (columns.outputs[:, :half] * _weights(columns)).conj().T
 
@@ -131,41 +112,32 @@ def fourier_depthwise_filter_gradient(
 
     zero = jnp.zeros((half, 2, rows.filters.shape[1], f.shape[-1]), dtype)
     columns_of_w, _ = scan_chunks(step, zero, (f, d_out), images_a_chunk(math.prod(f.shape[1:]), FEWEST_IMAGES))
-    filters = _constant(_parts(columns.filters[:half]), dtype)
+    filters = jnp.asarray(_parts(columns.filters[:half]), dtype)
     return jnp.tensordot(filters, columns_of_w, ((0, 1), (0, 1))).swapaxes(0, 1)
 
 
 def fourier_pays(f_shape: tuple[int, ...], w_shape: tuple[int, ...], windows: tuple[Window, Window]) -> bool:
-    """Whether a convolution by frequencies costs a fifth less than one of patches, and their filter fits in memory.
-
-    Args:
-      f_shape: of the images.
-      w_shape: of the filter.
-      windows: along `x` and `y`.
-
-    Returns:
-      Whether; never with strides, where frequencies compute what is then left out.
-
-    Source: our own.
-    """
+    """Whether a convolution by frequencies costs a fifth less than one of patches, and their filter fits in memory."""
+    # With strides, most of what frequencies compute is left out.
     if any(window.stride > 1 for window in windows):
         return False
     batch, *lengths, c_in = f_shape
     k, l, _, c_out = w_shape
-    outputs = [window.outputs(length) for window, length in zip(windows, lengths, strict=True)]
-    x_period, y_period = (
-        length + max(window.low, window.high) for window, length in zip(windows, lengths, strict=True)
-    )
+    x_period, y_period = map(_period, windows, lengths)
     frequencies = x_period * (y_period // 2 + 1)
-    direct = 2 * batch * math.prod(outputs) * k * l * c_in * c_out
+    direct = 2 * batch * math.prod(count_outputs(windows, lengths)) * k * l * c_in * c_out
     mixing = 8 * batch * frequencies * c_in * c_out
     others = FILTER_COST * 2 * frequencies * c_in * c_out + IMAGE_COST * batch * math.prod(lengths) * (c_in + c_out)
     filter_bytes = 8 * (y_period // 2 + 1) * k * c_in * c_out
     return direct > 1.25 * (mixing + others) and filter_bytes <= MOST_FILTER_BYTES
 
 
+def _period(window, length):
+    return length + max(window.low, window.high)
+
+
 def _axis(window, length):
-    n = length + max(window.low, window.high)
+    n = _period(window, length)
     frequencies = 2 * np.pi * np.arange(n) / n
     taps = window.dilation * np.arange(window.size) - window.low
     return _Axis(
@@ -183,7 +155,7 @@ def _weights(axis):
 
 def _along_y(matrix, x):
     """`[y, ..] -> [m, 2, ..]`: a complex matrix times real numbers."""
-    return jnp.tensordot(_constant(_parts(matrix), x.dtype), x, 1)
+    return jnp.tensordot(jnp.asarray(_parts(matrix), x.dtype), x, 1)
 
 
 def _parts(matrix):
@@ -194,7 +166,3 @@ def _parts(matrix):
 def _real(matrix):
     """`[2, a, 2, b]`: a complex matrix on real and imaginary parts."""
     return np.stack([np.stack([matrix.real, -matrix.imag], 1), np.stack([matrix.imag, matrix.real], 1)])
-
-
-def _constant(matrix, dtype):
-    return jnp.asarray(matrix, dtype)

@@ -5,7 +5,6 @@
 | quantity | held for | elements an image |
 |---|---|---|
 | what lies between the steps, and its gradient | one chunk of images | `between` |
-| anything else | not stored | |
 """
 
 import functools
@@ -15,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from attgconv_jax.kernels.chunks import choose, images_a_chunk, scan_chunks, sum_dtype
+from attgconv_jax.kernels.chunks import choose, images_a_chunk, map_chunks, scan_chunks, sum_dtype
 
 # The fewest images at a time: with fewer, the products are too small.
 FEWEST = 8
@@ -30,19 +29,16 @@ def by_images(
     Differentiable in reverse mode as often as `conv` is. Its gradient runs `conv` again. Where the batch is sharded
     over an explicit mesh it is at once on a CPU too.
 
-    Args:
+    Options:
       conv: treats every image for itself, and keeps their axis; its gradient at an image of zeros must be finite. It
         must not close over arrays that are traced.
       between: numbers an image that lie between its steps.
-      f: images.
       *weights: what else is to have gradients.
-
-    Returns:
-      What `conv` returns.
-
-    Source: our own.
     """
-    in_chunks = functools.partial(_chunks_forward, conv, between)
+
+    def in_chunks(f, *weights):
+        return map_chunks(lambda f: conv(f, *weights), f, images_a_chunk(between, FEWEST))
+
     return choose(None, ("chunks", in_chunks), ("whole", conv), f)(f, *weights)
 
 
@@ -53,21 +49,15 @@ def _forward(conv, between, f, *weights):
 def _backward(conv, between, residuals, d_out):
     f, weights = residuals
     in_chunks = functools.partial(_chunks_backward, conv, between)
-    whole = functools.partial(_whole_backward, conv)
+
+    def whole(d_out, f, *weights):
+        # The checkpoint's barrier keeps XLA from holding what the forward pass has computed.
+        return jax.vjp(jax.checkpoint(conv), f, *weights)[1](d_out)
+
     return choose(None, ("chunks", in_chunks), ("whole", whole), f)(d_out, f, *weights)
 
 
 by_images.defvjp(_forward, _backward)
-
-
-def _whole_backward(conv, d_out, f, *weights):
-    # The checkpoint's barrier keeps XLA from holding what the forward pass has computed.
-    return jax.vjp(jax.checkpoint(conv), f, *weights)[1](d_out)
-
-
-def _chunks_forward(conv, between, f, *weights):
-    chunk = images_a_chunk(between, FEWEST)
-    return scan_chunks(lambda carry, f: (carry, conv(f, *weights)), (), f, chunk)[1]
 
 
 def _chunks_backward(conv, between, d_out, f, *weights):

@@ -22,18 +22,6 @@ def maximum(x: Float[Array, "..."], axis: int) -> Float[Array, "..."]:
 
     Of several equal elements the first takes the whole gradient. NaN wins over every number. Differentiable in
     reverse mode, to any order.
-
-    Args:
-      x: any shape with at least one element along `axis`.
-      axis: reduced.
-
-    Returns:
-      The maximum, without `axis`.
-
-    Raises:
-      ValueError: `x` is not floating, has no such axis, or nothing along it.
-
-    Source: our own.
     """
     if not -x.ndim <= axis < x.ndim:
         raise ValueError(f"axis must be in [{-x.ndim}, {x.ndim}) for shape {x.shape}, got {axis}")
@@ -68,26 +56,18 @@ def _maximum_and_index(x, axis):
     length = x.shape[axis]
     fold = largest_divisor(length, _FOLD)
     if axis == x.ndim - 1 or fold == 1:
-        return _reduce(x, axis)
+        return _reduce(x, axis, lax.broadcasted_iota(jnp.int32, x.shape, axis))
     rest = length // fold
     tiles = x.reshape(*x.shape[:axis], fold, rest, *x.shape[axis + 1 :])
-    best, tile = _fold([lax.index_in_dim(tiles, i, axis, keepdims=False) for i in range(fold)])
+    first, *others = [lax.index_in_dim(tiles, i, axis, keepdims=False) for i in range(fold)]
+    pairs = [(first, jnp.zeros(first.shape, jnp.int32)), *((x, jnp.int32(i)) for i, x in enumerate(others, 1))]
+    best, tile = functools.reduce(_larger, pairs)
     index = tile * rest + lax.broadcasted_iota(jnp.int32, best.shape, axis)
     return _reduce(best, axis, index)
 
 
-def _fold(slices):
-    """Maximum and index of the slices of an axis, elementwise."""
-    best, index = slices[0], jnp.zeros(slices[0].shape, jnp.int32)
-    for i, candidate in enumerate(slices[1:], 1):
-        best, index = _larger((best, index), (candidate, jnp.int32(i)))
-    return best, index
-
-
-def _reduce(x, axis, index=None):
+def _reduce(x, axis, index):
     """Maximum along an axis and the index that comes with it."""
-    if index is None:
-        index = lax.broadcasted_iota(jnp.int32, x.shape, axis)
     lowest = jnp.array(-jnp.inf, x.dtype)
     return lax.reduce((x, index), (lowest, jnp.int32(jnp.iinfo(jnp.int32).max)), _larger, (axis,))
 

@@ -1,5 +1,6 @@
 """Taps of a sliding window along one axis, and their adjoint: the moves the CPU convolutions are made of."""
 
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -21,10 +22,29 @@ class Window(NamedTuple):
         return (length + self.low + self.high - self.dilation * (self.size - 1) - 1) // self.stride + 1
 
 
-def pad(f: Array, windows: tuple[Window, Window], sign: int = 1) -> Array:
-    """Pads the axes `x y` of `[batch, x, y, c]` for both windows, or crops where negative; `sign=-1` is the adjoint."""
-    widths = [(sign * window.low, sign * window.high, 0) for window in windows]
-    return lax.pad(f, jnp.zeros((), f.dtype), [(0, 0, 0), *widths, (0, 0, 0)])
+def count_outputs(windows: Sequence[Window], lengths: Sequence[int]) -> list[int]:
+    """Number of positions of the windows on axes of these lengths."""
+    return [window.outputs(length) for window, length in zip(windows, lengths, strict=True)]
+
+
+def xla_conv(f: Array, w: Array, windows: tuple[Window, Window], **options) -> Array:
+    """`lax.conv_general_dilated` of images `[batch, x, y, c]` and filters `[k, l, c_in, c_out]`."""
+    return lax.conv_general_dilated(
+        f,
+        w,
+        window_strides=[window.stride for window in windows],
+        padding=[(window.low, window.high) for window in windows],
+        rhs_dilation=[window.dilation for window in windows],
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        **options,
+    )
+
+
+def pad(f: Array, windows: tuple[Window, Window], sign: int = 1, axis: int = 1) -> Array:
+    """Pads axes `x y`, of which `axis` is the first, or crops where negative; `sign=-1` is the adjoint."""
+    widths = [(0, 0, 0)] * f.ndim
+    widths[axis : axis + 2] = [(sign * window.low, sign * window.high, 0) for window in windows]
+    return lax.pad(f, jnp.zeros((), f.dtype), widths)
 
 
 def take_tap(f: Array, window: Window, a: int, axis: int, count: int) -> Array:
@@ -50,3 +70,11 @@ def take_taps(f: Array, window: Window, axis: int, count: int) -> Array:
 def add_taps(taps: Array, window: Window, axis: int, length: int) -> Array:
     """The adjoint of `take_taps`: the sum of all taps, each where it was read."""
     return sum(add_tap(tap, window, a, axis, length) for a, tap in enumerate(jnp.split(taps, window.size, -1)))
+
+
+def take_pixels(f: Array, windows: tuple[Window, Window], counts: Sequence[int], axis: int = 1) -> Iterator[Array]:
+    """Padded images as every tap of both windows sees them, in the order of the filter's taps."""
+    for a in range(windows[0].size):
+        row = take_tap(f, windows[0], a, axis, counts[0])
+        for b in range(windows[1].size):
+            yield take_tap(row, windows[1], b, axis + 1, counts[1])

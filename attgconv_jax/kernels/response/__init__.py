@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 import jax
 from jaxtyping import Array, Float
 
-from attgconv_jax.kernels.chunks import sum_dtype
+from attgconv_jax.kernels.chunks import require_known, sum_dtype
 from attgconv_jax.kernels.response import reference, xla
 from attgconv_jax.kernels.taps import Window
 
@@ -46,23 +46,15 @@ def response_attention(
     maximum and takes the gradient. (Second derivatives are right where no two elements are equal.) Of images spread
     over an explicit mesh every device attends to its own; a `jax.shard_map` of the caller's needs `check_vma=False`.
 
-    Args:
-      f: feature maps.
-      bank: filters.
-      channel: weights of `alpha_C`, or None.
+    Shapes are checked by the caller, `attgconv_jax.response_attentive_group_conv`.
+
+    Options:
       spatial: filters of `alpha_X`, the mean's before the maximum's, of odd size `k_a`; or None.
       windows: sizes, strides `s`, paddings `p` and dilations `d` of the filters along `x` and `y`.
       dilation: `d_a` of the spatial attention filters, in pixels.
       implementation: "xla" (in tiles, see `attgconv_jax.kernels.response.xla`), "reference" (the formulas,
         with every response stored), or None: the first of these that takes the arguments, with a warning if it is not
         the first of all.
-
-    Returns:
-      The attended responses, of the dtype of `f`.
-
-    Raises:
-      ValueError: unknown implementation, or none that takes the arguments. Shapes are checked by the caller,
-        `attgconv_jax.response_attentive_group_conv`.
 
     Source: Romero et al. 2020, sections 3.2 and 4; the tiling is our own.
     """
@@ -79,40 +71,33 @@ def response_attention_maps(
     dilation: int = 1,
     implementation: Implementation | None = None,
 ) -> tuple[Float[Array, "batch 1 1 h c m"] | None, Float[Array, "batch x_out y_out h 1 m"] | None]:
-    """`alpha_C` and `alpha_X` of `response_attention`, for pictures; None for a factor that is left out.
+    """`alpha_C` and `alpha_X` of `response_attention`, for pictures, in float32 at least; None for a factor left out.
 
     Differentiable, but only in part in tiles: the backward pass stores much of what the forward pass had.
-
-    Args, Raises and Source: as of `response_attention`.
-
-    Returns:
-      The maps, in (0, 1), in float32 at least.
     """
     return _call("attention_maps", f, bank, channel, spatial, windows, dilation, implementation)
 
 
 def check_implementation(implementation: str | None) -> None:
     """Raises a `ValueError` unless this is None or a name of `Implementation`."""
-    if implementation is not None and implementation not in _IMPLEMENTATIONS:
-        names = ", ".join(f'"{name}"' for name in _IMPLEMENTATIONS)
-        raise ValueError(f"implementation must be None or one of {names}, got {implementation!r}")
+    require_known(implementation, _IMPLEMENTATIONS)
 
 
 def _call(formula, f, bank, channel, spatial, windows, dilation, implementation):
     check_implementation(implementation)
     dtype = sum_dtype(f)
     arrays = jax.tree.map(lambda x: x.astype(dtype), (f, bank, channel, spatial))
-    refusals = []
+    reasons = []
     for candidate in _IMPLEMENTATIONS if implementation is None else [implementation]:
         step = functools.partial(getattr(_IMPLEMENTATIONS[candidate], formula), windows=windows, dilation=dilation)
         try:
             return _on_every_device(step, arrays)
-        except NotImplementedError as refusal:
-            refusals.append(f"{candidate}: {refusal}")
+        except NotImplementedError as reason:
+            reasons.append(f"{candidate}: {reason}")
             if implementation is None and candidate != "reference":
-                message = f"response attention is not computed by {refusals[-1]}; the next may take far more memory"
+                message = f"response attention is not computed by {reasons[-1]}; the next may take far more memory"
                 warnings.warn(message, stacklevel=3)
-    raise ValueError("no implementation takes these arguments; " + "; ".join(refusals))
+    raise ValueError("no implementation takes these arguments; " + "; ".join(reasons))
 
 
 def _on_every_device(function, arrays):

@@ -7,7 +7,7 @@ offset in it. So here the spatial axes come last, and attention maps of a few im
 import jax.numpy as jnp
 from jax import lax
 
-from attgconv_jax.kernels.taps import add_tap, take_tap
+from attgconv_jax.kernels.taps import add_tap, count_outputs, pad, take_pixels
 
 # How many rows of a map are multiplied with each other at once: more waste products, fewer are slow.
 _ROWS = 12
@@ -15,12 +15,9 @@ _ROWS = 12
 
 def patches(f, windows):
     """`p[.., u, n] = f[.., x + u]` for every tap `u` and position `n`, from planes `[.., x, y]`."""
-    rows, columns = windows
-    x, y = (window.outputs(length) for window, length in zip(windows, f.shape[-2:], strict=True))
+    x, y = counts = count_outputs(windows, f.shape[-2:])
     axis = f.ndim - 2
-    padded = lax.pad(f, jnp.zeros((), f.dtype), [(0, 0, 0)] * axis + [(w.low, w.high, 0) for w in windows])
-    bands = [take_tap(padded, rows, a, axis, x) for a in range(rows.size)]
-    taps = [take_tap(band, columns, b, axis + 1, y) for band in bands for b in range(columns.size)]
+    taps = list(take_pixels(pad(f, windows, axis=axis), windows, counts, axis))
     return jnp.stack(taps, axis).reshape(*f.shape[:-2], len(taps), x * y)
 
 
@@ -28,12 +25,11 @@ def add_patches(p, windows, shape):
     """The adjoint of `patches`, to planes of `shape`."""
     rows, columns = windows
     padded = [length + window.low + window.high for window, length in zip(windows, shape, strict=True)]
-    x, y = (window.outputs(length) for window, length in zip(windows, shape, strict=True))
     axis = p.ndim - 2
-    taps = p.reshape(*p.shape[:-2], rows.size, columns.size, x, y)
+    taps = p.reshape(*p.shape[:-2], rows.size, columns.size, *count_outputs(windows, shape))
     bands = sum(add_tap(taps[..., b, :, :], columns, b, axis + 2, padded[1]) for b in range(columns.size))
     planes = sum(add_tap(bands[..., a, :, :], rows, a, axis, padded[0]) for a in range(rows.size))
-    return lax.pad(planes, jnp.zeros((), p.dtype), [(0, 0, 0)] * axis + [(-w.low, -w.high, 0) for w in windows])
+    return pad(planes, windows, -1, axis)
 
 
 class Strips:
@@ -42,11 +38,6 @@ class Strips:
     Rows of the maps follow each other, in a row the images, each with as many zeros after it as the filter reaches.
     Sums over taps end in the carry of a loop: XLA:CPU computes that on all cores and in the order of the strips, where
     it would compute what is written into the output of a loop on one core, and what is moved on in another order.
-
-    Args:
-      shape: `(b, x, y)`.
-      size: of the filter, odd.
-      dilation: of the filter.
     """
 
     def __init__(self, shape, size, dilation):
@@ -77,21 +68,14 @@ class Strips:
 
     def correlate(self, wide, filters):
         """`out[m, n] = sum over s, u of  wide[s, m, n + u] filters[s, m, u]`."""
-
-        def add(out, inputs):
-            return out + self._sum_of_taps(*inputs), ()
-
         start = jnp.zeros((wide.shape[1], self.length), wide.dtype)
-        return lax.scan(add, start, (wide, filters))[0]
+        return lax.scan(lambda out, inputs: (out + self._sum_of_taps(*inputs), ()), start, (wide, filters))[0]
 
     def correlate_each(self, wide, filters):
         """`out[s, m, n] = sum over u of  wide[m, n + u] filters[s, m, u]` for two filters `s`."""
-
-        def following(out, filters):
-            return (out[1], self._sum_of_taps(wide, filters)), ()
-
         start = jnp.zeros((wide.shape[0], self.length), wide.dtype)
-        return lax.scan(following, (start, start), filters)[0]
+        # The carry is the last two sums.
+        return lax.scan(lambda out, each: ((out[1], self._sum_of_taps(wide, each)), ()), (start, start), filters)[0]
 
     def inner_products(self, wide, strips):
         """The adjoint of `correlate` in its filters: `out[s, m, u] = sum over n of wide[s, m, n + u] strips[m, n]`.
@@ -106,10 +90,9 @@ class Strips:
         zero = jnp.zeros((), strips.dtype)
         # Along a row the strips are moved, `reach` to either side; what leaves a row meets zeros of `wide`.
         reach = [(0, 0, 0), (self.reach, self.reach + missing * self.row, 0)]
-        moved = [
-            lax.pad(strips, zero, reach)[:, 2 * self.reach - b :][:, : blocks * rows * self.row] for b in self.shifts
-        ]
-        moved = jnp.stack(moved, 1).reshape(m, len(moved), blocks, rows, self.row)
+        padded, length = lax.pad(strips, zero, reach), blocks * rows * self.row
+        moved = jnp.stack([padded[:, 2 * self.reach - b :][:, :length] for b in self.shifts], 1)
+        moved = moved.reshape(m, len(self.shifts), blocks, rows, self.row)
         wide = lax.slice_in_dim(wide, self.reach, wide.shape[-1] - self.reach, axis=2)
         wide = lax.pad(wide, zero, [(0, 0, 0), (0, 0, 0), (0, missing * self.row, 0)])
         wide = wide.reshape(maps, m, self.x + missing + 2 * self.reach, self.row)

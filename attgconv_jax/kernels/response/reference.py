@@ -4,9 +4,10 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from attgconv_jax.kernels.maxima import maximum
-from attgconv_jax.kernels.taps import Window, pad, take_tap
+from attgconv_jax.kernels.taps import Window, count_outputs, pad, take_pixels
 
 
 def attended_responses(f, bank, channel, spatial, windows, dilation):
@@ -60,9 +61,6 @@ def _taps(f, windows):
     """`(a, b, f[x s + a d - p, y s + b d - p])` for every tap of the windows."""
     batch, x, y, *rest = f.shape
     padded = pad(f.reshape(batch, x, y, math.prod(rest)), windows)
-    rows, columns = windows
-    for a in range(rows.size):
-        row = take_tap(padded, rows, a, 1, rows.outputs(x))
-        for b in range(columns.size):
-            tap = take_tap(row, columns, b, 2, columns.outputs(y))
-            yield a, b, tap.reshape(*tap.shape[:3], *rest)
+    taps = take_pixels(padded, windows, count_outputs(windows, (x, y)))
+    for (a, b), tap in zip(np.ndindex(*(window.size for window in windows)), taps, strict=True):
+        yield a, b, tap.reshape(*tap.shape[:3], *rest)

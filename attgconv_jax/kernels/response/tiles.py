@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from attgconv_jax.kernels.chunks import largest_divisor, scan_chunks
+from attgconv_jax.kernels.chunks import largest_divisor, map_chunks
 from attgconv_jax.kernels.response.planes import Strips, add_patches, patches
 from attgconv_jax.kernels.response.statistics import (
     Statistics,
@@ -16,6 +16,7 @@ from attgconv_jax.kernels.response.statistics import (
     larger_of,
     statistics_backward,
 )
+from attgconv_jax.kernels.taps import count_outputs
 
 # All measured on a CPU. Positions whose responses are compared at once.
 _POSITIONS = 48
@@ -49,22 +50,13 @@ class Maps(NamedTuple):
 
 
 class Tiles:
-    """The layer, cut into tiles.
-
-    Args:
-      f_shape: `[batch, x, y, h, c]`.
-      bank_shape: `[k, l, h, c, m]`.
-      spatial: filters of `alpha_X`, for their size, or None.
-      windows: of the responses.
-      dilation: of the attention filter.
-      tiling: how large tiles may be.
-    """
+    """The layer, cut into tiles: of images `[batch, x, y, h, c]` and a bank `[k, l, h, c, m]`."""
 
     def __init__(self, f_shape, bank_shape, spatial, windows, dilation, tiling):
         self.batch, *self.shape, self.h, self.c = f_shape
         k, l, _, _, self.m = bank_shape
         self.windows = windows
-        self.x, self.y = (w.outputs(length) for w, length in zip(windows, self.shape, strict=True))
+        self.x, self.y = count_outputs(windows, self.shape)
         self.taps = k * l
         self.size, self.dilation = None if spatial is None else len(spatial), dilation
         map_bytes, filter_bytes = 4 * self.m * self.x * self.y, 4 * self.m * self.c * self.taps
@@ -91,14 +83,8 @@ class Tiles:
         largest = self._largest(p, scaled)
         return statistics, Maps(total, largest, self._logits(total, largest, weights.spatial))
 
-    def backward(
-        self,
-        weights: Weights,
-        planes: Float[Array, "b c x y"],
-        kept: tuple[Statistics | None, Maps | None] | None,
-        d_out: Float[Array, "b m n"],
-    ) -> tuple[Float[Array, "b c x y"], Weights]:
-        """Gradients of planes and weights; what was not kept of the forward pass is computed again."""
+    def backward(self, weights, planes, kept, d_out: Float[Array, "b m n"]) -> tuple[Float[Array, "b c x y"], Weights]:
+        """Gradients of planes and weights; what was not kept of `forward` is computed again."""
         statistics, maps = self.forward(planes, weights) if kept is None else kept
         p = patches(planes, self.windows)
         alpha_c, pull_back = jax.vjp(channel_attention, statistics, weights.channel)
@@ -142,13 +128,10 @@ class Tiles:
         """`max over c of alpha_C r`, of several channels in two blocks at least: a carry is computed on all cores."""
         block = min(max(2, _TERMS // self.taps), max(1, self.c // 2))
 
-        def larger(largest, _, r):
-            return jnp.maximum(largest, r)
-
         @jax.custom_jvp
         def largest(p, scaled):
             lowest = jnp.full((len(p), self.m, self.x * self.y), -jnp.inf, p.dtype)
-            return _fold_responses(larger, lowest, p, scaled, block)
+            return _fold_responses(lambda highest, _, r: jnp.maximum(highest, r), lowest, p, scaled, block)
 
         @largest.defjvp
         def tangent(primals, tangents):
@@ -167,19 +150,15 @@ class Tiles:
     def _largest_at(self, p, scaled):
         """The first channel that attains the maximum; a number, so nothing is differentiated."""
         p, scaled = lax.stop_gradient((p, scaled))
-
-        def larger(best, channel, r):
-            return larger_of(best, (r, channel))
-
         lowest = jnp.full((len(p), self.m, self.x * self.y), -jnp.inf, p.dtype)
         start = lowest, jnp.zeros(lowest.shape, jnp.int32)
         block = self.c if self.c * self.taps <= _TERMS_AT_ONCE else max(2, _TERMS // self.taps)
-        return _fold_responses(larger, start, p, scaled, block)[1]
+        return _fold_responses(lambda best, channel, r: larger_of(best, (r, channel)), start, p, scaled, block)[1]
 
     def _products_backward(self, p, scaled, d_total, d_largest):
         """Gradients of patches and scaled filters from that of the products `alpha_C r`, a tile of them at a time."""
 
-        def images(carry, inputs):
+        def images(inputs):
             p, scaled, d_total, d_largest, at = inputs
 
             def block(channels, p, scaled):
@@ -187,10 +166,9 @@ class Tiles:
                 d_p = jnp.einsum("cbum,cbmn->cbun", scaled, d_products)
                 return d_p, jnp.einsum("cbun,cbmn->cbum", p, d_products)
 
-            return carry, _over_channels(block, p, scaled, self.tile_channels)
+            return _over_channels(block, p, scaled, self.tile_channels)
 
-        inputs = p, scaled, d_total, d_largest, self._largest_at(p, scaled)
-        return scan_chunks(images, (), inputs, self.tile_images)[1]
+        return map_chunks(images, (p, scaled, d_total, d_largest, self._largest_at(p, scaled)), self.tile_images)
 
     def _logits(self, total, largest, filters):
         strips = self._strips(len(total))

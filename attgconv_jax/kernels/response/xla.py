@@ -34,16 +34,15 @@ attention filter with `v` taps as `B h m n v`.
 """
 
 import functools
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from attgconv_jax.kernels.chunks import scan_chunks
+from attgconv_jax.kernels.chunks import map_chunks, scan_chunks
 from attgconv_jax.kernels.response.statistics import channel_attention
 from attgconv_jax.kernels.response.tiles import Tiles, Tiling, Weights, attend
-from attgconv_jax.kernels.taps import Window
+from attgconv_jax.kernels.taps import count_outputs
 
 # What the forward pass may leave behind for the backward pass. The second layer of the rot-MNIST network leaves 144 MB
 # at batch 128.
@@ -55,38 +54,28 @@ CPU = Tiling(maps=800_000, responses=2_000_000)
 OTHER = Tiling(maps=4_000_000, responses=8_000_000)
 
 
-class Settings(NamedTuple):
-    """What is static: the windows of the responses, the dilation of the attention filter."""
-
-    windows: tuple[Window, Window]
-    dilation: int
-
-
 def attended_responses(f, bank, channel, spatial, windows, dilation):
     """See `attgconv_jax.kernels.response_attention`."""
     spatial = _reaching(spatial, f, windows, dilation)
-    return _attended(f, bank, channel, spatial, Settings(windows, dilation))
+    return _attended(f, bank, channel, spatial, windows, dilation)
 
 
 def attention_maps(f, bank, channel, spatial, windows, dilation):
-    """See `attgconv_jax.kernels.response_attention_maps`; the maps are whole, the responses are not.
-
-    In the smaller tiles on every platform: maps are for pictures of a few images.
-    """
+    """See `attgconv_jax.kernels.response_attention_maps`; in the smaller tiles, for pictures are of a few images."""
     spatial = _reaching(spatial, f, windows, dilation)
     tiles = Tiles(f.shape, bank.shape, spatial, windows, dilation, CPU)
 
-    def element(carry, inputs):
+    def element(inputs):
         planes, weights = inputs
 
-        def chunk(carry, planes):
+        def chunk(planes):
             statistics, maps = tiles.forward(planes, weights)
             alpha_x = None if maps.logits is None else jax.nn.sigmoid(maps.logits)
-            return carry, (channel_attention(statistics, weights.channel), alpha_x)
+            return channel_attention(statistics, weights.channel), alpha_x
 
-        return carry, scan_chunks(chunk, (), planes, tiles.chunk)[1]
+        return map_chunks(chunk, planes, tiles.chunk)
 
-    _, (alpha_c, alpha_x) = lax.scan(element, (), (_planes(f), _weights(bank, channel, spatial)))
+    alpha_c, alpha_x = lax.map(element, (_planes(f), _weights(bank, channel, spatial)))
     if alpha_c is not None:
         alpha_c = alpha_c.transpose(1, 0, 2, 3)[:, None, None]
     if alpha_x is not None:
@@ -99,45 +88,42 @@ def _reaching(spatial, f, windows, dilation):
     """The attention filter without taps that lie outside the responses wherever its centre is: they meet zeros only."""
     if spatial is None:
         return None
-    longest = max(window.outputs(length) for window, length in zip(windows, f.shape[1:3], strict=True))
+    longest = max(count_outputs(windows, f.shape[1:3]))
     size = spatial.shape[0]
     rest = max(0, size // 2 - (longest - 1) // dilation)
     return spatial[rest : size - rest, rest : size - rest]
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
-def _attended(f, bank, channel, spatial, settings):
-    return _on_platform(_forward, settings, keep=False)(f, bank, channel, spatial)[0]
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
+def _attended(f, bank, channel, spatial, windows, dilation):
+    return _on_platform(_forward, windows, dilation, keep=False)(f, bank, channel, spatial)[0]
 
 
-def _attended_forward(f, bank, channel, spatial, settings):
-    out, kept = _on_platform(_forward, settings, keep=True)(f, bank, channel, spatial)
+def _attended_forward(f, bank, channel, spatial, windows, dilation):
+    out, kept = _on_platform(_forward, windows, dilation, keep=True)(f, bank, channel, spatial)
     return out, (f, bank, channel, spatial, kept)
 
 
-def _attended_backward(settings, residuals, d_out):
-    return _on_platform(_backward, settings)(*residuals, d_out)
+def _attended_backward(windows, dilation, residuals, d_out):
+    return _on_platform(_backward, windows, dilation)(*residuals, d_out)
 
 
 _attended.defvjp(_attended_forward, _attended_backward)
 
 
-def _on_platform(step, settings, **options):
-    cpu, other = (functools.partial(step, settings=settings, tiling=tiling, **options) for tiling in (CPU, OTHER))
+def _on_platform(step, windows, dilation, **options):
+    step = functools.partial(step, windows=windows, dilation=dilation, **options)
+    cpu, other = (functools.partial(step, tiling=tiling) for tiling in (CPU, OTHER))
     return functools.partial(lax.platform_dependent, cpu=cpu, default=other)
 
 
-def _forward(f, bank, channel, spatial, settings, tiling, keep):
-    tiles = Tiles(f.shape, bank.shape, spatial, *settings, tiling)
+def _forward(f, bank, channel, spatial, windows, dilation, tiling, keep):
+    tiles = Tiles(f.shape, bank.shape, spatial, windows, dilation, tiling)
     keep = keep and tiles.kept_bytes(channel is not None) <= STORE_BYTES
 
     def element(out, inputs):
         planes, weights = inputs
-
-        def chunk(carry, planes):
-            return carry, tiles.forward(planes, weights)
-
-        _, (statistics, maps) = scan_chunks(chunk, (), planes, tiles.chunk)
+        statistics, maps = map_chunks(lambda planes: tiles.forward(planes, weights), planes, tiles.chunk)
         kept = (statistics, None if spatial is None else maps) if keep else None
         return out + attend(maps), kept
 
@@ -146,11 +132,11 @@ def _forward(f, bank, channel, spatial, settings, tiling, keep):
     return out.swapaxes(1, 2).reshape(tiles.batch, tiles.x, tiles.y, tiles.m), kept
 
 
-def _backward(f, bank, channel, spatial, kept, d_out, settings, tiling):
-    tiles = Tiles(f.shape, bank.shape, spatial, *settings, tiling)
+def _backward(f, bank, channel, spatial, kept, d_out, windows, dilation, tiling):
+    tiles = Tiles(f.shape, bank.shape, spatial, windows, dilation, tiling)
     d_out = d_out.reshape(tiles.batch, tiles.x * tiles.y, tiles.m).swapaxes(1, 2)
 
-    def element(carry, inputs):
+    def element(inputs):
         planes, weights, kept = inputs
 
         def chunk(d_weights, inputs):
@@ -158,10 +144,10 @@ def _backward(f, bank, channel, spatial, kept, d_out, settings, tiling):
             return jax.tree.map(jnp.add, d_weights, d_chunk), d_planes
 
         nothing = jax.tree.map(jnp.zeros_like, weights)
-        return carry, scan_chunks(chunk, nothing, (planes, kept, d_out), tiles.chunk)
+        return scan_chunks(chunk, nothing, (planes, kept, d_out), tiles.chunk)
 
     weights, pull_back = jax.vjp(_weights, bank, channel, spatial)
-    _, (d_weights, d_planes) = lax.scan(element, (), (_planes(f), weights, kept))
+    d_weights, d_planes = lax.map(element, (_planes(f), weights, kept))
     return d_planes.transpose(1, 3, 4, 0, 2), *pull_back(d_weights)
 
 
