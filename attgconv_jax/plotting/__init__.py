@@ -1,4 +1,9 @@
-"""Filters, attention maps and equivariance, for people who would rather look than read. Needs matplotlib."""
+"""Filters, attention maps and equivariance in pictures. Needs matplotlib, else an `ImportError` is raised.
+
+Networks are drawn in evaluation mode, of standardised images `[x, y, 1, c]`, shown as the mean over their channels.
+What cannot be shown raises a `ValueError`: layers, channels or group elements that there are not, attention of another
+kind, images with other axes. Figures are matplotlib's.
+"""
 
 from attgconv_jax.plotting.animation import turning_animation
 from attgconv_jax.plotting.errors import equivariance_figure, layer_errors

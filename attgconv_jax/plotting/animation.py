@@ -9,6 +9,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from attgconv_jax.attention import ResponseMaps
+from attgconv_jax.checks import check_integer
 from attgconv_jax.filters import disc
 from attgconv_jax.groups import cyclic
 from attgconv_jax.plotting import common
@@ -27,38 +28,25 @@ def turning_animation(
 ) -> pathlib.Path:
     """Writes a GIF of the image turning once, the attention map computed for it, and that map turned back.
 
-    What stands still in the third picture is equivariant; how far it is from the first frame's is written below, as the
-    largest difference. That is rounding at right angles, if the network's group has them. At others the image and the
-    map turned back are interpolated, which no group of the network's can undo: part of the difference is that. The map
-    turned back is shown, and compared, in the disc that never leaves the image.
+    What stands still in the third picture is equivariant; its largest difference from the first frame is written below:
+    rounding at right angles, if the network's group has them. At others the image and the map turned back are
+    interpolated, and part of the difference is that. The map turned back is shown in the disc that never leaves the
+    image.
 
-    Images are shown as the mean over channels, maps as the mean over group elements and input channels, as in
-    evaluation mode. All frames are computed in one compiled call.
+    Maps are shown as the mean over group elements and input channels. All frames are computed in one compiled call.
 
-    Args:
-      network: with attention.
-      image: standardised, a single one, square; its minimum fills the corners.
+    Options:
+      image: a square one; its minimum fills the corners.
       path: of the file, which ends in ".gif"; one that is there is replaced.
-      layer: whose attention is shown, from 0; None: the first that has attention.
+      layer: whose attention is shown, from 0; None: the first that has attention. Maps must have several pixels.
       frames: of one whole turn, at least 2.
       channel: output channel shown, of attention on responses; None: the first.
       frames_per_second: of the animation, 50 at most, beyond which viewers slow down.
-
-    Returns:
-      The path.
-
-    Raises:
-      ImportError: matplotlib is not installed.
-      OSError: the file cannot be written.
-      ValueError: `path`, `frames` or `frames_per_second` is another than above; `image` is not square or has another
-        number of axes; the network has no attention, no such layer or output channel (attention on the input has none
-        to choose), or its maps have one pixel, which cannot be seen turning.
     """
     path = pathlib.Path(path)
     if path.suffix.lower() != ".gif":
         raise ValueError(f"path must end in .gif, which is what is written, got {path}")
-    if isinstance(frames, bool) or not isinstance(frames, int) or frames < 2:
-        raise ValueError(f"frames must be an integer of at least 2, or nothing moves, got {frames!r}")
+    frames = check_integer("frames", frames, 2)
     if not 0 < frames_per_second <= 50:
         raise ValueError(f"frames_per_second must be in (0, 50], got {frames_per_second}")
     if image.ndim != 4 or image.shape[0] != image.shape[1]:

@@ -17,17 +17,7 @@ MAP_COLOURS, IMAGE_COLOURS, FILTER_COLOURS = "cividis", "gray_r", "PuOr"
 
 
 def matplotlib(module: str):
-    """A module of matplotlib, which is an optional dependency.
-
-    Args:
-      module: its name inside matplotlib.
-
-    Returns:
-      The module.
-
-    Raises:
-      ImportError: matplotlib is not installed.
-    """
+    """A module of matplotlib, which is an optional dependency, by its name in there."""
     try:
         return importlib.import_module(f"matplotlib.{module}")
     except ImportError as error:
@@ -35,11 +25,7 @@ def matplotlib(module: str):
 
 
 def chosen_of(chosen: int | Sequence[int] | np.ndarray, known: int, what: str) -> list[int]:
-    """The numbers chosen, as a list.
-
-    Raises:
-      ValueError: not all are integers from 0 to `known - 1`, or none is chosen.
-    """
+    """The numbers chosen, as a list; a `ValueError` unless they are some of 0 to `known - 1`."""
     chosen = np.atleast_1d(np.asarray(chosen)).tolist()
     if not chosen or not all(type(number) is int and 0 <= number < known for number in chosen):
         raise ValueError(f"{what} must be some of 0 to {known - 1}, got {chosen}")
@@ -91,11 +77,7 @@ def shown_image(image: Float[Array, "*batch x y 1 c"]) -> Float[np.ndarray, "*ba
 
 
 def attending_layer(network: nnx.Module, layer: int | None) -> int:
-    """The layer, or the first that has attention.
-
-    Raises:
-      ValueError: the network has no attention, no such layer, or that one has none.
-    """
+    """The layer, or the first that has attention; a `ValueError` where it, or all of the network, has none."""
     attending = network.attending_layers
     if not attending:
         raise ValueError("the network has no attention; make it with attention=...")
@@ -119,16 +101,9 @@ def _attention_map(network, images, layer):
 def maps_by_channel(maps: Array | ResponseMaps, channels: int | Sequence[int] | None) -> dict[int | None, Array]:
     """The maps to show, by output channel: of attention on responses another for each, else one for all.
 
-    Args:
-      maps: of a layer.
-      channels: output channels, of attention on responses; None: the first three.
-
-    Returns:
-      Of attention on the input, `{None: [..., x, y, h, c]}`; of that on responses, for every channel its
-      `[..., x, y, h_in, h]` as the mean over input channels. Attention of channels alone has one pixel.
-
-    Raises:
-      ValueError: no such output channel, or attention on the input, which has none to choose.
+    That is `{None: [..., x, y, h, c]}` of attention on the input, which has no output channels to choose; of that on
+    responses, for every channel (None: the first three) its `[..., x, y, h_in, h]`, the mean over input channels.
+    Attention of channels alone has one pixel.
     """
     if isinstance(maps, ResponseMaps):
         known = next(alpha for alpha in maps if alpha is not None).shape[-1]
@@ -150,15 +125,7 @@ def turned_back(
 ) -> Float[Array, "*batch _x _y h _last"]:
     """`L_(g^-1) alpha`: what an equivariant network makes of the image under `g`, as it would be without `g`.
 
-    Args:
-      alpha: an attention map, `[..., x, y, h, c]` or with `pairs` `[..., x, y, h_in, h]`; a group axis of length 1
-        stays as it is.
-      group: that acts.
-      element: `g`.
-      pairs: whether the last axis, too, is a group axis.
-
-    Returns:
-      The map, transformed.
+    With `pairs` the last axis is a group axis, too; a group axis of length 1 stays as it is.
     """
     back = int(group.inverse[element])
     moved = act(alpha, group, back, "image" if alpha.shape[-2] == 1 else "feature_map")

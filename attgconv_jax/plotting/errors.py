@@ -38,17 +38,9 @@ def layer_errors(
     >>> [name for name, error in plotting.layer_errors(network, image) if error < 1e-4]
     ['layer 1', 'layer 2', 'layer 3', 'layer 4', 'layer 5', 'layer 6', 'logits']
 
-    Args:
-      network: with or without attention.
-      images: standardised.
+    Options:
       group: whose elements transform the images; None: the network's own. It may be another only if the network has
         the trivial one, as a comparison.
-
-    Returns:
-      A name and an error a layer, in their order.
-
-    Raises:
-      ValueError: `group` is another than the network's, or the images have another size than the network's.
     """
     own = finite_group(network)
     group = own if group is None else group
@@ -56,14 +48,10 @@ def layer_errors(
     network = evaluated(network)
     kind = "feature_map" if own == group else "image"
     last = len(nnx.eval_shape(_feature_maps, network, images)) - 1
+    outputs = {f"layer {i + 1}": kind for i in range(last)} | {"logits": "invariant"}
     return [
-        (
-            "logits" if i == last else f"layer {i + 1}",
-            equivariance_error(
-                lambda x, i=i: _feature_maps(network, x)[i], images, group, "invariant" if i == last else kind
-            ),
-        )
-        for i in range(last + 1)
+        (name, equivariance_error(lambda x, i=i: _feature_maps(network, x)[i], images, group, output))
+        for i, (name, output) in enumerate(outputs.items())
     ]
 
 
@@ -83,18 +71,11 @@ def equivariance_figure(
     Two lines say what the numbers mean: the rounding of float32, 1.2e-7, of which an exactly equivariant network is a
     few away; and 1, where the error is as large as the output. An error of zero has no bar but a 0.
 
-    Args:
-      networks: one network, its errors from `layer_errors`, or several of either by name, drawn side by side.
-      images: standardised; for networks.
-      group: whose elements transform the images; see `layer_errors`.
-
-    Returns:
-      A matplotlib figure.
-
-    Raises:
-      ImportError: matplotlib is not installed.
-      ValueError: networks without images, no errors, errors that are no finite numbers of at least 0, or networks of
-        different layers; and what `layer_errors` raises.
+    Options:
+      networks: one network, its errors from `layer_errors`, or several of either by name, drawn side by side; all have
+        the same layers.
+      images: for networks.
+      group: as of `layer_errors`.
     """
     series = networks if isinstance(networks, Mapping) else {"": networks}
     series = {name: _errors(known, images, group) for name, known in series.items()}
@@ -108,9 +89,7 @@ def equivariance_figure(
         raise ValueError(f"errors must be finite and at least 0, got {heights.tolist()}")
 
     rounding = float(np.finfo(np.float32).eps)
-    positive = heights[heights > 0]
-    bottom = 10 ** np.floor(np.log10(np.min(positive, initial=rounding)) - 0.5)
-    top = 10 * np.max(heights, initial=1)
+    bottom = 10 ** np.floor(np.log10(np.min(heights[heights > 0], initial=rounding)) - 0.5)
     count, bars = heights.shape
     width = 0.8 / count
     size = max(4.5, 1.2 + bars * max(0.75, 0.3 * count)), 3.8
@@ -123,19 +102,14 @@ def equivariance_figure(
         for x, value in zip(places, values, strict=True):
             if value == 0 or bars * count <= _WRITTEN_BARS:
                 text = f"{value:.1e}" if value else "0"
-                axis.annotate(
-                    text, (x, max(value, bottom)), (0, 2), textcoords="offset points", ha="center", fontsize=7
-                )
+                place = dict(xytext=(0, 2), textcoords="offset points", ha="center")
+                axis.annotate(text, (x, max(value, bottom)), fontsize=7, **place)
     lines = {rounding: f"rounding of float32, {rounding:.1e}", 1.0: "as large as the output"}
     for (height, text), style in zip(lines.items(), ("--", ":"), strict=True):
         axis.axhline(height, color="black", linestyle=style, linewidth=1, label=text)
-    axis.set(
-        yscale="log",
-        ylim=(bottom, top),
-        xticks=range(bars),
-        xticklabels=layers[0],
-        ylabel="equivariance error,\nrelative to the largest output",
-    )
+    axis.set(yscale="log", ylabel="equivariance error,\nrelative to the largest output")
+    axis.set_ylim(bottom, 10 * np.max(heights, initial=1))
+    axis.set_xticks(range(bars), layers[0])
     figure.legend(loc="outside upper center", ncols=2, frameon=False)
     return figure
 

@@ -18,20 +18,7 @@ def filter_bank_figure(bank: Float[Array, "k k h_in c_in h c_out"], group: Group
     """One filter under every group element: a row an input group element, a column an output one.
 
     Framed is, in every column, the same plane of the filter: what the group element turns, it also moves to another
-    row.
-
-    Args:
-      bank: see `attgconv_jax.filter_bank`.
-      group: that made the bank.
-      c_in: input channel shown.
-      c_out: output channel shown.
-
-    Returns:
-      A matplotlib figure.
-
-    Raises:
-      ImportError: matplotlib is not installed.
-      ValueError: the bank has no such channel.
+    row. `bank` is that of `attgconv_jax.filter_bank`, of which the channels `c_in`, `c_out` are shown.
     """
     chosen_of([c_in], bank.shape[3], "input channels")
     chosen_of([c_out], bank.shape[5], "output channels")
@@ -51,24 +38,15 @@ def layer_filters_figure(layer: nnx.Module, *, c_in: int | Sequence[int] = 0, c_
     >>> layer = GroupConv(3, 8, 5, cyclic(4), lifting=True, rngs=nnx.Rngs(0))
     >>> plotting.layer_filters_figure(layer, c_out=[0, 1, 2]).savefig("filters.png")  # doctest: +SKIP
 
-    Args:
-      layer: a group convolution, with attention on its input (whose `conv` is shown), on its responses, or none.
-      c_in: input channels shown.
-      c_out: output channels shown, for each of the input channels; None: of a lifting layer the first four, else the
-        first two.
-
-    Returns:
-      A matplotlib figure.
-
-    Raises:
-      ImportError: matplotlib is not installed.
-      ValueError: the layer has no filter, or no such channel.
+    Options:
+      layer: a group convolution, with attention or not.
+      c_in, c_out: channels shown; output channels for each of the input channels, None: the first four of a lifting
+        layer, else the first two.
     """
     layer = getattr(layer, "conv", layer)
     if not hasattr(layer, "w") or not hasattr(layer, "group"):
-        raise ValueError(
-            f"layer must be a group convolution, with a filter `w` and a `group`, got {type(layer).__name__}"
-        )
+        got = type(layer).__name__
+        raise ValueError(f"layer must be a group convolution, with a filter `w` and a `group`, got {got}")
     # The response-attentive convolution keeps its options as pairs.
     settings = {**vars(layer), **dict(getattr(layer, "_options", ()))}
     sampling = settings.get("sampling", Sampling())
@@ -86,9 +64,8 @@ def _grid(blocks: Mapping[str, Float[np.ndarray, "k k h_in h"]], group: Group):
     rows, columns = next(iter(blocks.values())).shape[2:]
     limit = max(np.max(np.abs(block)) for block in blocks.values())
     heading = 0.35 if rows > 1 and len(blocks) > 1 else 0.001
-    figure = matplotlib("pyplot").figure(
-        figsize=(columns + 2, (rows + heading) * len(blocks) + 1), layout="constrained"
-    )
+    size = columns + 2, (rows + heading) * len(blocks) + 1
+    figure = matplotlib("pyplot").figure(figsize=size, layout="constrained")
     heights = [heading, *[1] * rows] * len(blocks)
     grid = figure.subplots(len(heights), columns, squeeze=False, gridspec_kw=dict(height_ratios=heights))
     pictures = []

@@ -32,35 +32,21 @@ def attention_figure(
     maps turn with the image. Turned back, by `g^-1`, they are then all the same; how far they are from that is written
     beside them, as the largest difference between any two of them anywhere, over all group elements and channels.
 
-    Bright is suppressed (of attention that scales instead: kept). Attention on the input is shown as its mean over
-    group and channels. Attention on responses is another for every output channel and group element: shown are some
-    output channels, each as the mean over input channels and both group elements; `response_figure` shows the group
-    elements. A map of one pixel, attention to channels alone, is shown as the matrix of group elements (rows) and
-    channels (columns), on responses of input and output group elements: where the network is equivariant transforming
-    the image permutes rows, and columns that are group elements.
+    Bright is suppressed (of attention that scales instead: kept). Maps are shown as the mean over group elements and
+    input channels; those on responses, one an output channel, are between group elements, which `response_figure`
+    shows. A map of one pixel, attention to channels alone, is shown as the matrix of group elements (rows) and channels
+    (columns), on responses of input and output group elements, which the group permutes.
 
-    Images are shown as the mean over their channels, maps as in evaluation mode. Other than right angles are
-    interpolated, with the image's minimum where it ends; turned back, only the disc that never leaves the image is
-    shown and compared.
+    Other than right angles are interpolated, with the image's minimum where it ends; turned back, only the disc that
+    never leaves the image is shown and compared.
 
-    Args:
-      network: with attention.
-      images: standardised.
+    Options:
       group: whose elements transform the images.
       elements: of the group, a column each; None: all.
       layer: whose attention is shown, from 0; None: the first that has attention.
       channels: output channels shown, of attention on responses; None: the first three.
       turned_back: whether to show every map transformed back, too; needs the network's own group (any, if the network
-        has the trivial one).
-
-    Returns:
-      A matplotlib figure.
-
-    Raises:
-      ImportError: matplotlib is not installed.
-      ValueError: the network has no attention, no such layer or output channel (attention on the input has none to
-        choose); the group has no such element; `images` is empty or has another number of axes. Turned back: `group` is
-        another than the network's, or there is but one element.
+        has the trivial one), and several elements.
     """
     pyplot = common.matplotlib("pyplot")
     if images.ndim != 5 or len(images) == 0:
@@ -81,13 +67,9 @@ def attention_figure(
         for back in ((False, True) if turned_back else (False,))
     }
     block, columns = 1 + len(rows), len(elements)
-    figure, axes = pyplot.subplots(
-        block * len(images),
-        columns,
-        figsize=(1.5 * columns + 1.4, 1.5 * block * len(images) + 0.6),
-        squeeze=False,
-        layout="constrained",
-    )
+    size = 1.5 * columns + 1.4, 1.5 * block * len(images) + 0.6
+    figure = pyplot.figure(figsize=size, layout="constrained")
+    axes = figure.subplots(block * len(images), columns, squeeze=False)
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[])
     for axis, element in zip(axes[0], elements, strict=True):
@@ -99,7 +81,7 @@ def attention_figure(
         for row, ((channel, back), alpha) in enumerate(rows.items(), block * i + 1):
             label = "attention map" if channel is None else f"channel {channel}"
             if back:
-                label = f"turned back:\ndiffer by {_spread(alpha[:, i]):.1g}"
+                label = f"turned back:\ndiffer by {np.nanmax(np.ptp(alpha[:, i], axis=0)):.1g}"
             axes[row, 0].set_ylabel(label)
             drawn = _draw(axes[row], alpha[:, i], common.shades(common.shown_map(maps[channel][:, i])))
             if common.is_matrix(alpha):
@@ -112,17 +94,11 @@ def attention_figure(
 
 def _turned_back(alpha, group, elements, *, pairs):
     """Every element's maps turned back, NaN wherever some element's map has left the picture."""
-    back = np.stack(
-        [common.turned_back(alpha[j], group, g, pairs=pairs) for j, g in enumerate(elements)], dtype=np.float64
-    )
+    maps = [common.turned_back(alpha[j], group, g, pairs=pairs) for j, g in enumerate(elements)]
+    back = np.stack(maps, dtype=np.float64)
     if not common.is_matrix(alpha) and not all(group.preserves_grid[elements]):
         back[..., disc(alpha.shape[-4]) == 0, :, :] = np.nan
     return back
-
-
-def _spread(alpha):
-    """The largest difference between any two elements' maps, `[element, x, y, h, _]`."""
-    return np.nanmax(np.max(alpha, axis=0) - np.min(alpha, axis=0))
 
 
 def _draw(axes, alpha, shades):

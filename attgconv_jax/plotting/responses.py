@@ -9,20 +9,8 @@ from jaxtyping import Array, Float
 
 from attgconv_jax.attention import ResponseMaps
 from attgconv_jax.groups import trivial
-from attgconv_jax.plotting.common import (
-    IMAGE_COLOURS,
-    MAP_COLOURS,
-    attending_layer,
-    chosen_of,
-    element_name,
-    finite_group,
-    layer_maps,
-    maps_by_channel,
-    matplotlib,
-    shades,
-    shown_image,
-    turned_image,
-)
+from attgconv_jax.plotting import common
+from attgconv_jax.plotting.common import element_name
 
 
 def response_figure(
@@ -37,45 +25,36 @@ def response_figure(
 
     For every transformation of the image one such grid, of one output channel, as the mean over input channels. Where
     the network is equivariant, transforming the image turns every map and permutes rows and columns; bright is
-    suppressed. The image is shown as the mean over its channels, maps as in evaluation mode.
+    suppressed.
 
-    Args:
+    Options:
       network: with attention on responses.
-      image: standardised, a single one.
       elements: of the network's group, that transform the image, a grid each; None: the first two.
       layer: whose attention is shown, from 0.
       channel: output channel shown.
-
-    Returns:
-      A matplotlib figure.
-
-    Raises:
-      ImportError: matplotlib is not installed.
-      ValueError: the network has no attention on responses, no such layer, group element or output channel; or `image`
-        has another number of axes.
     """
-    pyplot = matplotlib("pyplot")
+    pyplot = common.matplotlib("pyplot")
     if image.ndim != 4:
         raise ValueError(f"image must be a single one, [x, y, 1, c], got shape {image.shape}")
-    group = finite_group(network) or trivial()
+    group = common.finite_group(network) or trivial()
     elements = range(min(2, group.order)) if elements is None else elements
-    elements = chosen_of(elements, group.order, f"elements of {group}")
-    transformed = jnp.stack([turned_image(image, group, element) for element in elements])
-    maps = layer_maps(network, transformed, attending_layer(network, layer))
+    elements = common.chosen_of(elements, group.order, f"elements of {group}")
+    transformed = jnp.stack([common.turned_image(image, group, element) for element in elements])
+    maps = common.layer_maps(network, transformed, common.attending_layer(network, layer))
     if not isinstance(maps, ResponseMaps):
         attention = network.settings["attention"]
         raise ValueError(f"the network attends to inputs, not to responses: its attention is {attention}")
-    shown = np.asarray(maps_by_channel(maps, [channel])[channel])
+    shown = np.asarray(common.maps_by_channel(maps, [channel])[channel])
     inputs, outputs = shown.shape[-2:]
-    figure = pyplot.figure(figsize=(1.1 * (outputs + 1) * len(elements) + 0.8, 1.1 * inputs + 1), layout="constrained")
-    for part, picture, values, element in zip(
-        figure.subfigures(1, len(elements), squeeze=False)[0], transformed, shown, elements, strict=True
-    ):
+    size = 1.1 * (outputs + 1) * len(elements) + 0.8, 1.1 * inputs + 1
+    figure = pyplot.figure(figsize=size, layout="constrained")
+    parts = figure.subfigures(1, len(elements), squeeze=False)[0]
+    for part, picture, values, element in zip(parts, transformed, shown, elements, strict=True):
         axes = part.subplots(inputs, outputs + 1, squeeze=False)
-        axes[0, 0].imshow(shown_image(picture), cmap=IMAGE_COLOURS)
+        axes[0, 0].imshow(common.shown_image(picture), cmap=common.IMAGE_COLOURS)
+        for h, g in np.ndindex(inputs, outputs):
+            mappable = axes[h, g + 1].imshow(values[:, :, h, g], cmap=common.MAP_COLOURS, **common.shades(shown))
         for h in range(inputs):
-            for g in range(outputs):
-                mappable = axes[h, g + 1].imshow(values[:, :, h, g], cmap=MAP_COLOURS, **shades(shown))
             axes[h, 1].set_ylabel("image" if inputs == 1 else f"from {element_name(group, h)}")
         for g in range(outputs):
             axes[0, g + 1].set_title(f"to {element_name(group, g)}")
