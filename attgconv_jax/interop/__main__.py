@@ -1,7 +1,6 @@
 """`python -m attgconv_jax.interop FILE NETWORK OUT`: published weights become a checkpoint."""
 
 import argparse
-import math
 import sys
 from collections.abc import Sequence
 
@@ -14,16 +13,7 @@ from attgconv_jax.models import save_network
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Reads a state dict of the reference implementation and writes a checkpoint for `load_network`.
-
-    Args:
-      arguments: of the command line; None: those of this process.
-
-    Returns:
-      The exit status: 0, or 2 after one line on standard error.
-
-    Source: our own.
-    """
+    """Writes a checkpoint of a state dict; the exit status is 0, or 2 after one line on standard error."""
     parser = _Parser(
         prog="python -m attgconv_jax.interop",
         description="Turns weights of the reference PyTorch implementation into a checkpoint, which "
@@ -42,14 +32,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("error:", " ".join(str(error).split()), file=sys.stderr)
         return 2
     parameters = jax.tree.leaves(nnx.state(network, nnx.Param))
-    count = sum(math.prod(leaf.shape) for leaf in parameters)
+    count = sum(leaf.size for leaf in parameters)
     print(f"{options.out}: {options.network}, {count:,} parameters, {parameters[0].dtype}")
     return 0
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message):
-        """Says it in one line, as for every other bad input."""
+        """Exits with the message in one line, as for every other wrong input."""
         self.exit(2, f"error: {message}; see {self.prog} --help\n")
 
 

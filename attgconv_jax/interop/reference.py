@@ -34,17 +34,13 @@ _DTYPES = ("bfloat16", "float16", "float32", "float64")
 def load_reference(state: Mapping[str, ArrayLike], network: str) -> Network:
     """Makes the network of a state dict of the reference implementation.
 
+    The network is in evaluation mode and of the dtype of the arrays. A `ValueError` lists every missing, extra and
+    misshapen name, and arrays that are not finite.
+
     Args:
       state: arrays by the reference's names, all of one floating type; counters (`num_batches_tracked`) are ignored.
+        float64 needs `jax_enable_x64`.
       network: the reference's own name: one of `REFERENCE_NETWORKS`.
-
-    Returns:
-      The network in evaluation mode; maps `[batch, x, y, 1, c]` to logits, in the dtype of the arrays. Those for
-      CIFAR-10 are `AllCNN`, the others `RotMNISTNet`.
-
-    Raises:
-      ValueError: unknown network, no plain state dict, or one of another network: every missing, extra and misshapen
-        name is listed. NaN or infinity. float64 arrays without `jax_enable_x64`.
 
     Source: the code of Romero et al. 2020.
     """
@@ -68,14 +64,13 @@ def _plain_arrays(state):
         raise ValueError(f"state must map names to arrays, got {type(state).__name__}")
     arrays = {}
     for name, value in state.items():
+        got = f"{type(value).__name__} under {name!r}"
         try:
             array = np.asarray(value)
         except (RuntimeError, TypeError, ValueError) as error:
-            raise ValueError(
-                f"state must map names to arrays, got {type(value).__name__} under {name!r}: {error}"
-            ) from error
+            raise ValueError(f"state must map names to arrays, got {got}: {error}") from error
         if not isinstance(name, str) or array.dtype == object:
-            raise ValueError(f"state must map names to arrays of numbers, got {type(value).__name__} under {name!r}")
+            raise ValueError(f"state must map names to arrays of numbers, got {got}")
         if not name.endswith("num_batches_tracked"):
             arrays[name] = array.astype(array.dtype.newbyteorder("="))
     return arrays
@@ -92,17 +87,13 @@ def _common_dtype(arrays):
 
 
 def _check_names(arrays, slots, network):
-    problems = []
-    for label, names in (("missing", slots.keys() - arrays.keys()), ("extra", arrays.keys() - slots.keys())):
-        if names:
-            problems.append(f"{label}: {', '.join(sorted(names))}")
-    wrong = [
-        f"{name} is {arrays[name].shape} instead of {theirs}"
-        for name, (_, _, theirs) in slots.items()
-        if name in arrays and arrays[name].shape != theirs
-    ]
-    if wrong:
-        problems.append(f"misshapen: {', '.join(wrong)}")
+    shapes = {name: (arrays[name].shape, shape) for name, (_, _, shape) in slots.items() if name in arrays}
+    found = {
+        "missing": sorted(slots.keys() - arrays.keys()),
+        "extra": sorted(arrays.keys() - slots.keys()),
+        "misshapen": [f"{name} is {got} instead of {good}" for name, (got, good) in shapes.items() if got != good],
+    }
+    problems = [f"{label}: {', '.join(names)}" for label, names in found.items() if names]
     if problems:
         raise ValueError(f"state is not one of {network}; " + "; ".join(problems))
 
