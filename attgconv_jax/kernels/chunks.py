@@ -19,9 +19,8 @@ def choose(implementation: str | None, cpu: tuple[str, Callable], other: tuple[s
     Those for CPUs scan over chunks of the batch: where that of `f` is sharded over an explicit mesh, `other` runs.
     """
     functions = dict([cpu, other])
+    require_known(implementation, functions)
     if implementation is not None:
-        if implementation not in functions:
-            raise ValueError(f'implementation must be None, "{cpu[0]}" or "{other[0]}", got {implementation!r}')
         return functions[implementation]
     if any(axis is not None for axis in jax.typeof(f).sharding.spec):
         return other[1]

@@ -62,7 +62,7 @@ def lie_conv(
         take grids of all pairs of some angles and the group's number of scales, scales fastest; whether traced grids
         are that cannot be checked.
       size: of the filters, in pixels.
-      kind: None: "separable", or that of images.
+      kind: as above; None: "separable", or nothing on images.
       network: the kernel network, a function of coordinates and weights; or one a factor.
       coordinates, mask: see `attgconv_jax.lie.kernels`.
       stride, padding, implementation: see `attgconv_jax.lie.convolution`.
@@ -114,7 +114,8 @@ def lie_kernels(
 ) -> tuple[Array, ...]:
     """The kernels of a convolution, evaluated between two grids: what `apply_kernels` takes.
 
-    The matrix over the channels if there is one, then an array a factor. Arguments as of `lie_conv`, for `c_in` channels.
+    The matrix over the channels if there is one, then an array a factor. Arguments as of `lie_conv`, of whose feature
+    map the number of channels, `c_in`, is given.
     """
     kind, networks = _check(weights, group, in_grid, out_grid, size, kind, network, coordinates, mask)
     c_in = check_integer("c_in", c_in)
