@@ -72,7 +72,7 @@ def add_taps(taps: Array, window: Window, axis: int, length: int) -> Array:
     return sum(add_tap(tap, window, a, axis, length) for a, tap in enumerate(jnp.split(taps, window.size, -1)))
 
 
-def take_pixels(f: Array, windows: tuple[Window, Window], counts: Sequence[int], axis: int = 1) -> Iterator[Array]:
+def take_pixels(f: Array, windows: Sequence[Window], counts: Sequence[int], axis: int = 1) -> Iterator[Array]:
     """Padded images as every tap of both windows sees them, in the order of the filter's taps."""
     for a in range(windows[0].size):
         row = take_tap(f, windows[0], a, axis, counts[0])
