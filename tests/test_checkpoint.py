@@ -169,6 +169,17 @@ def test_only_the_networks_of_the_papers_are_saved(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_an_option_that_json_cannot_hold_is_refused_by_its_name(tmp_path):
+    options = {"kernel_size": 3, "kernel_init": jax.nn.initializers.ones}
+    network = networks.random_network(cyclic(2), "input", features=2, attention_options=options)
+    check_refused_in_one_line(
+        lambda: save_network(tmp_path / "network", network),
+        "attention_options must be plain values to be saved, got kernel_init=<function ones",
+        "an initialiser by its name, one of he_normal, paper_uniform, paper_normal",
+    )
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_directory_that_is_not_there_or_no_checkpoint_is_refused(tmp_path):
     (tmp_path / "file").write_text("{}")
     for name in ("no", "file"):

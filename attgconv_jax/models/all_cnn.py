@@ -61,26 +61,16 @@ class AllCNN(ConvolutionalNetwork):
     >>> nnx.jit(lambda network, image: network(image))(network, jnp.ones([2, 32, 32, 1, 3], jnp.float32)).shape
     (2, 10)
 
-    Args:
-      group: of the convolutions.
+    Other arguments are those of `Network`.
+
+    Options:
       attention: in every convolution; see `RotMNISTNet` ("non_local" and "self" from the fourth on).
-      attention_options: further arguments of every attention's module.
       features: channels per group element of the first three layers; None: 96 on the trivial group, 48 without
         reflections, else 32.
-      in_features: channels of the image.
-      classes: number of logits.
       input_dropout_rate: of the image.
       dropout_rate: after the third and the sixth layer.
-      haar: whether group convolutions carry the Haar weight, as in the published networks.
       kernel_init: of all filters; None: as published, normal with deviation 0.05 on the trivial group, else
         "paper_uniform" times 0.035.
-      sampling: of all filters, at other than right angles.
-      dtype: to compute in; None: the common type of input and parameters.
-      param_dtype: of the parameters.
-      rngs: its "params" and "dropout" streams are used.
-
-    Raises:
-      ValueError: unknown attention, or a size is out of range.
 
     Source: Springenberg et al. 2015; Romero et al. 2020, section 5.2. Channel attention has `c / 16` hidden channels
     (`c` in the first layer), spatial attention 7x7 filters. The reference's response-attentive network keeps strides
@@ -110,35 +100,18 @@ class AllCNN(ConvolutionalNetwork):
             features = 96 if group.order == 1 else 32 if group.reflections else 48
         features, in_features, classes = check_positive(features=features, in_features=in_features, classes=classes)
         rates = check_rate(input_dropout_rate=input_dropout_rate, dropout_rate=dropout_rate)
-        init = kernel_init or (_narrow_normal if group.order == 1 else _narrow_uniform)
+        init = kernel_init or (_times(0.05, draw_normal) if group.order == 1 else _times(0.035, paper_uniform))
         widths = [in_features, *[layer.width * features for layer in LAYERS], classes]
-        hidden = [in_features, *[max(1, width // 16) for width in widths[1:]]]
-        super().__init__(
-            group,
-            attention,
-            widths,
-            [
-                dict(kernel_size=size, padding=size // 2, hidden_features=hidden[i], large=i < LARGE)
-                for i, size in enumerate([*(layer.kernel_size for layer in LAYERS), CLASSIFIER_SIZE])
-            ],
-            dict(
-                features=features,
-                in_features=in_features,
-                classes=classes,
-                input_dropout_rate=rates[0],
-                dropout_rate=rates[1],
-            ),
-            attention_options=attention_options,
-            sampling=sampling,
-            haar=haar,
-            kernel_init=init,
-            attention_init=init,
-            dtype=dtype,
-            param_dtype=param_dtype,
-            rngs=rngs,
-        )
-        self.in_features = in_features
-        self.norms = nnx.List([batch_norm(width, dtype, param_dtype, rngs) for width in widths[1:]])
+        hidden = [in_features, *(max(1, width // 16) for width in widths[1:])]
+        layers = [
+            dict(kernel_size=size, padding=size // 2, hidden_features=hidden[i], large=i < LARGE)
+            for i, size in enumerate([*(layer.kernel_size for layer in LAYERS), CLASSIFIER_SIZE])
+        ]
+        settings = dict(features=features, input_dropout_rate=rates[0], dropout_rate=rates[1])
+        arrays = dict(dtype=dtype, param_dtype=param_dtype, rngs=rngs)
+        shared = dict(haar=haar, kernel_init=init, attention_init=init, sampling=sampling, **arrays)
+        super().__init__(group, attention, widths, layers, settings, attention_options=attention_options, **shared)
+        self.norms = nnx.List([batch_norm(width, **arrays) for width in widths[1:]])
         self.input_dropout = Dropout(input_dropout_rate, rngs=rngs)
         self.dropouts = nnx.List([Dropout(dropout_rate if layer.pool else 0.0, rngs=rngs) for layer in LAYERS])
 
@@ -155,11 +128,5 @@ class AllCNN(ConvolutionalNetwork):
         return jnp.mean(project_mean(f), axis=(-4, -3, -2))
 
 
-def _narrow_uniform(key, shape, dtype=jnp.float32):
-    """`paper_uniform` times 0.035."""
-    return 0.035 * paper_uniform(key, shape, dtype)
-
-
-def _narrow_normal(key, shape, dtype=jnp.float32):
-    """Normal with deviation 0.05."""
-    return 0.05 * draw_normal(key, shape, dtype)
+def _times(scale, init):
+    return lambda key, shape, dtype=jnp.float32: scale * init(key, shape, dtype)

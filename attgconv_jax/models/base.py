@@ -1,5 +1,6 @@
 """What all networks have in common, and the registry that knows them by name."""
 
+import collections
 import dataclasses
 import inspect
 from collections.abc import Callable, Iterator, Mapping
@@ -22,12 +23,9 @@ _NO_OPTIONS = {"group", "attention", "attention_options", "in_features", "classe
 
 
 class Option(NamedTuple):
-    """An argument of a network's constructor that a configuration or a command line may set.
+    """An argument of a network's constructor that a configuration or a command line may set, and its docstring.
 
-    Attributes:
-      type: its annotation.
-      default: `inspect.Parameter.empty` where it must be given.
-      help: what the docstring says of it.
+    The default is `inspect.Parameter.empty` where the argument must be given.
     """
 
     type: Any
@@ -59,7 +57,8 @@ class Entry:
     def options(self) -> dict[str, Option]:
         """The constructor's own arguments by name, without those that all networks have and without functions."""
         parameters, hints = inspect.signature(self.network.__init__).parameters, get_type_hints(self.network.__init__)
-        texts, variadic = argument_help(self.network), (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+        texts = collections.ChainMap(*(argument_help(known) for known in self.network.__mro__ if known.__doc__))
+        variadic = inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD
         return {
             name: Option(hints.get(name, Any), parameter.default, texts.get(name, ""))
             for name, parameter in list(parameters.items())[1:]
@@ -67,18 +66,7 @@ class Entry:
         }
 
     def nearest_size(self, size: int, group: Group | LieGroup) -> int:
-        """The least number of pixels, of at least `size`, that an image of the network may have along each axis.
-
-        Args:
-          size: pixels there are.
-          group: of the network.
-
-        Returns:
-          The number of pixels.
-
-        Raises:
-          ValueError: the network takes no images as large as that.
-        """
+        """The least number of pixels, of at least `size`, that an image may have along each axis on this group."""
         (size,) = check_positive(size=size)
         if self.size is not None:
             if size > self.size:
@@ -98,15 +86,7 @@ def register(name: str, *, size: int | None = None, stride: int = 1) -> Callable
 
     The class takes `group`, `attention=None`, `attention_options=None`, `in_features`, `classes`, `dtype`,
     `param_dtype` and `rngs`, and further arguments as it likes; it has `settings`, `group`, `attending_layers`,
-    `feature_maps` and `attention_maps`, most simply from `Network`.
-
-    Args:
-      name: of the network.
-      size: pixels that an image must have along each axis; None: any that the group allows.
-      stride: product of all strides; see `Entry`.
-
-    Raises:
-      ValueError: another network has this name.
+    `feature_maps` and `attention_maps`, most simply from `Network`. For `size` and `stride` see `Entry`.
     """
 
     def decorate(network):
@@ -122,18 +102,18 @@ def register(name: str, *, size: int | None = None, stride: int = 1) -> Callable
 class Network(nnx.Module):
     """A network of the registry: its settings, feature maps and attention maps.
 
-    Subclasses say what the network computes (`_features`) and what attention its layers have (`_attentions`).
+    Subclasses say what the network computes (`_features`) and what attention its layers have (`_attentions`). Their
+    further arguments, by which they are made again, come here as `settings`: values that JSON can hold.
 
     Args:
       group: of the convolutions.
       attention: None, or its name.
       attention_options: further arguments of every attention's module.
-      sampling: of all filters, at other than right angles; None: the network has no such argument.
-      dtype: to compute in; None: the common type of input and parameters.
-      **settings: further arguments of the network that make it again, as JSON can hold them, mappings among them.
-
-    Raises:
-      ValueError: options without an attention, or no `Sampling`.
+      in_features: channels of the image.
+      classes: number of logits.
+      sampling: of all filters, at other than right angles.
+      dtype: to compute in; as `param_dtype`, see `attgconv_jax.nn`.
+      rngs: its "params" and, for dropout, "dropout" streams are used.
     """
 
     def __init__(
@@ -152,12 +132,8 @@ class Network(nnx.Module):
             check_sampling(sampling)
             settings["sampling"] = sampling
         self.group = group
-        settings = {
-            "attention": attention,
-            "attention_options": attention_options or {},
-            **settings,
-            "dtype": None if dtype is None else jnp.dtype(dtype).name,
-        }
+        settings = dict(attention=attention, attention_options=attention_options or {}) | settings
+        settings["dtype"] = None if dtype is None else jnp.dtype(dtype).name
         # No dicts: a graph definition that holds one cannot be hashed, nor be a static argument.
         self._settings = tuple((name, _frozen(value)) for name, value in settings.items())
 
@@ -172,51 +148,22 @@ class Network(nnx.Module):
         return [i for i, attention in enumerate(self._attentions()) if attention is not None]
 
     def __call__(self, image: Float[Array, "*batch x y 1 c"]) -> Float[Array, "*batch classes"]:
-        """Logits of images.
-
-        Args:
-          image: standardised, of a size that the network takes.
-
-        Returns:
-          Logits, invariant under the group.
-
-        Raises:
-          ValueError: the image has another size, or in training batch norm needs more of them.
-        """
+        """Logits of standardised images, invariant under the group."""
         for f in self._features(image):
             logits = f
         return logits
 
     def feature_maps(self, image: Float[Array, "*batch x y 1 c"]) -> list[Float[Array, "..."]]:
-        """What enters every layer, and the logits.
-
-        Args:
-          image: standardised, of a size that the network takes.
-
-        Returns:
-          The image as the first layer sees it, the feature maps between the layers, the logits.
-
-        Raises:
-          ValueError: as when the network is called.
-        """
+        """The image as the first layer sees it, the feature maps between the layers, the logits."""
         return list(self._features(image))
 
     def attention_maps(
         self, image: Float[Array, "*batch x y 1 c"]
     ) -> list[Float[Array, "*maps _x _y _h _c"] | ResponseMaps | None]:
-        """The attention of each layer.
+        """A map a layer, None where a layer has no attention.
 
-        In training mode running statistics move as in any call, those of attention twice.
-
-        Args:
-          image: standardised, of a size that the network takes.
-
-        Returns:
-          A map a layer, None where a layer has no attention. Attention on responses has `ResponseMaps`, whose spatial
-          maps are large: take few images.
-
-        Raises:
-          ValueError: the network has no attention, or as when it is called.
+        Attention on responses has `ResponseMaps`, whose spatial maps are large: take few images. In training mode
+        running statistics move as in any call, those of attention twice.
         """
         if not self.attending_layers:
             raise ValueError("the network has no attention; make it with attention=...")
@@ -236,9 +183,9 @@ def check_image(image: Array, size: int | None = None, in_features: int | None =
     """Raises a `ValueError` unless `image` is `[..., size, size, 1, in_features]`; None: any."""
     if not jnp.issubdtype(image.dtype, jnp.floating):
         raise ValueError(f"image must be floating, got {image.dtype}; cast and standardise it")
-    good = image.ndim >= 4 and image.shape[-2] == 1 and in_features in (None, image.shape[-1])
-    if not good or size not in (None, image.shape[-4]) or size not in (None, image.shape[-3]):
-        (x, y), c = (("x", "y") if size is None else (size, size)), "c" if in_features is None else in_features
+    wanted = size, size, 1, in_features
+    if image.ndim < 4 or any(n not in (None, length) for n, length in zip(wanted, image.shape[-4:], strict=True)):
+        x, y, _, c = (name if n is None else n for name, n in zip("xy1c", wanted, strict=True))
         misses = image.ndim >= 3 and image.shape[-3] == image.shape[-2] and size in (None, image.shape[-2])
         hint = "; of images [batch, x, y, c] take image[..., None, :]" if misses else ""
         raise ValueError(f"image must be [..., {x}, {y}, 1, {c}], got shape {image.shape}{hint}")

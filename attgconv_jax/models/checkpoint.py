@@ -14,6 +14,7 @@ from flax import nnx
 from attgconv_jax import __version__
 from attgconv_jax.filters import Sampling
 from attgconv_jax.groups import Group
+from attgconv_jax.initializers import INITIALIZERS
 from attgconv_jax.lie.groups import LieGroup
 from attgconv_jax.models.base import NETWORKS, Network
 from attgconv_jax.models.skeleton import ARRAYS, skeleton
@@ -43,9 +44,8 @@ def save_network(path: str | os.PathLike, network: Network) -> None:
 
     Raises:
       FileExistsError: there is something at `path`.
-      ValueError: the network's class is not in the registry, or its parameters are of several dtypes.
-
-    Source: our own.
+      ValueError: the network's class is not in the registry, its parameters are of several dtypes, or JSON cannot hold
+        one of its options, such as an initialiser that is a function.
     """
     import orbax.checkpoint as ocp  # noqa: PLC0415 (slow to import, and most users of networks need no checkpoint)
 
@@ -61,7 +61,7 @@ def save_network(path: str | os.PathLike, network: Network) -> None:
     description = {
         "format": _FORMAT,
         "network": names[0],
-        "settings": network.settings,
+        "settings": _json_settings(network),
         "param_dtype": _param_dtype(network),
         "version": __version__,
     }
@@ -81,18 +81,12 @@ def save_network(path: str | os.PathLike, network: Network) -> None:
 def load_network(path: str | os.PathLike) -> Network:
     """Reads a network that `save_network` wrote.
 
-    Args:
-      path: of the checkpoint's directory.
-
-    Returns:
-      The network in evaluation mode, with the arrays bit for bit; its random streams start anew.
+    The network is in evaluation mode, with the arrays bit for bit; its random streams start anew.
 
     Raises:
       FileNotFoundError: there is no such directory.
       ValueError: the directory is no checkpoint, or a damaged one; it holds an unknown network, or arrays that do not
         fit it; float64 arrays without `jax_enable_x64`; a format of a later version.
-
-    Source: our own.
     """
     path = pathlib.Path(path).absolute()
     description = _read_description(path)
@@ -107,6 +101,20 @@ def load_network(path: str | os.PathLike) -> Network:
     network = nnx.merge(graphdef, arrays, rest)
     network.eval()
     return network
+
+
+def _json_settings(network):
+    """The settings, if JSON can hold every option among them."""
+    for setting, options in network.settings.items():
+        for name, value in options.items() if isinstance(options, dict) else ():
+            try:
+                json.dumps(value)
+            except TypeError as error:
+                raise ValueError(
+                    f"{setting} must be plain values to be saved, got {name}={value!r}: pass numbers, strings or "
+                    f"booleans, and an initialiser by its name, one of {', '.join(INITIALIZERS)}"
+                ) from error
+    return network.settings
 
 
 def _param_dtype(network):
@@ -127,12 +135,8 @@ def _read_description(path):
     except ValueError as error:
         raise ValueError(f"{file} is not JSON: {error}") from error
     kinds = {"network": str, "settings": dict, "param_dtype": str}
-    wrong = [
-        key
-        for key, kind in kinds.items()
-        if not isinstance(description, dict) or type(description.get(key)) is not kind
-    ]
-    if wrong:
+    stored = description if isinstance(description, dict) else {}
+    if wrong := [key for key, kind in kinds.items() if type(stored.get(key)) is not kind]:
         raise ValueError(
             f"{file} must be an object with network, settings and param_dtype; missing: {', '.join(wrong)}"
         )
@@ -152,13 +156,12 @@ def _from_first_format(description):
         form = settings.pop("separable")
         settings["kind"] = {None: "nonseparable", "g": "gseparable", "gc": "separable"}.get(form, form)
     options = dict(settings.get("attention_options") or {})
-    former = {
-        now: options.pop(name) for name, now in (("interpolation", "kind"), ("disc_mask",) * 2) if name in options
-    }
-    settings["attention_options"] = options | ({"sampling": former} if former else {})
-    names = {entry.network.__name__: name for name, entry in NETWORKS.items()}
-    network = description["network"]
-    return description | {"network": names.get(network, network), "settings": settings}
+    names = {"interpolation": "kind", "disc_mask": "disc_mask"}
+    if sampling := {names[name]: options.pop(name) for name in names.keys() & options.keys()}:
+        options["sampling"] = sampling
+    settings["attention_options"] = options
+    networks, network = {entry.network.__name__: name for name, entry in NETWORKS.items()}, description["network"]
+    return description | {"network": networks.get(network, network), "settings": settings}
 
 
 def _described(path, description):
@@ -186,21 +189,18 @@ def _read_arrays(path, expected, network):
     """The stored arrays by the names in `expected`, whose shapes they must have."""
     import orbax.checkpoint as ocp  # noqa: PLC0415 (as above)
 
-    with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
-        try:
+    try:
+        with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
             metadata = checkpointer.metadata(path / _STORE).item_metadata
-            tree = None if metadata is None else metadata.tree
-        except (OSError, ValueError) as error:
-            raise ValueError(f"{path} is damaged: {_first_line(error)}") from error
-        if tree is None:
-            raise ValueError(f"{path} is damaged: its arrays cannot be read")
-        _check_fit(path, _renamed(_by_name(tree), expected), expected, network)
-        target = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), tree)
-        try:
+            if metadata is None or metadata.tree is None:
+                raise ValueError("its arrays cannot be read")
+            target = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), metadata.tree)
             stored = checkpointer.restore(path / _STORE, args=ocp.args.StandardRestore(target))
-        except (OSError, ValueError) as error:
-            raise ValueError(f"{path} is damaged: {_first_line(error)}") from error
-    return _renamed(_by_name(stored), expected)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} is damaged: {_first_line(error)}") from error
+    stored = _renamed(_by_name(stored), expected)
+    _check_fit(path, stored, expected, network)
+    return stored
 
 
 def _renamed(stored, expected):
@@ -217,18 +217,16 @@ def _renamed(stored, expected):
 
 
 def _check_fit(path, stored, expected, network):
-    problems = []
-    for label, names in (("missing", expected.keys() - stored.keys()), ("extra", stored.keys() - expected.keys())):
-        if names:
-            problems.append(f"{label}: {', '.join(sorted(names))}")
-    wrong = [
-        f"{name} is {tuple(stored[name].shape)} instead of {tuple(leaf.shape)}"
-        for name, leaf in expected.items()
-        if name in stored and tuple(stored[name].shape) != tuple(leaf.shape)
-    ]
-    if wrong:
-        problems.append(f"misshapen: {', '.join(wrong)}")
-    if problems:
+    misfits = {
+        "missing": sorted(expected.keys() - stored.keys()),
+        "extra": sorted(stored.keys() - expected.keys()),
+        "misshapen": [
+            f"{name} is {tuple(stored[name].shape)} instead of {tuple(leaf.shape)}"
+            for name, leaf in expected.items()
+            if name in stored and tuple(stored[name].shape) != tuple(leaf.shape)
+        ],
+    }
+    if problems := [f"{label}: {', '.join(names)}" for label, names in misfits.items() if names]:
         raise ValueError(f"{path} does not hold the described {network}; " + "; ".join(problems))
 
 

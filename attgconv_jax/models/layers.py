@@ -24,15 +24,15 @@ from attgconv_jax.separable import Kind
 
 # Arguments of an attention's module that the network's description decides, and those of one that is a convolution.
 _OF_NETWORK = {"haar", "sampling"}
-_OF_CONVOLUTION = {*inspect.signature(GroupConv.__init__).parameters, "out_features"} - {"channel_groups"}
+_OF_CONVOLUTION = {*inspect.signature(GroupConv.__init__).parameters, "options"} - {"channel_groups"}
 
 
 def check_attention(attention: str | None, options: Mapping[str, Any] | None) -> None:
     """Raises a `ValueError` unless `attention` is None or a name of `OPERATORS`, and takes these options."""
-    if attention is not None and attention not in OPERATORS:
-        raise ValueError(f"attention must be None or one of {', '.join(OPERATORS)}, got {attention!r}")
     if attention is None:
         return
+    if attention not in OPERATORS:
+        raise ValueError(f"attention must be None or one of {', '.join(OPERATORS)}, got {attention!r}")
     if OPERATORS[attention].site != "response":
         OPERATORS[attention].check_options(options or {})
         return
@@ -69,12 +69,7 @@ def convolution(
 ) -> nnx.Module:
     """A group convolution with attention as a network's description names it.
 
-    Args:
-      attention: None, or which attention, on the input or on the responses.
-      in_features: input channels.
-      out_features: output channels, per group element.
-      kernel_size: of the convolution's square filter, in pixels.
-      group: of the convolution.
+    Options:
       lifting: whether the input is an image. Operators on the input that are not the attentive paper's leave it alone.
       kind: of the filter, but where the input is an image; see `attgconv_jax.nn.SeparableGroupConv`.
       large: whether the map is too large for attention of every position to others, which then is left out.
@@ -82,15 +77,7 @@ def convolution(
         None: half of the channels, at least 1.
       input_dilation: of the spatial filter of the paper's attention on the input, in pixels.
       attention_init: of the filter of the paper's attentions.
-      attention_options: further arguments of the attention's module.
       **options: arguments that every convolution takes, `sampling` among them.
-
-    Returns:
-      The module.
-
-    Raises:
-      ValueError: a size is out of range, an unknown kind or initialiser, or separable filters with attention on
-        responses.
     """
     sizes = in_features, out_features, kernel_size, group
     operator, further = OPERATORS.get(attention), dict(attention_options or {})
@@ -114,14 +101,7 @@ def convolution(
 
 
 def attention_options(attention: str) -> dict[str, type]:
-    """What `attention_options` may name, of an attention of a network's description.
-
-    Args:
-      attention: its name.
-
-    Returns:
-      By name `bool`, `int` (where None may stand too), `float` or `str`.
-    """
+    """By name what `attention_options` may be: `bool`, `int` (where None may stand too), `float` or `str`."""
     if OPERATORS[attention].site == "response":
         module = SelectiveKernelGroupConv if attention == "sk" else ResponseAttentiveGroupConv
         parameters = inspect.signature(module.__init__).parameters
@@ -150,19 +130,11 @@ class ConvolutionalNetwork(Network):
     Subclasses say what comes before the first convolution (`_start`) and after each (`_follow`).
 
     Args:
-      group: of the convolutions.
-      attention: in every convolution.
       widths: channels of the image, then of every convolution's output.
       layers: of every convolution, those arguments of `convolution` that are its own, the filter's size among them.
       settings: further arguments of the network, as JSON can hold them.
-      attention_options: further arguments of every attention's module.
-      sampling: of all filters.
-      haar: whether group convolutions carry the Haar weight.
-      dtype: to compute in; None: the common type of input and parameters.
+      haar: whether group convolutions carry the Haar weight, as in the published networks.
       **shared: arguments that all convolutions have in common.
-
-    Raises:
-      ValueError: unknown attention, or a number of channels is out of range.
     """
 
     def __init__(
@@ -181,20 +153,13 @@ class ConvolutionalNetwork(Network):
     ):
         check_attention(attention, attention_options)
         check_boolean(haar=haar)
+        self.in_features = widths[0]
         of_attention = dict(attention_options=attention_options, sampling=sampling, dtype=dtype)
-        super().__init__(group, attention, **settings, haar=bool(haar), **of_attention)
+        settings = {"in_features": widths[0], "classes": widths[-1], **settings, "haar": bool(haar)}
+        super().__init__(group, attention, **settings, **of_attention)
+        shared |= dict(group=group, haar=haar, **of_attention)
         self.convolutions = nnx.List(
-            convolution(
-                attention,
-                widths[i],
-                widths[i + 1],
-                group=group,
-                lifting=i == 0,
-                haar=haar,
-                **of_attention,
-                **layer,
-                **shared,
-            )
+            convolution(attention, *widths[i : i + 2], lifting=i == 0, **layer, **shared)
             for i, layer in enumerate(layers)
         )
 

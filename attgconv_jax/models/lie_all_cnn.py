@@ -18,14 +18,7 @@ from attgconv_jax.nn import Dropout
 
 
 class Layer(NamedTuple):
-    """One convolution and what follows it; its channels are `width` times those of the network.
-
-    Attributes:
-      width: in units of the network's channels.
-      kernel_size: in pixels; None: the network's.
-      pool: whether a maximum over 2x2 pixels follows.
-      dropout: whether dropout follows.
-    """
+    """One convolution and what follows it; `width` times the channels of the network, and None: its filter size."""
 
     width: int
     kernel_size: int | None = None
@@ -75,29 +68,15 @@ class LieAllCNN(LieNetwork):
     >>> jax.eval_shape(logits, jnp.ones([2, 32, 32, 1, 3], jnp.float32)).shape
     (2, 10)
 
-    Args:
-      group: of the convolutions.
-      kind: of all convolutions but the lifting; see `LieConv`.
+    Other arguments are those of `LieNetwork`.
+
+    Options:
       attention: None, or a name of `attgconv_jax.nn.ATTENTIONS`: on the input of every convolution but the lifting.
-      attention_options: further arguments of every attention's module.
       features: channels per group element of the first three layers; the others have twice as many.
       kernel_size: of the filters of the first seven layers, in pixels.
-      in_features: channels of the image.
-      classes: number of logits.
       lifting_dropout_rate: of the lifted image.
       dropout_rate: after the third and the sixth layer.
-      network: of the kernels; see `LieConv`.
-      network_options: of the kernel networks.
-      coordinates: "periodic", "angle", or "paper" for the paper's; see `LieConv`.
-      mask: how kernels end, but the paper's coordinates have masks of their own.
       random_grids: whether in training every convolution goes to a new grid.
-      sampling: of the attention's filters, at other than right angles.
-      dtype: to compute in; None: the common type of input and parameters.
-      param_dtype: of the parameters.
-      rngs: its "params", "dropout" and, for random grids, "grid" streams are used.
-
-    Raises:
-      ValueError: a size is out of range, or an unknown name.
 
     Source: Knigge et al. 2022, and its code; Springenberg et al. 2015. As in that code, the strides of Springenberg et
     al. are maxima over 2x2 pixels, exact on 32 and 16 pixels, and dropout is of the lifted image instead of the image.
@@ -132,17 +111,9 @@ class LieAllCNN(LieNetwork):
         of_kernels = dict(network=network, network_options=network_options, coordinates=coordinates, mask=mask)
         shared = dict(dtype=dtype, param_dtype=param_dtype, rngs=rngs)
         layers = Layers(group, kind, attention, attention_options, sampling, of_kernels, shared)
-        super().__init__(
-            features,
-            layers,
-            features=features,
-            in_features=in_features,
-            kernel_size=kernel_size,
-            classes=classes,
-            random_grids=random_grids,
-            lifting_dropout_rate=rates[0],
-            dropout_rate=rates[1],
-        )
+        sizes = dict(features=features, in_features=in_features, kernel_size=kernel_size, classes=classes)
+        settings = dict(random_grids=random_grids, lifting_dropout_rate=rates[0], dropout_rate=rates[1])
+        super().__init__(layers, **sizes, **settings)
         self.lifting_dropout = Dropout(lifting_dropout_rate, rngs=rngs)
         self.convolutions, self.norms, self.dropouts = nnx.List([]), nnx.List([]), nnx.List([])
         width = features

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flax import nnx
@@ -16,22 +16,13 @@ from attgconv_jax.lie.groups import LieGroup
 from attgconv_jax.lie.kinds import KINDS
 from attgconv_jax.models.base import Network
 from attgconv_jax.nn import LieAttention, LieConv
+from attgconv_jax.nn.dropout import ModeModule
 from attgconv_jax.nn.norm import batch_norm
 
 
 @dataclasses.dataclass(frozen=True)
 class Layers:
-    """What makes the layers of a network: all their arguments but sizes.
-
-    Attributes:
-      group: of the convolutions.
-      kind: of all convolutions but the lifting.
-      attention: None, or its name.
-      attention_options: of the attention's module.
-      sampling: of the attention's filters.
-      of_kernels: arguments of `LieConv` about kernel networks.
-      shared: dtypes and random streams.
-    """
+    """What makes the layers of a network: all their arguments but sizes, those of kernel networks in `of_kernels`."""
 
     group: LieGroup
     kind: str
@@ -63,60 +54,37 @@ class LieNetwork(Network):
     """A lifting with its batch norm, and what the network was made with.
 
     Args:
-      lifted: channels of the lifting.
       layers: what makes layers.
-      in_features: channels of the image.
+      features: channels of the lifting, or of the lifting and of further layers.
       kernel_size: of the filters, in pixels.
-      classes: number of logits.
+      kind: of all convolutions but the lifting; see `LieConv`.
+      network: of the kernels; see `LieConv`.
+      network_options: of the kernel networks.
+      coordinates: "periodic", "angle", or "paper" for the paper's; see `LieConv`.
+      mask: how kernels end, but the paper's coordinates have masks of their own.
       random_grids: whether training draws grids.
-      **settings: further arguments of the network, as JSON can hold them.
-
-    Raises:
-      ValueError: a size is out of range, or an unknown name.
+      sampling: of the attention's filters, at other than right angles.
+      rngs: its "params", "dropout" and, for random grids, "grid" streams are used.
     """
 
-    def __init__(
-        self,
-        lifted: int,
-        layers: Layers,
-        *,
-        in_features: int,
-        kernel_size: int,
-        classes: int,
-        random_grids: bool,
-        **settings,
-    ):
-        lifted, in_features, classes = check_positive(features=lifted, in_features=in_features, classes=classes)
+    def __init__(self, layers: Layers, *, in_features: int, kernel_size: int, random_grids: bool, **settings):
+        features = settings["features"]
+        width = features[0] if isinstance(features, Sequence) else features
+        width, in_features, _ = check_positive(features=width, in_features=in_features, classes=settings["classes"])
         (random_grids,) = check_boolean(random_grids=random_grids)
         check_choice("kind", layers.kind, KINDS)
         for name in {"coordinates", "dtype", "param_dtype", "rngs"} & set(layers.attention_options or {}):
             raise ValueError(f"attention_options cannot hold {name}: an attention has that of the network")
-        super().__init__(
-            layers.group,
-            layers.attention,
-            kind=layers.kind,
-            attention_options=layers.attention_options,
-            sampling=layers.sampling,
-            dtype=layers.shared["dtype"],
-            in_features=in_features,
-            kernel_size=kernel_size,
-            classes=classes,
-            random_grids=random_grids,
-            **settings,
-            **layers.of_kernels | {"network_options": layers.of_kernels["network_options"] or {}},
-        )
-        self.lifting = layers.conv(in_features, lifted, kernel_size, kind=None, lifting=True)
-        self.lifting_norm = layers.norm(lifted)
+        settings |= layers.of_kernels | {"network_options": layers.of_kernels["network_options"] or {}}
+        settings |= dict(in_features=in_features, kernel_size=kernel_size, random_grids=random_grids, kind=layers.kind)
+        of_attention = dict(attention_options=layers.attention_options, sampling=layers.sampling)
+        super().__init__(layers.group, layers.attention, dtype=layers.shared["dtype"], **of_attention, **settings)
+        self.lifting = layers.conv(in_features, width, kernel_size, kind=None, lifting=True)
+        self.lifting_norm = layers.norm(width)
 
 
-class RandomGrids(nnx.Module):
-    """A new random grid a call; None, the group's own, in evaluation and where none is wanted.
-
-    Args:
-      group: of the grids.
-      wanted: whether there are any.
-      rngs: its "grid" stream is used, if they are wanted.
-    """
+class RandomGrids(ModeModule):
+    """A new random grid a call; None, the group's own, in evaluation and where none is wanted."""
 
     def __init__(self, group: LieGroup, wanted: bool, rngs: nnx.Rngs):
         self.group = group
@@ -127,38 +95,17 @@ class RandomGrids(nnx.Module):
         """Draws a grid."""
         return None if self.deterministic or self.rngs is None else self.group.grid(self.rngs())
 
-    def set_view(self, deterministic: bool | None = None):
-        """Lets `nnx.view` choose the mode."""
-        if deterministic is not None:
-            self.deterministic = deterministic
-
 
 class AttendedConv(nnx.Module):
-    """`LieConv` with the network's attention, if it has one, on its input.
-
-    Args:
-      in_features: input channels.
-      out_features: output channels.
-      kernel_size: in pixels.
-      layers: what makes convolution and attention.
-      **options: further arguments of the convolution.
-
-    Raises:
-      ValueError: a size is out of range, or an unknown name.
-    """
+    """`LieConv` with the network's attention, if it has one, on its input; `options` are the convolution's."""
 
     def __init__(self, in_features: int, out_features: int, kernel_size: int, layers: Layers, **options):
         self.conv = layers.conv(in_features, out_features, kernel_size, **options)
         self.attention = nnx.data(None if layers.attention is None else layers.attend(in_features))
 
-    def __call__(
-        self,
-        f: Float[Array, "*batch x y h_in c_in"],
-        in_grid: Float[Array, "h_in d"] | None = None,
-        out_grid: Float[Array, "h d"] | None = None,
-    ) -> Float[Array, "*batch x_out y_out h c_out"]:
-        """Attends, then convolves."""
-        return self.conv(f if self.attention is None else self.attention(f), in_grid, out_grid)
+    def __call__(self, f: Float[Array, "*batch x y h_in c_in"], *grids) -> Float[Array, "*batch x_out y_out h c_out"]:
+        """Attends, then convolves from one grid to another."""
+        return self.conv(f if self.attention is None else self.attention(f), *grids)
 
 
 def attention_of(module: nnx.Module):

@@ -50,31 +50,18 @@ class LieResNet(LieNetwork):
     >>> network(jnp.ones([2, 28, 28, 1, 1], jnp.float32)).shape
     (2, 10)
 
-    Args:
-      group: of the convolutions.
-      kind: of all convolutions but the lifting; see `LieConv`.
+    Other arguments are those of `LieNetwork`.
+
+    Options:
       attention: None, or a name of `attgconv_jax.nn.ATTENTIONS`: "input", "input_channel", "input_spatial" and "co" on
         the input of every convolution but the lifting and the shortcuts, the others on what a residual branch adds.
-      attention_options: further arguments of every attention's module.
       features: channels per group element, of the lifting and of every block.
       kernel_size: of all filters but those of shortcuts and of the last convolution, in pixels.
       head_features: of the linear layer.
-      in_features: channels of the image.
-      classes: number of logits.
       dropout_rate: before the logits.
-      network: of the kernels; see `LieConv`.
       network_options: of the kernel networks; shortcuts have half as many hidden features, rounded to an even number.
-      coordinates: "periodic", "angle", or "paper" for the paper's; see `LieConv`.
-      mask: how kernels end, but the paper's coordinates have masks of their own.
       random_grids: whether in training every call draws new grids: one for the ends of all blocks, one for the inside
         of each, and one for the last convolution.
-      sampling: of the attention's filters, at other than right angles.
-      dtype: to compute in; None: the common type of input and parameters.
-      param_dtype: of the parameters.
-      rngs: its "params", "dropout" and, for random grids, "grid" streams are used.
-
-    Raises:
-      ValueError: a size is out of range, or an unknown name.
 
     Source: Knigge et al. 2022, appendix B, and its code. Scales that a 3x3 filter cannot hold in the coordinates of
     this library have the next larger filter in the last convolution.
@@ -111,17 +98,9 @@ class LieResNet(LieNetwork):
         of_kernels = dict(network=network, network_options=network_options, coordinates=coordinates, mask=mask)
         shared = dict(dtype=dtype, param_dtype=param_dtype, rngs=rngs)
         layers = Layers(group, kind, attention, attention_options, sampling, of_kernels, shared)
-        super().__init__(
-            features[0],
-            layers,
-            features=features,
-            in_features=in_features,
-            kernel_size=kernel_size,
-            classes=classes,
-            random_grids=random_grids,
-            head_features=head_features,
-            dropout_rate=dropout_rate,
-        )
+        sizes = dict(features=features, in_features=in_features, kernel_size=kernel_size, classes=classes)
+        settings = dict(random_grids=random_grids, head_features=head_features, dropout_rate=dropout_rate)
+        super().__init__(layers, **sizes, **settings)
         pairs = itertools.pairwise(features)
         self.blocks = nnx.List([LieBlock(before, width, kernel_size, layers) for before, width in pairs])
         self.block_norms = nnx.List([layers.norm(width) for width in features[1:]])
@@ -164,19 +143,11 @@ class LieResNet(LieNetwork):
 
 
 class LieBlock(nnx.Module):
-    """`relu(shortcut(f) + branch(f))` with two convolutions in the branch, and attention.
-
-    Args:
-      in_features: channels of the input.
-      out_features: channels of the output.
-      kernel_size: of the filters, in pixels.
-      layers: what makes them.
-
-    Source: Knigge et al. 2022, appendix B.
-    """
+    """`relu(shortcut(f) + branch(f))` with two convolutions in the branch, and attention; appendix B of the paper."""
 
     def __init__(self, in_features: int, out_features: int, kernel_size: int, layers: Layers):
         of_convolutions = _of_convolutions(layers)
+        self.attends = layers.attention is not None
         self.first = AttendedConv(in_features, in_features, kernel_size, of_convolutions)
         self.first_norm = layers.norm(in_features)
         self.second = AttendedConv(in_features, out_features, kernel_size, of_convolutions)
@@ -191,40 +162,20 @@ class LieBlock(nnx.Module):
         if layers.attention != of_convolutions.attention:
             self.attention = layers.attend(out_features)
 
-    def __call__(
-        self,
-        f: Float[Array, "*batch x y h c_in"],
-        grid: Float[Array, "h d"] | None = None,
-        inside: Float[Array, "h d"] | None = None,
-    ) -> Float[Array, "*batch x y h c_out"]:
-        """Adds what the branch makes of `f`.
-
-        Args:
-          f: feature map.
-          grid: the elements that it lives on, and the output; None: the group's own.
-          inside: those of the feature map between the convolutions; None: the group's own.
-
-        Returns:
-          Feature map.
-        """
+    def __call__(self, f: Float[Array, "*batch x y h c_in"], grid=None, inside=None) -> Float[Array, "*batch x y h c"]:
+        """Adds what the branch makes of `f`; `inside` is the grid between the convolutions, `grid` that of the ends."""
         branch = self._branch(f, grid, inside)
-        if self.attention is not None:
-            branch = self.attention(branch)
+        branch = branch if self.attention is None else self.attention(branch)
         return jax.nn.relu(branch + (f if self.shortcut is None else self.shortcut(f, grid, grid)))
-
-    @property
-    def attends(self) -> bool:
-        """Whether the block has attention."""
-        return self.attention is not None or self.first.attention is not None
 
     def attention_maps(self, f: Float[Array, "*batch x y h c_in"]) -> Float[Array, "*batch #x #y #h #c"]:
         """The map of what the branch adds, or, of attention on inputs of convolutions, of the block's input."""
         if self.attention is None:
             return self.first.attention.attention_maps(f)
         # On the group's own grids, which a map has in evaluation.
-        return self.attention.attention_maps(self._branch(f, None, None))
+        return self.attention.attention_maps(self._branch(f))
 
-    def _branch(self, f, grid, inside):
+    def _branch(self, f, grid=None, inside=None):
         f = jax.nn.relu(self.first_norm(self.first(f, grid, inside)))
         return jax.nn.relu(self.second_norm(self.second(f, inside, grid)))
 

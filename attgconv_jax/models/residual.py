@@ -36,17 +36,7 @@ def place(attention: str | None) -> str | None:
 class ResidualBlock(nnx.Module):
     """`relu(shortcut(f) + branch(f))`, with attention on what the branch adds, on the sum, or inside the branch.
 
-    Args:
-      in_features: channels of the input.
-      width: channels of the stage.
-      branch: its convolutions; the first 3x3 filter takes the stride.
-      group: of the convolutions.
-      attention: None, or its name.
-      attention_options: of the attention's module.
-      stride: in pixels.
-      exact: whether a sampling grid that the group does not map to itself raises.
-      sampling: of all filters.
-      **shared: dtypes and random streams, of all that has parameters.
+    Of the convolutions in the branch the first 3x3 filter takes the stride; the stage has `width` channels.
 
     Source: He et al. 2015 (arXiv 1512.03385).
     """

@@ -91,25 +91,17 @@ class ResNet(Network):
     >>> jax.eval_shape(logits, jnp.ones([2, 33, 33, 1, 3], jnp.float32)).shape
     (2, 10)
 
-    Args:
+    Other arguments are those of `Network`.
+
+    Options:
       depth: layers: 18, 34, 50 or 101.
-      group: of the convolutions.
       attention: None, or one of those above.
       features: channels per group element of the first stage; None: `64 / sqrt(|H|)` rounded to eights, so that the
         filters of all groups have about equally many parameters: 64 on the trivial group, 32 for p4, 24 for p4m.
-      in_features: channels of the image.
-      classes: number of logits.
       exact: whether an image whose grids the group does not map to themselves raises.
       attention_options: arguments of the attention's module (see `attgconv_jax.nn.ATTENTIONS`) that are to differ from
         the published ones: reduction 16 (of non-local 2), 7x7 filters in CBAM, dilation 4 in BAM, 64 groups of channels
         in SGE and 32 in SK (on other widths as many as divide `features`). Plain values, as JSON can hold them.
-      sampling: of all filters, at other than right angles.
-      dtype: to compute in; None: the common type of input and parameters.
-      param_dtype: of the parameters.
-      rngs: its "params" stream is used.
-
-    Raises:
-      ValueError: unknown depth or attention, "sk" at depth 18 or 34, or a size is out of range.
 
     Source: He et al. 2015 (arXiv 1512.03385), strides as in torchvision; the operators' papers. Published parameters of
     depth 50: SGE 25.56 M, SE 28.09 M, CBAM 28.09 M, BAM 25.92 M, SK 26.15 M.
@@ -137,18 +129,9 @@ class ResNet(Network):
         features = _equal_features(group) if features is None else features
         features, in_features, classes = check_positive(features=features, in_features=in_features, classes=classes)
         (exact,) = check_boolean(exact=exact)
-        super().__init__(
-            group,
-            attention,
-            attention_options=attention_options,
-            sampling=sampling,
-            dtype=dtype,
-            depth=depth,
-            features=features,
-            in_features=in_features,
-            classes=classes,
-            exact=exact,
-        )
+        settings = dict(depth=depth, features=features, in_features=in_features, classes=classes, exact=exact)
+        settings |= dict(attention_options=attention_options, sampling=sampling, dtype=dtype)
+        super().__init__(group, attention, **settings)
         blocks, branch = ARCHITECTURES[depth]
         options = _published_options(attention, features) | dict(attention_options or {})
         shared = dict(exact=exact, sampling=sampling, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
@@ -158,18 +141,10 @@ class ResNet(Network):
         for stage, count in enumerate(blocks):
             self.stages.append(nnx.List([]))
             for block in range(count):
-                self.stages[stage].append(
-                    ResidualBlock(
-                        channels,
-                        features * 2**stage,
-                        branch,
-                        group,
-                        attention if _attends(attention, stage, block, count) else None,
-                        options,
-                        stride=2 if stage > 0 and block == 0 else 1,
-                        **shared,
-                    )
-                )
+                sizes = channels, features * 2**stage, branch, group
+                attends = attention if _attends(attention, stage, block, count) else None
+                stride = 2 if stage > 0 and block == 0 else 1
+                self.stages[stage].append(ResidualBlock(*sizes, attends, options, stride=stride, **shared))
                 channels = features * 2**stage * branch[-1].width
         self.classifier = nnx.Linear(channels, classes, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
         self.in_features = in_features

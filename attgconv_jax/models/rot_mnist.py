@@ -29,14 +29,7 @@ class Layer(NamedTuple):
 
 
 # Spatial sizes after each layer: 28 -> 26, 24 pooled to 12, 10, 8, 6, 4, 1. All are symmetric grids.
-LAYERS = (
-    Layer(input_dilation=4),
-    Layer(pool=True, dropout=False),
-    Layer(),
-    Layer(),
-    Layer(),
-    Layer(),
-)
+LAYERS = (Layer(input_dilation=4), Layer(pool=True, dropout=False), *[Layer()] * 4)
 CLASSIFIER = Layer(kernel_size=4)
 # So many layers have maps of more than 12x12 pixels.
 LARGE = 2
@@ -71,30 +64,20 @@ class RotMNISTNet(ConvolutionalNetwork):
     >>> nnx.jit(lambda network, image: network(image))(network, jnp.ones([8, 28, 28, 1, 1], jnp.float32)).shape
     (8, 10)
 
-    Args:
-      group: of the convolutions.
+    Other arguments are those of `Network`.
+
+    Options:
       attention: in every convolution: None; on its input, "input" (channel and spatial), "input_channel",
         "input_spatial" or "co"; on its responses, "response" (channel and spatial), "response_channel" or
         "response_spatial"; or an operator of another paper, a name of `attgconv_jax.attention.OPERATORS`. Those act on
         the input of every convolution but the first, which is an image; "non_local" and "self" from the third on; "sk"
         takes the place of every convolution but the last.
-      attention_options: further arguments of every attention's module.
       kind: of the filters: "nonseparable", "gseparable" or "separable"; see `attgconv_jax.nn.SeparableGroupConv`. That
         of the first convolution is nonseparable. The others go with attention on the input.
       features: channels per group element, of all layers or of each of the six; None: 20 on the trivial group, else 10.
-      in_features: channels of the image.
-      classes: number of logits.
       dropout_rate: after every layer but the second and the last.
-      haar: whether group convolutions carry the Haar weight, as in the published networks.
       kernel_init: of the convolutions' filters; None: as published, "paper_normal" on the trivial group, else
         "paper_uniform", as the filters of attention are.
-      sampling: of all filters, at other than right angles.
-      dtype: to compute in; None: the common type of input and parameters.
-      param_dtype: of the parameters.
-      rngs: its "params" and "dropout" streams are used.
-
-    Raises:
-      ValueError: unknown attention or kind, separable filters with attention on responses, or a size is out of range.
 
     Source: Romero et al. 2020, section 5.1; Cohen and Welling 2016, section 8.1; Lengyel and van Gemert 2021
     (`kind`).
@@ -123,40 +106,24 @@ class RotMNISTNet(ConvolutionalNetwork):
         check_kind(kind, attention)
         if features is None:
             features = 20 if group.order == 1 else 10
-        if kernel_init is None:
-            kernel_init = "paper_normal" if group.order == 1 else "paper_uniform"
+        kernel_init = kernel_init or ("paper_normal" if group.order == 1 else "paper_uniform")
         widths = tuple(features) if isinstance(features, Sequence) else (features,) * len(LAYERS)
         if len(widths) != len(LAYERS):
             raise ValueError(f"features must be one number or {len(LAYERS)}, a layer each, got {features}")
         widths = tuple(check_integer("features", width) for width in widths)
         in_features, classes = check_positive(in_features=in_features, classes=classes)
         (dropout_rate,) = check_rate(dropout_rate=dropout_rate)
-        super().__init__(
-            group,
-            attention,
-            [in_features, *widths, classes],
-            [
-                dict(kernel_size=layer.kernel_size, input_dilation=layer.input_dilation, large=i < LARGE)
-                for i, layer in enumerate([*LAYERS, CLASSIFIER])
-            ],
-            dict(
-                kind=kind,
-                features=widths if len(set(widths)) > 1 else widths[0],
-                in_features=in_features,
-                classes=classes,
-                dropout_rate=dropout_rate,
-            ),
-            attention_options=attention_options,
-            kind=kind,
-            sampling=sampling,
-            haar=haar,
-            kernel_init=kernel_init,
-            dtype=dtype,
-            param_dtype=param_dtype,
-            rngs=rngs,
-        )
-        self.in_features = in_features
-        self.norms = nnx.List([batch_norm(width, dtype, param_dtype, rngs) for width in widths])
+        layers = [
+            dict(kernel_size=layer.kernel_size, input_dilation=layer.input_dilation, large=i < LARGE)
+            for i, layer in enumerate([*LAYERS, CLASSIFIER])
+        ]
+        features = widths if len(set(widths)) > 1 else widths[0]
+        settings = dict(kind=kind, features=features, dropout_rate=dropout_rate)
+        arrays = dict(dtype=dtype, param_dtype=param_dtype, rngs=rngs)
+        shared = dict(attention_options=attention_options, kind=kind, haar=haar, kernel_init=kernel_init, **arrays)
+        channels = [in_features, *widths, classes]
+        super().__init__(group, attention, channels, layers, settings, sampling=sampling, **shared)
+        self.norms = nnx.List([batch_norm(width, **arrays) for width in widths])
         self.dropouts = nnx.List([Dropout(dropout_rate if layer.dropout else 0.0, rngs=rngs) for layer in LAYERS])
 
     def _start(self, image):

@@ -14,14 +14,8 @@ ARRAYS = (nnx.Param, nnx.BatchStat, Frequencies)
 def skeleton(build: Callable[[], nnx.Module]) -> tuple:
     """A network without the numbers: initial values that are about to be replaced are never computed.
 
-    Args:
-      build: makes the network.
-
-    Returns:
-      The parts that `nnx.merge` puts together: the structure; parameters, running statistics and fixed waves as shapes
-      and dtypes; the rest of the state (random streams) as `build` makes it.
-
-    Source: our own.
+    Of what `build` makes, the parts that `nnx.merge` puts together: the structure; parameters, running statistics and
+    fixed waves as shapes and dtypes; the rest of the state (random streams) as it is.
     """
     traced, (graphdef, arrays, rest) = jax.make_jaxpr(lambda: nnx.split(build(), ARRAYS, ...), return_shape=True)()
     count = len(jax.tree.leaves(arrays))

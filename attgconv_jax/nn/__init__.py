@@ -1,28 +1,30 @@
-"""Flax NNX modules: parameters and initialisers around the functions of this library."""
+"""Flax NNX modules: parameters and initialisers around the functions of this library.
+
+What arguments mean, here and in the networks of `attgconv_jax.models`:
+
+- `in_features`, `out_features`, `features`: channels of input and output, per group element;
+- `kernel_size`, `stride`, `padding`, `dilation`: in pixels; padding also "SAME" or "VALID";
+- `group`: acts on all weights;
+- `lifting`: whether the input is an image (one group element) instead of a feature map;
+- `haar`: whether sums over a feature map carry the Haar weight;
+- `exact`: whether a sampling grid that the group does not map to itself raises;
+- `sampling`: of filters, at other than right angles;
+- `kernel_init`: of filters: an initialiser, or its name in `INITIALIZERS`;
+- `dtype`: to compute in; None: the common type of input and parameters;
+- `param_dtype`: of the parameters;
+- `rngs`: source of the parameters' randomness.
+
+A `ValueError` answers sizes out of range, unknown names and options without effect.
+"""
 
 from attgconv_jax.initializers import INITIALIZERS
+from attgconv_jax.nn import operator
 from attgconv_jax.nn.attentive import AttentiveGroupConv
 from attgconv_jax.nn.convolution import GroupConv
 from attgconv_jax.nn.dropout import Dropout
 from attgconv_jax.nn.lie import LieConv
 from attgconv_jax.nn.lie_attention import LieAttention
-from attgconv_jax.nn.operator import (
-    ATTENTIONS,
-    BottleneckAttention,
-    CoAttention,
-    ConvolutionalBlockAttention,
-    CoordinateAttention,
-    EfficientChannelAttention,
-    GatherExcite,
-    GlobalContext,
-    GroupSelfAttention,
-    InputAttention,
-    NonLocal,
-    OperatorAttention,
-    SpatialGroupEnhance,
-    SqueezeExcitation,
-    StyleRecalibration,
-)
+from attgconv_jax.nn.operator import ATTENTIONS, OperatorAttention
 from attgconv_jax.nn.pooling import GroupPool, SpatialPool
 from attgconv_jax.nn.response import ResponseAttentiveGroupConv
 from attgconv_jax.nn.selective_kernel import SelectiveKernelGroupConv
@@ -56,3 +58,10 @@ __all__ = [
     "SqueezeExcitation",
     "StyleRecalibration",
 ]
+
+
+def __getattr__(name: str) -> type[OperatorAttention]:
+    """The module of an operator, which has the name that its record says."""
+    if name in operator.CLASSES:
+        return operator.CLASSES[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

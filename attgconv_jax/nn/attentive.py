@@ -1,6 +1,5 @@
 """Attention and group convolution in one Flax NNX module."""
 
-import functools
 from collections.abc import Mapping
 from typing import Any, get_args
 
@@ -29,25 +28,13 @@ class AttentiveGroupConv(nnx.Module):
     >>> layer(jnp.ones([2, 9, 9, 8, 8])).shape
     (2, 9, 9, 8, 16)
 
-    Args:
-      in_features: input channels.
-      out_features: output channels, per group element.
-      kernel_size: of the convolution's square filter, in pixels.
-      group: acts on all weights.
+    Further arguments are those of the convolution; `sampling` and `haar` are also those of the attention.
+
+    Options:
       attention: a name of `attgconv_jax.nn.ATTENTIONS`: the paper's "input" (channel and spatial), "input_channel",
         "input_spatial", "co", or any other operator on the input.
       attention_options: further arguments of the attention's module.
-      lifting: whether the input is an image (one group element) instead of a feature map.
       kind: of the filter: "nonseparable", or on feature maps "gseparable" or "separable"; see `SeparableGroupConv`.
-      sampling: of all filters, those of the attention included, at other than right angles.
-      haar: whether the group convolutions carry the Haar weight, those of the paper's four attentions included.
-      dtype: to compute in; None: the common type of input and parameters.
-      param_dtype: of the parameters.
-      rngs: source of the parameters' randomness.
-      **options: further arguments of the convolution; see `GroupConv`.
-
-    Raises:
-      ValueError: unknown attention or kind, a separable convolution of images, or a size is out of range.
     """
 
     @former_kind
@@ -80,16 +67,15 @@ class AttentiveGroupConv(nnx.Module):
             raise ValueError(f'kind must be "nonseparable" with lifting: an image has no group axis; got {kind!r}')
         OPERATORS[attention].check_options(attention_options or {})
         shared = dict(dtype=dtype, param_dtype=param_dtype, rngs=rngs)
-        of_attention = {"haar": haar, "sampling": sampling}
-        of_attention = {name: value for name, value in of_attention.items() if name in OPERATORS[attention].options}
+        of_filters = dict(haar=haar, sampling=sampling)
+        of_attention = {name: value for name, value in of_filters.items() if name in OPERATORS[attention].options}
         of_attention |= attention_options or {}
         self.attention = ATTENTIONS[attention](in_features, group, lifting=lifting, **shared, **of_attention)
-        if kind == "nonseparable":
-            conv = functools.partial(GroupConv, lifting=lifting)
-        else:
-            conv = functools.partial(SeparableGroupConv, kind=kind)
+        conv, of_conv = GroupConv, dict(lifting=lifting)
+        if kind != "nonseparable":
+            conv, of_conv = SeparableGroupConv, dict(kind=kind)
         sizes = in_features, out_features, kernel_size, group
-        self.conv = conv(*sizes, haar=haar, sampling=sampling, **shared, **options)
+        self.conv = conv(*sizes, **of_conv, **of_filters, **shared, **options)
 
     def __call__(self, f: Float[Array, "*batch x y h_in c_in"]) -> Float[Array, "*batch x_out y_out h c_out"]:
         """Attends, then convolves."""

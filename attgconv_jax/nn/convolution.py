@@ -24,29 +24,12 @@ class GroupConv(nnx.Module):
     >>> lift(jnp.ones([8, 28, 28, 1, 3])).shape
     (8, 24, 24, 4, 10)
 
-    Args:
-      in_features: input channels.
-      out_features: output channels, per group element.
-      kernel_size: of the square filter, in pixels.
-      group: acts on the filter.
-      lifting: whether the input is an image (one group element) instead of a feature map.
-      stride: in pixels.
-      padding: pixels on every side, "SAME" or "VALID".
-      dilation: of the filter, in pixels.
-      haar: whether the sum over a feature map carries the Haar weight.
+    Options (the others are those of all modules, see `attgconv_jax.nn`):
       channel_groups: into how many separate parts the channels fall; see `attgconv_jax.grouped_group_conv`.
       use_bias: whether a bias per channel is added.
-      exact: whether a sampling grid that the group does not map to itself raises.
-      sampling: of filters, at other than right angles.
-      kernel_init: an initialiser or its name; see `attgconv_jax.nn.INITIALIZERS`.
-      dtype: to compute in; None: the common type of input and parameters.
-      param_dtype: of the parameters.
-      rngs: source of the parameters' randomness.
-
-    Raises:
-      ValueError: a size is not at least 1; `channel_groups` does not divide the channels; unknown padding or
-      initialiser.
     """
+
+    _WEIGHTS = ("w",)
 
     @former_sampling
     def __init__(
@@ -72,37 +55,35 @@ class GroupConv(nnx.Module):
     ):
         check_group(group)
         in_features, out_features = check_positive(in_features=in_features, out_features=out_features)
-        kernel_size, stride, padding, dilation = check_window(kernel_size, stride, padding, dilation)
+        kernel_size, self.stride, self.padding, self.dilation = check_window(kernel_size, stride, padding, dilation)
         check_sampling(sampling)
         check_boolean(lifting=lifting, haar=haar, use_bias=use_bias, exact=exact)
-        channel_groups = check_divisor("channel_groups", channel_groups, in_features, out_features)
-        shape = (kernel_size, kernel_size, 1 if lifting else group.order, in_features // channel_groups, out_features)
-        self.w = nnx.Param(filter_initializer(kernel_init)(rngs.params(), shape, param_dtype))
+        self.channel_groups = check_divisor("channel_groups", channel_groups, in_features, out_features)
+        self.group, self.haar, self.exact, self.sampling, self.dtype = group, haar, exact, sampling, dtype
+        c_in = in_features // self.channel_groups
+        shape = (kernel_size, kernel_size, 1 if lifting else group.order, c_in, out_features)
+        self._draw(filter_initializer(kernel_init), shape, param_dtype, rngs)
         self.bias = nnx.Param(jnp.zeros(out_features, param_dtype)) if use_bias else nnx.data(None)
-        self.group = group
-        self.stride = stride
-        self.padding = padding
-        self.dilation = dilation
-        self.haar = haar
-        self.channel_groups = channel_groups
-        self.exact = exact
-        self.sampling = sampling
-        self.dtype = dtype
 
     def __call__(self, f: Float[Array, "*batch x y h_in c_in"]) -> Float[Array, "*batch x_out y_out h c_out"]:
-        """Convolves; see `attgconv_jax.group_conv`."""
-        bias = None if self.bias is None else self.bias[...]
-        f, w, bias = promote_dtype((f, self.w[...], bias), dtype=self.dtype)
-        y = grouped_group_conv(
-            f,
-            w,
-            self.group,
-            self.channel_groups,
-            stride=self.stride,
-            padding=self.padding,
-            dilation=self.dilation,
-            haar=self.haar,
-            exact=self.exact,
-            sampling=self.sampling,
-        )
+        """Convolves; see the function that the class is named after."""
+        *arrays, bias = self._promoted(f)
+        y = self._convolve(*arrays)
         return y if bias is None else add_bias(y, bias)
+
+    @property
+    def _options(self):
+        names = "stride", "padding", "dilation", "haar", "exact", "sampling"
+        return {name: getattr(self, name) for name in names}
+
+    def _draw(self, init, shape, dtype, rngs):
+        self.w = nnx.Param(init(rngs.params(), shape, dtype))
+
+    def _convolve(self, f, w):
+        return grouped_group_conv(f, w, self.group, self.channel_groups, **self._options)
+
+    def _promoted(self, f):
+        """`f`, weights and bias, in the type to compute in."""
+        variables = (getattr(self, name) for name in (*self._WEIGHTS, "bias"))
+        arrays = (None if variable is None else variable[...] for variable in variables)
+        return promote_dtype((f, *arrays), dtype=self.dtype)

@@ -7,16 +7,22 @@ from attgconv_jax.checks import check_boolean, check_rate
 from attgconv_jax.kernels import dropout
 
 
-class Dropout(nnx.Module):
+class ModeModule(nnx.Module):
+    """A module with an attribute `deterministic`: whether it is in evaluation mode."""
+
+    def set_view(self, deterministic: bool | None = None):
+        """Lets `nnx.view` choose the mode."""
+        if deterministic is not None:
+            self.deterministic = deterministic
+
+
+class Dropout(ModeModule):
     """`nnx.Dropout` whose mask costs no memory and next to no time.
 
     Args:
       rate: probability of zero, in [0, 1).
       deterministic: whether to pass the input through; `model.eval()` and `model.train()` set it.
       rngs: its "dropout" stream draws one key a call.
-
-    Raises:
-      ValueError: `rate` is out of range.
     """
 
     def __init__(self, rate: float, *, deterministic: bool = False, rngs: nnx.Rngs):
@@ -31,8 +37,3 @@ class Dropout(nnx.Module):
         if self.deterministic or self.rate == 0:
             return f
         return dropout(f, self.rngs(), self.rate)
-
-    def set_view(self, deterministic: bool | None = None):
-        """Lets `nnx.view` choose the mode."""
-        if deterministic is not None:
-            self.deterministic = deterministic

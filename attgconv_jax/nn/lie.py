@@ -21,6 +21,7 @@ from attgconv_jax.lie.kernels import Coordinates, Mask
 from attgconv_jax.lie.kinds import KINDS, LIFTING
 from attgconv_jax.lie.layer import evaluate
 from attgconv_jax.lie.weights import lie_weights
+from attgconv_jax.nn.dropout import ModeModule
 
 # The kernels of modules in evaluation mode, with the weights and settings they were evaluated from.
 _EVALUATED = weakref.WeakKeyDictionary()
@@ -30,7 +31,7 @@ class Frequencies(nnx.Variable):
     """What a kernel network was drawn with and keeps: no parameter, but part of a checkpoint."""
 
 
-class LieConv(nnx.Module):
+class LieConv(ModeModule):
     """`lie_conv` with kernel networks of its own.
 
     In evaluation mode, on the group's own grid and outside of a trace, kernels are kept for the next call; when the
@@ -46,31 +47,19 @@ class LieConv(nnx.Module):
     >>> conv(lift(jnp.ones([2, 28, 28, 1, 3]))).shape
     (2, 28, 28, 8, 16)
 
-    Args:
-      in_features: input channels.
-      out_features: output channels, per group element.
+    Options:
       kernel_size: of the filters, in pixels, odd.
-      group: acts on the kernels.
       kind: how the kernel comes in factors: "nonseparable", "gseparable", "separable", "dseparable", "dgseparable";
         "separable+2d" and "gseparable+2d" on similarities; see `attgconv_jax.lie.lie_conv`. None: "separable", or there
         are none with `lifting`.
-      lifting: whether the input is an image (one group element) instead of a feature map.
       network: of the kernels: "siren", "fourier", "multiplicative", "b_spline", or any other of
         `attgconv_jax.lie.kernel_networks.NETWORKS`.
       network_options: of the kernel networks: keyword arguments of `siren_weights` and the like, where that is.
       coordinates: "periodic"; "angle", torn opposite the identity but for splines; or "paper" for the paper's; see
         `attgconv_jax.lie.kernels`.
       mask: how kernels end at distance 1: "smooth" or "hard"; the paper's coordinates have masks of their own.
-      stride: in pixels.
-      padding: pixels on every side, "SAME" or "VALID".
       exact: whether positions of the filters that quarter turns do not map to themselves raise, if the group rotates.
-      dtype: to compute in; None: the common type of input and parameters. Kernels are evaluated in that of the
-        parameters.
-      param_dtype: of the parameters.
-      rngs: source of the parameters' randomness.
-
-    Raises:
-      ValueError: a size is out of range, a kind that the group does not have, unknown names, or options without effect.
+      dtype: to convolve in; kernels are evaluated in the dtype of the parameters.
 
     Source: Knigge et al. 2022.
     """
@@ -107,15 +96,11 @@ class LieConv(nnx.Module):
         weights = lie_weights(rngs.params, *sizes, group, kind, **of_kernels)
         self.weights = nnx.data(_variables(weights, NETWORKS[network].fixed))
         self.in_features, self.kernel_size = int(in_features), int(kernel_size)
-        self.group = group
-        self.lifting = bool(lifting)
-        self.kind = None if lifting else kind or "separable"
-        self.network = network
+        self.lifting, self.kind = bool(lifting), None if lifting else kind or "separable"
+        self.group, self.network, self.mask, self.dtype = group, network, mask, dtype
         # Pairs and no dict: a graph definition that holds a dict cannot be hashed, nor be a static argument.
         self._options = tuple(sorted(options.items()))
         self.coordinates = NETWORKS[network].coordinates(coordinates)
-        self.mask = mask
-        self.dtype = dtype
         self.deterministic = False
 
     def __call__(
@@ -124,19 +109,7 @@ class LieConv(nnx.Module):
         in_grid: Float[Array, "h_in d"] | None = None,
         out_grid: Float[Array, "h d"] | None = None,
     ) -> Float[Array, "*batch x_out y_out h c_out"]:
-        """Convolves; see `attgconv_jax.lie.lie_conv`.
-
-        Args:
-          f: feature map, or image.
-          in_grid: the elements that `f` lives on; None: `group.grid()`, or an image is lifted.
-          out_grid: those that the output lives on; None: `group.grid()`.
-
-        Returns:
-          Feature map.
-
-        Raises:
-          ValueError: `f` or the grids do not fit.
-        """
+        """Convolves between two grids, by default the group's own; see `attgconv_jax.lie.lie_conv`."""
         check_feature_map(f)
         if self.kind is None and f.shape[-2] != 1:
             hint = "of images [batch, x, y, c] take f[..., None, :], and on feature maps leave out lifting=True"
@@ -154,18 +127,7 @@ class LieConv(nnx.Module):
     def kernels(
         self, in_grid: Float[Array, "h_in d"] | None = None, out_grid: Float[Array, "h d"] | None = None
     ) -> tuple[Array, ...]:
-        """The evaluated kernels; see `attgconv_jax.lie.lie_kernels`.
-
-        Args:
-          in_grid: the elements that the input lives on; None: `group.grid()`.
-          out_grid: those that the output lives on; None: `group.grid()`.
-
-        Returns:
-          The matrix over the channels if there is one, and an array a factor.
-
-        Raises:
-          ValueError: grids that are not the group's.
-        """
+        """The evaluated kernels: the matrix over the channels if there is one, and an array a factor."""
         weights = jax.tree.map(lambda variable: variable[...], self.weights, is_leaf=_is_variable)
         dtype, own = jax.tree.leaves(weights)[0].dtype, self.group.grid()
         if self.lifting and in_grid is not None:
@@ -182,11 +144,6 @@ class LieConv(nnx.Module):
         of_layer = self.kernel_size, self.in_features, self._kind, networks, self.coordinates, self.mask
         evaluated = evaluate(weights, self.group, None if self.lifting else in_grid, out_grid, *of_layer)
         return tuple(kernel.astype(dtype) for kernel in evaluated)
-
-    def set_view(self, deterministic: bool | None = None):
-        """Lets `nnx.view` choose the mode."""
-        if deterministic is not None:
-            self.deterministic = deterministic
 
     def _kept(self):
         """The kernels on the group's own grid, from the last call where that is sound."""

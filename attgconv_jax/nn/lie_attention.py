@@ -8,11 +8,10 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from attgconv_jax.checks import check_choice, check_feature_map
-from attgconv_jax.deprecation import warn_deprecated
 from attgconv_jax.groups import cyclic
 from attgconv_jax.lie.groups import LieGroup
 from attgconv_jax.lie.kernels import Coordinates, check_coordinates
-from attgconv_jax.nn.operator import ATTENTIONS
+from attgconv_jax.nn.operator import ATTENTIONS, OperatorAttention
 
 
 class LieAttention(nnx.Module):
@@ -40,18 +39,9 @@ class LieAttention(nnx.Module):
     >>> attend(jnp.ones([2, 9, 9, 12, 8])).shape
     (2, 9, 9, 12, 8)
 
-    Args:
+    Options (further ones are those of the attention's module):
       attention: a name of `attgconv_jax.nn.ATTENTIONS`.
-      features: channels.
-      group: of the grid.
       coordinates: of the convolutions beside it; see `LieConv`.
-      dtype: to compute in; None: the common type of input and parameters.
-      param_dtype: of the parameters.
-      rngs: source of the parameters' randomness.
-      **options: further arguments of the attention's module.
-
-    Raises:
-      ValueError: unknown attention or coordinates, `group` is not a Lie group, or as the attention's module.
 
     Source: our own.
     """
@@ -83,10 +73,7 @@ class LieAttention(nnx.Module):
         """The operator's `alpha`."""
         return self._at_every_scale(self.attention.attention_maps, f)
 
-    def attention_map(self, f: Float[Array, "*batch x y h c"]) -> Float[Array, "*batch #x #y #h #c"]:
-        """Former name of `attention_maps`."""
-        warn_deprecated("LieAttention.attention_map", "attention_maps")
-        return self.attention_maps(f)
+    attention_map = OperatorAttention.attention_map
 
     def _at_every_scale(self, function, f):
         check_feature_map(f)

@@ -26,17 +26,7 @@ _FORMULAS = {"scale": "alpha f", "suppress": "(1 - alpha) f", "emphasise": "(1 +
 class OperatorAttention(nnx.Module):
     """An attention operator with weights of its own; `ATTENTIONS` has a subclass for every one.
 
-    Args:
-      features: channels of the input.
-      group: acts on the weights.
-      lifting: whether the input is an image (one group element) instead of a feature map.
-      dtype: to compute in; None: the common type of input and parameters.
-      param_dtype: of the parameters.
-      rngs: source of the parameters' randomness.
-      **options: further arguments of the operator, to its initial weights or its formula.
-
-    Raises:
-      ValueError: an option that the operator does not have, or one out of range.
+    Further arguments are those of the operator's initial weights and of its formula.
     """
 
     operator: ClassVar[Operator]
@@ -59,9 +49,9 @@ class OperatorAttention(nnx.Module):
         weights = self.operator.init(rngs.params, features, group, lifting=lifting, dtype=param_dtype, **of_init)
         self.weights = nnx.data(jax.tree.map(nnx.Param, weights))
         if self.operator.norms:
-            channels = {name: count(weights) for name, count in self.operator.norms.items()}
             of_norms = dict(dtype=dtype, param_dtype=param_dtype, rngs=rngs, epsilon=1e-5)
-            self.norms = nnx.Dict({name: batch_norm(count, **of_norms) for name, count in channels.items()})
+            norms = {name: batch_norm(count(weights), **of_norms) for name, count in self.operator.norms.items()}
+            self.norms = nnx.Dict(norms)
         self.group = group
         # Pairs and no dict: a graph definition that holds a dict cannot be hashed, nor be a static argument.
         self._options = tuple(self.operator.of_apply(options).items())
@@ -83,7 +73,7 @@ class OperatorAttention(nnx.Module):
 
     def attention_map(self, f: Float[Array, "*batch x y h c"]) -> Float[Array, "*batch #x #y #h #c"]:
         """The former name of `attention_maps`."""
-        warn_deprecated("attention_map", "attention_maps")
+        warn_deprecated(f"{type(self).__name__}.attention_map", "attention_maps")
         return self.attention_maps(f)
 
     def _alpha(self, f, weights):
@@ -100,13 +90,8 @@ class OperatorAttention(nnx.Module):
 @functools.cache
 def operator_module(operator: Operator) -> type[OperatorAttention]:
     """The module of an operator: `OperatorAttention` with its record, signature and documentation."""
-    attributes = {
-        "__doc__": _docstring(operator),
-        "__module__": __name__,
-        "__signature__": _signature(operator),
-        "operator": operator,
-    }
-    return type(OperatorAttention)(operator.module, (OperatorAttention,), attributes)
+    attributes = dict(__doc__=_docstring(operator), __module__=__name__, __signature__=_signature(operator))
+    return type(OperatorAttention)(operator.module, (OperatorAttention,), attributes | {"operator": operator})
 
 
 class _Attentions(Mapping):
@@ -130,18 +115,16 @@ ATTENTIONS: Mapping[str, type[OperatorAttention]] = _Attentions()
 
 def _signature(operator):
     common = inspect.signature(OperatorAttention.__init__).parameters
-    leading = [common[name] for name in ("features", "group", "lifting")]
-    trailing = [common[name] for name in ("dtype", "param_dtype", "rngs")]
-    return inspect.Signature([*leading, *operator.options.values(), *trailing])
+    leading, trailing = ("features", "group", "lifting"), ("dtype", "param_dtype", "rngs")
+    own = operator.options.values()
+    return inspect.Signature([*map(common.get, leading), *own, *map(common.get, trailing)])
 
 
 def _docstring(operator):
-    names = _signature(operator).parameters
-    help_of = dict.fromkeys(names, "see the formula.") | argument_help(operator.apply) | argument_help(operator.init)
-    help_of |= argument_help(OperatorAttention)
-    arguments = "\n".join(
-        textwrap.fill(f"{name}: {help_of[name]}", 112, initial_indent="  ", subsequent_indent="    ") for name in names
-    )
+    help_of = argument_help(operator.apply) | argument_help(operator.init)
+    texts = [f"{name}: {help_of.get(name, 'see the formula and `attgconv_jax.nn`.')}" for name in operator.options]
+    indents = dict(initial_indent="  ", subsequent_indent="    ")
+    options = "\n".join(["Options:", *(textwrap.fill(text, 112, **indents) for text in texts)]) if texts else ""
     return f"""`{operator.apply.__name__}` with weights of its own: `{_FORMULAS[operator.combination]}`.
 
 >>> import jax, jax.numpy as jnp
@@ -153,26 +136,12 @@ def _docstring(operator):
 >>> jax.eval_shape(attention, jnp.ones([2, 9, 9, 4, 32])).shape
 (2, 9, 9, 4, 32)
 
-Args:
-{arguments}
-
-Raises:
-  ValueError: an argument that the operator does not have, or one out of range.
+{options}
 
 Source: {operator.source}.
 """
 
 
-BottleneckAttention = ATTENTIONS["bam"]
-CoAttention = ATTENTIONS["co"]
-ConvolutionalBlockAttention = ATTENTIONS["cbam"]
-CoordinateAttention = ATTENTIONS["coordinate"]
-EfficientChannelAttention = ATTENTIONS["eca"]
-GatherExcite = ATTENTIONS["ge"]
-GlobalContext = ATTENTIONS["gc"]
-GroupSelfAttention = ATTENTIONS["self"]
-InputAttention = ATTENTIONS["input"]
-NonLocal = ATTENTIONS["non_local"]
-SpatialGroupEnhance = ATTENTIONS["sge"]
-SqueezeExcitation = ATTENTIONS["se"]
-StyleRecalibration = ATTENTIONS["srm"]
+# Under their names in this file, too, where doctests are looked for.
+CLASSES = {module.__name__: module for module in ATTENTIONS.values() if not module.operator.settings}
+globals().update(CLASSES)

@@ -1,6 +1,6 @@
 """Pooling as Flax NNX modules, for lists of layers."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 from flax import nnx
 from jaxtyping import Array, Float
@@ -12,23 +12,12 @@ from attgconv_jax.groups import Group, check_group
 Reduction = Literal["max", "mean"]
 
 
-def _choose(reduction, choices):
-    check_choice("reduction", reduction, choices)
-    return choices[reduction]
-
-
 class GroupPool(nnx.Module):
-    """Projection over the group; see `attgconv_jax.project_max` and `attgconv_jax.project_mean`.
-
-    Args:
-      reduction: "max" or "mean".
-
-    Raises:
-      ValueError: unknown reduction.
-    """
+    """Projection over the group; see `attgconv_jax.project_max` and `attgconv_jax.project_mean`."""
 
     def __init__(self, reduction: Reduction = "max"):
-        self.project = nnx.static(_choose(reduction, {"max": project_max, "mean": project_mean}))
+        check_choice("reduction", reduction, get_args(Reduction))
+        self.project = nnx.static({"max": project_max, "mean": project_mean}[reduction])
 
     def __call__(self, f: Float[Array, "*batch x y h c"]) -> Float[Array, "*batch x y 1 c"]:
         """Projects a feature map to an image."""
@@ -36,19 +25,7 @@ class GroupPool(nnx.Module):
 
 
 class SpatialPool(nnx.Module):
-    """Spatial pooling; see `attgconv_jax.max_pool` and `attgconv_jax.mean_pool`.
-
-    Args:
-      group: must map the grid of windows to itself.
-      reduction: "max" or "mean".
-      window: size, in pixels.
-      stride: between windows, in pixels; None: the window's size.
-      padding: pixels on every side.
-      exact: whether a grid that the group does not map to itself raises.
-
-    Raises:
-      ValueError: unknown reduction, or a setting is out of range.
-    """
+    """Spatial pooling; see `attgconv_jax.max_pool` and `attgconv_jax.mean_pool`."""
 
     def __init__(
         self,
@@ -64,12 +41,9 @@ class SpatialPool(nnx.Module):
         check_positive(window=window)
         check_boolean(exact=exact)
         check_window(window, window if stride is None else stride, padding, 1)
-        self.pool = nnx.static(_choose(reduction, {"max": max_pool, "mean": mean_pool}))
-        self.group = group
-        self.window = window
-        self.stride = stride
-        self.padding = padding
-        self.exact = exact
+        check_choice("reduction", reduction, get_args(Reduction))
+        self.pool = nnx.static({"max": max_pool, "mean": mean_pool}[reduction])
+        self.group, self.window, self.stride, self.padding, self.exact = group, window, stride, padding, exact
 
     def __call__(self, f: Float[Array, "*batch x y h c"]) -> Float[Array, "*batch x_out y_out h c"]:
         """Pools a feature map."""

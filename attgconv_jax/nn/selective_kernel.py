@@ -1,5 +1,7 @@
 """Selective Kernel convolution as a Flax NNX module."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -9,10 +11,8 @@ from jaxtyping import Array, Float
 from attgconv_jax.attention import SelectiveKernelWeights, selective_kernel
 from attgconv_jax.attention.sk import selective_kernel_weights
 from attgconv_jax.checks import check_boolean, check_integer, check_odd, check_window
-from attgconv_jax.filters import Sampling
 from attgconv_jax.geometry import Padding
 from attgconv_jax.groups import Group
-from attgconv_jax.initializers import FilterInitializer
 from attgconv_jax.nn.convolution import GroupConv
 from attgconv_jax.nn.norm import batch_norm
 
@@ -31,31 +31,14 @@ class SelectiveKernelGroupConv(nnx.Module):
     >>> layer(jnp.ones([2, 9, 9, 4, 4], jnp.float32)).shape
     (2, 9, 9, 4, 6)
 
-    Args:
-      in_features: input channels.
-      out_features: output channels, per group element.
-      kernel_size: of the filters, odd, in pixels.
-      group: acts on all weights.
+    Arguments are those of `GroupConv` but `dilation` and `use_bias`; `kernel_size` is odd. The first branch has the
+    `padding`, pixels, "SAME" (with stride 1) or "VALID"; the others have as much more as keeps the outputs alike.
+
+    Options:
       branches: how many, 2 at least.
-      channel_groups: into how many separate parts the channels of all branches but the first fall; divides both numbers
-        of channels.
+      channel_groups: into how many separate parts the channels of all branches but the first fall.
       reduction: output channels over hidden channels; None: 16, or the number of channels where that is smaller.
       over_group: whether the choice's mean is over space and group instead of space alone.
-      lifting: whether the input is an image (one group element) instead of a feature map.
-      stride: in pixels.
-      padding: of the first branch, pixels on every side, "SAME" (with stride 1) or "VALID"; the others have as much
-        more as keeps the outputs alike.
-      haar: whether the convolutions carry the Haar weight.
-      exact: whether a sampling grid that the group does not map to itself raises.
-      sampling: of the filters, at other than right angles.
-      kernel_init: of the filters; see `attgconv_jax.nn.INITIALIZERS`.
-      dtype: to compute in; None: the common type of input and parameters.
-      param_dtype: of the parameters.
-      rngs: source of the parameters' randomness.
-
-    Raises:
-      ValueError: a size is out of range, `kernel_size` even, or `channel_groups` or `reduction` do not fit the
-        channels.
 
     Source: Li et al. 2019 (arXiv 1903.06586), section 3.1; the second branch is their dilated 3x3 instead of a 5x5.
     """
@@ -71,54 +54,31 @@ class SelectiveKernelGroupConv(nnx.Module):
         channel_groups: int = 1,
         reduction: int | None = None,
         over_group: bool = False,
-        lifting: bool = False,
         stride: int = 1,
         padding: Padding = "VALID",
-        haar: bool = False,
-        exact: bool = True,
-        sampling: Sampling = Sampling(),
-        kernel_init: FilterInitializer = "he_normal",
         dtype=None,
         param_dtype=jnp.float32,
         rngs: nnx.Rngs,
+        **options: Any,
     ):
         check_odd("or dilated branches do not lie on the first", kernel_size=kernel_size)
         kernel_size, stride, padding, _ = check_window(kernel_size, stride, padding, 1)
         branches = check_integer("branches", branches, 2)
         check_boolean(over_group=over_group)
-        shared = dict(
-            lifting=lifting,
-            stride=stride,
-            haar=haar,
-            exact=exact,
-            sampling=sampling,
-            kernel_init=kernel_init,
-            dtype=dtype,
-            param_dtype=param_dtype,
-            rngs=rngs,
-        )
-        of_norms = dict(dtype=dtype, param_dtype=param_dtype, rngs=rngs, epsilon=1e-5)
-        self.convs = nnx.List(
-            GroupConv(
-                in_features,
-                out_features,
-                kernel_size,
-                group,
-                padding=_padding(padding, kernel_size, stride, b),
-                dilation=b + 1,
-                channel_groups=channel_groups if b else 1,
-                **shared,
+        shared = dict(dtype=dtype, param_dtype=param_dtype, rngs=rngs)
+        self.convs = nnx.List([])
+        for b in range(branches):
+            of_branch = dict(dilation=b + 1, padding=_padding(padding, kernel_size, stride, b))
+            of_branch |= dict(stride=stride, channel_groups=channel_groups if b else 1, use_bias=False)
+            self.convs.append(
+                GroupConv(in_features, out_features, kernel_size, group, **of_branch, **shared, **options)
             )
-            for b in range(branches)
-        )
-        self.conv_norms = nnx.List(batch_norm(out_features, **of_norms) for _ in range(branches))
+        self.conv_norms = nnx.List(batch_norm(out_features, **shared, epsilon=1e-5) for _ in range(branches))
         of_choice = dict(branches=branches, reduction=reduction, over_group=over_group, dtype=param_dtype)
         weights = selective_kernel_weights(rngs.params, out_features, group, **of_choice)
         self.w1, self.w2 = map(nnx.Param, weights)
-        self.norm = batch_norm(len(weights.w1), **of_norms)
-        self.group = group
-        self.over_group = over_group
-        self.dtype = dtype
+        self.norm = batch_norm(len(weights.w1), **shared, epsilon=1e-5)
+        self.group, self.over_group, self.dtype = group, over_group, dtype
 
     def __call__(self, f: Float[Array, "*batch x y h_in c_in"]) -> Float[Array, "*batch x_out y_out h c_out"]:
         """Convolves in all branches, and chooses."""
