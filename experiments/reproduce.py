@@ -57,11 +57,7 @@ class Arguments:
 
 
 def seconds(budget: str) -> float:
-    """A duration such as 2h, 90m or 1.5d in seconds.
-
-    Raises:
-      ValueError: it is not of this form.
-    """
+    """A duration such as 2h, 90m or 1.5d in seconds."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", budget)
     if match is None:
         raise ValueError(f"budget must be a number and s, m, h or d, like 2h or 90m, got {budget!r}")
@@ -105,6 +101,3 @@ def main(arguments: Arguments) -> None:
 
 
 cli = command(main, Arguments)
-
-if __name__ == "__main__":
-    cli()

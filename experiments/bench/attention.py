@@ -153,18 +153,15 @@ def _ten_passes_ms(config, arguments):
 def _error(config):
     """The equivariance error of the logits on digits, with noise on all parameters: many operators begin as a constant.
 
-    Without dropout but with the batch norms of training, which keep the numbers ordinary in a network that has seen
-    nothing.
+    Batch norms are those of training, which keep the numbers ordinary in a network that has seen nothing.
     """
     network = make_network(dataclasses.replace(config, dropout_rate=0.0), 10, 0)
     network.train()
     graph, params, rest = nnx.split(network, nnx.Param, ...)
     leaves, structure = jax.tree.flatten(params)
     keys = jax.random.split(jax.random.key(1), len(leaves))
-    noisy = [
-        leaf + 0.1 * jax.random.normal(key, leaf.shape, leaf.dtype) for key, leaf in zip(keys, leaves, strict=True)
-    ]
-    params = jax.tree.unflatten(structure, noisy)
+    noise = [0.1 * jax.random.normal(key, leaf.shape, leaf.dtype) for key, leaf in zip(keys, leaves, strict=True)]
+    params = jax.tree.map(jnp.add, params, jax.tree.unflatten(structure, noise))
     images = jnp.asarray(load("digits").standardised().test.images[:16])
 
     @jax.jit
@@ -176,6 +173,3 @@ def _error(config):
 
 
 cli = command(main, Arguments)
-
-if __name__ == "__main__":
-    cli()

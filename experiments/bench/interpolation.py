@@ -76,6 +76,3 @@ def network_error(group: Group, images: jax.Array) -> float:
 
 
 cli = command(main, Arguments)
-
-if __name__ == "__main__":
-    cli()

@@ -165,6 +165,3 @@ def _panel(axis, rows, over, quantity):
 
 
 cli = command(main, Arguments)
-
-if __name__ == "__main__":
-    cli()

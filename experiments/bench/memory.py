@@ -17,7 +17,6 @@ from attgconv_jax.models import AllCNN, RotMNISTNet
 from experiments.bench import common
 from experiments.bench.steps import Case, bare_step
 from experiments.report.markdown import Column
-from experiments.run.checks import chosen
 from experiments.run.runtime import command
 
 
@@ -64,23 +63,15 @@ class Arguments(common.Arguments):
 
 def main(arguments: Arguments) -> None:
     """Measures the networks, prints a table and saves the figures."""
-    names = chosen("networks", arguments.networks, CASES)
-    results = common.Results("memory", arguments.out, COLUMNS, batch_size=arguments.batch_size, networks={})
-    for name in names:
-        results.add(step_memory(CASES[name], arguments.batch_size, run=not arguments.plan_only), name)
+    settings = dict(batch_size=arguments.batch_size, run=not arguments.plan_only)
+    common.measure_networks("memory", arguments, COLUMNS, CASES, lambda case: step_memory(case, **settings))
 
 
 def step_memory(case: Case, batch_size: int, *, run: bool = True) -> dict[str, float | None]:
-    """Memory of one training step, in megabytes.
+    """Memory of one training step in megabytes, and the seconds of that step; None for what is not measured.
 
-    Args:
-      case: the network.
-      batch_size: images a step.
-      run: whether to run the step too; else only XLA's plan is read.
-
-    Returns:
-      `planned_mb`; `resident_mb`, arguments and what the process grew by at most while the step ran, where the system
-      tells (Linux) and the device is the CPU; `step_s`, the time of that one step. None for what was not measured.
+    `planned_mb`; `resident_mb`, arguments and what the process grew by at most while the step ran, where the system
+    tells (Linux) and the device is the CPU; `step_s`. Without `run`, only XLA's plan is read.
     """
     step = bare_step(case, batch_size)
     step.compile()
@@ -115,6 +106,3 @@ def _status(name):
 
 
 cli = command(main, Arguments)
-
-if __name__ == "__main__":
-    cli()

@@ -15,27 +15,12 @@ from experiments.run.model_configuration import model
 SHORT_OPTIMIZER = OptimizerConfig(learning_rate=1e-3, schedule="cosine", l2=1e-4, epochs=3, batch_size=16)
 
 
-def _row(
-    name: str,
-    title: str,
-    attention: str = "none",
-    options: tuple[str, ...] = (),
-    kind: str = "separable",
-    kernel_options: tuple[str, ...] = (),
-) -> Preset:
+def _row(name: str, title: str, attention: str = "none", options: tuple[str, ...] = (), **settings) -> Preset:
+    """A row of the table; further settings are those of the network."""
+    shared = dict(dropout_rate=0.3, features=(8, 8, 16), random_grids=True)
     config = Config(
         data=DataConfig("rot_mnist/regenerated", test_images=10_000),
-        model=model(
-            "lie_resnet",
-            "SE2-8",
-            attention,
-            dropout_rate=0.3,
-            attention_options=options,
-            features=(8, 8, 16),
-            kind=kind,
-            network_options=kernel_options,
-            random_grids=True,
-        ),
+        model=model("lie_resnet", "SE2-8", attention, attention_options=options, **shared, **settings),
         optimizer=SHORT_OPTIMIZER,
         test_every=SHORT_OPTIMIZER.epochs,
     )
@@ -46,7 +31,7 @@ def _row(
 ROWS = (
     _row("none", "Separable kernels"),
     _row("nonseparable", "Nonseparable kernels", kind="nonseparable"),
-    _row("smooth", "Separable kernels, first frequency 7", kernel_options=("first_frequency=7",)),
+    _row("smooth", "Separable kernels, first frequency 7", network_options=("first_frequency=7",)),
     _row("sge", "Separable kernels and Spatial Group-wise Enhance", "sge", ("groups=4",)),
     _row("se", "Separable kernels and Squeeze-and-Excitation", "se", ("reduction=4",)),
     _row("cbam", "Separable kernels and CBAM", "cbam", ("reduction=4", "kernel_size=7")),

@@ -30,17 +30,13 @@ class Preset:
     def description(self) -> str:
         """Summary, the paper's figure, ours where `results` has one, and the command."""
         paper = "no figure" if self.paper == "-" else f"{self.paper} %"
-        ours = [_ours(report) for report in reports(name=self.name) if report["preset"] == self.name] or ["not run yet"]
-        lines = [self.summary, "", f"Paper: {paper}", *(f"Ours: {figures}" for figures in ours)]
+        ours = [_summary(report) for report in reports(name=self.name) if report["preset"] == self.name]
+        lines = [self.summary, "", f"Paper: {paper}", *(f"Ours: {figures}" for figures in ours or ["not run yet"])]
         return "\n".join([*lines, f"Command: python -m experiments.train {self.name}"])
 
 
 def reports(table: str = "*", name: str = "", results: pathlib.Path | None = None) -> list[dict[str, Any]]:
-    """The reports of runs in a folder of results, ours by default: of one table or all, of names that begin so.
-
-    Raises:
-      ValueError: a file is no report of a preset.
-    """
+    """The reports of runs in a folder of results, ours by default: of one table or all, of names that begin so."""
     found = {path: json.loads(path.read_text()) for path in sorted((results or RESULTS).glob(f"{table}/{name}*.json"))}
     for path, report in found.items():
         if "preset" not in report:
@@ -48,7 +44,7 @@ def reports(table: str = "*", name: str = "", results: pathlib.Path | None = Non
     return list(found.values())
 
 
-def _ours(report):
+def _summary(report):
     seeds, minutes = report["config"]["seeds"], report["training_seconds"] / 60
     return (
         f"{' / '.join(protocols(report))} % (best on validation / last epoch / best on test), seeds "

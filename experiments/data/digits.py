@@ -14,14 +14,8 @@ def rotated_digits(seed: int = 0) -> Dataset:
     """scikit-learn's handwritten digits, enlarged and rotated by angles uniform over the full circle.
 
     1,797 digits of 8x8 pixels (UCI, Alpaydin and Kaynak 1998). Each is turned once about its centre and enlarged to
-    20x20 pixels in the middle of 28x28, as MNIST's digits are, in one resampling with cubic splines. Its writers are
-    not known to us: a writer may stand in more than one split.
-
-    Args:
-      seed: decides the split (1,000 train, 297 validation, 500 test, disjoint) and the angles.
-
-    Returns:
-      The data set, pixels in [0, 1], not standardised.
+    20x20 pixels in the middle of 28x28, as MNIST's digits are, in one resampling with cubic splines. The seed decides
+    the split (1,000 train, 297 validation, 500 test, disjoint) and the angles; a writer may stand in more than one.
     """
     return _placed_digits(f"rotated digits (seed {seed})", "digits", seed)
 

@@ -36,12 +36,6 @@ def choose_turns(
       sizes: images a split, in the order in which the splits take theirs.
       seed: of the one generator, which draws the permutation first, then the angles, then the scales.
 
-    Returns:
-      The choice of each split, by name.
-
-    Raises:
-      ValueError: the images are not uint8, the labels do not fit, or there are too few images.
-
     Source: our own; sizes and angles after Larochelle et al. 2007, scales after Kanazawa et al. 2014.
     """
     if images.dtype != np.uint8 or labels.shape != images.shape[:1]:
@@ -51,9 +45,8 @@ def choose_turns(
         )
     if sum(sizes.values()) > len(images):
         raise ValueError(f"sizes must sum to at most the {len(images)} images, got {sum(sizes.values())}")
-    hashes = [
-        hashlib.sha256(image.tobytes() + bytes([label])).digest() for image, label in zip(images, labels, strict=True)
-    ]
+    pairs = zip(images, labels, strict=True)
+    hashes = [hashlib.sha256(image.tobytes() + bytes([label])).digest() for image, label in pairs]
     by_content = np.array(sorted(range(len(images)), key=hashes.__getitem__))
     generator = np.random.default_rng(seed)
     order = by_content[generator.permutation(len(images))]

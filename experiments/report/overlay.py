@@ -56,21 +56,10 @@ def overlay_figure(network: nnx.Module, image: Float[Array, "x x 1 c"], layer: i
 
     The overlay is what attention keeps of the layer's input, `1 - alpha` where `alpha` suppresses, as the mean over
     group and channels, from its 40th percentile (transparent) to its largest value (dark red).
-
-    Args:
-      network: with attention.
-      image: standardised.
-      layer: whose attention, from 0.
-
-    Returns:
-      A matplotlib figure.
-
-    Raises:
-      ValueError: the layer has no attention, or attention to channels alone.
     """
     layer = common.attending_layer(network, layer)
-    turned = jnp.stack([common.turned_image(image, QUARTER_TURNS, g) for g in range(4)])
-    (alpha,) = common.maps_by_channel(common.layer_maps(network, turned, layer), None).values()
+    rotated = jnp.stack([common.turned_image(image, QUARTER_TURNS, g) for g in range(4)])
+    (alpha,) = common.maps_by_channel(common.layer_maps(network, rotated, layer), None).values()
     if common.is_matrix(alpha):
         raise ValueError(f"layer {layer} attends to channels alone: take a network with spatial attention")
     maps = jnp.mean(alpha, axis=(-2, -1), keepdims=True)
@@ -78,9 +67,9 @@ def overlay_figure(network: nnx.Module, image: Float[Array, "x x 1 c"], layer: i
     back = jnp.stack([common.turned_back(maps[g], QUARTER_TURNS, g, pairs=False) for g in range(4)])
     same = np.allclose(back, back[0], rtol=1e-4)
     rows = {
-        "a handwritten digit,\nturned": (turned, None),
-        "what the network\nattends to": (turned, maps),
-        "turned back:\nall four are equal" if same else "turned back": (turned[:1], back),
+        "a handwritten digit,\nturned": (rotated, None),
+        "what the network\nattends to": (rotated, maps),
+        "turned back:\nall four are equal" if same else "turned back": (rotated[:1], back),
     }
     low = np.percentile(maps, 40)
     # Numbers that differ by rounding alone are to look alike.
@@ -115,6 +104,3 @@ def _draw(axis, image, attention, limits):
 
 
 cli = command(main, Arguments)
-
-if __name__ == "__main__":
-    cli()

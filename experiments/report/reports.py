@@ -24,17 +24,9 @@ def report_of(
 ) -> dict[str, Any]:
     """The figures of a run, complete or not; lists hold one entry a seed, errors are in percent.
 
-    Args:
-      run: with its metrics.
-      trainer: of the run.
-      state: the newest.
-      best: on the validation split.
-      dataset: to report on, standardised; the run's own, or another.
-      spent: time so far.
-
-    Returns:
-      The run's description and, by protocol, the error on every split; the equivariance error of the logits of the
-      networks best on validation, over `measured_group`; seconds; numbers of parameters.
+    Its description and, by protocol, the error on every split; the equivariance error of the logits of the networks
+    best on validation, over `measured_group`; seconds; numbers of parameters. `dataset` is the run's own, or another,
+    standardised.
     """
     config = run.config()
     steps_per_epoch = int(run.description["data"]["train_images"]) // config.optimizer.batch_size
@@ -76,14 +68,9 @@ def errors(trainer: Trainer, params: Any, rest: Any, dataset: Dataset) -> dict[s
 
 
 def best_on_test(metrics: list[dict[str, Any]], networks: list[dict[str, Any]]) -> dict[str, Any]:
-    """The epoch with the lowest test error, the earliest of equals: as the papers chose theirs.
+    """The epoch with the lowest test error, the earliest of equals, as the papers chose theirs, and of how many epochs.
 
-    Args:
-      metrics: some of whose records have test errors.
-      networks: others that were tested, by `epoch` and `error_percent`, a list over seeds each.
-
-    Returns:
-      The same for the best epochs, and of how many epochs they are the best.
+    `networks` are others that were tested, by `epoch` and `error_percent`, a list over seeds each.
     """
     known = [
         {record["epoch"]: record["test_error_percent"][seed] for record in metrics if "test_error_percent" in record}
@@ -117,14 +104,7 @@ def draw_attention(
     """Draws what the network suppresses in test images under four rotations, if it has attention on a finite group.
 
     Of attention on responses also, to `NAME-pairs.SUFFIX` beside it, what it suppresses of the first image between
-    group elements: in the second layer if `layer` is the first, whose input has but one.
-
-    Args:
-      network: in evaluation mode.
-      dataset: standardised.
-      path: of the picture.
-      images: which of the test split.
-      layer: whose attention, from 0; None: the first that has attention.
+    group elements: in the second layer if `layer` is the first, whose input has but one. None: the first that attends.
     """
     if isinstance(network.group, Group) and network.attending_layers:
         chosen = jnp.asarray(dataset.test.images[np.array(images)])
