@@ -9,13 +9,12 @@ import dataclasses
 import json
 import pathlib
 import shlex
-from typing import Annotated
 
 import tyro
 
 from experiments.report import figures
 from experiments.report.markdown import side_by_side
-from experiments.run.runtime import command
+from experiments.run.runtime import Folder, command
 from experiments.run.workdir import Run
 
 
@@ -25,8 +24,7 @@ class Arguments:
 
     workdirs: tyro.conf.Positional[tuple[pathlib.Path, ...]]
     """Of the runs."""
-
-    out: Annotated[pathlib.Path, tyro.conf.arg(metavar="DIR")] = pathlib.Path("runs/comparison")
+    out: Folder = pathlib.Path("runs/comparison")
     """Folder for table and pictures."""
 
     def __post_init__(self):

@@ -11,7 +11,6 @@ import dataclasses
 import functools
 import json
 import pathlib
-from typing import Annotated
 
 import numpy as np
 import tyro
@@ -27,7 +26,7 @@ from experiments.report.reports import draw_attention, report_of
 from experiments.run.checks import check
 from experiments.run.configuration import Directory
 from experiments.run.loop import last_state, make_trainer
-from experiments.run.runtime import command, describe_device, precision, use_compilation_cache
+from experiments.run.runtime import Folder, command, describe_device, precision, use_compilation_cache
 from experiments.run.training import predict
 from experiments.run.workdir import Run, write_json
 
@@ -41,27 +40,20 @@ class Arguments:
 
     path: tyro.conf.Positional[pathlib.Path]
     """Work directory of a run, or folder of a network."""
-
     data: DatasetName | None = None
     """Other data than the run's, standardised like the run's; a network without a run needs to be told."""
-
     directory: Directory = None
     seed: int | None = None
     """Whose network, best on validation, is turned, drawn and its confusions counted. Default: the run's first."""
-
     images: tuple[int, ...] = (0, 1, 2)
     """Test images whose attention maps are drawn, of networks on finite groups."""
-
     layer: int | None = None
     """Whose attention maps are drawn, from 0. Default: the first that has attention."""
-
     angle_step: float = 15.0
     """Between the angles at which images are turned, in degrees; 360 must be a multiple."""
-
     angle_images: int = 500
     """How many test images are turned."""
-
-    out: Annotated[pathlib.Path | None, tyro.conf.arg(metavar="DIR")] = None
+    out: Folder | None = None
     """Folder for evaluation.json and the pictures. Default: evaluation inside PATH, of other data evaluation-DATA."""
 
     def __post_init__(self):

@@ -7,7 +7,7 @@ command continues a run that was killed, and shows the report of one that is com
 import dataclasses
 import pathlib
 import shlex
-from typing import Annotated, Any
+from typing import Any
 
 import tyro
 
@@ -23,7 +23,7 @@ from experiments.run.configuration import Config
 from experiments.run.groups import is_lie
 from experiments.run.loop import fit, make_trainer
 from experiments.run.model_configuration import ModelConfig, config_class, model
-from experiments.run.runtime import command, precision, use_compilation_cache
+from experiments.run.runtime import Folder, command, precision, use_compilation_cache
 from experiments.run.workdir import Run, dataset_of
 
 
@@ -31,9 +31,8 @@ from experiments.run.workdir import Run, dataset_of
 class Arguments(Config):
     """Trains a network and reports its error and its equivariance."""
 
-    workdir: Annotated[pathlib.Path, tyro.conf.arg(metavar="DIR")] = pathlib.Path("runs")
+    workdir: Folder = pathlib.Path("runs")
     """Folder of the run."""
-
     checkpoint_seconds: float = 30.0
     """Least time between checkpoints. Changes no number."""
 
@@ -100,10 +99,8 @@ def command_line(words: list[str]) -> tuple[type[Arguments], Arguments, list[str
 
 def _preset_names():
     """All names of presets but the default's, those of a table in braces."""
-    names = [
-        (table, [preset.name for preset in presets if preset.name != DEFAULT]) for table, presets in TABLES.items()
-    ]
-    return "; ".join(f"{table}-{{{', '.join(of).replace(f'{table}-', '')}}}" for table, of in names)
+    names = {table: [preset.name for preset in presets if preset.name != DEFAULT] for table, presets in TABLES.items()}
+    return "; ".join(f"{table}-{{{', '.join(listed).replace(f'{table}-', '')}}}" for table, listed in names.items())
 
 
 def _network(network: ModelConfig, words: list[str]) -> ModelConfig:
@@ -114,21 +111,14 @@ def _network(network: ModelConfig, words: list[str]) -> ModelConfig:
         name = network.name if NETWORKS[network.name].lie == is_lie(group) else "lie_resnet"
     if name == network.name:
         return network
-    fields = {field.name: field for field in dataclasses.fields(config_class(name))}
-    required = {field: tyro.MISSING for field in fields if _is_required(fields[field])}
-    group = group if is_lie(group) == NETWORKS[name].lie else fields["group"].default
+    made = config_class(name)
+    fields, former = ({field.name: field.default for field in dataclasses.fields(of)} for of in (made, network))
+    required = {field: tyro.MISSING for field, default in fields.items() if default is dataclasses.MISSING}
+    group = group if is_lie(group) == NETWORKS[name].lie else fields["group"]
     # What the preset chose otherwise than its network's defaults, as far as the other network has it.
-    chosen = {field.name: (getattr(network, field.name), field) for field in dataclasses.fields(network)}
-    kept = {
-        field: value
-        for field, (value, of) in chosen.items()
-        if field in fields and not _is_required(of) and value != of.default
-    }
+    chosen = {field: getattr(network, field) for field in former.keys() & fields.keys()}
+    kept = {field: value for field, value in chosen.items() if former[field] not in (dataclasses.MISSING, value)}
     return model(**required | kept | {"name": name, "group": group})
-
-
-def _is_required(field):
-    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
 def _value_of(flag, words):

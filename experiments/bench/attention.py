@@ -84,7 +84,6 @@ class Arguments(common.Arguments):
 
     operators: tuple[str, ...] = ()
     """Names of the operators, as in --model.attention. Default: all."""
-
     batch_size: common.BatchSize = 128
     steps: common.Steps = 5
     repeats: common.Repeats = 7

@@ -8,8 +8,8 @@ at 23 % after two epochs), and the learning rate kept after one epoch of others 
 No paper has these rows.
 """
 
-from experiments.configs.preset import Preset
-from experiments.run.configuration import Config, DataConfig, OptimizerConfig
+from experiments.configs.preset import Preset, short_run
+from experiments.run.configuration import OptimizerConfig
 from experiments.run.model_configuration import model
 
 SHORT_OPTIMIZER = OptimizerConfig(learning_rate=1e-3, schedule="cosine", l2=1e-4, epochs=3, batch_size=16)
@@ -18,14 +18,9 @@ SHORT_OPTIMIZER = OptimizerConfig(learning_rate=1e-3, schedule="cosine", l2=1e-4
 def _row(name: str, title: str, attention: str = "none", options: tuple[str, ...] = (), **settings) -> Preset:
     """A row of the table; further settings are those of the network."""
     shared = dict(dropout_rate=0.3, features=(8, 8, 16), random_grids=True)
-    config = Config(
-        data=DataConfig("rot_mnist/regenerated", test_images=10_000),
-        model=model("lie_resnet", "SE2-8", attention, attention_options=options, **shared, **settings),
-        optimizer=SHORT_OPTIMIZER,
-        test_every=SHORT_OPTIMIZER.epochs,
-    )
+    network = model("lie_resnet", "SE2-8", attention, attention_options=options, **shared, **settings)
     summary = f"{title}, SE(2) with 8 rotations, on rotated MNIST, a short run."
-    return Preset(f"lie-attention-{name}", title, summary, config)
+    return Preset(f"lie-attention-{name}", title, summary, short_run(network, SHORT_OPTIMIZER))
 
 
 ROWS = (

@@ -6,7 +6,8 @@ import pathlib
 from typing import Any
 
 from experiments.report.markdown import protocols
-from experiments.run.configuration import Config
+from experiments.run.configuration import Config, DataConfig, OptimizerConfig
+from experiments.run.model_configuration import ModelConfig
 
 RESULTS = pathlib.Path(__file__).parents[1] / "results"
 """Figures of runs that were measured, a folder a table and a file a run."""
@@ -33,6 +34,12 @@ class Preset:
         ours = [_summary(report) for report in reports(name=self.name) if report["preset"] == self.name]
         lines = [self.summary, "", f"Paper: {paper}", *(f"Ours: {figures}" for figures in ours or ["not run yet"])]
         return "\n".join([*lines, f"Command: python -m experiments.train {self.name}"])
+
+
+def short_run(network: ModelConfig, optimizer: OptimizerConfig) -> Config:
+    """A run on rotated MNIST for a CPU's time, which is tested at its end on the first 10,000 images."""
+    data = DataConfig("rot_mnist/regenerated", test_images=10_000)
+    return Config(data, network, optimizer, test_every=optimizer.epochs)
 
 
 def reports(table: str = "*", name: str = "", results: pathlib.Path | None = None) -> list[dict[str, Any]]:

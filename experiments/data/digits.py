@@ -3,6 +3,7 @@
 import numpy as np
 
 from experiments.data.dataset import Dataset, Split, describe, register
+from experiments.data.regenerated import consecutive
 from experiments.data.rotation import SCALES, turned
 
 SIZE = 28
@@ -41,10 +42,7 @@ def _placed_digits(title, name, seed, scales=(1.0, 1.0)):
     images = np.stack([turned(digits.images[i] / 16, angle, SIZE, side) for i, angle, side in placed])
     images = np.clip(images, 0, 1)[:, :, :, None, None].astype(np.float32)
     labels = digits.target[order].astype(np.int32)
-    splits, start = {}, 0
-    for split, length in SPLITS.items():
-        splits[split] = Split(images[start : start + length], labels[start : start + length])
-        start += length
+    splits = {split: Split(images[part], labels[part]) for split, part in consecutive(SPLITS).items()}
     provenance = describe(name, "1.0.0", str(seed), splits)
     return Dataset(name=title, classes=10, provenance=provenance, **splits)
 

@@ -24,10 +24,8 @@ class Arguments:
 
     name: tyro.conf.Positional[PreparedName]
     """Which set."""
-
     directory: pathlib.Path | None = None
     """Folder of prepared sets. Default: $TFDS_DATA_DIR, else ~/tensorflow_datasets."""
-
     downloads: pathlib.Path | None = None
     """Folder which already holds the published files, for want of a network; checksums are verified all the same."""
 

@@ -52,12 +52,13 @@ def choose_turns(
     order = by_content[generator.permutation(len(images))]
     angles = generator.uniform(0, 2 * np.pi, len(images)).astype(np.float32)
     scales = generator.uniform(*SCALES, len(images)).astype(np.float32)
-    turns, start = {}, 0
-    for name, size in sizes.items():
-        part = slice(start, start + size)
-        turns[name] = Turns(order[part], angles[part], scales[part])
-        start += size
-    return turns
+    return {name: Turns(order[part], angles[part], scales[part]) for name, part in consecutive(sizes).items()}
+
+
+def consecutive(sizes: Mapping[str, int]) -> dict[str, slice]:
+    """The slices of parts of these sizes, one after the other, by name."""
+    ends = np.cumsum(list(sizes.values()))
+    return {name: slice(end - size, end) for (name, size), end in zip(sizes.items(), ends.tolist(), strict=True)}
 
 
 def turned_pixels(image: np.ndarray, angle: float = 0, scale: float = 1) -> np.ndarray:

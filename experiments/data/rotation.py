@@ -12,7 +12,7 @@ def turned(image: np.ndarray, angle: float, grid: int, side: float) -> np.ndarra
 
     The content moves by `[[cos, -sin], [sin, cos]]` in coordinates `(row, column)` about the centre: as a printed
     matrix, counter-clockwise, and at a right angle `np.rot90`. Rotation and change of size are one resampling. An image
-    that shrinks is smoothed first, lest fine strokes break up (see `smoothed`). Cubic splines overshoot a little.
+    that shrinks is smoothed first, or fine strokes would break up (see `smoothed`). Cubic splines overshoot a little.
 
     Args:
       image: `[s, s]`, floating; zero outside.

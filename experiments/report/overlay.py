@@ -30,16 +30,12 @@ class Arguments:
 
     network: tyro.conf.Positional[pathlib.Path]
     """Folder that `save_network` wrote."""
-
     data: DatasetName = "digits"
     """Data set on which it was trained."""
-
     image: int = 42
     """Which of the test split."""
-
     layer: int = 1
     """Whose attention, from 0."""
-
     out: pathlib.Path = pathlib.Path("attention.png")
     """File to write; its ending decides the format."""
 
@@ -77,9 +73,9 @@ def overlay_figure(network: nnx.Module, image: Float[Array, "x x 1 c"], layer: i
     figure = Figure(figsize=(8.6, 5.2), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03)
     axes = figure.subplots(len(rows), 4)
-    for (label, (images, attention)), of_row in zip(rows.items(), axes, strict=True):
-        of_row[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=12, labelpad=12)
-        for g, axis in enumerate(of_row):
+    for (label, (images, attention)), row in zip(rows.items(), axes, strict=True):
+        row[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=12, labelpad=12)
+        for g, axis in enumerate(row):
             _draw(axis, images[g % len(images)], None if attention is None else attention[g], (low, high))
     for g, axis in enumerate(axes[0]):
         axis.set_title(f"{90 * g}°", fontsize=12)

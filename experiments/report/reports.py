@@ -28,23 +28,20 @@ def report_of(
     best on validation, over `measured_group`; seconds; numbers of parameters. `dataset` is the run's own, or another,
     standardised.
     """
-    config = run.config()
-    steps_per_epoch = int(run.description["data"]["train_images"]) // config.optimizer.batch_size
+    config, described = run.config(), run.description["data"]
+    steps_per_epoch = int(described["train_images"]) // config.optimizer.batch_size
     epoch, step = divmod(int(state.step[0]), steps_per_epoch)
     networks = [trainer.network(best.params, best.rest, i) for i in range(len(config.seeds))]
-    group = measured_group(config.model.parsed_group())
-    images = jnp.asarray(dataset.test.images[:250])
-    of_best = errors(trainer, best.params, best.rest, dataset)
+    group, images = measured_group(config.model.parsed_group()), jnp.asarray(dataset.test.images[:250])
+    best_errors = errors(trainer, best.params, best.rest, dataset)
     # A network that is the best and the last is not tested twice.
     same = not step and set(best.epoch.tolist()) == {epoch}
-    of_last = of_best if same else errors(trainer, state.params, state.rest, dataset)
+    last_errors = best_errors if same else errors(trainer, state.params, state.rest, dataset)
+    last = [epoch + round(step / steps_per_epoch, 2) if step else epoch] * len(config.seeds)
     report = run.description | {
         "data": dict(dataset.provenance),
-        "best_on_validation": {"epoch": best.epoch.tolist(), "error_percent": of_best},
-        "last_epoch": {
-            "epoch": [epoch + round(step / steps_per_epoch, 2) if step else epoch] * len(config.seeds),
-            "error_percent": of_last,
-        },
+        "best_on_validation": {"epoch": best.epoch.tolist(), "error_percent": best_errors},
+        "last_epoch": {"epoch": last, "error_percent": last_errors},
         "equivariance_error": [
             equivariance_error(lambda x, n=network: jnp.asarray(predict(n, x)), images, group, output="invariant")
             for network in networks
@@ -52,10 +49,10 @@ def report_of(
         "parameters": sum(leaf[0].size for leaf in jax.tree.leaves(state.params)),
         **{f"{name}_seconds": seconds for name, seconds in spent._asdict().items()},
     }
-    if report["data"] == run.description["data"]:
+    if report["data"] == described:
         # What stands between two epochs is no epoch's network.
-        of_epochs = [report["best_on_validation"], *([] if step else [report["last_epoch"]])]
-        report["best_on_test"] = best_on_test(run.metrics(), of_epochs)
+        tested = [report["best_on_validation"], *([] if step else [report["last_epoch"]])]
+        report["best_on_test"] = best_on_test(run.metrics(), tested)
     return report
 
 

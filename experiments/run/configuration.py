@@ -27,11 +27,9 @@ class DataConfig:
 
     name: DatasetName = "digits"
     """Which data set."""
-
     directory: Directory = None
     test_images: int | None = None
     """How many images of the test split count, the first. Default: all."""
-
     seed: int = 0
     """Of digits*: decides split, angles, scales. Of mnist, fashion_mnist, kmnist: which training images validate."""
 
@@ -47,37 +45,26 @@ class OptimizerConfig:
 
     name: Rule = "adam"
     """adam, or sgd with momentum."""
-
     learning_rate: float = 2e-3
     """Of the first step after the warm-up."""
-
     schedule: Schedule = "cosine"
     """constant; cosine, to zero at the end; step, times `decay` after every epoch in `milestones`."""
-
     milestones: tuple[int, ...] = ()
     """Epochs after which the step schedule lowers the learning rate."""
-
     decay: float = 0.1
     """Factor of the step schedule."""
-
     warmup_epochs: float = 0.0
     """The learning rate first rises from zero, linearly."""
-
     momentum: float = 0.9
     """Of sgd."""
-
     l2: float = 1e-4
     """Its product with the parameters is added to the gradient, before Adam: the papers' L2."""
-
     weight_decay: float = 0.0
     """Decoupled (AdamW): times learning rate and parameters, taken from the parameters."""
-
     clip_norm: float | None = None
     """Largest global norm of the loss's gradients."""
-
     epochs: int = 60
     """Passes over the training split."""
-
     batch_size: int = 64
     """Images a step; an epoch's incomplete batch is left out."""
 
@@ -116,13 +103,10 @@ class Config:
     data: DataConfig = DataConfig()
     model: ModelConfig = model("rot_mnist", "p4", "input", dropout_rate=0.1)
     optimizer: OptimizerConfig = OptimizerConfig()
-
     seeds: tuple[int, ...] = (0,)
     """A network a seed: of its initialisation, shuffling, dropout and random grids."""
-
     seeds_mode: SeedsMode = "auto"
     """vmap: all seeds in one batched program; loop: in turn; auto: loop on CPU, else vmap."""
-
     test_every: int = 5
     """Epochs between measurements of the test error, which decides nothing."""
 

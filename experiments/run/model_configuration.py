@@ -31,11 +31,9 @@ class ModelConfig:
     name: str = "rot_mnist"
     group: str = "p4"
     """z2, p4, p4m, C8 (8 rotations), D2 (also reflections); on Lie groups: SE2-8, R2xR-3, Sim2-16x3."""
-
     attention: str = "none"
     attention_options: tuple[str, ...] = ()
     """Of the attention, as NAME=VALUE: groups=5 over_group=True."""
-
     dtype: DType = "float32"
     """bfloat16 keeps parameters and statistics in float32."""
 

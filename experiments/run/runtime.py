@@ -13,10 +13,12 @@ import platform
 import re
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import tyro
+
+Folder = Annotated[pathlib.Path, tyro.conf.arg(metavar="DIR")]
 
 
 def use_compilation_cache() -> None:
