@@ -54,10 +54,10 @@ _CHOSEN = (
     Row("Group self-attention", "self"),
     Row("alpha", "response"),
 )
+_OTHERS = OPERATORS.keys() - {row.attention for row in _CHOSEN}
 # Variants of a formula that leave out a factor have no row.
-_WHOLE = {name: operator for name, operator in OPERATORS.items() if not operator.settings}
-_OTHERS = _WHOLE.keys() - {row.attention for row in _CHOSEN}
-ROWS = (*_CHOSEN, *(Row(operator.title, name) for name, operator in _WHOLE.items() if name in _OTHERS))
+_FURTHER = (Row(of.title, name) for name, of in OPERATORS.items() if name in _OTHERS and not of.settings)
+ROWS = (*_CHOSEN, *_FURTHER)
 
 
 def _name(row):

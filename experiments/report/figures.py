@@ -38,8 +38,9 @@ def equivariance(angles: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
         axis.plot([record["degrees"] for record in records], values, **style, markersize=4)
 
     labels = {"logits_change": "change of the logits, relative", "error_percent": "error (%)"}
-    options = dict(xlabel="images turned by (degrees)", xticks=range(0, 361, 45), ylim=(0, None))
-    return _two_panels(angles, labels, draw, **options)
+    return _two_panels(
+        angles, labels, draw, xlabel="images turned by (degrees)", xticks=range(0, 361, 45), ylim=(0, None)
+    )
 
 
 def _two_panels(runs, labels, draw, **options):

@@ -60,16 +60,11 @@ def attention_cost() -> str:
     errors = {preset.title: " / ".join(protocols(report)[:2]) for preset, report in rows_of("rot-mnist", reports())}
     figures = _figures("networks-cpu")["networks"]
     plain = figures["p4"]["step_ms"]
-    columns: dict[str, Column] = {
-        "attention": ("kind", ""),
-        "parameters": ("parameters", ","),
-        "step (ms)": ("step_ms", ".1f"),
-        "relative": (lambda row: row["step_ms"] / plain, ".1f"),
-        "peak memory (MB)": ("peak_memory_mb", ".0f"),
-        "error (%)": ("error", ""),
-    }
+    own = {"attention": ("kind", ""), "error (%)": ("error", "")}
+    own["relative"] = (lambda row: row["step_ms"] / plain, ".1f")
+    headings = "attention", "parameters", "step (ms)", "relative", "peak memory (MB)", "error (%)"
     rows = [{"kind": kind, "error": errors.get(name, "-"), **figures[name]} for kind, name in kinds.items()]
-    return record_table(rows, columns)
+    return record_table(rows, {heading: (own | networks.COLUMNS)[heading] for heading in headings})
 
 
 def operators_cost() -> str:

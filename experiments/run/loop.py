@@ -70,13 +70,20 @@ def first_state(trainer: Trainer, seeds: tuple[int, ...]) -> tuple[TrainState, B
 
 def last_state(run: Run, trainer: Trainer) -> tuple[TrainState, Best, Spent]:
     """The newest state, best networks and time spent of a run, which another process may be training."""
-    restored = None
-    if (run.workdir / "checkpoints").is_dir():
-        with Checkpoints(run.workdir / "checkpoints", read_only=True) as checkpoints:
-            restored = checkpoints.restore(first_state(trainer, run.config().seeds))
-    if restored is None or not np.all(restored[0][1].epoch):
-        raise ValueError(f"{run.workdir} has no checkpoint of a whole epoch yet: train it a little longer")
-    return *restored[0], Spent(*restored[1]["spent"])
+    folder = run.workdir / "checkpoints"
+    if folder.is_dir():
+        with Checkpoints(folder, read_only=True) as checkpoints:
+            state, best, _, spent = _restored(checkpoints, trainer, run.config().seeds)
+        if np.all(best.epoch):
+            return state, best, spent
+    raise ValueError(f"{run.workdir} has no checkpoint of a whole epoch yet: train it a little longer")
+
+
+def _restored(checkpoints, trainer, seeds):
+    """State, best networks, step and time spent where the newest checkpoint stands, else at the beginning."""
+    beginning = first_state(trainer, seeds)
+    newest, record = checkpoints.restore(beginning) or (beginning, {"step": 0, "spent": ()})
+    return *newest, record["step"], Spent(*record["spent"])
 
 
 def fit(
@@ -111,7 +118,7 @@ def fit(
     forecast = _Forecast(deadline, wait=per_epoch * config.test_every)
     with contextlib.ExitStack() as stack:
         checkpoints = stack.enter_context(Checkpoints(run.workdir / "checkpoints"))
-        state, best, step, spent = _restored(checkpoints, *first_state(trainer, config.seeds))
+        state, best, step, spent = _restored(checkpoints, trainer, config.seeds)
         metrics = stack.enter_context(Metrics(run.workdir, step, config.seeds))
         bar = stack.enter_context(progress_bar(total * images_a_step, step * images_a_step, progress))
         saved, pace, calls = time.monotonic(), 1, 0
@@ -145,15 +152,6 @@ def fit(
                 checkpoints.wait()
                 raise OutOfTime(late)
     return state, best, spent
-
-
-def _restored(checkpoints, state, best):
-    """State, best networks, step and time spent where the newest checkpoint stands, else at the beginning."""
-    restored = checkpoints.restore((state, best))
-    if restored is None:
-        return state, best, 0, Spent()
-    state_and_best, record = restored
-    return *state_and_best, record["step"], Spent(*record["spent"])
 
 
 @jax.jit

@@ -85,8 +85,7 @@ def config_class(name: str) -> type[ModelConfig]:
     networks = ", ".join(f"{known} (on Lie groups)" if entry.lie else known for known, entry in NETWORKS.items())
     further = [("name", str, name, f"{networks}."), ("attention", str, "none", _attention_help(lie))]
     if lie:
-        groups = "SE2-8 (8 rotations), R2xR-3 (3 scales), Sim2-16x3; others are those of other networks."
-        further.append(("group", str, "SE2-8", groups))
+        further.append(("group", str, "SE2-8", "SE2-8 (8 rotations), R2xR-3 (3 scales), Sim2-16x3 (both)."))
         further.append(("max_scale", float, MAX_SCALE, "The largest scale sampled; the smallest is 1."))
     fields += [(field, _helped(kind, text), default) for field, kind, default, text in further]
     made = dataclasses.make_dataclass("ModelConfig", fields, bases=(ModelConfig,), frozen=True, kw_only=True)

@@ -71,13 +71,11 @@ class Run:
             if self.workdir.is_dir() and any(not path.name.startswith(".") for path in self.workdir.iterdir()):
                 raise ValueError(f"--workdir {self.workdir} is not empty and holds no run: name another folder")
             return
-        there, here = identity(self.config()), identity(config)
-        names = [name for name in here if there[name] != here[name]]
-        differing = [f"{name} is {there[name]} there and {here[name]} here" for name in names]
+        differing = _differences(identity(self.config()), identity(config), "{} is {} there and {} here")
         if differing:
             raise ValueError(
-                f"--workdir {self.workdir} holds a run of another configuration: {'; '.join(differing)}. Name another "
-                "folder, or repeat the other command"
+                f"--workdir {self.workdir} holds a run of another configuration: {differing}. Name another folder, or "
+                "repeat the other command"
             )
 
     def begin(self, config: Config, dataset: Dataset) -> None:
@@ -120,11 +118,14 @@ class Run:
         return _read(self.workdir / "run.json", ("config", "data"), f"delete {self.workdir} to start anew")
 
     def _check_data(self, dataset):
-        began, now = self.description["data"], dataset.provenance
-        names = [name for name in now if began.get(name) != now[name]]
-        differing = [f"{name} was {began.get(name)}, is {now[name]}" for name in names]
+        differing = _differences(self.description["data"], dataset.provenance, "{} was {}, is {}")
         if differing:
-            raise ValueError(f"{self.workdir} began with other data: {'; '.join(differing)}")
+            raise ValueError(f"{self.workdir} began with other data: {differing}")
+
+
+def _differences(former, now, words):
+    names = [name for name in now if former.get(name) != now[name]]
+    return "; ".join(words.format(name, former.get(name), now[name]) for name in names)
 
 
 def dataset_of(config: Config) -> Dataset:

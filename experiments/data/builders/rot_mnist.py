@@ -53,9 +53,7 @@ class RotMnist(FromMnist):
     def _split_generators(self, dl_manager):
         if self.builder_config.name == "regenerated":
             return super()._split_generators(dl_manager)
-        return self._original_splits(pathlib.Path(dl_manager.manual_dir) / ARCHIVE)
-
-    def _original_splits(self, archive):
+        archive = pathlib.Path(dl_manager.manual_dir) / ARCHIVE
         check_archive(archive)
         boundary, end = SIZES["train"], SIZES["train"] + SIZES["validation"]
         return {
