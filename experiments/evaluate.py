@@ -8,7 +8,6 @@ confusion table and pictures to a folder.
 """
 
 import dataclasses
-import functools
 import json
 import pathlib
 
@@ -136,8 +135,8 @@ def _saved_network(arguments):
         raise ValueError(f"{path} is a network without a run: name its data, for example --data digits")
     network = load_network(path)
     entry = next(entry for entry in NETWORKS.values() if entry.network is type(network))
-    size_of = functools.partial(entry.nearest_size, group=network.group)
-    dataset, classes = load(data, arguments.directory).resized(size_of).standardised(), network.settings["classes"]
+    dataset = load(data, arguments.directory).resized(lambda pixels: entry.nearest_size(pixels, network.group))
+    dataset, classes = dataset.standardised(), network.settings["classes"]
     if classes != dataset.classes:
         raise ValueError(f"{path} tells {classes} classes apart, but {data} has {dataset.classes}: choose other data")
     _check(arguments, network, dataset)

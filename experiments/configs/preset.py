@@ -15,14 +15,11 @@ RESULTS = pathlib.Path(__file__).parents[1] / "results"
 
 @dataclasses.dataclass(frozen=True)
 class Preset:
-    """A row of a table."""
+    """A row of a table: its name on the command line, its title in tables, and a sentence on it."""
 
     name: str
-    """On the command line."""
     title: str
-    """In tables."""
     summary: str
-    """A sentence."""
     config: Config
     paper: str = "-"
     """The paper's test error in percent on its own test set, of the epoch best there; "-": no figure."""

@@ -32,15 +32,14 @@ def curves(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
 
 
 def equivariance(angles: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
-    """How logits and error change when the images turn: of every run its records of `experiments.report.measures`."""
+    """How logits and error change when the images turn: of every run what `by_angle` has measured."""
 
     def draw(axis, records, values, style):
         axis.plot([record["degrees"] for record in records], values, **style, markersize=4)
 
     labels = {"logits_change": "change of the logits, relative", "error_percent": "error (%)"}
-    return _two_panels(
-        angles, labels, draw, xlabel="images turned by (degrees)", xticks=range(0, 361, 45), ylim=(0, None)
-    )
+    ticks = dict(xticks=range(0, 361, 45), ylim=(0, None))
+    return _two_panels(angles, labels, draw, xlabel="images turned by (degrees)", **ticks)
 
 
 def _two_panels(runs, labels, draw, **options):
@@ -67,7 +66,7 @@ def logarithmic(axis: Axes) -> None:
 
 
 def confusion(counts: np.ndarray, title: str) -> Figure:
-    """Counts `[label, prediction]`; shades leave out the diagonal, which would outshine the rest."""
+    """How often images of a class are taken for another, `[label, prediction]`, in shades but for the diagonal."""
     figure = Figure(figsize=(5.4, 4.8), layout="constrained")
     axis = figure.subplots()
     wrong = np.where(np.eye(len(counts), dtype=bool), 0, counts)

@@ -22,11 +22,10 @@ from experiments.run.workdir import Run
 def report_of(
     run: Run, trainer: Trainer, state: TrainState, best: Best, dataset: Dataset, spent: Spent
 ) -> dict[str, Any]:
-    """The figures of a run, complete or not; lists hold one entry a seed, errors are in percent.
+    """The figures of a run, complete or not, on its data or others, standardised; lists hold one entry a seed.
 
-    Its description and, by protocol, the error on every split; the equivariance error of the logits of the networks
-    best on validation, over `measured_group`; seconds; numbers of parameters. `dataset` is the run's own, or another,
-    standardised.
+    The run's description and, by protocol, the error on every split in percent; the equivariance error of the logits of
+    the networks best on validation, over `measured_group`; seconds; numbers of parameters.
     """
     config, described = run.config(), run.description["data"]
     steps_per_epoch = int(described["train_images"]) // config.optimizer.batch_size
@@ -65,9 +64,9 @@ def errors(trainer: Trainer, params: Any, rest: Any, dataset: Dataset) -> dict[s
 
 
 def best_on_test(metrics: list[dict[str, Any]], networks: list[dict[str, Any]]) -> dict[str, Any]:
-    """The epoch with the lowest test error, the earliest of equals, as the papers chose theirs, and of how many epochs.
+    """The epoch with the lowest test error, the earliest of equals: as the papers chose theirs.
 
-    `networks` are others that were tested, by `epoch` and `error_percent`, a list over seeds each.
+    It is the best of those in `metrics`, and of other networks that were tested, by `epoch` and `error_percent`.
     """
     known = [
         {record["epoch"]: record["test_error_percent"][seed] for record in metrics if "test_error_percent" in record}
@@ -101,7 +100,8 @@ def draw_attention(
     """Draws what the network suppresses in test images under four rotations, if it has attention on a finite group.
 
     Of attention on responses also, to `NAME-pairs.SUFFIX` beside it, what it suppresses of the first image between
-    group elements: in the second layer if `layer` is the first, whose input has but one. None: the first that attends.
+    group elements: in the second layer if `layer` is the first, whose input has but one. `layer` counts from 0; None:
+    the first that has attention.
     """
     if isinstance(network.group, Group) and network.attending_layers:
         chosen = jnp.asarray(dataset.test.images[np.array(images)])

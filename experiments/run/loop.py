@@ -18,7 +18,7 @@ from experiments.run.workdir import Run
 CALL_SECONDS = 1.0
 """A compiled call takes about as long: the progress bar moves, and Python is not waited for."""
 
-_ADVICE = "lower optimizer.learning_rate or set optimizer.clip_norm, in another --workdir; checkpoints stay here"
+_ADVICE = "lower optimizer.learning_rate or set optimizer.clip_norm, in another --workdir; earlier checkpoints stay"
 
 
 class OutOfTime(Exception):
@@ -91,17 +91,15 @@ def fit(
     trainer: Trainer,
     dataset: Dataset,
     *,
-    progress: bool = True,
     checkpoint_seconds: float = 30.0,
     deadline: float | None = None,
 ) -> tuple[TrainState, Best, Spent]:
-    """Trains to the end, from the newest checkpoint if there is one; the state is then as `last_state` returns it.
+    """Trains to the end, from the newest checkpoint if there is one; returns what `last_state` does.
 
     Args:
       run: begun.
       trainer: of the run's configuration.
       dataset: standardised.
-      progress: whether to show a progress bar on stderr.
       checkpoint_seconds: least time between checkpoints; changes no number.
       deadline: in seconds of `time.monotonic()`; None: none.
 
@@ -120,7 +118,7 @@ def fit(
         checkpoints = stack.enter_context(Checkpoints(run.workdir / "checkpoints"))
         state, best, step, spent = _restored(checkpoints, trainer, config.seeds)
         metrics = stack.enter_context(Metrics(run.workdir, step, config.seeds))
-        bar = stack.enter_context(progress_bar(total * images_a_step, step * images_a_step, progress))
+        bar = stack.enter_context(progress_bar(total * images_a_step, step * images_a_step))
         saved, pace, calls = time.monotonic(), 1, 0
         while step < total:
             count = min(pace, per_epoch - step % per_epoch)

@@ -92,9 +92,9 @@ def read_metrics(workdir: pathlib.Path) -> list[dict[str, Any]]:
     return records
 
 
-def progress_bar(total: int, done: int, shown: bool) -> tqdm.tqdm:
+def progress_bar(total: int, done: int) -> tqdm.tqdm:
     """A bar over images, with images per second, on standard error."""
-    options = dict(unit="image", unit_scale=True, disable=not shown, file=sys.stderr, mininterval=0.5)
+    options = dict(unit="image", unit_scale=True, file=sys.stderr, mininterval=0.5)
     return tqdm.tqdm(total=total, initial=done, **options)
 
 

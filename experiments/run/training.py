@@ -136,9 +136,9 @@ class Trainer:
         updates, opt_state = self.optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         finite = jnp.isfinite(loss) & _all_finite((params, rest))
+        counts = state.step + 1, state.loss + loss.astype(state.loss.dtype), state.wrong + wrong
         first_bad_step = jnp.where(finite | (state.first_bad_step > 0), state.first_bad_step, state.step + 1)
-        loss, wrong = state.loss + loss.astype(state.loss.dtype), state.wrong + wrong
-        return TrainState(params, rest, opt_state, state.key, state.step + 1, loss, wrong, first_bad_step)
+        return TrainState(params, rest, opt_state, state.key, *counts, first_bad_step)
 
     @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
     def train(
