@@ -157,7 +157,8 @@ def _without(config, names):
         if field.name in names
     ]
     made = dataclasses.make_dataclass(type(config).__name__, fields, bases=(type(config),), frozen=True)
-    made.__doc__ = type(config).__doc__
+    # Of the parts' summaries only that of the network says more than its name.
+    made.__doc__ = type(config).__doc__ if isinstance(config, ModelConfig) else " "
     return made(**vars(config))
 
 

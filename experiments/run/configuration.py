@@ -23,15 +23,15 @@ Directory = Annotated[pathlib.Path | None, tyro.conf.arg(metavar="DIR", help=_DI
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
-    """`digits*` are embedded, `python -m experiments.data.prepare` prepares any other set."""
+    """The images."""
 
     name: DatasetName = "digits"
-    """Which data set."""
+    """digits* are embedded; prepare others: python -m experiments.data.prepare."""
     directory: Directory = None
     test_images: int | None = None
-    """How many images of the test split count, the first. Default: all."""
+    """How many of the test split, the first; None: all."""
     seed: int = 0
-    """Of digits*: decides split, angles, scales. Of mnist, fashion_mnist, kmnist: which training images validate."""
+    """Decides the splits; of digits*, angles and scales too."""
 
     def __post_init__(self):
         check_name("data.name", self.name, NAMES)
@@ -48,9 +48,9 @@ class OptimizerConfig:
     learning_rate: float = 2e-3
     """Of the first step after the warm-up."""
     schedule: Schedule = "cosine"
-    """constant; cosine, to zero at the end; step, times `decay` after every epoch in `milestones`."""
+    """step: times `decay` after each epoch in `milestones`."""
     milestones: tuple[int, ...] = ()
-    """Epochs after which the step schedule lowers the learning rate."""
+    """Of the step schedule: epochs after which the learning rate falls."""
     decay: float = 0.1
     """Factor of the step schedule."""
     warmup_epochs: float = 0.0
@@ -58,9 +58,9 @@ class OptimizerConfig:
     momentum: float = 0.9
     """Of sgd."""
     l2: float = 1e-4
-    """Its product with the parameters is added to the gradient, before Adam: the papers' L2."""
+    """Times parameters, added to the gradient before Adam."""
     weight_decay: float = 0.0
-    """Decoupled (AdamW): times learning rate and parameters, taken from the parameters."""
+    """Decoupled (AdamW), times the learning rate."""
     clip_norm: float | None = None
     """Largest global norm of the loss's gradients."""
     epochs: int = 60
@@ -104,11 +104,11 @@ class Config:
     model: ModelConfig = model("rot_mnist", "p4", "input", dropout_rate=0.1)
     optimizer: OptimizerConfig = OptimizerConfig()
     seeds: tuple[int, ...] = (0,)
-    """A network a seed: of its initialisation, shuffling, dropout and random grids."""
+    """A network each: initialisation, shuffling, dropout, grids."""
     seeds_mode: SeedsMode = "auto"
-    """vmap: all seeds in one batched program; loop: in turn; auto: loop on CPU, else vmap."""
+    """loop over them or vmap; auto: loop on CPU, else vmap."""
     test_every: int = 5
-    """Epochs between measurements of the test error, which decides nothing."""
+    """Epochs between test errors, which decide nothing."""
 
     def __post_init__(self):
         check("seeds", self.seeds, "one or more different numbers", 0 < len(self.seeds) == len(set(self.seeds)))
