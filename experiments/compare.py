@@ -4,17 +4,17 @@ Prints a table of test errors under three protocols, mean and deviation over see
 that `experiments.evaluate` has seen are also drawn by angle.
 """
 
+import collections
 import dataclasses
 import json
 import pathlib
 import shlex
-from typing import Annotated
 
 import tyro
 
 from experiments.report import figures
 from experiments.report.markdown import side_by_side
-from experiments.run.runtime import command
+from experiments.run.runtime import Folder, command
 from experiments.run.workdir import Run
 
 
@@ -24,8 +24,7 @@ class Arguments:
 
     workdirs: tyro.conf.Positional[tuple[pathlib.Path, ...]]
     """Of the runs."""
-
-    out: Annotated[pathlib.Path, tyro.conf.arg(metavar="DIR")] = pathlib.Path("runs/comparison")
+    out: Folder = pathlib.Path("runs/comparison")
     """Folder for table and pictures."""
 
     def __post_init__(self):
@@ -41,17 +40,18 @@ def main(arguments: Arguments) -> None:
     for workdir, run in runs.items():
         if run.report is None:
             raise ValueError(f"{workdir} is not complete: continue it with the command that began it")
-    names = _names(runs.values())
-    lines = _table(names, runs)
+    # The folders' names, or the whole paths where two are called the same.
+    short = collections.Counter(run.name for run in runs.values())
+    names = {workdir: run.name if short[run.name] == 1 else str(workdir) for workdir, run in runs.items()}
+    table = _table(names, runs)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    (arguments.out / "table.md").write_text(lines + "\n")
-    print(lines)
+    (arguments.out / "table.md").write_text(table + "\n")
+    print(table)
     tests = {run.report["data"].get("test_sha256") for run in runs.values()}
     if len(tests) > 1:
         print("note: these runs were tested on different images")
-    figures.curves({names[workdir]: run.metrics() for workdir, run in runs.items()}).savefig(
-        arguments.out / "curves.png", dpi=150
-    )
+    metrics = {names[workdir]: run.metrics() for workdir, run in runs.items()}
+    figures.curves(metrics).savefig(arguments.out / "curves.png", dpi=150)
     print(f"picture: {arguments.out / 'curves.png'}")
     angles = {workdir: _angles(run) for workdir, run in runs.items()}
     missing = [workdir for workdir, records in angles.items() if records is None]
@@ -61,12 +61,6 @@ def main(arguments: Arguments) -> None:
     by_name = {names[workdir]: records for workdir, records in angles.items()}
     figures.equivariance(by_name).savefig(arguments.out / "equivariance.png", dpi=150)
     print(f"picture: {arguments.out / 'equivariance.png'}")
-
-
-def _names(runs):
-    """The folders' names, or the whole paths where two are called the same."""
-    short = [run.name for run in runs]
-    return {run.workdir: run.name if short.count(run.name) == 1 else str(run.workdir) for run in runs}
 
 
 def _table(names, runs):
@@ -90,6 +84,3 @@ def _angles(run):
 
 
 cli = command(main, Arguments)
-
-if __name__ == "__main__":
-    cli()

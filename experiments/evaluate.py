@@ -8,26 +8,24 @@ confusion table and pictures to a folder.
 """
 
 import dataclasses
-import functools
 import json
 import pathlib
-from typing import Annotated, Any
 
 import numpy as np
 import tyro
-from flax import nnx
 
 from attgconv_jax import Group
 from attgconv_jax.models import NETWORKS, load_network
-from experiments.data import Dataset, DatasetName, load
+from experiments.data import DatasetName, load
 from experiments.data.prepared import REGENERATED
 from experiments.report import figures
 from experiments.report.markdown import PROTOCOLS, markdown_table, mean_and_deviation
 from experiments.report.measures import by_angle, by_element, confusion, equivariance_line
 from experiments.report.reports import draw_attention, report_of
+from experiments.run.checks import check
 from experiments.run.configuration import Directory
 from experiments.run.loop import last_state, make_trainer
-from experiments.run.runtime import command, describe_device, precision, use_compilation_cache
+from experiments.run.runtime import Folder, command, describe_device, precision, use_compilation_cache
 from experiments.run.training import predict
 from experiments.run.workdir import Run, write_json
 
@@ -41,37 +39,28 @@ class Arguments:
 
     path: tyro.conf.Positional[pathlib.Path]
     """Work directory of a run, or folder of a network."""
-
     data: DatasetName | None = None
     """Other data than the run's, standardised like the run's; a network without a run needs to be told."""
-
     directory: Directory = None
     seed: int | None = None
     """Whose network, best on validation, is turned, drawn and its confusions counted. Default: the run's first."""
-
     images: tuple[int, ...] = (0, 1, 2)
     """Test images whose attention maps are drawn, of networks on finite groups."""
-
     layer: int | None = None
     """Whose attention maps are drawn, from 0. Default: the first that has attention."""
-
     angle_step: float = 15.0
     """Between the angles at which images are turned, in degrees; 360 must be a multiple."""
-
     angle_images: int = 500
     """How many test images are turned."""
-
-    out: Annotated[pathlib.Path | None, tyro.conf.arg(metavar="DIR")] = None
+    out: Folder | None = None
     """Folder for evaluation.json and the pictures. Default: evaluation inside PATH, of other data evaluation-DATA."""
 
     def __post_init__(self):
         turns = 360 / self.angle_step if self.angle_step > 0 else 0
         if not 1 <= turns <= 720 or abs(turns - round(turns)) > 1e-9:
-            raise ValueError(
-                f"angle_step must divide 360 degrees, like 15 or 7.5, and be at least 0.5, got {self.angle_step}"
-            )
-        if self.angle_images < 1:
-            raise ValueError(f"angle_images must be at least 1, got {self.angle_images}")
+            step = self.angle_step
+            raise ValueError(f"angle_step must divide 360 degrees, like 15 or 7.5, and be at least 0.5, got {step}")
+        check("angle_images", self.angle_images, "at least 1", self.angle_images >= 1)
 
 
 def main(arguments: Arguments) -> None:
@@ -83,27 +72,26 @@ def main(arguments: Arguments) -> None:
     if (arguments.path / "network.json").exists():
         stored = json.loads((arguments.path / "network.json").read_text())
         with precision(str(stored.get("param_dtype")) if isinstance(stored, dict) else ""):
-            _evaluate(arguments, out, *_of_network(arguments), [])
+            _evaluate(arguments, out, *_saved_network(arguments), [])
     else:
         run = Run.open(arguments.path)
         with precision(run.config().model.dtype):
-            _evaluate(arguments, out, *_of_run(arguments, run))
+            _evaluate(arguments, out, *_network_of_run(arguments, run))
 
 
 def _evaluate(arguments, out, network, dataset, report, metrics):
     out.mkdir(parents=True, exist_ok=True)
-    logits = predict(network, dataset.test.images)
+    counts = confusion(predict(network, dataset.test.images), dataset)
     evaluation = report | {
         "equivariance_by_element": by_element(network, dataset, 250),
         "angles": by_angle(network, dataset, arguments.angle_step, arguments.angle_images),
-        "confusion": confusion(logits, dataset).tolist(),
+        "confusion": counts.tolist(),
     }
     write_json(out / "evaluation.json", evaluation)
     _print(evaluation, network.group)
     name = arguments.path.resolve().name
     figures.equivariance({name: evaluation["angles"]}).savefig(out / "equivariance.png", dpi=150)
-    title = f"{name}, test split of {dataset.name}"
-    figures.confusion(np.array(evaluation["confusion"]), title).savefig(out / "confusion.png", dpi=150)
+    figures.confusion(counts, f"{name}, test split of {dataset.name}").savefig(out / "confusion.png", dpi=150)
     if metrics:
         figures.curves({name: metrics}).savefig(out / "curves.png", dpi=150)
     draw_attention(network, dataset, out / "attention.png", arguments.images, arguments.layer)
@@ -111,22 +99,20 @@ def _evaluate(arguments, out, network, dataset, report, metrics):
         print(f"picture: {picture}")
 
 
-def _of_run(arguments: Arguments, run: Run) -> tuple[nnx.Module, Dataset, dict[str, Any], list[dict[str, Any]]]:
+def _network_of_run(arguments, run):
     """The network best on validation of one seed, its data, the run's report so far and its metrics."""
-    config = run.config(arguments.directory)
-    seeds = config.seeds
+    config, seeds = run.config(arguments.directory), run.config().seeds
     seed = seeds[0] if arguments.seed is None else arguments.seed
     if seed not in seeds:
         raise ValueError(f"--seed must be one of the run's, {', '.join(map(str, seeds))}, got {seed}")
-    trained_on = run.dataset(arguments.directory)
+    dataset = trained_on = run.dataset(arguments.directory)
     trainer = make_trainer(config, trained_on)
     state, best, spent = last_state(run, trainer)
     others = arguments.data not in (None, config.data.name)
-    # Of the same seed, by which the sets of digits have the same digits in a split.
-    other = trained_on
     if others:
-        other = load(arguments.data, arguments.directory, config.data.seed).resized(config.model.image_size)
-    dataset = other.standardised(trained_on)
+        # Of the same seed, by which the sets of digits have the same digits in a split.
+        dataset = load(arguments.data, arguments.directory, config.data.seed).resized(config.model.image_size)
+    dataset = dataset.standardised(trained_on)
     network = trainer.network(best.params, best.rest, seeds.index(seed))
     _check(arguments, network, dataset)
     report = report_of(run, trainer, state, best, dataset, spent)
@@ -135,30 +121,24 @@ def _of_run(arguments: Arguments, run: Run) -> tuple[nnx.Module, Dataset, dict[s
     return network, dataset, report, run.metrics()
 
 
-def entry_of(network):
-    """The registry's entry of a network."""
-    return next(entry for entry in NETWORKS.values() if entry.network is type(network))
-
-
 def share_digits(names: set[str]) -> bool:
     """Whether digits of one set's test split may be in another's training split; the regenerated ones split alike."""
     return names <= OF_MNIST and not names <= set(REGENERATED)
 
 
-def _of_network(arguments: Arguments) -> tuple[nnx.Module, Dataset, dict[str, Any]]:
+def _saved_network(arguments):
     """The network, its data, and its error on every split."""
+    path, data = arguments.path, arguments.data
     if arguments.seed is not None:
-        raise ValueError(f"--seed is of runs, and {arguments.path} is one network: leave it out")
-    if arguments.data is None:
-        raise ValueError(f"{arguments.path} is a network without a run: name its data, for example --data digits")
-    network = load_network(arguments.path)
-    size_of = functools.partial(entry_of(network).nearest_size, group=network.group)
-    dataset = load(arguments.data, arguments.directory).resized(size_of).standardised()
-    if network.settings["classes"] != dataset.classes:
-        raise ValueError(
-            f"{arguments.path} tells {network.settings['classes']} classes apart, but {arguments.data} has "
-            f"{dataset.classes}: choose other data"
-        )
+        raise ValueError(f"--seed is of runs, and {path} is one network: leave it out")
+    if data is None:
+        raise ValueError(f"{path} is a network without a run: name its data, for example --data digits")
+    network = load_network(path)
+    entry = next(entry for entry in NETWORKS.values() if entry.network is type(network))
+    dataset = load(data, arguments.directory).resized(lambda pixels: entry.nearest_size(pixels, network.group))
+    dataset, classes = dataset.standardised(), network.settings["classes"]
+    if classes != dataset.classes:
+        raise ValueError(f"{path} tells {classes} classes apart, but {data} has {dataset.classes}: choose other data")
     _check(arguments, network, dataset)
     errors = {
         name: [float(100 * np.mean(predict(network, split.images).argmax(axis=1) != split.labels))]
@@ -169,21 +149,20 @@ def _of_network(arguments: Arguments) -> tuple[nnx.Module, Dataset, dict[str, An
 
 
 def _check(arguments, network, dataset):
-    """Before anything is computed: that there are such images, angles and layer."""
-    wrong = [image for image in arguments.images if not 0 <= image < len(dataset.test)]
+    """Raises a `ValueError`, before anything is computed, unless there are such images, angles and layer."""
+    count, layer, layers = len(dataset.test), arguments.layer, network.attending_layers
+    wrong = [image for image in arguments.images if not 0 <= image < count]
     if wrong or not arguments.images:
-        raise ValueError(f"images must be in 0 to {len(dataset.test) - 1}, at least one, got {wrong or 'none'}")
-    if arguments.angle_images > len(dataset.test):
-        raise ValueError(f"angle_images must be at most {len(dataset.test)}, got {arguments.angle_images}")
-    if arguments.layer is None:
+        raise ValueError(f"images must be in 0 to {count - 1}, at least one, got {wrong or 'none'}")
+    check("angle_images", arguments.angle_images, f"at most {count}", arguments.angle_images <= count)
+    if layer is None:
         return
     if not isinstance(network.group, Group):
-        raise ValueError(f"layer {arguments.layer}: attention is drawn of finite groups, not of {network.group}")
-    if not network.attending_layers:
-        raise ValueError(f"layer {arguments.layer}: the network has no attention to draw; leave out --layer")
-    if arguments.layer not in network.attending_layers:
-        known = ", ".join(map(str, network.attending_layers))
-        raise ValueError(f"layer must be one with attention: {known}; got {arguments.layer}")
+        raise ValueError(f"layer {layer}: attention is drawn of finite groups, not of {network.group}")
+    if not layers:
+        raise ValueError(f"layer {layer}: the network has no attention to draw; leave out --layer")
+    if layer not in layers:
+        raise ValueError(f"layer must be one with attention: {', '.join(map(str, layers))}; got {layer}")
 
 
 def _print(evaluation, group):
@@ -199,15 +178,12 @@ def _print(evaluation, group):
             rows.append([label, ", ".join(map(str, evaluation[protocol].get("epoch", ["-"]))), *cells])
     print(markdown_table(["protocol", "epoch", *splits], rows))
     print(equivariance_line(group, max(evaluation["equivariance_by_element"])))
-    changes = [record["logits_change"] for record in evaluation["angles"]]
-    changed = [record["changed_percent"] for record in evaluation["angles"]]
+    fields, angles = ("logits_change", "changed_percent"), evaluation["angles"]
+    logits, predictions = (max(record[field] for record in angles) for field in fields)
     print(
-        f"over all angles the logits change by up to {100 * max(changes):.1f} % and up to {max(changed):.1f} % of the "
+        f"over all angles the logits change by up to {100 * logits:.1f} % and up to {predictions:.1f} % of the "
         "predictions do"
     )
 
 
 cli = command(main, Arguments)
-
-if __name__ == "__main__":
-    cli()

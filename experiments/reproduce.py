@@ -10,7 +10,7 @@ import dataclasses
 import pathlib
 import re
 import time
-from typing import Annotated, Literal
+from typing import Literal
 
 import jax
 import tyro
@@ -21,7 +21,7 @@ from experiments.report.documents import document
 from experiments.run.checks import chosen
 from experiments.run.configuration import Directory
 from experiments.run.loop import OutOfTime
-from experiments.run.runtime import command, use_compilation_cache
+from experiments.run.runtime import Folder, command, use_compilation_cache
 from experiments.run.workdir import write_json
 from experiments.train import train_run
 
@@ -34,21 +34,16 @@ class Arguments:
 
     table: tyro.conf.Positional[Literal[tuple(TABLES)]]
     """Which table."""
-
     budget: str = "2h"
     """Time to take in all: a number and s, m, h or d. 0s only writes the table from the figures that are there."""
-
     seeds: tuple[int, ...] = (0,)
     """Of every row."""
-
     rows: tuple[str, ...] = ()
     """Presets to train. Default: all of the table."""
-
     directory: Directory = None
-    runs: Annotated[pathlib.Path, tyro.conf.arg(metavar="DIR")] = pathlib.Path("runs")
+    runs: Folder = pathlib.Path("runs")
     """Folder of the work directories."""
-
-    results: Annotated[pathlib.Path, tyro.conf.arg(metavar="DIR")] = pathlib.Path("results")
+    results: Folder = pathlib.Path("results")
     """Folder for figures and table, where earlier figures are read too. The repository's own: experiments/results."""
 
     def __post_init__(self):
@@ -57,11 +52,7 @@ class Arguments:
 
 
 def seconds(budget: str) -> float:
-    """A duration such as 2h, 90m or 1.5d in seconds.
-
-    Raises:
-      ValueError: it is not of this form.
-    """
+    """A duration such as 2h, 90m or 1.5d in seconds."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", budget)
     if match is None:
         raise ValueError(f"budget must be a number and s, m, h or d, like 2h or 90m, got {budget!r}")
@@ -105,6 +96,3 @@ def main(arguments: Arguments) -> None:
 
 
 cli = command(main, Arguments)
-
-if __name__ == "__main__":
-    cli()

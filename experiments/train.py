@@ -7,12 +7,14 @@ command continues a run that was killed, and shows the report of one that is com
 import dataclasses
 import pathlib
 import shlex
-from typing import Annotated, Any
+from typing import Any
 
 import tyro
 
+from attgconv_jax import Group
 from attgconv_jax.models import NETWORKS
-from experiments.configs import DEFAULT, PRESETS
+from experiments.configs import DEFAULT, PRESETS, TABLES
+from experiments.data.prepared import PUBLISHED_SIZES
 from experiments.report.markdown import side_by_side
 from experiments.report.measures import equivariance_line
 from experiments.report.reports import draw_attention, report_of, save_networks
@@ -21,7 +23,7 @@ from experiments.run.configuration import Config
 from experiments.run.groups import is_lie
 from experiments.run.loop import fit, make_trainer
 from experiments.run.model_configuration import ModelConfig, config_class, model
-from experiments.run.runtime import command, precision, use_compilation_cache
+from experiments.run.runtime import Folder, command, precision, use_compilation_cache
 from experiments.run.workdir import Run, dataset_of
 
 
@@ -29,11 +31,10 @@ from experiments.run.workdir import Run, dataset_of
 class Arguments(Config):
     """Trains a network and reports its error and its equivariance."""
 
-    workdir: Annotated[pathlib.Path, tyro.conf.arg(metavar="DIR")] = pathlib.Path("runs")
+    workdir: Folder = pathlib.Path("runs")
     """Folder of the run."""
-
     checkpoint_seconds: float = 30.0
-    """Least time between checkpoints, which a killed run repeats, and little more. Changes no number."""
+    """Least time between checkpoints. Changes no number."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -44,14 +45,8 @@ class Arguments(Config):
 def train_run(config: Config, workdir: pathlib.Path, **options: Any) -> Run:
     """Trains the networks of a configuration in a work directory, or continues, or does nothing if that is done.
 
-    Args:
-      config: of the run.
-      workdir: new, or of a run of the same configuration.
-      **options: of `experiments.run.loop.fit`.
-
-    Raises:
-      ValueError: the work directory is another run's, or the data are not there.
-      FloatingPointError, OSError, OutOfTime: see `experiments.run.loop.fit`.
+    The options, and what is raised, are those of `experiments.run.loop.fit`; a `ValueError` if the work directory is
+    another run's, or the data are not there.
     """
     run = Run(workdir)
     run.check(config)
@@ -74,37 +69,38 @@ def main(arguments: Arguments) -> None:
     """Trains, and prints the report."""
     config = Config(**{field.name: getattr(arguments, field.name) for field in dataclasses.fields(Config)})
     use_compilation_cache()
-    network = config.model
-    print(
-        f"{network.name} on {network.group}, attention {network.attention}, on {config.data.name}; work directory "
-        f"{arguments.workdir}"
-    )
-    run = train_run(config, arguments.workdir, checkpoint_seconds=arguments.checkpoint_seconds)
+    network, workdir = config.model, arguments.workdir
+    described = f"{network.name} on {network.group}, attention {network.attention}, on {config.data.name}"
+    print(f"{described}; work directory {workdir}")
+    run = train_run(config, workdir, checkpoint_seconds=arguments.checkpoint_seconds)
     report = run.report
     print(side_by_side([(run.name, report)]))
     print(equivariance_line(network.parsed_group(), max(report["equivariance_error"])))
     print(f"trained in {report['training_seconds']:.0f} s, evaluated in {report['evaluation_seconds']:.0f} s")
-    for picture in sorted(run.workdir.glob("*.png")):
+    for picture in sorted(workdir.glob("*.png")):
         print(f"picture: {picture}")
-    print(f"more figures and pictures: python -m experiments.evaluate {shlex.quote(str(run.workdir))}")
+    print(f"more figures and pictures: python -m experiments.evaluate {shlex.quote(str(workdir))}")
 
 
 def command_line(words: list[str]) -> tuple[type[Arguments], Arguments, list[str]]:
-    """The arguments of a preset and of the network that the words choose, their defaults, and the other words.
-
-    Raises:
-      ValueError: an unknown preset or network.
-    """
+    """The arguments of a preset and of the network that the words choose, their defaults, and the other words."""
     given = words[:1] if words and not words[0].startswith("-") else []
     name = (given or [DEFAULT])[0]
     check_name("the preset", name, PRESETS)
     preset = PRESETS[name]
-    network = _network(preset.config.model, words)
-    made = dataclasses.make_dataclass("Arguments", [("model", type(network), network)], bases=(Arguments,), frozen=True)
-    names = ", ".join(known for known in PRESETS if known != name)
-    made.__doc__ = f"{preset.description}\n\nOther presets, as the first word: {names}."
-    config = dataclasses.replace(preset.config, model=network)
-    return made, made(**vars(config), workdir=pathlib.Path("runs") / name), words[len(given) :]
+    parts = {**vars(preset.config), "model": _network(preset.config.model, words)}
+    if {"-h", "--help"} & set(words):
+        parts |= _shown(parts, words)
+    fields = [(part, type(parts[part]), parts[part]) for part in ("data", "model", "optimizer")]
+    made = dataclasses.make_dataclass("Arguments", fields, bases=(Arguments,), frozen=True)
+    made.__doc__ = f"{preset.description}\n\nPresets, as the first word: {DEFAULT} (the default); {_preset_names()}."
+    return made, made(**parts, workdir=pathlib.Path("runs") / name), words[len(given) :]
+
+
+def _preset_names():
+    """All names of presets but the default's, those of a table in braces."""
+    names = {table: [preset.name for preset in presets if preset.name != DEFAULT] for table, presets in TABLES.items()}
+    return "; ".join(f"{table}-{{{', '.join(listed).replace(f'{table}-', '')}}}" for table, listed in names.items())
 
 
 def _network(network: ModelConfig, words: list[str]) -> ModelConfig:
@@ -116,20 +112,13 @@ def _network(network: ModelConfig, words: list[str]) -> ModelConfig:
     if name == network.name:
         return network
     made = config_class(name)
-    required = {field.name: tyro.MISSING for field in dataclasses.fields(made) if _is_required(field)}
-    group = group if is_lie(group) == NETWORKS[name].lie else made.group
+    fields, former = ({field.name: field.default for field in dataclasses.fields(of)} for of in (made, network))
+    required = {field: tyro.MISSING for field, default in fields.items() if default is dataclasses.MISSING}
+    group = group if is_lie(group) == NETWORKS[name].lie else fields["group"]
     # What the preset chose otherwise than its network's defaults, as far as the other network has it.
-    known = {field.name for field in dataclasses.fields(made)}
-    chosen = {
-        field.name: getattr(network, field.name) for field in dataclasses.fields(network) if not _is_required(field)
-    }
-    defaults = {field.name: field.default for field in dataclasses.fields(network)}
-    kept = {field: value for field, value in chosen.items() if field in known and value != defaults[field]}
+    chosen = {field: getattr(network, field) for field in former.keys() & fields.keys()}
+    kept = {field: value for field, value in chosen.items() if former[field] not in (dataclasses.MISSING, value)}
     return model(**required | kept | {"name": name, "group": group})
-
-
-def _is_required(field):
-    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
 def _value_of(flag, words):
@@ -139,8 +128,38 @@ def _value_of(flag, words):
     return next(joined, next((value for word, value in pairs if word == flag), None))
 
 
+def _shown(parts, words):
+    """The parts of a configuration without the options that have no effect on what the words choose."""
+
+    def choice(part, field):
+        return _value_of(f"--{part}.{field}", words) or getattr(parts[part], field)
+
+    data, schedule = choice("data", "name"), choice("optimizer", "schedule")
+    group = dataclasses.replace(parts["model"], group=choice("model", "group")).parsed_group()
+    idle = {
+        "directory": data.startswith("digits"),
+        "seed": "validation" in PUBLISHED_SIZES.get(data, ()),
+        "sampling": group.is_exact if isinstance(group, Group) else choice("model", "attention") == "none",
+        "max_scale": isinstance(group, Group) or group.scales is None,
+        "momentum": choice("optimizer", "name") != "sgd",
+        "milestones": schedule != "step",
+        "decay": schedule != "step",
+    }
+    hidden = [name for name, is_idle in idle.items() if is_idle]
+    return {part: _without(parts[part], hidden) for part in ("data", "model", "optimizer")}
+
+
+def _without(config, names):
+    """The configuration with these fields kept from the command line."""
+    fields = [
+        (field.name, tyro.conf.Suppress[field.type], dataclasses.field(default=getattr(config, field.name)))
+        for field in dataclasses.fields(config)
+        if field.name in names
+    ]
+    made = dataclasses.make_dataclass(type(config).__name__, fields, bases=(type(config),), frozen=True)
+    # Of the parts' summaries only that of the network says more than its name.
+    made.__doc__ = type(config).__doc__ if isinstance(config, ModelConfig) else " "
+    return made(**vars(config))
+
+
 cli = command(main, command_line)
-
-
-if __name__ == "__main__":
-    cli()

@@ -54,10 +54,10 @@ _CHOSEN = (
     Row("Group self-attention", "self"),
     Row("alpha", "response"),
 )
+_OTHERS = OPERATORS.keys() - {row.attention for row in _CHOSEN}
 # Variants of a formula that leave out a factor have no row.
-_WHOLE = {name: operator for name, operator in OPERATORS.items() if not operator.settings}
-_OTHERS = _WHOLE.keys() - {row.attention for row in _CHOSEN}
-ROWS = (*_CHOSEN, *(Row(operator.title, name) for name, operator in _WHOLE.items() if name in _OTHERS))
+_FURTHER = (Row(of.title, name) for name, of in OPERATORS.items() if name in _OTHERS and not of.settings)
+ROWS = (*_CHOSEN, *_FURTHER)
 
 
 def _name(row):
@@ -84,7 +84,6 @@ class Arguments(common.Arguments):
 
     operators: tuple[str, ...] = ()
     """Names of the operators, as in --model.attention. Default: all."""
-
     batch_size: common.BatchSize = 128
     steps: common.Steps = 5
     repeats: common.Repeats = 7
@@ -153,18 +152,15 @@ def _ten_passes_ms(config, arguments):
 def _error(config):
     """The equivariance error of the logits on digits, with noise on all parameters: many operators begin as a constant.
 
-    Without dropout but with the batch norms of training, which keep the numbers ordinary in a network that has seen
-    nothing.
+    Batch norms are those of training, which keep the numbers ordinary in a network that has seen nothing.
     """
     network = make_network(dataclasses.replace(config, dropout_rate=0.0), 10, 0)
     network.train()
     graph, params, rest = nnx.split(network, nnx.Param, ...)
     leaves, structure = jax.tree.flatten(params)
     keys = jax.random.split(jax.random.key(1), len(leaves))
-    noisy = [
-        leaf + 0.1 * jax.random.normal(key, leaf.shape, leaf.dtype) for key, leaf in zip(keys, leaves, strict=True)
-    ]
-    params = jax.tree.unflatten(structure, noisy)
+    noise = [0.1 * jax.random.normal(key, leaf.shape, leaf.dtype) for key, leaf in zip(keys, leaves, strict=True)]
+    params = jax.tree.map(jnp.add, params, jax.tree.unflatten(structure, noise))
     images = jnp.asarray(load("digits").standardised().test.images[:16])
 
     @jax.jit
@@ -176,6 +172,3 @@ def _error(config):
 
 
 cli = command(main, Arguments)
-
-if __name__ == "__main__":
-    cli()

@@ -12,6 +12,7 @@ import jax
 import tyro
 
 from experiments.report.markdown import Column, cells, markdown_table
+from experiments.run.checks import check, chosen
 from experiments.run.runtime import describe_device
 
 BatchSize = Annotated[int, tyro.conf.arg(help="Images a step.")]
@@ -31,8 +32,7 @@ class Arguments:
     def __post_init__(self):
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if type(value) is int and value < 1:
-                raise ValueError(f"{field.name} must be at least 1, got {value}")
+            check(field.name, value, "at least 1", type(value) is not int or value >= 1)
         if self.out is not None and (self.out.suffix != ".json" or self.out.is_dir()):
             raise ValueError(f"--out must be a file whose name ends in .json, got {self.out}")
 
@@ -40,12 +40,8 @@ class Arguments:
 class Results:
     """The figures of a measurement: rows of a table on the screen, and a file that is written anew with every row.
 
-    Args:
-      name: of the file, unless `out` names one.
-      out: see `Arguments`.
-      columns: of the table.
-      **figures: what the file holds beside date, device and versions; rows go to its list `rows` or, with a name, to
-        its dictionary `networks`.
+    Beside date, device and versions the file holds `figures`; rows go to its list `rows` or, with a name, to its
+    dictionary `networks`.
     """
 
     def __init__(self, name: str, out: pathlib.Path | None, columns: Mapping[str, Column], **figures: Any):
@@ -71,6 +67,20 @@ class Results:
         self.path.write_text(json.dumps(self.figures, indent=2) + "\n")
 
 
+def measure_networks(
+    name: str,
+    arguments: Any,
+    columns: Mapping[str, Column],
+    networks: Mapping[str, Any],
+    measure: Callable[[Any], Mapping[str, Any]],
+) -> None:
+    """Measures the networks that the arguments choose, prints a table and saves the figures."""
+    names = chosen("networks", arguments.networks, networks)
+    results = Results(name, arguments.out, columns, batch_size=arguments.batch_size, networks={})
+    for network in names:
+        results.add(measure(networks[network]), network)
+
+
 def median_seconds(call: Callable[[], Any], repeats: int) -> float:
     """Seconds a call takes, the median of `repeats` after one that does not count."""
     return median_seconds_in_turn([call], repeats)[0]
@@ -91,10 +101,8 @@ def _seconds(call):
 def planned_mb(compiled: jax.stages.Compiled, *, donated_twice: bool = False) -> float:
     """Temporary arrays, arguments and results as XLA's memory analysis has them, in megabytes.
 
-    Args:
-      compiled: the program.
-      donated_twice: whether results that take the place of donated arguments count beside them, as they do in
-        `peak_memory_mb` of networks and `memory_mb` of attention.
+    Donated twice: results that take the place of donated arguments count beside them, as in `peak_memory_mb` of
+    networks and `memory_mb` of attention.
     """
     plan = compiled.memory_analysis()
     total = plan.temp_size_in_bytes + plan.argument_size_in_bytes + plan.output_size_in_bytes

@@ -40,7 +40,6 @@ class Arguments(common.Arguments):
 
     groups: tuple[str, ...] = ("p4", "p4m", "C8", "C16", "D8")
     """Which groups."""
-
     images: int = 16
     """Test digits to measure on."""
 
@@ -76,6 +75,3 @@ def network_error(group: Group, images: jax.Array) -> float:
 
 
 cli = command(main, Arguments)
-
-if __name__ == "__main__":
-    cli()

@@ -52,19 +52,14 @@ class Arguments(common.Arguments):
 
     angles: tuple[int, ...] = (4, 8, 12, 16)
     """How many rotations, with filters of 7 pixels."""
-
     kernel_sizes: tuple[int, ...] = (5, 7, 9, 11)
     """Of the filters in pixels, with 8 rotations, 3 scales, and both."""
-
     first_frequencies: tuple[float, ...] = (2.5, 5.0, 7.0, 10.0, 14.0)
     """Of the first layer of siren, on 8 rotations and on 3 scales, with filters of 7 pixels; elsewhere 10."""
-
     size: int = 33
     """Of the images, in pixels."""
-
     features: int = 4
     """Channels in and out."""
-
     seeds: tuple[int, ...] = (0, 1, 2)
     """Of the layers."""
 
@@ -83,18 +78,12 @@ class Arguments(common.Arguments):
 
 
 class Case(NamedTuple):
-    """What layers are measured with: all kinds that the group has."""
+    """What layers are measured with: all kinds that the group has; the first frequency is of `siren` alone."""
 
     group: LieGroup
     kernel_size: int = KERNEL_SIZE
     network: str = "siren"
     first_frequency: float | None = FIRST_FREQUENCY
-    """Of `siren` alone."""
-
-    @property
-    def network_options(self) -> dict[str, float]:
-        """As `LieConv` takes them."""
-        return {} if self.first_frequency is None else dict(first_frequency=self.first_frequency)
 
 
 def main(arguments: Arguments) -> None:
@@ -104,11 +93,12 @@ def main(arguments: Arguments) -> None:
     results = common.Results("lie-equivariance", arguments.out, COLUMNS, **settings, rows=[])
     with jax.enable_x64(True):
         for case in _cases(arguments):
-            group = case.group
+            group, frequency = case.group, case.first_frequency
+            options = {} if frequency is None else dict(first_frequency=frequency)
+            options = dict(network=case.network, network_options=options)
             for kind in KINDS:
                 if kind.endswith("+2d") and None in (group.angles, group.scales):
                     continue
-                options = dict(network=case.network, network_options=case.network_options)
                 records = errors(group, kind, case.kernel_size, *settings.values(), **options)
                 row = {**case._asdict(), "group": repr(group), "angles": group.angles, "scales": group.scales}
                 results.add(row | {"kind": kind, "elements": records, **worst(records)})
@@ -165,6 +155,3 @@ def _panel(axis, rows, over, quantity):
 
 
 cli = command(main, Arguments)
-
-if __name__ == "__main__":
-    cli()

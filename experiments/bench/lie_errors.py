@@ -29,13 +29,7 @@ MARGIN = 4
 
 
 class Waves:
-    """Feature maps between the pixels: sums of plane waves, with other amplitudes for every element and channel.
-
-    Args:
-      elements: how many group elements; 1 for images.
-      features: channels.
-      seed: of the waves.
-    """
+    """Feature maps between the pixels: sums of plane waves, with other amplitudes for every element and channel."""
 
     def __init__(self, elements: int, features: int, seed: int = 0):
         generator = np.random.default_rng(seed)
@@ -55,17 +49,8 @@ def errors(
 ) -> list[dict[str, float]]:
     """The error of fresh layers, one a seed, for every element of the grid but the identity; needs x64.
 
-    Args:
-      group: of the layers.
-      kind: of the layers.
-      kernel_size: in pixels.
-      size: of the images, in pixels.
-      features: channels in and out.
-      seeds: of the layers.
-      **options: further arguments of `LieConv`.
-
-    Returns:
-      A record an element: `angle` in degrees, `scale`, `error` and `error_with_ends`, means over the seeds.
+    A record an element: `angle` in degrees, `scale`, `error` and `error_with_ends`, means over the seeds. Further
+    options are those of `LieConv`; `size` is of the images, in pixels.
     """
     grid, elements = _pixels(size), np.asarray(group.grid())
     waves = Waves(1 if kind == "lifting" else group.order, features)

@@ -6,7 +6,6 @@ Medians; saved as JSON. Let nothing else run beside it.
 """
 
 import dataclasses
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +18,6 @@ from attgconv_jax.nn import LieConv
 from experiments.bench import common
 from experiments.bench.steps import Case, bare_step
 from experiments.report.markdown import Column
-from experiments.run.checks import chosen
 from experiments.run.runtime import command
 
 KINDS = ("nonseparable", "gseparable", "separable", "dseparable", "dgseparable")
@@ -53,10 +51,8 @@ class Arguments(common.Arguments):
 
 def main(arguments: Arguments) -> None:
     """Measures the networks, prints a table and saves the figures."""
-    names = chosen("networks", arguments.networks, CASES)
-    results = common.Results("lie-networks", arguments.out, COLUMNS, batch_size=arguments.batch_size, networks={})
-    for name in names:
-        results.add(measure(CASES[name], arguments.batch_size, arguments.repeats), name)
+    settings = arguments.batch_size, arguments.repeats
+    common.measure_networks("lie-networks", arguments, COLUMNS, CASES, lambda case: measure(case, *settings))
 
 
 def measure(case: Case, batch_size: int, repeats: int) -> dict[str, float]:
@@ -71,8 +67,8 @@ def measure(case: Case, batch_size: int, repeats: int) -> dict[str, float]:
     }
 
 
-def _kernels(network: LieResNet) -> Callable[[], nnx.State]:
-    """Makes all kernels of a network, and gradients by its parameters."""
+def _kernels(network):
+    """A function that makes all kernels of a network, and gradients by its parameters."""
     graph, params, rest = nnx.split(network, nnx.Param, ...)
 
     @jax.jit
@@ -86,6 +82,3 @@ def _kernels(network: LieResNet) -> Callable[[], nnx.State]:
 
 
 cli = command(main, Arguments)
-
-if __name__ == "__main__":
-    cli()

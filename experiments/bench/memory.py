@@ -5,6 +5,7 @@ when one step runs. With `--plan-only` no step runs; that of All-CNN alpha-p4m t
 """
 
 import dataclasses
+import functools
 import gc
 import pathlib
 import time
@@ -12,37 +13,23 @@ import time
 import jax
 import optax
 
-from attgconv_jax import cyclic, dihedral
-from attgconv_jax.models import AllCNN, RotMNISTNet
 from experiments.bench import common
+from experiments.bench.networks import NETWORKS
 from experiments.bench.steps import Case, bare_step
 from experiments.report.markdown import Column
-from experiments.run.checks import chosen
+from experiments.run.model_configuration import model
 from experiments.run.runtime import command
 
 
-def _rot_mnist(group, attention):
-    return Case(lambda rngs: RotMNISTNet(group, attention, rngs=rngs), 28, 1, optax.adam(1e-3))
+def _case(config, size, channels, optimizer):
+    return Case(functools.partial(config.build, channels, 10), size, channels, optimizer)
 
 
-def _cifar(group, attention):
-    return Case(lambda rngs: AllCNN(group, attention, rngs=rngs), 32, 3, optax.sgd(0.05, momentum=0.9))
-
-
-CASES = {
-    "p4": _rot_mnist(cyclic(4), None),
-    "alpha_F-p4": _rot_mnist(cyclic(4), "input"),
-    "alpha_CH-p4": _rot_mnist(cyclic(4), "response_channel"),
-    "alpha_SP-p4": _rot_mnist(cyclic(4), "response_spatial"),
-    "alpha-p4": _rot_mnist(cyclic(4), "response"),
-    "alpha-p4m": _rot_mnist(dihedral(4), "response"),
-    "All-CNN p4": _cifar(cyclic(4), None),
-    "All-CNN alpha_F-p4": _cifar(cyclic(4), "input"),
-    "All-CNN alpha-p4": _cifar(cyclic(4), "response"),
-    "All-CNN p4m": _cifar(dihedral(4), None),
-    "All-CNN alpha_F-p4m": _cifar(dihedral(4), "input"),
-    "All-CNN alpha-p4m": _cifar(dihedral(4), "response"),
-}
+_NAMES = ("p4", "alpha_F-p4", "alpha_CH-p4", "alpha_SP-p4", "alpha-p4", "alpha-p4m")
+CASES = {name: _case(NETWORKS[name], 28, 1, optax.adam(1e-3)) for name in _NAMES}
+for _name in ("p4", "alpha_F-p4", "alpha-p4", "p4m", "alpha_F-p4m", "alpha-p4m"):
+    _config = model("all_cnn", NETWORKS[_name].group, NETWORKS[_name].attention)
+    CASES[f"All-CNN {_name}"] = _case(_config, 32, 3, optax.sgd(0.05, momentum=0.9))
 
 COLUMNS: dict[str, Column] = {
     "network": ("name", ""),
@@ -64,23 +51,15 @@ class Arguments(common.Arguments):
 
 def main(arguments: Arguments) -> None:
     """Measures the networks, prints a table and saves the figures."""
-    names = chosen("networks", arguments.networks, CASES)
-    results = common.Results("memory", arguments.out, COLUMNS, batch_size=arguments.batch_size, networks={})
-    for name in names:
-        results.add(step_memory(CASES[name], arguments.batch_size, run=not arguments.plan_only), name)
+    settings = dict(batch_size=arguments.batch_size, run=not arguments.plan_only)
+    common.measure_networks("memory", arguments, COLUMNS, CASES, lambda case: step_memory(case, **settings))
 
 
 def step_memory(case: Case, batch_size: int, *, run: bool = True) -> dict[str, float | None]:
-    """Memory of one training step, in megabytes.
+    """Memory of one training step in megabytes, and the seconds of that step; None for what is not measured.
 
-    Args:
-      case: the network.
-      batch_size: images a step.
-      run: whether to run the step too; else only XLA's plan is read.
-
-    Returns:
-      `planned_mb`; `resident_mb`, arguments and what the process grew by at most while the step ran, where the system
-      tells (Linux) and the device is the CPU; `step_s`, the time of that one step. None for what was not measured.
+    `planned_mb`; `resident_mb`, arguments and what the process grew by at most while the step ran, where the system
+    tells (Linux) and the device is the CPU; `step_s`. Without `run`, only XLA's plan is read.
     """
     step = bare_step(case, batch_size)
     step.compile()
@@ -115,6 +94,3 @@ def _status(name):
 
 
 cli = command(main, Arguments)
-
-if __name__ == "__main__":
-    cli()

@@ -18,7 +18,6 @@ from attgconv_jax import filter_bank
 from experiments.bench import common
 from experiments.bench.steps import evaluated, trainer_step
 from experiments.report.markdown import Column
-from experiments.run.checks import chosen
 from experiments.run.model_configuration import ModelConfig, model
 from experiments.run.runtime import command
 
@@ -62,12 +61,10 @@ class Arguments(common.Arguments):
 
 def main(arguments: Arguments) -> None:
     """Measures the networks, prints a table and saves the figures."""
-    names = chosen("networks", arguments.networks, NETWORKS)
-    results = common.Results("networks", arguments.out, COLUMNS, batch_size=arguments.batch_size, networks={})
+    settings = arguments.batch_size, arguments.steps, arguments.repeats
     with tempfile.TemporaryDirectory() as cache:
         jax.config.update("jax_compilation_cache_dir", cache)
-        for name in names:
-            results.add(measure(NETWORKS[name], arguments.batch_size, arguments.steps, arguments.repeats), name)
+        common.measure_networks("networks", arguments, COLUMNS, NETWORKS, lambda config: measure(config, *settings))
 
 
 def measure(config: ModelConfig, batch_size: int, steps: int, repeats: int) -> dict[str, float]:
@@ -95,6 +92,3 @@ def measure(config: ModelConfig, batch_size: int, steps: int, repeats: int) -> d
 
 
 cli = command(main, Arguments)
-
-if __name__ == "__main__":
-    cli()

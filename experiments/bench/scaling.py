@@ -84,9 +84,8 @@ def figure(results: Mapping) -> Figure:
             axis.set(xlabel=x_label, ylabel=y_label, xticks=curve["x"], xticklabels=curve["x"])
             axis.minorticks_off()
             axis.grid(alpha=0.3)
-            axis.legend(
-                frameon=False, fontsize=8, title="attention: exponent", loc="center left", bbox_to_anchor=(1, 0.5)
-            )
+            place = dict(loc="center left", bbox_to_anchor=(1, 0.5))
+            axis.legend(frameon=False, fontsize=8, title="attention: exponent", **place)
     return picture
 
 
@@ -97,6 +96,3 @@ def _curve(kind, cases, arguments):
 
 
 cli = command(main, Arguments)
-
-if __name__ == "__main__":
-    cli()

@@ -18,12 +18,9 @@ from experiments.run.training import Trainer, make_network, make_optimizer
 
 @dataclasses.dataclass
 class Step:
-    """A training step and its state, which every call uses up and replaces.
+    """A training step and its state, which every call uses up and replaces: `state = program(state, *data)`.
 
-    Args:
-      lower: makes the program, `state = program(state, *data)`.
-      make_state: makes the first state, whose first entry are the parameters.
-      make_data: makes the images and labels.
+    The first entry of the state are the parameters.
     """
 
     lower: Callable[[], jax.stages.Lowered]

@@ -28,19 +28,10 @@ PLACES = {
 
 
 def _row(
-    group: str,
-    what: str,
-    data: DatasetName = "rot_mnist/regenerated",
-    *,
-    kind: str = "separable",
-    paper: str = "-",
+    group: str, what: str, data: DatasetName = "rot_mnist/regenerated", kind: str = "separable", paper: str = "-"
 ) -> Preset:
-    config = Config(
-        data=DataConfig(data),
-        model=model("lie_resnet", group, kind=kind, random_grids=True),
-        optimizer=PAPER_OPTIMIZER,
-        test_every=25,
-    )
+    network = model("lie_resnet", group, kind=kind, random_grids=True)
+    config = Config(data=DataConfig(data), model=network, optimizer=PAPER_OPTIMIZER, test_every=25)
     kernels = "Fully separable" if kind == "separable+2d" else "Separable"
     summary = f"{kernels} convolutions on {what}, on {PLACES[data]} (Knigge et al. 2022)."
     suffix = "-rot-scale" if data == "mnist_rot_scale/regenerated" else ""
@@ -48,13 +39,9 @@ def _row(
 
 
 def _short(preset: Preset) -> Preset:
-    config = dataclasses.replace(
-        preset.config,
-        data=dataclasses.replace(preset.config.data, test_images=10_000),
-        optimizer=SHORT_OPTIMIZER,
-        test_every=SHORT_OPTIMIZER.epochs,
-    )
-    summary = preset.summary.replace(" (Knigge et al. 2022).", f": {SHORT_OPTIMIZER.epochs} epochs.")
+    epochs, data = SHORT_OPTIMIZER.epochs, dataclasses.replace(preset.config.data, test_images=10_000)
+    config = dataclasses.replace(preset.config, data=data, optimizer=SHORT_OPTIMIZER, test_every=epochs)
+    summary = preset.summary.replace(" (Knigge et al. 2022).", f": {epochs} epochs.")
     return Preset(f"{preset.name}-short", f"{preset.title}, short", summary, config)
 
 

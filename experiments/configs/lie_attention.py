@@ -8,45 +8,25 @@ at 23 % after two epochs), and the learning rate kept after one epoch of others 
 No paper has these rows.
 """
 
-from experiments.configs.preset import Preset
-from experiments.run.configuration import Config, DataConfig, OptimizerConfig
+from experiments.configs.preset import Preset, short_run
+from experiments.run.configuration import OptimizerConfig
 from experiments.run.model_configuration import model
 
 SHORT_OPTIMIZER = OptimizerConfig(learning_rate=1e-3, schedule="cosine", l2=1e-4, epochs=3, batch_size=16)
 
 
-def _row(
-    name: str,
-    title: str,
-    attention: str = "none",
-    options: tuple[str, ...] = (),
-    kind: str = "separable",
-    kernel_options: tuple[str, ...] = (),
-) -> Preset:
-    config = Config(
-        data=DataConfig("rot_mnist/regenerated", test_images=10_000),
-        model=model(
-            "lie_resnet",
-            "SE2-8",
-            attention,
-            dropout_rate=0.3,
-            attention_options=options,
-            features=(8, 8, 16),
-            kind=kind,
-            network_options=kernel_options,
-            random_grids=True,
-        ),
-        optimizer=SHORT_OPTIMIZER,
-        test_every=SHORT_OPTIMIZER.epochs,
-    )
+def _row(name: str, title: str, attention: str = "none", options: tuple[str, ...] = (), **settings) -> Preset:
+    """A row of the table; further settings are those of the network."""
+    shared = dict(dropout_rate=0.3, features=(8, 8, 16), random_grids=True)
+    network = model("lie_resnet", "SE2-8", attention, attention_options=options, **shared, **settings)
     summary = f"{title}, SE(2) with 8 rotations, on rotated MNIST, a short run."
-    return Preset(f"lie-attention-{name}", title, summary, config)
+    return Preset(f"lie-attention-{name}", title, summary, short_run(network, SHORT_OPTIMIZER))
 
 
 ROWS = (
     _row("none", "Separable kernels"),
     _row("nonseparable", "Nonseparable kernels", kind="nonseparable"),
-    _row("smooth", "Separable kernels, first frequency 7", kernel_options=("first_frequency=7",)),
+    _row("smooth", "Separable kernels, first frequency 7", network_options=("first_frequency=7",)),
     _row("sge", "Separable kernels and Spatial Group-wise Enhance", "sge", ("groups=4",)),
     _row("se", "Separable kernels and Squeeze-and-Excitation", "se", ("reduction=4",)),
     _row("cbam", "Separable kernels and CBAM", "cbam", ("reduction=4", "kernel_size=7")),

@@ -6,8 +6,8 @@ in a long run these figures do not say. Adam 2e-3 on a cosine, L2 1e-4, batch 12
 second and the last; nothing was chosen on the results. No paper has these rows.
 """
 
-from experiments.configs.preset import Preset
-from experiments.run.configuration import Config, DataConfig, OptimizerConfig
+from experiments.configs.preset import Preset, short_run
+from experiments.run.configuration import OptimizerConfig
 from experiments.run.model_configuration import model
 
 SHORT_OPTIMIZER = OptimizerConfig(learning_rate=2e-3, schedule="cosine", l2=1e-4, epochs=2, batch_size=128)
@@ -17,14 +17,9 @@ WIDER = (8, 12, 10, 10, 10, 10)
 
 
 def _row(attention: str, title: str, options: tuple[str, ...] = (), features: tuple[int, ...] = (10,)) -> Preset:
-    config = Config(
-        data=DataConfig("rot_mnist/regenerated", test_images=10_000),
-        model=model("rot_mnist", "p4", attention, attention_options=options, features=features, dropout_rate=0.1),
-        optimizer=SHORT_OPTIMIZER,
-        test_every=SHORT_OPTIMIZER.epochs,
-    )
+    network = model("rot_mnist", "p4", attention, attention_options=options, features=features, dropout_rate=0.1)
     name = f"operators-{attention.replace('_', '-')}"
-    return Preset(name, title, f"{title} on rotated MNIST, a short run.", config)
+    return Preset(name, title, f"{title} on rotated MNIST, a short run.", short_run(network, SHORT_OPTIMIZER))
 
 
 ROWS = (

@@ -6,7 +6,8 @@ import pathlib
 from typing import Any
 
 from experiments.report.markdown import protocols
-from experiments.run.configuration import Config
+from experiments.run.configuration import Config, DataConfig, OptimizerConfig
+from experiments.run.model_configuration import ModelConfig
 
 RESULTS = pathlib.Path(__file__).parents[1] / "results"
 """Figures of runs that were measured, a folder a table and a file a run."""
@@ -14,14 +15,11 @@ RESULTS = pathlib.Path(__file__).parents[1] / "results"
 
 @dataclasses.dataclass(frozen=True)
 class Preset:
-    """A row of a table."""
+    """A row of a table: its name on the command line, its title in tables, and a sentence on it."""
 
     name: str
-    """On the command line."""
     title: str
-    """In tables."""
     summary: str
-    """A sentence."""
     config: Config
     paper: str = "-"
     """The paper's test error in percent on its own test set, of the epoch best there; "-": no figure."""
@@ -30,17 +28,19 @@ class Preset:
     def description(self) -> str:
         """Summary, the paper's figure, ours where `results` has one, and the command."""
         paper = "no figure" if self.paper == "-" else f"{self.paper} %"
-        ours = [_ours(report) for report in reports(name=self.name) if report["preset"] == self.name] or ["not run yet"]
-        lines = [self.summary, "", f"Paper: {paper}", *(f"Ours: {figures}" for figures in ours)]
+        ours = [_summary(report) for report in reports(name=self.name) if report["preset"] == self.name]
+        lines = [self.summary, "", f"Paper: {paper}", *(f"Ours: {figures}" for figures in ours or ["not run yet"])]
         return "\n".join([*lines, f"Command: python -m experiments.train {self.name}"])
 
 
-def reports(table: str = "*", name: str = "", results: pathlib.Path | None = None) -> list[dict[str, Any]]:
-    """The reports of runs in a folder of results, ours by default: of one table or all, of names that begin so.
+def short_run(network: ModelConfig, optimizer: OptimizerConfig) -> Config:
+    """A run on rotated MNIST for a CPU's time, which is tested at its end on the first 10,000 images."""
+    data = DataConfig("rot_mnist/regenerated", test_images=10_000)
+    return Config(data, network, optimizer, test_every=optimizer.epochs)
 
-    Raises:
-      ValueError: a file is no report of a preset.
-    """
+
+def reports(table: str = "*", name: str = "", results: pathlib.Path | None = None) -> list[dict[str, Any]]:
+    """The reports of runs in a folder of results, ours by default: of one table or all, of names that begin so."""
     found = {path: json.loads(path.read_text()) for path in sorted((results or RESULTS).glob(f"{table}/{name}*.json"))}
     for path, report in found.items():
         if "preset" not in report:
@@ -48,7 +48,7 @@ def reports(table: str = "*", name: str = "", results: pathlib.Path | None = Non
     return list(found.values())
 
 
-def _ours(report):
+def _summary(report):
     seeds, minutes = report["config"]["seeds"], report["training_seconds"] / 60
     return (
         f"{' / '.join(protocols(report))} % (best on validation / last epoch / best on test), seeds "

@@ -14,7 +14,7 @@ from experiments.run.configuration import Config, DataConfig, OptimizerConfig
 from experiments.run.model_configuration import model
 
 REFERENCE_OPTIMIZER = OptimizerConfig(learning_rate=1e-3, schedule="constant", l2=1e-4, epochs=100, batch_size=128)
-ROMERO = "(Romero et al. 2020)"
+ROMERO, HOOGENDOORN = "(Romero et al. 2020)", "(Romero and Hoogendoorn 2020)"
 GC_FEATURES = (33, 33, 33, 33, 32, 32)
 SEPARABLE = "(Lengyel and van Gemert 2021)"
 
@@ -46,15 +46,7 @@ EQUAL = "channels for as many parameters,"
 ROWS = (
     _row("Z2", "Ordinary convolutions", "z2", "none", "5.03"),
     _row("p4", "p4 convolutions", "p4", "none", "2.05 ± 0.05", "(P4CNN of Cohen and Welling 2016)"),
-    _row(
-        "co-attentive p4",
-        "Co-attentive p4 convolutions",
-        "p4",
-        "co",
-        "1.83",
-        "(Romero and Hoogendoorn 2020)",
-        name="co-p4",
-    ),
+    _row("co-attentive p4", "Co-attentive p4 convolutions", "p4", "co", "1.83", HOOGENDOORN, name="co-p4"),
     _row("alpha_F-p4", f"alpha_F-p4, {INPUT}", "p4", "input", "1.80 ± 0.03", ROMERO),
     _row("g-p4", f"g-separable p4 convolutions, 18 {EQUAL}", "p4", "none", "-", SEPARABLE, "gseparable", (18,)),
     _row("gc-p4", f"gc-separable p4 convolutions, 33 {EQUAL}", "p4", "none", "-", SEPARABLE, "separable", GC_FEATURES),

@@ -22,20 +22,13 @@ DatasetName = Literal[NAMES]
 def load(
     name: str, directory: str | os.PathLike | None = None, seed: int = 0, test_images: int | None = None
 ) -> Dataset:
-    """A data set by name.
+    """A data set by name, pixels in [0, 1], not standardised.
 
     Args:
-      name: one of `NAMES`; those of digits need nothing, those of MNIST must have been prepared
-        (`experiments.data.prepare`).
+      name: one of `NAMES`; all but those of digits must have been prepared (`experiments.data.prepare`).
       directory: TFDS' folder of prepared sets; None: `$TFDS_DATA_DIR`, else `~/tensorflow_datasets`.
       seed: of the digits' splits, angles and scales, and of the validation split of a set that has none.
       test_images: how many of the test split, the first; None: all.
-
-    Returns:
-      The data set, pixels in [0, 1], not standardised.
-
-    Raises:
-      ValueError: the name is unknown, the set is not prepared, or has fewer test images.
     """
     if name not in SOURCES:
         raise ValueError(f"name must be one of {', '.join(SOURCES)}, got {name!r}")

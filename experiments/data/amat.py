@@ -12,17 +12,13 @@ def amat_rows(lines: Iterable[str], name: str) -> Iterator[tuple[np.ndarray, int
 
     The 784 pixels are taken row by row: pixel `28 row + column`. So read them for this set a port of Cohen and
     Welling's loader and escnn's example (`reshape(28, 28)`); and skdata, written by one of the set's authors,
-    transposes others of the 2007 sets ("saved sideways"), but not this one.
-
-    Args:
-      lines: of the file; blank ones are skipped.
-      name: of the file, for messages.
+    transposes others of the 2007 sets ("saved sideways"), but not this one. Blank lines are skipped.
 
     Yields:
       The image `[28, 28]` (float32, in [0, 1]) and its label.
 
     Raises:
-      ValueError: a row is no such row, or there is none; the message names the file and the row.
+      ValueError: a row is no such row, or there is none; the message has `name`, that of the file, and the row.
     """
     rows = 0
     for number, line in enumerate(lines, start=1):

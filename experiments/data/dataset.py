@@ -17,7 +17,6 @@ class Split:
     labels: np.ndarray
 
     def __len__(self) -> int:
-        """Number of images."""
         return len(self.labels)
 
 
@@ -56,52 +55,29 @@ class Dataset:
 
         Zeros are put around them; where as many on both sides do not do it, they are stretched linearly. Either
         commutes with quarter turns and reflections, up to rounding.
-
-        Args:
-          size_of: pixels along each axis of a network's images, of so many that there are.
-
-        Returns:
-          The set, its provenance as it was; itself where the size is right.
         """
         sides = self.train.images.shape[1:3]
         size = size_of(max(sides))
-        if sides == (size, size):
-            return self
-        splits = {
-            name: dataclasses.replace(split, images=_resized(split.images, size))
-            for name, split in self.splits().items()
-        }
-        return dataclasses.replace(self, **splits)
+        return self if sides == (size, size) else self._with_images(lambda images: _resized(images, size))
 
     def standardised(self, by: "Dataset | None" = None) -> "Dataset":
         """Subtracts the training images' mean and divides by their deviation, one number each.
 
-        Args:
-          by: the set, not standardised, whose training images count; None: this one. A network trained on one set sees
-            another as it saw its own.
-
-        Returns:
-          The set with its pixels so changed, and its provenance as it was.
-
-        Raises:
-          ValueError: all those training pixels are equal.
+        Those of `by`, not standardised, if it is given: a network trained on one set sees another as it saw its own.
         """
         counted = by or self
         mean, deviation = counted.train.images.mean(), counted.train.images.std()
         if deviation == 0:
             raise ValueError(f"{counted.name}: all training pixels are equal to {mean}; there is nothing to learn from")
-        splits = {
-            name: dataclasses.replace(split, images=((split.images - mean) / deviation).astype(np.float32))
-            for name, split in self.splits().items()
-        }
+        return self._with_images(lambda images: ((images - mean) / deviation).astype(np.float32))
+
+    def _with_images(self, change):
+        """The set with changed images, its provenance as it was."""
+        splits = {name: Split(change(split.images), split.labels) for name, split in self.splits().items()}
         return dataclasses.replace(self, **splits)
 
     def with_fewer_test_images(self, count: int) -> "Dataset":
-        """The set with the first `count` images of its test split alone, and its provenance saying so.
-
-        Raises:
-          ValueError: there are fewer.
-        """
+        """The set with the first `count` images of its test split alone, and its provenance saying so."""
         if not 1 <= count <= len(self.test):
             raise ValueError(f"{self.name} has {len(self.test)} test images: take 1 to {len(self.test)}, got {count}")
         test = Split(self.test.images[:count], self.test.labels[:count])
@@ -117,11 +93,7 @@ SOURCES: dict[str, Source] = {}
 
 
 def register(name: str) -> Callable[[Source], Source]:
-    """Decorates a source of images, which then is a name on the command line.
-
-    Raises:
-      ValueError: another source has this name.
-    """
+    """Decorates a source of images, which then is a name on the command line."""
     if name in SOURCES:
         raise ValueError(f"name must be that of no other data set, got {name!r}")
 
@@ -133,21 +105,10 @@ def register(name: str) -> Callable[[Source], Source]:
 
 
 def describe(name: str, version: str, seed: str, splits: Mapping[str, Split]) -> dict[str, str]:
-    """How a set came to be, in words that can be compared and saved.
-
-    Args:
-      name: of the set.
-      version: of its definition.
-      seed: behind its splits.
-      splits: by name, before standardisation.
-
-    Returns:
-      `set`, `version` and `seed`; for each split its number of images and its fingerprint, `SPLIT_sha256`.
-    """
+    """How a set came to be, in words that can be compared and saved: also size and fingerprint of every split."""
     figures = {"set": name, "version": version, "seed": seed}
-    for split_name in ("train", "validation", "test"):
-        split = splits[split_name]
-        figures |= {f"{split_name}_images": str(len(split)), f"{split_name}_sha256": fingerprint(split)}
+    for part in ("train", "validation", "test"):
+        figures |= {f"{part}_images": str(len(splits[part])), f"{part}_sha256": fingerprint(splits[part])}
     return figures
 
 
@@ -167,11 +128,9 @@ def _resized(images, size):
 
 
 def _check(name, split, classes):
-    images, labels = split.images, split.labels
+    images, labels, shape = split.images, split.labels, split.images.shape
     if images.ndim != 5 or images.shape[3] != 1 or not np.issubdtype(images.dtype, np.floating):
-        raise ValueError(
-            f"{name}: images must be floating [image, x, y, 1, c], got {images.dtype} of shape {images.shape}"
-        )
+        raise ValueError(f"{name}: images must be floating [image, x, y, 1, c], got {images.dtype} of shape {shape}")
     if labels.shape != images.shape[:1] or not np.issubdtype(labels.dtype, np.integer) or len(labels) == 0:
         raise ValueError(
             f"{name}: labels must be integers, one an image and at least one, got {labels.dtype} of shape "

@@ -3,6 +3,7 @@
 import numpy as np
 
 from experiments.data.dataset import Dataset, Split, describe, register
+from experiments.data.regenerated import consecutive
 from experiments.data.rotation import SCALES, turned
 
 SIZE = 28
@@ -14,14 +15,8 @@ def rotated_digits(seed: int = 0) -> Dataset:
     """scikit-learn's handwritten digits, enlarged and rotated by angles uniform over the full circle.
 
     1,797 digits of 8x8 pixels (UCI, Alpaydin and Kaynak 1998). Each is turned once about its centre and enlarged to
-    20x20 pixels in the middle of 28x28, as MNIST's digits are, in one resampling with cubic splines. Its writers are
-    not known to us: a writer may stand in more than one split.
-
-    Args:
-      seed: decides the split (1,000 train, 297 validation, 500 test, disjoint) and the angles.
-
-    Returns:
-      The data set, pixels in [0, 1], not standardised.
+    20x20 pixels in the middle of 28x28, as MNIST's digits are, in one resampling with cubic splines. The seed decides
+    the split (1,000 train, 297 validation, 500 test, disjoint) and the angles; a writer may stand in more than one.
     """
     return _placed_digits(f"rotated digits (seed {seed})", "digits", seed)
 
@@ -47,10 +42,7 @@ def _placed_digits(title, name, seed, scales=(1.0, 1.0)):
     images = np.stack([turned(digits.images[i] / 16, angle, SIZE, side) for i, angle, side in placed])
     images = np.clip(images, 0, 1)[:, :, :, None, None].astype(np.float32)
     labels = digits.target[order].astype(np.int32)
-    splits, start = {}, 0
-    for split, length in SPLITS.items():
-        splits[split] = Split(images[start : start + length], labels[start : start + length])
-        start += length
+    splits = {split: Split(images[part], labels[part]) for split, part in consecutive(SPLITS).items()}
     provenance = describe(name, "1.0.0", str(seed), splits)
     return Dataset(name=title, classes=10, provenance=provenance, **splits)
 

@@ -14,12 +14,7 @@ import tyro
 from experiments.data.prepared import FORMAT, REGENERATED, PreparedName, data_directory, is_prepared, open_builder
 from experiments.run.runtime import command
 
-MNIST_FILES = (
-    "train-images-idx3-ubyte.gz",
-    "train-labels-idx1-ubyte.gz",
-    "t10k-images-idx3-ubyte.gz",
-    "t10k-labels-idx1-ubyte.gz",
-)
+MNIST_FILES = tuple(f"{part}-{what}-ubyte.gz" for part in ("train", "t10k") for what in ("images-idx3", "labels-idx1"))
 MNIST_LIKE = ("mnist", "fashion_mnist", "kmnist")
 
 
@@ -29,10 +24,8 @@ class Arguments:
 
     name: tyro.conf.Positional[PreparedName]
     """Which set."""
-
     directory: pathlib.Path | None = None
     """Folder of prepared sets. Default: $TFDS_DATA_DIR, else ~/tensorflow_datasets."""
-
     downloads: pathlib.Path | None = None
     """Folder which already holds the published files, for want of a network; checksums are verified all the same."""
 
@@ -51,20 +44,14 @@ def main(arguments: Arguments) -> None:
 def prepare_set(name: str, directory: pathlib.Path, downloads: pathlib.Path | None = None) -> bool:
     """Prepares a set in a format that is read without TensorFlow; those regenerated from MNIST prepare `mnist` first.
 
-    Every set downloads into a folder of its own, since some publish other files by the same names.
+    Every set downloads into a folder of its own, since some publish other files by the same names. Returns whether
+    there was anything to do.
 
     Args:
       name: one of `PREPARED_NAMES`.
       directory: TFDS' folder of prepared sets.
       downloads: a folder which holds the published files by their published names, and is only read; None: they are
         downloaded, save the archive of `rot_mnist/original`, which must lie in `directory/downloads/manual`.
-
-    Returns:
-      Whether there was anything to do.
-
-    Raises:
-      ValueError: TensorFlow or a file is missing, a download fails, or a file is not the published one; or the set is
-        there in another format.
     """
     builder = open_builder(name, directory)
     if is_prepared(builder):
@@ -127,6 +114,3 @@ def _published_files(name):
 
 
 cli = command(main, Arguments)
-
-if __name__ == "__main__":
-    cli()

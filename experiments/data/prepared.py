@@ -21,49 +21,29 @@ PREPARED_NAMES: tuple[str, ...] = get_args(PreparedName)
 FORMAT = "array_record"
 HELD_OUT = 5000
 MNIST_SIZES = {"train": 60_000, "test": 10_000}
-PUBLISHED_SIZES = dict.fromkeys(REGENERATED, SIZES) | {
-    "rot_mnist/original": SIZES,
-    "mnist": MNIST_SIZES,
-    "fashion_mnist": MNIST_SIZES,
-    "kmnist": MNIST_SIZES,
-}
+PUBLISHED_SIZES = {name: SIZES if "/" in name else MNIST_SIZES for name in PREPARED_NAMES}
 CHUNK = 1000
 
 
 def prepared_set(name: str, seed: int = 0, directory: str | os.PathLike | None = None) -> Dataset:
     """A set as `python -m experiments.data.prepare` has left it.
 
-    Sets without a validation split get one: 5,000 of their training images, by a seeded permutation.
-
-    Args:
-      name: one of `PREPARED_NAMES`.
-      seed: of the validation split, where the set has none of its own; elsewhere of no effect.
-      directory: TFDS' folder of prepared sets; None: see `data_directory`.
-
-    Returns:
-      The data set, pixels in [0, 1], not standardised.
-
-    Raises:
-      ValueError: the name is unknown, or the set is not prepared, in a format which only TensorFlow reads, or damaged.
+    Sets without a validation split get one: 5,000 of their training images, by a permutation of that seed. A
+    `ValueError` if the set is not prepared, in a format which only TensorFlow reads, or damaged.
     """
     directory = data_directory(directory)
     builder = open_builder(name, directory)
     if not is_prepared(builder):
         raise ValueError(f"{name} is not prepared in {directory}; prepare it with: {command(name, directory)}")
+    again = f"delete {builder.data_path} and run: {command(name, directory)}"
     try:
         splits = {split: _read(builder, split) for split in builder.info.splits}
     # So array_record reports a file which is missing, cut short or damaged.
     except RuntimeError as error:
-        said = " ".join(str(error).split())
-        raise ValueError(
-            f"{name} cannot be read ({said}); delete {builder.data_path} and run: {command(name, directory)}"
-        ) from error
+        raise ValueError(f"{name} cannot be read ({' '.join(str(error).split())}); {again}") from error
     sizes = {split: len(read) for split, read in splits.items()}
     if sizes != PUBLISHED_SIZES[name]:
-        raise ValueError(
-            f"{name} must have {PUBLISHED_SIZES[name]} images, got {sizes}; delete {builder.data_path} and run: "
-            f"{command(name, directory)}"
-        )
+        raise ValueError(f"{name} must have {PUBLISHED_SIZES[name]} images, got {sizes}; {again}")
     if "validation" in splits:
         seed = SEED if name in REGENERATED else "none"
     else:
@@ -78,19 +58,7 @@ def data_directory(directory: str | os.PathLike | None) -> pathlib.Path:
 
 
 def open_builder(name: str, directory: pathlib.Path, file_format: str | None = None) -> Any:
-    """TFDS' builder of a set, whether the set is prepared or not.
-
-    Args:
-      name: one of `PREPARED_NAMES`.
-      directory: TFDS' folder of prepared sets.
-      file_format: in which to prepare; None: the one in which the set is.
-
-    Returns:
-      The `tfds.core.DatasetBuilder`.
-
-    Raises:
-      ValueError: the name is unknown.
-    """
+    """TFDS' builder of a set, prepared or not; the format is that in which to prepare, None: in which the set is."""
     if name not in PREPARED_NAMES:
         raise ValueError(f"name must be one of {', '.join(PREPARED_NAMES)}, got {name!r}")
     # It takes nearly a second to import, and the embedded data set does without.
@@ -107,11 +75,7 @@ def open_builder(name: str, directory: pathlib.Path, file_format: str | None = N
 
 
 def is_prepared(builder: Any) -> bool:
-    """Whether the set is there, to be read without TensorFlow.
-
-    Raises:
-      ValueError: it is there, but only in a format which needs TensorFlow.
-    """
+    """Whether the set is there; a `ValueError` if only in a format which needs TensorFlow."""
     if not builder.data_path.exists():
         return False
     formats = sorted(found.value for found in builder.info.available_file_formats())
@@ -143,10 +107,8 @@ def _read(builder, split):
 def _chunk(source, start):
     # One call for many records: the record file's blocks are read in parallel and once.
     examples = source.__getitems__(list(range(start, min(start + CHUNK, len(source)))))
-    return (
-        np.stack([example["image"] for example in examples]),
-        np.array([example["label"] for example in examples], np.int32),
-    )
+    labels = np.array([example["label"] for example in examples], np.int32)
+    return np.stack([example["image"] for example in examples]), labels
 
 
 def _hold_out(train, seed):
@@ -158,8 +120,7 @@ def _hold_out(train, seed):
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Holds back TFDS' advice to install OpenCV, which helps larger images than these."""
-    logger = logging.getLogger("absl")
-    level = logger.level
+    logger, level = logging.getLogger("absl"), logging.getLogger("absl").level
     logger.setLevel(logging.ERROR)
     try:
         yield

@@ -36,12 +36,6 @@ def choose_turns(
       sizes: images a split, in the order in which the splits take theirs.
       seed: of the one generator, which draws the permutation first, then the angles, then the scales.
 
-    Returns:
-      The choice of each split, by name.
-
-    Raises:
-      ValueError: the images are not uint8, the labels do not fit, or there are too few images.
-
     Source: our own; sizes and angles after Larochelle et al. 2007, scales after Kanazawa et al. 2014.
     """
     if images.dtype != np.uint8 or labels.shape != images.shape[:1]:
@@ -51,20 +45,20 @@ def choose_turns(
         )
     if sum(sizes.values()) > len(images):
         raise ValueError(f"sizes must sum to at most the {len(images)} images, got {sum(sizes.values())}")
-    hashes = [
-        hashlib.sha256(image.tobytes() + bytes([label])).digest() for image, label in zip(images, labels, strict=True)
-    ]
+    pairs = zip(images, labels, strict=True)
+    hashes = [hashlib.sha256(image.tobytes() + bytes([label])).digest() for image, label in pairs]
     by_content = np.array(sorted(range(len(images)), key=hashes.__getitem__))
     generator = np.random.default_rng(seed)
     order = by_content[generator.permutation(len(images))]
     angles = generator.uniform(0, 2 * np.pi, len(images)).astype(np.float32)
     scales = generator.uniform(*SCALES, len(images)).astype(np.float32)
-    turns, start = {}, 0
-    for name, size in sizes.items():
-        part = slice(start, start + size)
-        turns[name] = Turns(order[part], angles[part], scales[part])
-        start += size
-    return turns
+    return {name: Turns(order[part], angles[part], scales[part]) for name, part in consecutive(sizes).items()}
+
+
+def consecutive(sizes: Mapping[str, int]) -> dict[str, slice]:
+    """The slices of parts of these sizes, one after the other, by name."""
+    ends = np.cumsum(list(sizes.values()))
+    return {name: slice(end - size, end) for (name, size), end in zip(sizes.items(), ends.tolist(), strict=True)}
 
 
 def turned_pixels(image: np.ndarray, angle: float = 0, scale: float = 1) -> np.ndarray:

@@ -12,19 +12,13 @@ def turned(image: np.ndarray, angle: float, grid: int, side: float) -> np.ndarra
 
     The content moves by `[[cos, -sin], [sin, cos]]` in coordinates `(row, column)` about the centre: as a printed
     matrix, counter-clockwise, and at a right angle `np.rot90`. Rotation and change of size are one resampling. An image
-    that shrinks is smoothed first, lest fine strokes break up (see `smoothed`).
+    that shrinks is smoothed first, or fine strokes would break up (see `smoothed`). Cubic splines overshoot a little.
 
     Args:
       image: `[s, s]`, floating; zero outside.
       angle: in radians.
       grid: pixels on a side of the result.
       side: pixels on the side of the image in the result, whole or not; `s` leaves its size.
-
-    Returns:
-      `[grid, grid]`; cubic splines overshoot, so its values may leave the image's range a little.
-
-    Raises:
-      ValueError: the image is not square or not floating.
     """
     if image.ndim != 2 or image.shape[0] != image.shape[1] or not np.issubdtype(image.dtype, np.floating):
         raise ValueError(f"image must be floating [s, s], got {image.dtype} of shape {image.shape}; convert it first")
@@ -43,14 +37,8 @@ def turned(image: np.ndarray, angle: float, grid: int, side: float) -> np.ndarra
 def smoothed(image: np.ndarray, step: float) -> np.ndarray:
     """The image with the blur of pixels `step` times as large: smoothed by a Gaussian of `0.5 sqrt(step^2 - 1)` pixels.
 
-    Every image is taken to be blurred by a Gaussian of half a pixel, and variances add.
-
-    Args:
-      image: `[s, s]`, floating; zero outside.
-      step: at least 1; 1 leaves the image as it is.
-
-    Returns:
-      `[s + 2 m, s + 2 m]`, with a margin `m` that holds what spreads over the edge.
+    Every image is taken to be blurred by a Gaussian of half a pixel, and variances add. A margin on all sides holds
+    what spreads over the edge.
 
     Source: Lowe 2004, section 3.3 (the blur of half a pixel).
     """

@@ -53,12 +53,8 @@ def _cells(preset, report):
 
 def _sources(reports):
     """A line a data set and version: where the figures are from."""
-    lines = set()
-    for report in reports:
-        data = report["data"]
-        lines.add(
-            f"- {data['set']} {data['version']}: {data['train_images']} train, {data['validation_images']} validation, "
-            f"{data['test_images']} test images (test split SHA-256 {data['test_sha256'][:16]}); {report['date']}, "
-            f"jax {report['jax']}, flax {report['flax']}, optax {report['optax']}"
-        )
-    return "\n".join(sorted(lines))
+    line = (
+        "- {set} {version}: {train_images} train, {validation_images} validation, {test_images} test images (test "
+        "split SHA-256 {test_sha256:.16}); {date}, jax {jax}, flax {flax}, optax {optax}"
+    )
+    return "\n".join(sorted({line.format_map(report | report["data"]) for report in reports}))

@@ -15,11 +15,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
 def curves(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
-    """Training loss and validation error by epoch: a line a run, the mean over seeds, in a band of all seeds.
-
-    Args:
-      runs: by name, the records of their metrics.
-    """
+    """Training loss and validation error by epoch, of metrics by run: the mean over seeds, in a band of all seeds."""
 
     def draw(axis, records, values, style):
         epochs = [record["epoch"] for record in records]
@@ -36,18 +32,14 @@ def curves(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
 
 
 def equivariance(angles: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
-    """How logits and error change when the images turn: a line a run.
-
-    Args:
-      angles: by run, its records by angle (see `experiments.evaluate`): `degrees`, `logits_change`, `error_percent`.
-    """
+    """How logits and error change when the images turn: of every run what `by_angle` has measured."""
 
     def draw(axis, records, values, style):
         axis.plot([record["degrees"] for record in records], values, **style, markersize=4)
 
     labels = {"logits_change": "change of the logits, relative", "error_percent": "error (%)"}
-    options = dict(xlabel="images turned by (degrees)", xticks=range(0, 361, 45), ylim=(0, None))
-    return _two_panels(angles, labels, draw, **options)
+    ticks = dict(xticks=range(0, 361, 45), ylim=(0, None))
+    return _two_panels(angles, labels, draw, xlabel="images turned by (degrees)", **ticks)
 
 
 def _two_panels(runs, labels, draw, **options):
@@ -74,12 +66,7 @@ def logarithmic(axis: Axes) -> None:
 
 
 def confusion(counts: np.ndarray, title: str) -> Figure:
-    """How often images of a class are taken for another.
-
-    Args:
-      counts: `[label, prediction]`; shades leave out the diagonal, which would outshine the rest.
-      title: of the figure.
-    """
+    """How often images of a class are taken for another, `[label, prediction]`, in shades but for the diagonal."""
     figure = Figure(figsize=(5.4, 4.8), layout="constrained")
     axis = figure.subplots()
     wrong = np.where(np.eye(len(counts), dtype=bool), 0, counts)
@@ -87,16 +74,8 @@ def confusion(counts: np.ndarray, title: str) -> Figure:
     mappable = axis.imshow(wrong, cmap="Blues", vmin=0, vmax=largest)
     for label, prediction in np.ndindex(*counts.shape):
         dark = wrong[label, prediction] > 0.6 * largest
-        axis.text(
-            prediction,
-            label,
-            counts[label, prediction],
-            ha="center",
-            va="center",
-            fontsize=8,
-            color="white" if dark else "black",
-            fontweight="bold" if label == prediction else "normal",
-        )
+        look = dict(color="white" if dark else "black", fontweight="bold" if label == prediction else "normal")
+        axis.text(prediction, label, counts[label, prediction], ha="center", va="center", fontsize=8, **look)
     ticks = range(len(counts))
     axis.set(xlabel="prediction", ylabel="label", xticks=ticks, yticks=ticks, title=title)
     figure.colorbar(mappable, ax=axis, label="misclassified images")

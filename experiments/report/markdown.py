@@ -4,13 +4,8 @@ import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-PROTOCOLS = {
-    "best_on_validation": "best on validation",
-    "last_epoch": "last epoch",
-    "best_on_test": "best on test",
-}
+PROTOCOLS = {name: name.replace("_", " ") for name in ("best_on_validation", "last_epoch", "best_on_test")}
 """Which epoch is reported. Only the first two are honest; the third is how the papers chose theirs."""
-
 
 Column = tuple[str | Callable[[Mapping[str, Any]], Any], str]
 """A field of a record, or a function of it, and how it is formatted."""

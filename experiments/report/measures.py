@@ -1,7 +1,6 @@
 """What a network does to a whole split: its confusions, and what turning the images changes."""
 
 import math
-from collections.abc import Iterator
 
 import jax
 import numpy as np
@@ -16,9 +15,9 @@ from experiments.run.training import predict
 
 
 def measured_group(group: Group | LieGroup) -> Group:
-    """The finite group over which a network's equivariance is measured.
+    """The finite group over which equivariance is measured: of a Lie group the right angles in its grid.
 
-    That is its group; of a Lie group the quarter or half turns in its grid, for they alone permute pixels.
+    They alone permute pixels.
     """
     return cyclic(math.gcd(group.angles or 1, 4)) if isinstance(group, LieGroup) else group
 
@@ -38,29 +37,26 @@ def by_element(network: nnx.Module, dataset: Dataset, count: int) -> list[float]
     About 1e-6 where the group is exact. Arguments as of `by_angle`.
     """
     images, background = dataset.test.images[:count], float(dataset.train.images.min())
-    return [record["largest_change"] for record in _turned(network, images, measured_group(network.group), background)]
+    return [change["largest_change"] for change in _changes(network, images, measured_group(network.group), background)]
 
 
 def by_angle(network: nnx.Module, dataset: Dataset, step: float, count: int) -> list[dict[str, float]]:
     """What turning test images by every multiple of `step` degrees does, 360 degrees included.
 
     Right angles permute pixels. Others interpolate bilinearly and fill up with the darkest training pixel: part of the
-    change they show is the interpolation's.
+    change they show is the interpolation's. Returns a record an angle: `degrees`; `logits_change`, the root mean square
+    of the logits' change relative to that of the logits; `largest_change`, the largest relative to the largest logit;
+    `error_percent`; `changed_percent`, of predictions.
 
     Args:
       network: in evaluation mode.
-      dataset: standardised; its first `count` test images are turned.
+      dataset: standardised.
       step: divides 360.
-      count: of images.
-
-    Returns:
-      A record an angle: `degrees`; `logits_change`, the root mean square of the logits' change relative to that of
-      the logits; `largest_change`, the largest relative to the largest logit; `error_percent`; `changed_percent`, of
-      predictions.
+      count: of test images, the first.
     """
     images, labels = dataset.test.images[:count], dataset.test.labels[:count]
     rotations = cyclic(round(360 / step))
-    records = list(_turned(network, images, rotations, float(dataset.train.images.min()), labels))
+    records = list(_changes(network, images, rotations, float(dataset.train.images.min()), labels))
     return [{"degrees": 360 * i / rotations.order, **record} for i, record in enumerate([*records, records[0]])]
 
 
@@ -71,10 +67,8 @@ def confusion(logits: Float[np.ndarray, "image classes"], dataset: Dataset) -> I
     return counts
 
 
-def _turned(
-    network: nnx.Module, images: np.ndarray, group: Group, background: float, labels: np.ndarray | None = None
-) -> Iterator[dict[str, float]]:
-    """What each element of the group changes, the identity included."""
+def _changes(network, images, group, background, labels=None):
+    """Yields what each element of the group changes, the identity included."""
     upright = predict(network, images)
     turn = jax.jit(act, static_argnums=(1, 2, 3))
     for element in range(group.order):

@@ -30,16 +30,12 @@ class Arguments:
 
     network: tyro.conf.Positional[pathlib.Path]
     """Folder that `save_network` wrote."""
-
     data: DatasetName = "digits"
     """Data set on which it was trained."""
-
     image: int = 42
     """Which of the test split."""
-
     layer: int = 1
     """Whose attention, from 0."""
-
     out: pathlib.Path = pathlib.Path("attention.png")
     """File to write; its ending decides the format."""
 
@@ -56,21 +52,10 @@ def overlay_figure(network: nnx.Module, image: Float[Array, "x x 1 c"], layer: i
 
     The overlay is what attention keeps of the layer's input, `1 - alpha` where `alpha` suppresses, as the mean over
     group and channels, from its 40th percentile (transparent) to its largest value (dark red).
-
-    Args:
-      network: with attention.
-      image: standardised.
-      layer: whose attention, from 0.
-
-    Returns:
-      A matplotlib figure.
-
-    Raises:
-      ValueError: the layer has no attention, or attention to channels alone.
     """
     layer = common.attending_layer(network, layer)
-    turned = jnp.stack([common.turned_image(image, QUARTER_TURNS, g) for g in range(4)])
-    (alpha,) = common.maps_by_channel(common.layer_maps(network, turned, layer), None).values()
+    rotated = jnp.stack([common.turned_image(image, QUARTER_TURNS, g) for g in range(4)])
+    (alpha,) = common.maps_by_channel(common.layer_maps(network, rotated, layer), None).values()
     if common.is_matrix(alpha):
         raise ValueError(f"layer {layer} attends to channels alone: take a network with spatial attention")
     maps = jnp.mean(alpha, axis=(-2, -1), keepdims=True)
@@ -78,9 +63,9 @@ def overlay_figure(network: nnx.Module, image: Float[Array, "x x 1 c"], layer: i
     back = jnp.stack([common.turned_back(maps[g], QUARTER_TURNS, g, pairs=False) for g in range(4)])
     same = np.allclose(back, back[0], rtol=1e-4)
     rows = {
-        "a handwritten digit,\nturned": (turned, None),
-        "what the network\nattends to": (turned, maps),
-        "turned back:\nall four are equal" if same else "turned back": (turned[:1], back),
+        "a handwritten digit,\nturned": (rotated, None),
+        "what the network\nattends to": (rotated, maps),
+        "turned back:\nall four are equal" if same else "turned back": (rotated[:1], back),
     }
     low = np.percentile(maps, 40)
     # Numbers that differ by rounding alone are to look alike.
@@ -88,9 +73,9 @@ def overlay_figure(network: nnx.Module, image: Float[Array, "x x 1 c"], layer: i
     figure = Figure(figsize=(8.6, 5.2), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03)
     axes = figure.subplots(len(rows), 4)
-    for (label, (images, attention)), of_row in zip(rows.items(), axes, strict=True):
-        of_row[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=12, labelpad=12)
-        for g, axis in enumerate(of_row):
+    for (label, (images, attention)), row in zip(rows.items(), axes, strict=True):
+        row[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=12, labelpad=12)
+        for g, axis in enumerate(row):
             _draw(axis, images[g % len(images)], None if attention is None else attention[g], (low, high))
     for g, axis in enumerate(axes[0]):
         axis.set_title(f"{90 * g}°", fontsize=12)
@@ -115,6 +100,3 @@ def _draw(axis, image, attention, limits):
 
 
 cli = command(main, Arguments)
-
-if __name__ == "__main__":
-    cli()

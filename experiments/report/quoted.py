@@ -4,7 +4,6 @@ import json
 import math
 import statistics
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from experiments.bench import attention, interpolation, memory, networks
 from experiments.configs.preset import RESULTS, reports
@@ -19,7 +18,7 @@ def _figures(name):
     return json.loads((RESULTS / f"{name}.json").read_text())
 
 
-def _named(name: str, part: str = "networks") -> list[dict[str, Any]]:
+def _named(name, part="networks"):
     """The records of a part by name, their names among them."""
     return [{"name": name, **record} for name, record in _figures(name)[part].items()]
 
@@ -61,16 +60,11 @@ def attention_cost() -> str:
     errors = {preset.title: " / ".join(protocols(report)[:2]) for preset, report in rows_of("rot-mnist", reports())}
     figures = _figures("networks-cpu")["networks"]
     plain = figures["p4"]["step_ms"]
-    columns: dict[str, Column] = {
-        "attention": ("kind", ""),
-        "parameters": ("parameters", ","),
-        "step (ms)": ("step_ms", ".1f"),
-        "relative": (lambda row: row["step_ms"] / plain, ".1f"),
-        "peak memory (MB)": ("peak_memory_mb", ".0f"),
-        "error (%)": ("error", ""),
-    }
+    own = {"attention": ("kind", ""), "error (%)": ("error", "")}
+    own["relative"] = (lambda row: row["step_ms"] / plain, ".1f")
+    headings = "attention", "parameters", "step (ms)", "relative", "peak memory (MB)", "error (%)"
     rows = [{"kind": kind, "error": errors.get(name, "-"), **figures[name]} for kind, name in kinds.items()]
-    return record_table(rows, columns)
+    return record_table(rows, {heading: (own | networks.COLUMNS)[heading] for heading in headings})
 
 
 def operators_cost() -> str:
@@ -105,9 +99,7 @@ OVERHEAD: dict[str, Column] = {
 }
 
 
-def _lie_errors(
-    group: str, kernel_size: int, field: str, network: str = "siren", frequency: float | None = 10.0
-) -> dict[str, float]:
+def _lie_errors(group, kernel_size, field, network="siren", frequency=10.0):
     """Equivariance errors in percent by kind of kernel."""
     chosen = {"group": group, "kernel_size": kernel_size, "network": network, "first_frequency": frequency}
     rows = _figures("lie-equivariance")["rows"]
@@ -130,9 +122,8 @@ def lie_equivariance() -> str:
 
 def lie_frequency() -> str:
     """The least and the largest equivariance error over the kinds of kernels, by kernel network."""
-    cases = [("siren", frequency) for frequency in (10.0, 7.0, 5.0)]
-    rows = []
-    for network, frequency in [*cases, *((name, None) for name in ("fourier", "multiplicative", "b_spline"))]:
+    cases, rows = [("siren", frequency) for frequency in (10.0, 7.0, 5.0)], []
+    for network, frequency in [*cases, ("fourier", None), ("multiplicative", None), ("b_spline", None)]:
         parts = [(TURNED, 7, "other"), (SCALED, 7, "scaled")]
         errors = [_lie_errors(*part, network, frequency).values() for part in parts]
         options = "" if frequency is None else f", `first_frequency={frequency}`"
@@ -154,11 +145,11 @@ def lie_speed() -> str:
         for kind in LIE_KINDS[1:]
     ]
     text = markdown_table(["kernels", *(f"{n} rotations" for n in angles), "ratio to PyTorch"], table)
-    both = "Sim2-16x3 separable+2d"
+    sim2 = "Sim2-16x3 separable+2d"
     return f"""{text}
 
-On Sim(2) with 16 rotations and 3 scales, `separable+2d` takes {cost(both, " and ")}; in turn with PyTorch,
-{ratio[both]:.2f} of its time."""
+On Sim(2) with 16 rotations and 3 scales, `separable+2d` takes {cost(sim2, " and ")}; in turn with PyTorch,
+{ratio[sim2]:.2f} of its time."""
 
 
 QUOTED: dict[str, Callable[[], str]] = {

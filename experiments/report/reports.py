@@ -22,37 +22,25 @@ from experiments.run.workdir import Run
 def report_of(
     run: Run, trainer: Trainer, state: TrainState, best: Best, dataset: Dataset, spent: Spent
 ) -> dict[str, Any]:
-    """The figures of a run, complete or not; lists hold one entry a seed, errors are in percent.
+    """The figures of a run, complete or not, on its data or others, standardised; lists hold one entry a seed.
 
-    Args:
-      run: with its metrics.
-      trainer: of the run.
-      state: the newest.
-      best: on the validation split.
-      dataset: to report on, standardised; the run's own, or another.
-      spent: time so far.
-
-    Returns:
-      The run's description and, by protocol, the error on every split; the equivariance error of the logits of the
-      networks best on validation, over `measured_group`; seconds; numbers of parameters.
+    The run's description and, by protocol, the error on every split in percent; the equivariance error of the logits of
+    the networks best on validation, over `measured_group`; seconds; numbers of parameters.
     """
-    config = run.config()
-    steps_per_epoch = int(run.description["data"]["train_images"]) // config.optimizer.batch_size
+    config, described = run.config(), run.description["data"]
+    steps_per_epoch = int(described["train_images"]) // config.optimizer.batch_size
     epoch, step = divmod(int(state.step[0]), steps_per_epoch)
     networks = [trainer.network(best.params, best.rest, i) for i in range(len(config.seeds))]
-    group = measured_group(config.model.parsed_group())
-    images = jnp.asarray(dataset.test.images[:250])
-    of_best = errors(trainer, best.params, best.rest, dataset)
+    group, images = measured_group(config.model.parsed_group()), jnp.asarray(dataset.test.images[:250])
+    best_errors = errors(trainer, best.params, best.rest, dataset)
     # A network that is the best and the last is not tested twice.
     same = not step and set(best.epoch.tolist()) == {epoch}
-    of_last = of_best if same else errors(trainer, state.params, state.rest, dataset)
+    last_errors = best_errors if same else errors(trainer, state.params, state.rest, dataset)
+    last = [epoch + round(step / steps_per_epoch, 2) if step else epoch] * len(config.seeds)
     report = run.description | {
         "data": dict(dataset.provenance),
-        "best_on_validation": {"epoch": best.epoch.tolist(), "error_percent": of_best},
-        "last_epoch": {
-            "epoch": [epoch + round(step / steps_per_epoch, 2) if step else epoch] * len(config.seeds),
-            "error_percent": of_last,
-        },
+        "best_on_validation": {"epoch": best.epoch.tolist(), "error_percent": best_errors},
+        "last_epoch": {"epoch": last, "error_percent": last_errors},
         "equivariance_error": [
             equivariance_error(lambda x, n=network: jnp.asarray(predict(n, x)), images, group, output="invariant")
             for network in networks
@@ -60,10 +48,10 @@ def report_of(
         "parameters": sum(leaf[0].size for leaf in jax.tree.leaves(state.params)),
         **{f"{name}_seconds": seconds for name, seconds in spent._asdict().items()},
     }
-    if report["data"] == run.description["data"]:
+    if report["data"] == described:
         # What stands between two epochs is no epoch's network.
-        of_epochs = [report["best_on_validation"], *([] if step else [report["last_epoch"]])]
-        report["best_on_test"] = best_on_test(run.metrics(), of_epochs)
+        tested = [report["best_on_validation"], *([] if step else [report["last_epoch"]])]
+        report["best_on_test"] = best_on_test(run.metrics(), tested)
     return report
 
 
@@ -78,12 +66,7 @@ def errors(trainer: Trainer, params: Any, rest: Any, dataset: Dataset) -> dict[s
 def best_on_test(metrics: list[dict[str, Any]], networks: list[dict[str, Any]]) -> dict[str, Any]:
     """The epoch with the lowest test error, the earliest of equals: as the papers chose theirs.
 
-    Args:
-      metrics: some of whose records have test errors.
-      networks: others that were tested, by `epoch` and `error_percent`, a list over seeds each.
-
-    Returns:
-      The same for the best epochs, and of how many epochs they are the best.
+    It is the best of those in `metrics`, and of other networks that were tested, by `epoch` and `error_percent`.
     """
     known = [
         {record["epoch"]: record["test_error_percent"][seed] for record in metrics if "test_error_percent" in record}
@@ -117,14 +100,8 @@ def draw_attention(
     """Draws what the network suppresses in test images under four rotations, if it has attention on a finite group.
 
     Of attention on responses also, to `NAME-pairs.SUFFIX` beside it, what it suppresses of the first image between
-    group elements: in the second layer if `layer` is the first, whose input has but one.
-
-    Args:
-      network: in evaluation mode.
-      dataset: standardised.
-      path: of the picture.
-      images: which of the test split.
-      layer: whose attention, from 0; None: the first that has attention.
+    group elements: in the second layer if `layer` is the first, whose input has but one. `layer` counts from 0; None:
+    the first that has attention.
     """
     if isinstance(network.group, Group) and network.attending_layers:
         chosen = jnp.asarray(dataset.test.images[np.array(images)])

@@ -48,11 +48,7 @@ def main(arguments: Arguments) -> None:
 
 
 def all_documents() -> Iterator[tuple[pathlib.Path, str]]:
-    """Every document with tables, and what it must be.
-
-    Raises:
-      ValueError: a marker names no table, or has no end.
-    """
+    """Every document with tables, and what it must be."""
     for table in TABLES:
         if (RESULTS / table).is_dir():
             yield RESULTS / f"{table}.md", document(table, reports(table))
@@ -66,15 +62,7 @@ def all_documents() -> Iterator[tuple[pathlib.Path, str]]:
 
 
 def filled(text: str, name: str) -> str:
-    """A document with its tables written anew.
-
-    Args:
-      text: of the document.
-      name: of the document, for messages.
-
-    Raises:
-      ValueError: a marker names no table, or has no end.
-    """
+    """The text of the document of this name with its tables written anew."""
 
     def quotation(match):
         if match[1] not in QUOTED or MARKER in match[0][1:]:
@@ -88,6 +76,3 @@ def filled(text: str, name: str) -> str:
 
 
 cli = command(main, Arguments)
-
-if __name__ == "__main__":
-    cli()

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
+from jax.tree_util import keystr
 
 from attgconv_jax.models.checkpoint import FORMER_NAMES
 from experiments.run.runtime import reason, writing
@@ -26,14 +27,11 @@ class Checkpoints:
     """The checkpoints of one run, a folder a step; the newest two are kept.
 
     A checkpoint appears whole or not at all. It carries a digest of every array, so that damage on the disk cannot
-    pass for a state. Use it as a context manager: leaving it waits for what is being written.
+    pass for a state. Leaving the context waits for what is being written.
 
     Args:
-      directory: to hold them; made if needed.
+      directory: made if needed.
       read_only: leaves the directory as it is, also what another process is writing.
-
-    Raises:
-      OSError: the directory cannot be made or written to.
     """
 
     def __init__(self, directory: pathlib.Path, *, read_only: bool = False):
@@ -54,53 +52,37 @@ class Checkpoints:
         )
 
     def __enter__(self) -> "Checkpoints":
-        """Itself."""
         return self
 
     def __exit__(self, kind, error, trace):
-        """Waits for what is being written."""
         with contextlib.suppress(Exception) if error else writing(self.directory, Exception):
             self._manager.close()
 
     def save(self, step: int, state: Any, record: dict[str, Any]) -> None:
-        """Copies a state from the device and writes it in the background.
-
-        Args:
-          step: names the checkpoint.
-          state: any pytree of arrays, keys of random streams included.
-          record: what else to keep, as JSON can hold it.
+        """Copies a state from the device and writes it in the background, with a record for JSON.
 
         Raises:
           OSError: this checkpoint or the one before cannot be written.
         """
         arrays = _arrays(state)
-        args = ocp.args.Composite(
-            arrays=ocp.args.StandardSave(arrays),
-            record=ocp.args.JsonSave(record | {"digest": _digest(arrays, record)}),
-        )
+        record = record | {"digest": _digest(arrays, record)}
+        args = ocp.args.Composite(arrays=ocp.args.StandardSave(arrays), record=ocp.args.JsonSave(record))
         # Orbax passes on whatever the file system and its own parts raise.
         with writing(self.directory, Exception):
             self._manager.save(step, args=args, force=True)
 
     def wait(self) -> None:
-        """Waits for what is being written.
-
-        Raises:
-          OSError: it cannot be written.
-        """
+        """Waits for what is being written; an `OSError` if it cannot be."""
         with writing(self.directory, Exception):
             self._manager.wait_until_finished()
 
     def restore(self, template: Any) -> tuple[Any, dict[str, Any]] | None:
-        """The newest state that can be read.
+        """The newest state that can be read, and its record; None if there is no checkpoint yet.
 
         A damaged checkpoint is set aside, with a warning, and the one before is read.
 
         Args:
           template: a state of the same shapes, whose leaves say which are keys of random streams.
-
-        Returns:
-          The state and its record; None if there is no checkpoint yet.
 
         Raises:
           ValueError: there are checkpoints, and all are damaged, now or at an earlier start; or the newest is whole but
@@ -154,20 +136,12 @@ def _collect_failed_tasks():
 
     Else they complain whenever the garbage collector finds them, in the middle of anything.
     """
-    logger = logging.getLogger("asyncio")
-
-    def silent(record):
-        return False
-
-    logger.addFilter(silent)
+    logger, disabled = logging.getLogger("asyncio"), logging.getLogger("asyncio").disabled
+    logger.disabled = True
     try:
         gc.collect()
     finally:
-        logger.removeFilter(silent)
-
-
-def _named(state):
-    return [(jax.tree_util.keystr(path), leaf) for path, leaf in jax.tree.leaves_with_path(state)]
+        logger.disabled = disabled
 
 
 def _arrays(state):
@@ -175,27 +149,22 @@ def _arrays(state):
 
     Copies, for the next step is given the state's own memory to write to.
     """
-    return {name: np.array(jax.random.key_data(leaf) if _is_key(leaf) else leaf) for name, leaf in _named(state)}
+    leaves = jax.tree.leaves_with_path(state)
+    return {keystr(path): np.array(jax.random.key_data(leaf) if _is_key(leaf) else leaf) for path, leaf in leaves}
 
 
 def _state(arrays, template, path):
     """The arrays in the template's tree, and its random streams' keys among them."""
     expected = _arrays(template)
     arrays = {_name_of_now(name, expected): array for name, array in arrays.items()}
-    wrong = [
-        name
-        for name in arrays.keys() | expected.keys()
-        if name not in arrays
-        or name not in expected
-        or (arrays[name].shape, arrays[name].dtype) != (expected[name].shape, expected[name].dtype)
-    ]
+    stored, wanted = ({(name, a.shape, a.dtype) for name, a in named.items()} for named in (arrays, expected))
+    wrong = {name for name, *_ in stored ^ wanted}
     if wrong:
         raise ValueError(
             f"{path} is of another program: {len(wrong)} of its arrays do not fit, {sorted(wrong)[0]} for one. "
             "Continue with the versions in run.json and JAX's settings of then (jax_enable_x64, jax_default_prng_impl)"
         )
-    leaves = [_like(arrays[name], leaf) for name, leaf in _named(template)]
-    return jax.tree.unflatten(jax.tree.structure(template), leaves)
+    return jax.tree.map_with_path(lambda path, leaf: _like(arrays[keystr(path)], leaf), template)
 
 
 def _name_of_now(name, expected):

@@ -3,18 +3,13 @@
 import difflib
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any, get_args
+from typing import Any
 
 
 def check(name: str, value: Any, expected: str, good: bool) -> None:
     """Raises a `ValueError` that says what was expected unless a value is good, and a float finite."""
     if not good or (isinstance(value, float) and not math.isfinite(value)):
         raise ValueError(f"{name} must be {expected}, got {value}")
-
-
-def check_choice(name: str, value: str, choices: Any) -> None:
-    """Raises a `ValueError` that names them unless a value is one of the choices, a `Literal` or a union of such."""
-    check_name(name, value, [name for choice in get_args(choices) for name in get_args(choice) or [choice]])
 
 
 def check_name(field: str, name: str, known: Iterable[str]) -> None:
@@ -26,12 +21,8 @@ def check_name(field: str, name: str, known: Iterable[str]) -> None:
         raise ValueError(f"{field} must be one of {', '.join(known)}, got {name!r}{hint}")
 
 
-def chosen(field: str, names: Sequence[str], known: Sequence[str]) -> Sequence[str]:
-    """The names that a command line chose, all that are known if it chose none.
-
-    Raises:
-      ValueError: a name is not known.
-    """
+def chosen(field: str, names: Sequence[str], known: Iterable[str]) -> Sequence[str]:
+    """The names that a command line chose, all that are known if it chose none; a `ValueError` if one is not known."""
     unknown = [name for name in names if name not in known]
     if unknown:
         raise ValueError(f"{field} must be among {', '.join(known)}, got {', '.join(unknown)}")

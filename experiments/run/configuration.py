@@ -4,114 +4,96 @@ import dataclasses
 import functools
 import pathlib
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import tyro
 
 from attgconv_jax import Sampling
-from experiments.data import DatasetName
-from experiments.run.checks import check, check_choice, check_seed
+from experiments.data import NAMES, DatasetName
+from experiments.run.checks import check, check_name, check_seed
 from experiments.run.groups import is_lie
 from experiments.run.model_configuration import MAX_SCALE, ModelConfig, config_class, model
 
+Rule = Literal["adam", "sgd"]
 Schedule = Literal["constant", "cosine", "step"]
 SeedsMode = Literal["auto", "loop", "vmap"]
-Directory = Annotated[
-    pathlib.Path | None,
-    tyro.conf.arg(
-        metavar="DIR", help="Folder of prepared sets. Default: TFDS' own, $TFDS_DATA_DIR or ~/tensorflow_datasets."
-    ),
-]
+_DIRECTORY = "Folder of prepared sets. Default: TFDS' own, $TFDS_DATA_DIR or ~/tensorflow_datasets."
+Directory = Annotated[pathlib.Path | None, tyro.conf.arg(metavar="DIR", help=_DIRECTORY)]
 
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
-    """The images: `digits*` are embedded, every other set is prepared once by `python -m experiments.data.prepare`."""
+    """The images."""
 
     name: DatasetName = "digits"
-    """Which data set."""
-
+    """digits* are embedded; prepare others: python -m experiments.data.prepare."""
     directory: Directory = None
     test_images: int | None = None
-    """How many images of the test split count, the first. Default: all."""
-
+    """How many of the test split, the first; None: all."""
     seed: int = 0
-    """Of digits*: decides split, angles, scales. Of mnist, fashion_mnist, kmnist: which training images validate."""
+    """Decides the splits; of digits*, angles and scales too."""
 
     def __post_init__(self):
-        check_choice("data.name", self.name, DatasetName)
+        check_name("data.name", self.name, NAMES)
         check_seed("data.seed", self.seed)
-        good = self.test_images is None or self.test_images >= 1
-        check("data.test_images", self.test_images, "at least 1", good)
+        check("data.test_images", self.test_images, "at least 1", self.test_images is None or self.test_images >= 1)
 
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerConfig:
     """How parameters are updated."""
 
-    name: Literal["adam", "sgd"] = "adam"
+    name: Rule = "adam"
     """adam, or sgd with momentum."""
-
     learning_rate: float = 2e-3
     """Of the first step after the warm-up."""
-
     schedule: Schedule = "cosine"
-    """constant; cosine, to zero at the end; step, times `decay` after every epoch in `milestones`."""
-
+    """step: times `decay` after each epoch in `milestones`."""
     milestones: tuple[int, ...] = ()
-    """Epochs after which the step schedule lowers the learning rate."""
-
+    """Of the step schedule: epochs after which the learning rate falls."""
     decay: float = 0.1
     """Factor of the step schedule."""
-
     warmup_epochs: float = 0.0
     """The learning rate first rises from zero, linearly."""
-
     momentum: float = 0.9
     """Of sgd."""
-
     l2: float = 1e-4
-    """Its product with the parameters is added to the gradient, before Adam rescales it: the papers' L2."""
-
+    """Times parameters, added to the gradient before Adam."""
     weight_decay: float = 0.0
-    """Decoupled: its product with learning rate and parameters is taken from the parameters (AdamW)."""
-
+    """Decoupled (AdamW), times the learning rate."""
     clip_norm: float | None = None
-    """Gradients of the loss with a larger global norm are scaled down to it."""
-
+    """Largest global norm of the loss's gradients."""
     epochs: int = 60
     """Passes over the training split."""
-
     batch_size: int = 64
-    """Images a step. What does not fill the last batch of an epoch waits for the next epoch's shuffle."""
+    """Images a step; an epoch's incomplete batch is left out."""
 
     def __post_init__(self):
-        check_choice("optimizer.name", self.name, Literal["adam", "sgd"])
-        check_choice("optimizer.schedule", self.schedule, Schedule)
-        for name in ("epochs", "batch_size"):
-            check(f"optimizer.{name}", getattr(self, name), "at least 1", getattr(self, name) >= 1)
-        for name in ("learning_rate", "decay"):
-            check(f"optimizer.{name}", getattr(self, name), "positive", getattr(self, name) > 0)
-        for name in ("l2", "weight_decay", "warmup_epochs"):
-            check(f"optimizer.{name}", getattr(self, name), "not negative", getattr(self, name) >= 0)
-        check("optimizer.momentum", self.momentum, "in [0, 1)", 0 <= self.momentum < 1)
-        if self.clip_norm is not None:
-            check("optimizer.clip_norm", self.clip_norm, "positive", self.clip_norm > 0)
-        rising = list(self.milestones) == sorted(set(self.milestones))
-        inside = all(0 < epoch < self.epochs for epoch in self.milestones)
-        check("optimizer.milestones", self.milestones, f"rising epochs before {self.epochs}", rising and inside)
-        if self.milestones and self.milestones[0] <= self.warmup_epochs:
-            raise ValueError(
-                f"optimizer.milestones must lie after the {self.warmup_epochs} epochs of warm-up, got {self.milestones}"
-            )
-        if self.milestones and self.schedule != "step":
+        check_name("optimizer.name", self.name, get_args(Rule))
+        check_name("optimizer.schedule", self.schedule, get_args(Schedule))
+        milestones, warmup = self.milestones, self.warmup_epochs
+        rising = list(milestones) == sorted(set(milestones)) and all(0 < epoch < self.epochs for epoch in milestones)
+        expected = {
+            "epochs": ("at least 1", self.epochs >= 1),
+            "batch_size": ("at least 1", self.batch_size >= 1),
+            "learning_rate": ("positive", self.learning_rate > 0),
+            "decay": ("positive", self.decay > 0),
+            "l2": ("not negative", self.l2 >= 0),
+            "weight_decay": ("not negative", self.weight_decay >= 0),
+            "warmup_epochs": ("not negative", warmup >= 0),
+            "momentum": ("in [0, 1)", 0 <= self.momentum < 1),
+            "clip_norm": ("positive", self.clip_norm is None or self.clip_norm > 0),
+            "milestones": (f"rising epochs before {self.epochs}", rising),
+        }
+        for name, (what, good) in expected.items():
+            check(f"optimizer.{name}", getattr(self, name), what, good)
+        if milestones and milestones[0] <= warmup:
+            raise ValueError(f"optimizer.milestones must lie after the {warmup} epochs of warm-up, got {milestones}")
+        if milestones and self.schedule != "step":
             raise ValueError(f"optimizer.milestones need optimizer.schedule step, got {self.schedule}")
-        if self.schedule == "step" and not self.milestones:
+        if self.schedule == "step" and not milestones:
             raise ValueError("optimizer.schedule step needs optimizer.milestones, for example 40 60 80")
-        if self.warmup_epochs >= self.epochs:
-            raise ValueError(
-                f"optimizer.warmup_epochs must be less than the {self.epochs} epochs, got {self.warmup_epochs}"
-            )
+        check("optimizer.warmup_epochs", warmup, f"less than the {self.epochs} epochs", warmup < self.epochs)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,21 +103,18 @@ class Config:
     data: DataConfig = DataConfig()
     model: ModelConfig = model("rot_mnist", "p4", "input", dropout_rate=0.1)
     optimizer: OptimizerConfig = OptimizerConfig()
-
     seeds: tuple[int, ...] = (0,)
-    """A network a seed, trained side by side: each decides initialisation, shuffling, dropout and random grids."""
-
+    """A network each: initialisation, shuffling, dropout, grids."""
     seeds_mode: SeedsMode = "auto"
-    """vmap computes all seeds in one batched program, loop one after the other; auto: loop on CPU, else vmap."""
-
+    """loop over them or vmap; auto: loop on CPU, else vmap."""
     test_every: int = 5
-    """Epochs between measurements of the test error, for the record: it decides nothing."""
+    """Epochs between test errors, which decide nothing."""
 
     def __post_init__(self):
         check("seeds", self.seeds, "one or more different numbers", 0 < len(self.seeds) == len(set(self.seeds)))
         for seed in self.seeds:
             check_seed("seeds", seed)
-        check_choice("seeds_mode", self.seeds_mode, SeedsMode)
+        check_name("seeds_mode", self.seeds_mode, get_args(SeedsMode))
         check("test_every", self.test_every, "at least 1", self.test_every >= 1)
 
 
@@ -181,30 +160,15 @@ def _nested(fields):
     return nested
 
 
-def _renamed(fields):
-    """Fields of runs of version 0.1.0, before networks had names, as they are called now."""
-    if "model.name" in fields or "model.group" not in fields:
-        return fields
-    lie = is_lie(fields["model.group"])
-    fields = _BEFORE_NETWORKS | fields
-    kinds = {None: "separable" if lie else "nonseparable", "g": "gseparable", "gc": "separable"}
-    kind = fields.pop("model.kind")
-    fields |= {"model.name": "lie_resnet" if lie else "rot_mnist", "model.kind": kinds.get(kind, kind)}
-    for name in ("network", "options"):
-        value = fields.pop(f"model.kernel_{name}")
-        if lie:
-            fields["model.network" if name == "network" else "model.network_options"] = value
-    if not lie:
-        del fields["model.max_scale"], fields["model.random_grids"]
-    defaults = _as_json({"model": dataclasses.asdict(config_class(fields["model.name"])())})
-    if lie and not fields["model.features"]:
-        del fields["model.features"]
-    return defaults | fields
-
-
-def _as_json(fields):
+def _as_json(fields, prefix=""):
     """Nested fields by dotted name, tuples as lists."""
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in _flatten(fields).items()}
+    flat = {}
+    for name, value in fields.items():
+        if isinstance(value, dict):
+            flat |= _as_json(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = list(value) if isinstance(value, tuple) else value
+    return flat
 
 
 _BEFORE_NETWORKS = {
@@ -219,8 +183,21 @@ _BEFORE_NETWORKS = {
 }
 
 
-def _flatten(fields, prefix=""):
-    flat = {}
-    for name, value in fields.items():
-        flat |= _flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
-    return flat
+def _renamed(fields):
+    """Fields of runs of version 0.1.0, before networks had names, as they are called now."""
+    if "model.name" in fields or "model.group" not in fields:
+        return fields
+    lie = is_lie(fields["model.group"])
+    fields = _BEFORE_NETWORKS | fields
+    kinds = {None: "separable" if lie else "nonseparable", "g": "gseparable", "gc": "separable"}
+    kind = fields.pop("model.kind")
+    fields |= {"model.name": "lie_resnet" if lie else "rot_mnist", "model.kind": kinds.get(kind, kind)}
+    former = {"network": "kernel_network", "network_options": "kernel_options"}
+    kernels = {f"model.{name}": fields.pop(f"model.{before}") for name, before in former.items()}
+    if lie:
+        fields |= kernels
+        if not fields["model.features"]:
+            del fields["model.features"]
+    else:
+        del fields["model.max_scale"], fields["model.random_grids"]
+    return _as_json({"model": dataclasses.asdict(config_class(fields["model.name"])())}) | fields

@@ -7,11 +7,7 @@ from attgconv_jax.lie import LieGroup, rotations, scalings, similarities
 
 
 def parse_group(name: str) -> Group:
-    """The group of this name: z2, p4, p4m, or any other as C8 or D2.
-
-    Raises:
-      ValueError: there is no such group.
-    """
+    """The group of this name: z2, p4, p4m, or any other as C8 or D2; a `ValueError` if there is none."""
     named = {"z2": trivial(), "p4": cyclic(4), "p4m": dihedral(4)}
     if name in named:
         return named[name]
@@ -33,12 +29,7 @@ def is_lie(name: str) -> bool:
 def parse_lie_group(name: str, max_scale: float) -> LieGroup | None:
     """The Lie group of this name: SE2-8, R2xR-3 or Sim2-16x3, with any numbers; None of any other name.
 
-    Args:
-      name: of the group, and how many rotations and scales are sampled.
-      max_scale: the largest scale, of groups that scale.
-
-    Raises:
-      ValueError: `max_scale` is out of range.
+    The numbers are of sampled rotations and scales, `max_scale` is the largest scale, of groups that scale.
     """
     match = re.fullmatch(r"(SE2|R2xR)-([1-9]\d*)|(Sim2)-([1-9]\d*)x([1-9]\d*)", name)
     if match is None:

@@ -18,9 +18,7 @@ from experiments.run.workdir import Run
 CALL_SECONDS = 1.0
 """A compiled call takes about as long: the progress bar moves, and Python is not waited for."""
 
-_ADVICE = (
-    "lower optimizer.learning_rate or set optimizer.clip_norm, in another --workdir; checkpoints from before stay here"
-)
+_ADVICE = "lower optimizer.learning_rate or set optimizer.clip_norm, in another --workdir; earlier checkpoints stay"
 
 
 class OutOfTime(Exception):
@@ -44,36 +42,22 @@ class Spent(NamedTuple):
 
 
 def make_trainer(config: Config, dataset: Dataset) -> Trainer:
-    """The trainer of a configuration on its data.
-
-    Raises:
-      ValueError: a batch is larger than the training split, the warm-up takes all steps, or float64 is asked for
-        without x64 (see `experiments.run.runtime.precision`).
-    """
-    steps = steps_per_epoch(config, dataset)
+    """The trainer of a configuration on its data; float64 needs x64 (see `experiments.run.runtime.precision`)."""
+    steps, batch_size, mode = steps_per_epoch(config, dataset), config.optimizer.batch_size, config.seeds_mode
     if config.model.dtype == "float64" and not jax.config.jax_enable_x64:
         raise ValueError("model.dtype float64 needs jax.enable_x64(True) around it")
-    mode = config.seeds_mode
     if mode == "auto":
         mode = "loop" if jax.default_backend() == "cpu" else "vmap"
     optimizer = make_optimizer(config.optimizer, steps)
-    batch_size, in_features = config.optimizer.batch_size, dataset.in_features
-    return Trainer(config.model, dataset.classes, optimizer, batch_size, mode, in_features)
+    return Trainer(config.model, dataset.classes, optimizer, batch_size, mode, dataset.in_features)
 
 
 def steps_per_epoch(config: Config, dataset: Dataset) -> int:
-    """Full batches in the training split.
-
-    Raises:
-      ValueError: there is none.
-    """
-    steps = len(dataset.train) // config.optimizer.batch_size
-    if steps == 0:
-        raise ValueError(
-            f"optimizer.batch_size must be at most {len(dataset.train)}, the training images, got "
-            f"{config.optimizer.batch_size}"
-        )
-    return steps
+    """Full batches in the training split; a `ValueError` if there is none."""
+    images, batch_size = len(dataset.train), config.optimizer.batch_size
+    if batch_size > images:
+        raise ValueError(f"optimizer.batch_size must be at most {images}, the training images, got {batch_size}")
+    return images // batch_size
 
 
 def first_state(trainer: Trainer, seeds: tuple[int, ...]) -> tuple[TrainState, Best]:
@@ -85,19 +69,21 @@ def first_state(trainer: Trainer, seeds: tuple[int, ...]) -> tuple[TrainState, B
 
 
 def last_state(run: Run, trainer: Trainer) -> tuple[TrainState, Best, Spent]:
-    """The newest state, best networks and time spent of a run, which another process may be training.
+    """The newest state, best networks and time spent of a run, which another process may be training."""
+    folder = run.workdir / "checkpoints"
+    if folder.is_dir():
+        with Checkpoints(folder, read_only=True) as checkpoints:
+            state, best, _, spent = _restored(checkpoints, trainer, run.config().seeds)
+        if np.all(best.epoch):
+            return state, best, spent
+    raise ValueError(f"{run.workdir} has no checkpoint of a whole epoch yet: train it a little longer")
 
-    Raises:
-      ValueError: no epoch is in a checkpoint yet, or no checkpoint can be read.
-    """
-    restored = None
-    if (run.workdir / "checkpoints").is_dir():
-        with Checkpoints(run.workdir / "checkpoints", read_only=True) as checkpoints:
-            restored = checkpoints.restore(first_state(trainer, run.config().seeds))
-    if restored is None or not np.all(restored[0][1].epoch):
-        raise ValueError(f"{run.workdir} has no checkpoint of a whole epoch yet: train it a little longer")
-    (state, best), record = restored
-    return state, best, Spent(*record["spent"])
+
+def _restored(checkpoints, trainer, seeds):
+    """State, best networks, step and time spent where the newest checkpoint stands, else at the beginning."""
+    beginning = first_state(trainer, seeds)
+    newest, record = checkpoints.restore(beginning) or (beginning, {"step": 0, "spent": ()})
+    return *newest, record["step"], Spent(*record["spent"])
 
 
 def fit(
@@ -105,28 +91,21 @@ def fit(
     trainer: Trainer,
     dataset: Dataset,
     *,
-    progress: bool = True,
     checkpoint_seconds: float = 30.0,
     deadline: float | None = None,
 ) -> tuple[TrainState, Best, Spent]:
-    """Trains to the end, from the newest checkpoint if there is one.
+    """Trains to the end, from the newest checkpoint if there is one; returns what `last_state` does.
 
     Args:
       run: begun.
       trainer: of the run's configuration.
       dataset: standardised.
-      progress: whether to show a progress bar on stderr.
       checkpoint_seconds: least time between checkpoints; changes no number.
       deadline: in seconds of `time.monotonic()`; None: none.
 
-    Returns:
-      The last state, the best networks, and the time taken over all processes.
-
     Raises:
-      ValueError: no checkpoint can be read.
       FloatingPointError: a loss, a parameter, a statistic or a logit is not finite; names seed and step.
       OutOfTime: the run would end after the deadline, or has reached it; a checkpoint is written.
-      OSError: the work directory cannot be written.
     """
     config = run.config()
     per_epoch = steps_per_epoch(config, dataset)
@@ -137,9 +116,9 @@ def fit(
     forecast = _Forecast(deadline, wait=per_epoch * config.test_every)
     with contextlib.ExitStack() as stack:
         checkpoints = stack.enter_context(Checkpoints(run.workdir / "checkpoints"))
-        state, best, step, spent = _restored(checkpoints, *first_state(trainer, config.seeds))
+        state, best, step, spent = _restored(checkpoints, trainer, config.seeds)
         metrics = stack.enter_context(Metrics(run.workdir, step, config.seeds))
-        bar = stack.enter_context(progress_bar(total * images_a_step, step * images_a_step, progress))
+        bar = stack.enter_context(progress_bar(total * images_a_step, step * images_a_step))
         saved, pace, calls = time.monotonic(), 1, 0
         while step < total:
             count = min(pace, per_epoch - step % per_epoch)
@@ -155,7 +134,10 @@ def fit(
                 started = time.perf_counter()
                 best, errors = _evaluate(trainer, state, best, splits, step // per_epoch, config)
                 spent = spent._replace(evaluation=spent.evaluation + time.perf_counter() - started)
-                record = _training_means(state, per_epoch, config.optimizer.batch_size) | errors
+                record = {"train_loss": (np.asarray(state.loss, np.float64) / per_epoch).tolist()}
+                record |= {
+                    "train_error_percent": percent(state.wrong, per_epoch * config.optimizer.batch_size)
+                } | errors
                 record |= {f"{name}_seconds": value for name, value in spent._asdict().items()}
                 record |= {"learning_rate": float(schedule(step - 1)), "time": time.time()}
                 metrics.write({"step": step, "epoch": step // per_epoch} | record)
@@ -170,15 +152,6 @@ def fit(
     return state, best, spent
 
 
-def _restored(checkpoints, state, best):
-    """State, best networks, step and time spent where the newest checkpoint stands, else at the beginning."""
-    restored = checkpoints.restore((state, best))
-    if restored is None:
-        return state, best, 0, Spent()
-    (state, best), record = restored
-    return state, best, record["step"], Spent(*record["spent"])
-
-
 @jax.jit
 def _keep_best(best: Best, params: Any, rest: Any, wrong: jax.Array, epoch: jax.Array) -> Best:
     better = wrong < best.wrong
@@ -191,10 +164,8 @@ def _keep_best(best: Best, params: Any, rest: Any, wrong: jax.Array, epoch: jax.
 
 def _evaluate(trainer, state, best, splits, epoch, config):
     """The best networks, and errors in percent, a list over seeds a split."""
-    names = ["validation"]
-    if epoch % config.test_every == 0 or epoch == config.optimizer.epochs:
-        names.append("test")
-    wrong = {}
+    tested = epoch % config.test_every == 0 or epoch == config.optimizer.epochs
+    names, wrong = ["validation", "test"] if tested else ["validation"], {}
     for name in names:
         wrong[name], bad = trainer.count_errors(state.params, state.rest, *splits[name])
         if np.any(bad):
@@ -205,13 +176,6 @@ def _evaluate(trainer, state, best, splits, epoch, config):
     best = _keep_best(best, state.params, state.rest, wrong["validation"], epoch)
     errors = {f"{name}_error_percent": percent(wrong[name], len(splits[name][1])) for name in names}
     return best, errors
-
-
-def _training_means(state, per_epoch, batch_size):
-    return {
-        "train_loss": (np.asarray(state.loss, np.float64) / per_epoch).tolist(),
-        "train_error_percent": percent(state.wrong, per_epoch * batch_size),
-    }
 
 
 def percent(wrong: jax.Array, images: int) -> list[float]:
@@ -229,9 +193,8 @@ def _check_finite(first_bad_step, config, per_epoch):
 
 
 def _postfix(epoch, record):
-    loss, train, validation = (
-        np.mean(record[name]) for name in ("train_loss", "train_error_percent", "validation_error_percent")
-    )
+    names = "train_loss", "train_error_percent", "validation_error_percent"
+    loss, train, validation = (np.mean(record[name]) for name in names)
     return f"epoch {epoch}, loss {loss:.3f}, error {train:.2f} %, validation {validation:.2f} %"
 
 

@@ -19,17 +19,12 @@ NAME = "metrics.jsonl"
 
 
 class Metrics:
-    """Writes a record an epoch to `metrics.jsonl` and to a TensorBoard event file. A context manager.
-
-    The event file is written anew at every start, from the records that are kept.
+    """Writes a record an epoch to `metrics.jsonl` and to a TensorBoard event file, which every start writes anew.
 
     Args:
       workdir: of the run.
       step: that the run continues from; what was written beyond it is taken back.
       seeds: name the curves.
-
-    Raises:
-      OSError: the files cannot be written.
     """
 
     def __init__(self, workdir: pathlib.Path, step: int, seeds: tuple[int, ...]):
@@ -52,21 +47,15 @@ class Metrics:
             self._events.flush()
 
     def __enter__(self) -> "Metrics":
-        """Itself."""
         return self
 
     def __exit__(self, kind, error, trace):
-        """Closes the files."""
         with contextlib.suppress(OSError) if error else writing(self._path):
             self._file.close()
             self._events.close()
 
     def write(self, record: dict[str, Any]) -> None:
-        """Writes a record: `step`, `epoch`, `time`, numbers, and lists of numbers with one a seed.
-
-        Raises:
-          OSError: it cannot be written.
-        """
+        """Writes a record: `step`, `epoch`, `time`, numbers, and lists of numbers with one a seed."""
         with writing(self._path):
             self._file.write(_line(record))
             self._file.flush()
@@ -86,8 +75,7 @@ class Metrics:
 def read_metrics(workdir: pathlib.Path) -> list[dict[str, Any]]:
     """The records of a run's metrics file; none if there is no file.
 
-    A killed process may leave half a line at the end, which is no record. Another line that is none is passed over with
-    a warning.
+    A killed process may leave half a line at the end. Another line that is no record is passed over with a warning.
     """
     path = workdir / NAME
     lines = path.read_text(errors="replace").splitlines() if path.exists() else []
@@ -104,11 +92,10 @@ def read_metrics(workdir: pathlib.Path) -> list[dict[str, Any]]:
     return records
 
 
-def progress_bar(total: int, done: int, shown: bool) -> tqdm.tqdm:
+def progress_bar(total: int, done: int) -> tqdm.tqdm:
     """A bar over images, with images per second, on standard error."""
-    return tqdm.tqdm(
-        total=total, initial=done, unit="image", unit_scale=True, disable=not shown, file=sys.stderr, mininterval=0.5
-    )
+    options = dict(unit="image", unit_scale=True, file=sys.stderr, mininterval=0.5)
+    return tqdm.tqdm(total=total, initial=done, **options)
 
 
 def _line(record):

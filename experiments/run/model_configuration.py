@@ -29,19 +29,13 @@ class ModelConfig:
     """A network of the registry. `model` makes it, with the network's own arguments beside these."""
 
     name: str = "rot_mnist"
-    """Which network."""
-
     group: str = "p4"
-    """z2, p4, p4m, C8 (8 rotations), D2 (also reflections); Lie groups: SE2-8 (8 rotations), R2xR-3, Sim2-16x3."""
-
+    """z2, p4, p4m, C8 (8 rotations), D2 (also reflections); on Lie groups: SE2-8, R2xR-3, Sim2-16x3."""
     attention: str = "none"
-    """Which attention."""
-
     attention_options: tuple[str, ...] = ()
-    """Arguments of the attention, as NAME=VALUE: groups=5 over_group=True."""
-
+    """Of the attention, as NAME=VALUE: groups=5 over_group=True."""
     dtype: DType = "float32"
-    """To compute in. bfloat16 keeps parameters and statistics in float32."""
+    """bfloat16 keeps parameters and statistics in float32."""
 
     def __post_init__(self):
         check_name("model.name", self.name, NETWORKS)
@@ -57,11 +51,7 @@ class ModelConfig:
             raise ValueError(f"model.max_scale is of groups that scale, such as R2xR-3; {self.group} has no scales")
 
     def parsed_group(self) -> Group | LieGroup:
-        """The group.
-
-        Raises:
-          ValueError: there is none of this name, or `max_scale` is out of range.
-        """
+        """The group; a `ValueError` if there is none of this name, or `max_scale` is out of range."""
         return parse_lie_group(self.group, getattr(self, "max_scale", MAX_SCALE)) or parse_group(self.group)
 
     def image_size(self, pixels: int) -> int:
@@ -69,14 +59,9 @@ class ModelConfig:
         return NETWORKS[self.name].nearest_size(pixels, self.parsed_group())
 
     def build(self, in_features: int, classes: int, rngs: nnx.Rngs) -> nnx.Module:
-        """The network, freshly initialised, in training mode; float64 needs x64.
-
-        Raises:
-          ValueError: an argument is out of range.
-        """
-        own = {
-            name: _argument(name, getattr(self, name), option) for name, option in NETWORKS[self.name].options().items()
-        }
+        """The network, freshly initialised, in training mode; float64 needs x64."""
+        options = NETWORKS[self.name].options()
+        own = {name: _argument(name, getattr(self, name), option) for name, option in options.items()}
         return NETWORKS[self.name].network(
             group=self.parsed_group(),
             attention=None if self.attention == "none" else self.attention,
@@ -94,35 +79,22 @@ class ModelConfig:
 def config_class(name: str) -> type[ModelConfig]:
     """The configurations of a network: `ModelConfig` with the arguments of the network's constructor."""
     check_name("model.name", name, NETWORKS)
-    fields = [
-        (option, _helped(_field_type(known.type), known.help), _default(known))
-        for option, known in NETWORKS[name].options().items()
-    ]
+    options = NETWORKS[name].options().items()
+    fields = [(option, _helped(_field_type(known.type), known.help), _default(known)) for option, known in options]
     lie = NETWORKS[name].lie
     networks = ", ".join(f"{known} (on Lie groups)" if entry.lie else known for known, entry in NETWORKS.items())
-    sites = {"input": "on inputs", "response": "on responses"}
-    attentions = "; ".join(
-        f"{site} {', '.join(names)}" for site, names in _by_site(sites).items() if not (lie and site == "on responses")
-    )
-    fields.append(("name", _helped(str, f"Which network: {networks}."), dataclasses.field(default=name)))
-    fields.append(("attention", _helped(str, f"none; {attentions}."), dataclasses.field(default="none")))
+    further = [("name", str, name, f"{networks}."), ("attention", str, "none", _attention_help(lie))]
     if lie:
-        fields.append(("group", str, dataclasses.field(default="SE2-8")))
-        text = "The largest scale sampled, of groups that scale; the smallest is 1."
-        fields.append(("max_scale", _helped(float, text), dataclasses.field(default=MAX_SCALE)))
+        further.append(("group", str, "SE2-8", "SE2-8 (8 rotations), R2xR-3 (3 scales), Sim2-16x3 (both)."))
+        further.append(("max_scale", float, MAX_SCALE, "The largest scale sampled; the smallest is 1."))
+    fields += [(field, _helped(kind, text), default) for field, kind, default, text in further]
     made = dataclasses.make_dataclass("ModelConfig", fields, bases=(ModelConfig,), frozen=True, kw_only=True)
     made.__doc__ = (inspect.getdoc(NETWORKS[name].network) or "").partition("\n")[0]
     return made
 
 
 def model(name: str, group: str, attention: str = "none", **arguments: Any) -> ModelConfig:
-    """The configuration of a network.
-
-    Args:
-      name: in `attgconv_jax.models.NETWORKS`.
-      group: as on the command line, such as "p4" or "SE2-8".
-      attention: in every layer, or "none".
-      **arguments: further fields: those of `ModelConfig` and the network's own.
+    """The configuration of a network, by the names of the command line; `arguments` are further fields.
 
     Raises:
       ValueError: an unknown name, or an argument that the network does not have.
@@ -135,11 +107,7 @@ def model(name: str, group: str, attention: str = "none", **arguments: Any) -> M
 
 
 def parse_options(field: str, options: Sequence[str]) -> dict[str, Any]:
-    """The values of options, each NAME=VALUE, by name: numbers, True, False or None, else the words themselves.
-
-    Raises:
-      ValueError: an option is not NAME=VALUE, or stands twice.
-    """
+    """The values of options NAME=VALUE by name: numbers, True, False or None, else the words themselves."""
     parsed = {}
     for option in options:
         name, equals, value = option.partition("=")
@@ -158,12 +126,11 @@ def _helped(kind, text):
     return Annotated[kind, tyro.conf.arg(help=text)]
 
 
-def _by_site(sites):
-    """Names of the operators by where they act; those of residual networks' stand in the middle."""
-    named = {"on inputs": [], "of other papers": [], "on responses": []}
-    for name, operator in OPERATORS.items():
-        named[sites.get(operator.site, "of other papers")].append(name)
-    return named
+def _attention_help(lie):
+    """Names of the operators by where they act."""
+    groups = [("on inputs", ["input"]), ("of other papers", ["residual", "stage"]), ("on responses", ["response"])]
+    named = [(text, [name for name, of in OPERATORS.items() if of.site in sites]) for text, sites in groups]
+    return "; ".join(["none", *(f"{text} {', '.join(names)}" for text, names in named[: 2 if lie else 3])]) + "."
 
 
 def _is(annotation, kind):
@@ -179,13 +146,11 @@ def _field_type(annotation):
 
 
 def _default(option):
-    container = _field_type(option.type) in (tuple[str, ...], tuple[int, ...])
     if option.default is inspect.Parameter.empty:
         return dataclasses.field()
-    if not container:
-        return dataclasses.field(default=option.default)
-    many = isinstance(option.default, Sequence)
-    return dataclasses.field(default=tuple(option.default) if many else ())
+    if _field_type(option.type) not in (tuple[str, ...], tuple[int, ...]):
+        return option.default
+    return tuple(option.default) if isinstance(option.default, Sequence) else ()
 
 
 def _argument(name, value, option):

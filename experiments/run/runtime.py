@@ -13,10 +13,12 @@ import platform
 import re
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import tyro
+
+Folder = Annotated[pathlib.Path, tyro.conf.arg(metavar="DIR")]
 
 
 def use_compilation_cache() -> None:
@@ -46,23 +48,21 @@ def precision(dtype: str) -> contextlib.AbstractContextManager:
 
 
 def command(main: Callable[[Any], None], arguments: Any) -> Callable[..., None]:
-    """The command line of a module: a function of its words, by default those of this process.
+    """The command line of a module: a function of words, by default the process'; called where the module is run.
 
-    Args:
-      main: of the module, takes the parsed arguments.
-      arguments: the dataclass to parse; or a function of the words that returns dataclass, defaults and other words.
-    """
-    return functools.partial(run_command, main, arguments)
-
-
-def run_command(main: Callable[[Any], None], arguments: Any, words: list[str] | None = None) -> None:
-    """Parses a command line and runs it; an error is one line on stderr and exit code 2.
+    An error is one line on stderr and exit code 2.
 
     Args:
       main: takes the parsed arguments; its module names the command.
       arguments: the dataclass to parse; or a function of the words that returns dataclass, defaults and other words.
-      words: of the command line; None: those of this process.
     """
+    cli = functools.partial(_run_command, main, arguments)
+    if main.__module__ == "__main__":
+        cli()
+    return cli
+
+
+def _run_command(main, arguments, words=None):
     prog = f"python -m {sys.modules[main.__module__].__spec__.name}"
     message = io.StringIO()
     words, default = sys.argv[1:] if words is None else words, None
@@ -88,15 +88,27 @@ def run_command(main: Callable[[Any], None], arguments: Any, words: list[str] | 
         _fail(error)
 
 
+def _fail(error):
+    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _plain(message):
+    """Tyro's message without the box around it and the name of the parser that found it."""
+    lines = [line.strip("│ ") for line in message.splitlines() if not line.startswith(("╭", "╰"))]
+    words = " ".join(re.sub(r"[^\x20-\x7e]|-{3,}", " ", " ".join(lines)).split())
+    return re.sub(r"^Error parsing [^:]*: ", "", words)
+
+
 @contextlib.contextmanager
 def writing(path: pathlib.Path, failures: type[Exception] = OSError) -> Iterator[None]:
     """Within it, failures become an `OSError` that says in a line why `path` cannot be written, and what to do."""
     try:
         yield
-    except failures as failure:
+    except failures as error:
         raise OSError(
-            f"cannot write to {path}: {reason(failure)}; see to it, then give the same command again"
-        ) from failure
+            f"cannot write to {path}: {reason(error)}; see to it, then give the same command again"
+        ) from error
 
 
 def reason(failure: Exception) -> str:
@@ -108,31 +120,19 @@ def reason(failure: Exception) -> str:
 
 
 def _hold_back_logs():
-    """Keeps Orbax from writing pages on a failure that we say in a line.
+    """Keeps Orbax from writing pages on a failure that is reported in a line.
 
     For good: writes beside a failed one end later, after Orbax has closed its event loop, even at the process' end.
     """
     for name in ("absl", "asyncio"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    say = sys.unraisablehook
-    if getattr(say, "ignores_stragglers", False):
+    report = sys.unraisablehook
+    if getattr(report, "ignores_stragglers", False):
         return
 
     def hook(unraisable):
         if str(unraisable.exc_value) != "Event loop is closed":
-            say(unraisable)
+            report(unraisable)
 
     hook.ignores_stragglers = True
     sys.unraisablehook = hook
-
-
-def _plain(message):
-    """Tyro's message without the box around it and the name of the parser that found it."""
-    lines = [line.strip("│ ") for line in message.splitlines() if not line.startswith(("╭", "╰"))]
-    words = " ".join(re.sub(r"[^\x20-\x7e]|-{3,}", " ", " ".join(lines)).split())
-    return re.sub(r"^Error parsing [^:]*: ", "", words)
-
-
-def _fail(error):
-    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-    sys.exit(2)

@@ -46,9 +46,6 @@ def make_network(config: ModelConfig, classes: int, seed: int, in_features: int 
 def make_optimizer(config: OptimizerConfig, steps_per_epoch: int) -> optax.GradientTransformation:
     """Clipping, L2 added to the gradient, Adam or momentum, decoupled weight decay, learning rate: in this order.
 
-    Raises:
-      ValueError: the warm-up takes all steps.
-
     Source: Kingma and Ba 2015 (Adam, with its L2); Loshchilov and Hutter 2019 (decoupled weight decay).
     """
     rule = optax.scale_by_adam() if config.name == "adam" else optax.trace(config.momentum)
@@ -62,20 +59,13 @@ def make_optimizer(config: OptimizerConfig, steps_per_epoch: int) -> optax.Gradi
 
 
 def make_schedule(config: OptimizerConfig, steps_per_epoch: int) -> optax.Schedule:
-    """The learning rate of every step, counted from 0.
-
-    Raises:
-      ValueError: the warm-up takes all steps.
-    """
-    warmup = round(config.warmup_epochs * steps_per_epoch)
+    """The learning rate of every step, counted from 0; a `ValueError` if the warm-up takes all steps."""
+    steps, warmup = config.epochs * steps_per_epoch, round(config.warmup_epochs * steps_per_epoch)
     rate = config.learning_rate
-    if warmup >= config.epochs * steps_per_epoch:
-        raise ValueError(
-            f"optimizer.warmup_epochs must leave some of the {config.epochs * steps_per_epoch} steps, got "
-            f"{config.warmup_epochs}"
-        )
+    if warmup >= steps:
+        raise ValueError(f"optimizer.warmup_epochs must leave some of the {steps} steps, got {config.warmup_epochs}")
     if config.schedule == "cosine":
-        after = optax.cosine_decay_schedule(rate, config.epochs * steps_per_epoch - warmup)
+        after = optax.cosine_decay_schedule(rate, steps - warmup)
     else:
         drops = {epoch * steps_per_epoch - warmup: config.decay for epoch in config.milestones}
         after = optax.piecewise_constant_schedule(rate, drops)
@@ -89,15 +79,7 @@ class Trainer:
 
     `state = trainer.init(seeds)`, then `state = trainer.train(state, images, labels, count)` for as many steps as one
     compiled call shall take. How the steps are cut into calls changes nothing. Every array of a state has a leading
-    axis of seeds.
-
-    Args:
-      config: of the networks.
-      classes: number of logits.
-      optimizer: of the parameters.
-      batch_size: images a step.
-      seeds_mode: "vmap" or "loop" over the seeds; same numbers up to rounding.
-      in_features: channels of the images.
+    axis of seeds, over which "vmap" and "loop" have the same numbers up to rounding.
     """
 
     def __init__(
@@ -139,10 +121,7 @@ class Trainer:
         return nnx.merge(self.evaluation_graph, *jax.tree.map(lambda leaf: leaf[index], (params, rest)), copy=True)
 
     def loss(self, params, rest, images, labels):
-        """Mean cross-entropy in training mode of one network; what its other variables become, and its errors.
-
-        Logits in bfloat16 are made float32 first.
-        """
+        """Mean cross-entropy in training mode of one network; what its other variables become, and its errors."""
         network = nnx.merge(self.graph, params, rest, copy=True)
         logits = network(images)
         logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
@@ -157,28 +136,17 @@ class Trainer:
         updates, opt_state = self.optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         finite = jnp.isfinite(loss) & _all_finite((params, rest))
-        return TrainState(
-            params,
-            rest,
-            opt_state,
-            state.key,
-            state.step + 1,
-            state.loss + loss.astype(state.loss.dtype),
-            state.wrong + wrong,
-            jnp.where(finite | (state.first_bad_step > 0), state.first_bad_step, state.step + 1),
-        )
+        counts = state.step + 1, state.loss + loss.astype(state.loss.dtype), state.wrong + wrong
+        first_bad_step = jnp.where(finite | (state.first_bad_step > 0), state.first_bad_step, state.step + 1)
+        return TrainState(params, rest, opt_state, state.key, *counts, first_bad_step)
 
     @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
     def train(
         self, state: TrainState, images: Float[Array, "image x y 1 c"], labels: Int[Array, " image"], count: int
     ) -> TrainState:
-        """`count` steps of every network, all within one epoch, whose order of images depends on seed and epoch.
+        """`count` steps of every network on the training split, within one epoch; `state` is used up.
 
-        Args:
-          state: is used up.
-          images: all of the training split.
-          labels: of the images.
-          count: at most the steps left in this epoch.
+        The order of the images depends on seed and epoch.
         """
         steps_per_epoch = len(labels) // self.batch_size
 
@@ -200,10 +168,9 @@ class Trainer:
     def count_errors(
         self, params: Any, rest: Any, images: Float[Array, "image x y 1 c"], labels: Int[Array, " image"]
     ) -> tuple[Int[Array, " seed"], Int[Array, " seed"]]:
-        """How many images each seed's network misclassifies in evaluation mode, those without finite logits among them.
+        """How many images each seed's network misclassifies in evaluation mode, and how many have no finite logits.
 
-        Returns:
-          The number of images misclassified, and of images whose logits are not finite.
+        The latter are among the former.
         """
         batches = _batches(images), _batches(labels, filling=-1)
 

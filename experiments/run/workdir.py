@@ -25,23 +25,15 @@ from experiments.run.runtime import describe_device, writing
 
 
 class Run:
-    """A run in its work directory.
-
-    Args:
-      workdir: may not exist yet.
-
-    Raises:
-      ValueError: it is no folder, or a file in it is damaged.
-    """
+    """A run in its work directory, which may not exist yet; a `ValueError` if a file in it is damaged."""
 
     def __init__(self, workdir: pathlib.Path):
         if os.path.lexists(workdir) and not workdir.is_dir():
             raise ValueError(f"--workdir {workdir} is no folder: name another")
         self.workdir = workdir
         self.description = self._read_description()
-        self.report = _read(
-            workdir / "report.json", (), "delete this file, and the command that trained writes it again"
-        )
+        again = "delete this file, and the command that trained writes it again"
+        self.report = _read(workdir / "report.json", (), again)
 
     @property
     def name(self) -> str:
@@ -50,33 +42,21 @@ class Run:
 
     @classmethod
     def open(cls, workdir: pathlib.Path) -> "Run":
-        """A run that has begun.
-
-        Raises:
-          ValueError: there is none.
-        """
+        """A run that has begun; a `ValueError` if there is none."""
         run = cls(workdir)
         if run.description is None:
             raise ValueError(f"{workdir} holds no run; train one with: python -m experiments.train --workdir {workdir}")
         return run
 
     def config(self, directory: pathlib.Path | None = None) -> Config:
-        """The configuration it began with, with its data in `directory`, which is no part of a run.
-
-        Raises:
-          ValueError: run.json describes none that this version knows.
-        """
+        """The configuration it began with, with its data in `directory`, which is no part of a run."""
         try:
             return from_identity(self.description["config"], directory)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ValueError(f"{self.workdir / 'run.json'} is of no run that this version can read: {error}") from error
 
     def dataset(self, directory: pathlib.Path | None = None) -> Dataset:
-        """The data it began with.
-
-        Raises:
-          ValueError: the data are not there, or are others by now.
-        """
+        """The data it began with; a `ValueError` if they are not there, or are others by now."""
         dataset = dataset_of(self.config(directory))
         self._check_data(dataset)
         return dataset
@@ -87,27 +67,19 @@ class Run:
 
     def check(self, config: Config) -> None:
         """Raises a `ValueError` if the folder holds something else or a run whose fields differ, which it names."""
-        others = [name for name in _names(self.workdir) if not name.startswith(".")]
-        if self.description is None and others:
-            raise ValueError(f"--workdir {self.workdir} is not empty and holds no run: name another folder")
         if self.description is None:
+            if self.workdir.is_dir() and any(not path.name.startswith(".") for path in self.workdir.iterdir()):
+                raise ValueError(f"--workdir {self.workdir} is not empty and holds no run: name another folder")
             return
-        there, here = identity(self.config()), identity(config)
-        differing = [
-            f"{name} is {there[name]} there and {here[name]} here" for name in here if there[name] != here[name]
-        ]
+        differing = _differences(identity(self.config()), identity(config), "{} is {} there and {} here")
         if differing:
             raise ValueError(
-                f"--workdir {self.workdir} holds a run of another configuration: {'; '.join(differing)}. Name another "
-                "folder, or repeat the other command"
+                f"--workdir {self.workdir} holds a run of another configuration: {differing}. Name another folder, or "
+                "repeat the other command"
             )
 
     def begin(self, config: Config, dataset: Dataset) -> None:
-        """Writes down configuration and data, or checks that they are those that the run began with; call it `locked`.
-
-        Raises:
-          ValueError: the configuration or the data are not those that the run began with.
-        """
+        """Writes configuration and data, or checks that they are those that the run began with, while `locked`."""
         # Another process may have begun here since this one looked, while it read its data.
         self.description = self._read_description()
         self.check(config)
@@ -124,11 +96,7 @@ class Run:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Keeps other processes from training in the same folder; a killed process lets go.
-
-        Raises:
-          ValueError: another process has it.
-        """
+        """Keeps other processes from training in the same folder; a killed process lets go."""
         lock = filelock.FileLock(self.workdir / ".lock", timeout=0)
         with writing(self.workdir):
             self.workdir.mkdir(parents=True, exist_ok=True)
@@ -150,30 +118,24 @@ class Run:
         return _read(self.workdir / "run.json", ("config", "data"), f"delete {self.workdir} to start anew")
 
     def _check_data(self, dataset):
-        began, now = self.description["data"], dict(dataset.provenance)
-        differing = [
-            f"{name} was {began.get(name)}, is {now.get(name)}" for name in now if began.get(name) != now[name]
-        ]
+        differing = _differences(self.description["data"], dataset.provenance, "{} was {}, is {}")
         if differing:
-            raise ValueError(f"{self.workdir} began with other data: {'; '.join(differing)}")
+            raise ValueError(f"{self.workdir} began with other data: {differing}")
+
+
+def _differences(former, now, words):
+    names = [name for name in now if former.get(name) != now[name]]
+    return "; ".join(words.format(name, former.get(name), now[name]) for name in names)
 
 
 def dataset_of(config: Config) -> Dataset:
-    """The data of a configuration, not standardised, in the size that its network takes.
-
-    Raises:
-      ValueError: the data are not there.
-    """
+    """The data of a configuration, not standardised, in the size that its network takes."""
     data = config.data
     return load(data.name, data.directory, data.seed, data.test_images).resized(config.model.image_size)
 
 
 def write_json(path: pathlib.Path, content: Mapping[str, Any]) -> None:
-    """Writes a file that appears whole or not at all.
-
-    Raises:
-      OSError: it cannot be written.
-    """
+    """Writes a file that appears whole or not at all."""
     partial = path.with_name(f".{path.name}.partial")
     with writing(path):
         partial.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
@@ -191,7 +153,3 @@ def _read(path, required, cure):
     if not isinstance(content, dict) or not all(isinstance(content.get(name), dict) for name in required):
         raise ValueError(f"{path} is damaged (it lacks {', '.join(required) or 'an object'}); {cure}")
     return content
-
-
-def _names(folder):
-    return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []

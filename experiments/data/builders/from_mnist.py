@@ -5,6 +5,16 @@ import tensorflow_datasets as tfds
 
 from experiments.data.regenerated import SEED, SIZES, choose_turns, turned_pixels
 
+MADE = f"""\
+10,000 images for training, 2,000 for validation, 50,000 for the test, disjoint, made from all 70,000 images of TFDS'
+`mnist` (training and test set together), ordered by SHA-256 of pixels and label. `numpy.random.default_rng({SEED})`
+draws first a permutation, whose first 62,000 images are the three splits, then the angles, then the factors: an image
+is in the same split of all the regenerated sets, by the same angle and factor, and each leaves out what it does not
+change. An image that shrinks is smoothed by `scipy.ndimage.gaussian_filter` (sigma 0.5 sqrt(1 / factor^2 - 1) pixels).
+In one `scipy.ndimage.affine_transform` (cubic splines, order 3, zero outside) it is turned counter-clockwise and shrunk
+about its centre, on the same grid of 28x28, then clipped to 0 to 255 and rounded to uint8. The feature `angle` is in
+radians, the feature `scale` is the factor."""
+
 
 class FromMnist(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """A set of MNIST's digits, each changed once; what `CHANGES` names is drawn and kept as a feature.
@@ -17,7 +27,7 @@ class FromMnist(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     CHANGES: tuple[str, ...] = ()
     CITATION = ""
 
-    def _info(self) -> tfds.core.DatasetInfo:
+    def _info(self):
         image = tfds.features.Image(shape=(28, 28, 1), dtype=np.uint8)
         return self._info_of(image, {change: tfds.features.Scalar(dtype=np.float32) for change in self.CHANGES})
 

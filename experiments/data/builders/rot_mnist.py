@@ -4,15 +4,13 @@ import hashlib
 import io
 import pathlib
 import zipfile
-from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 
 from experiments.data.amat import amat_rows
-from experiments.data.builders.from_mnist import FromMnist
-from experiments.data.regenerated import SEED, SIZES
+from experiments.data.builders.from_mnist import MADE, FromMnist
+from experiments.data.regenerated import SIZES
 
 ARCHIVE = "mnist_rotation_new.zip"
 ARCHIVE_MD5 = "0f9a947ff3d30e95cd685462cbf3b847"
@@ -21,28 +19,15 @@ TRAIN_FILE = "mnist_all_rotation_normalized_float_train_valid.amat"
 TEST_FILE = "mnist_all_rotation_normalized_float_test.amat"
 
 _REGENERATED = f"""\
-MNIST's digits, each turned once by an angle uniform over the full circle: 10,000 for training, 2,000 for validation,
-50,000 for the test, disjoint. This is a *regenerated* set: sizes and angles follow Larochelle et al. 2007, but images,
-angles and splits are not those of their files, so figures on it are not figures on theirs.
+MNIST's digits, each turned once by an angle uniform over the full circle. Sizes and angles follow Larochelle et al.
+2007, but images, angles and splits are not those of their files, so figures on it are not figures on theirs.
 
-Made from all 70,000 images of TFDS' `mnist` (training and test set together), ordered by SHA-256 of pixels and label.
-`numpy.random.default_rng({SEED})` draws first a permutation, whose first 62,000 images are the three splits, then the
-angles. An image is turned counter-clockwise about its centre by `scipy.ndimage.affine_transform` (cubic splines,
-order 3, zero outside), clipped to 0 to 255 and rounded to uint8. The feature `angle` is in radians.
+{MADE}
 """
 
 _ORIGINAL = f"""\
 The files of 2007 (`{ARCHIVE}`): 10,000 images for training and 2,000 for validation, in this order in one file, and
 50,000 for the test, as published: pixels are floats in [0, 1], read row by row.
-"""
-
-_CITATION = """\
-@inproceedings{larochelle2007empirical,
-  title={An empirical evaluation of deep architectures on problems with many factors of variation},
-  author={Larochelle, Hugo and Erhan, Dumitru and Courville, Aaron and Bergstra, James and Bengio, Yoshua},
-  booktitle={International Conference on Machine Learning},
-  year={2007}
-}
 """
 
 
@@ -54,10 +39,13 @@ class RotMnist(FromMnist):
         tfds.core.BuilderConfig(name="original", description=_ORIGINAL),
     ]
     CHANGES = ("angle",)
-    CITATION = _CITATION
+    CITATION = (
+        "Larochelle, Erhan, Courville, Bergstra, Bengio: An empirical evaluation of deep architectures on problems "
+        "with many factors of variation. International Conference on Machine Learning, 2007."
+    )
     MANUAL_DOWNLOAD_INSTRUCTIONS = f"`rot_mnist/original` alone: put {ARCHIVE} (once at {ARCHIVE_URL}) there."
 
-    def _info(self) -> tfds.core.DatasetInfo:
+    def _info(self):
         if self.builder_config.name == "regenerated":
             return super()._info()
         return self._info_of(tfds.features.Tensor(shape=(28, 28, 1), dtype=np.float32), {})
@@ -65,19 +53,16 @@ class RotMnist(FromMnist):
     def _split_generators(self, dl_manager):
         if self.builder_config.name == "regenerated":
             return super()._split_generators(dl_manager)
-        return self._original_splits(pathlib.Path(dl_manager.manual_dir) / ARCHIVE)
-
-    def _original_splits(self, archive):
+        archive = pathlib.Path(dl_manager.manual_dir) / ARCHIVE
         check_archive(archive)
-        boundary = SIZES["train"]
-        end = boundary + SIZES["validation"]
+        boundary, end = SIZES["train"], SIZES["train"] + SIZES["validation"]
         return {
             "train": self._generate_published(archive, TRAIN_FILE, range(boundary), end),
             "validation": self._generate_published(archive, TRAIN_FILE, range(boundary, end), end),
             "test": self._generate_published(archive, TEST_FILE, range(SIZES["test"]), SIZES["test"]),
         }
 
-    def _generate_published(self, archive, file, rows, expected) -> Iterator[tuple[int, dict[str, Any]]]:
+    def _generate_published(self, archive, file, rows, expected):
         found = 0
         with zipfile.ZipFile(archive) as opened, opened.open(file) as stream:
             for image, label in amat_rows(io.TextIOWrapper(stream, "ascii"), file):
@@ -89,17 +74,10 @@ class RotMnist(FromMnist):
 
 
 def check_archive(archive: pathlib.Path) -> None:
-    """Refuses an archive which is not, byte for byte, that of 2007.
-
-    Args:
-      archive: where `mnist_rotation_new.zip` should be.
-
-    Raises:
-      ValueError: there is no such file, or its MD5 is not the published one.
-    """
+    """Raises a `ValueError` unless the file is, by its MD5, the archive of 2007."""
     if not archive.is_file():
         raise ValueError(
-            f"{archive} must be the archive of 2007, but there is no such file; it was once at {ARCHIVE_URL}"
+            f"{archive} must be the archive of 2007, but there is no such file; once it was at {ARCHIVE_URL}"
         )
     with archive.open("rb") as stream:
         found = hashlib.file_digest(stream, "md5").hexdigest()
