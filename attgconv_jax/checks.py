@@ -13,10 +13,14 @@ import numpy as np
 from jaxtyping import Array
 
 
+def _is_number(value: Any, kind: type) -> bool:
+    """Whether a value is a number of this kind; True and False are no numbers."""
+    return isinstance(value, kind) and not isinstance(value, bool)
+
+
 def check_integer(name: str, value: Any, least: int = 1) -> int:
     """Raises a `ValueError` unless a value is an integer, Python's or NumPy's, of at least `least`."""
-    good = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    if not good or value < least:
+    if not _is_number(value, numbers.Integral) or value < least:
         raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
     return int(value)
 
@@ -53,21 +57,16 @@ def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:
 
 def check_divisor(name: str, value: Any, *counts: int, of: str = "channels") -> int:
     """Raises a `ValueError` that lists the divisors unless a value divides each of these counts."""
-    good = isinstance(value, numbers.Integral) and not isinstance(value, bool) and value >= 1
-    if not good or any(count % value for count in counts):
-        known = [n for n in range(1, min(counts) + 1) if all(count % n == 0 for count in counts)]
-        raise ValueError(
-            f"{name} must divide the {' and '.join(map(str, counts))} {of}: one of {', '.join(map(str, known))}; got "
-            f"{value!r}"
-        )
+    if not _is_number(value, numbers.Integral) or value < 1 or any(count % value for count in counts):
+        known = ", ".join(str(n) for n in range(1, min(counts) + 1) if not any(count % n for count in counts))
+        raise ValueError(f"{name} must divide the {' and '.join(map(str, counts))} {of}: one of {known}; got {value!r}")
     return int(value)
 
 
 def check_finite_positive(**values: Any) -> tuple[float, ...]:
     """Raises a `ValueError` unless every named value is a positive finite number."""
     for name, value in values.items():
-        good = isinstance(value, numbers.Real) and not isinstance(value, bool)
-        if not good or not 0 < value < math.inf:
+        if not _is_number(value, numbers.Real) or not 0 < value < math.inf:
             raise ValueError(f"{name} must be a positive finite number, got {value!r}")
     return tuple(map(float, values.values()))
 
@@ -75,7 +74,7 @@ def check_finite_positive(**values: Any) -> tuple[float, ...]:
 def check_rate(**values: Any) -> tuple[float, ...]:
     """Raises a `ValueError` unless every named value is a probability below 1."""
     for name, value in values.items():
-        if not isinstance(value, numbers.Real) or isinstance(value, bool) or not 0 <= value < 1:
+        if not _is_number(value, numbers.Real) or not 0 <= value < 1:
             raise ValueError(f"{name} must be in [0, 1), got {value!r}")
     return tuple(map(float, values.values()))
 
@@ -85,7 +84,7 @@ def check_window(size: int, stride: int, padding: Any, dilation: int) -> tuple[i
     size, stride, dilation = check_positive(kernel_size=size, stride=stride, dilation=dilation)
     if isinstance(padding, str) and padding in ("SAME", "VALID"):
         return size, stride, padding, dilation
-    if not isinstance(padding, numbers.Integral) or isinstance(padding, bool) or padding < 0:
+    if not _is_number(padding, numbers.Integral) or padding < 0:
         raise ValueError(f'padding must be an integer of at least 0, "SAME" or "VALID", got {padding!r}')
     return size, stride, int(padding), dilation
 

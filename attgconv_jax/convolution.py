@@ -6,20 +6,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from attgconv_jax import kernels
-from attgconv_jax.checks import (
-    check_array,
-    check_boolean,
-    check_divisor,
-    check_dtypes,
-    check_feature_map,
-    check_filter,
-    check_integer,
-)
+from attgconv_jax import checks, kernels
 from attgconv_jax.filters import Sampling, check_sampling, former_sampling, transformed
 from attgconv_jax.geometry import Padding, check_symmetric_grid, windows_of
-from attgconv_jax.groups import Group, check_group
-from attgconv_jax.kernels.taps import take_tap
+from attgconv_jax.groups import Group, check_on_group
+from attgconv_jax.kernels.taps import Window, take_tap
 
 
 @former_sampling
@@ -40,8 +31,7 @@ def group_conv(
 
         y[x, g, o] = weight * sum over u, h', c of  f[x + u, h', c] (L_g w)[u, h', c, o]
 
-    `weight` is the Haar weight of one group element, `group.haar_weight`, if `haar` is set and `f` is no image;
-    else 1.
+    `weight` is the Haar weight of one group element, `group.haar_weight`, if `haar` is set and `f` is no image; else 1.
 
     >>> import jax, jax.numpy as jnp
     >>> from attgconv_jax import cyclic, group_conv
@@ -52,10 +42,8 @@ def group_conv(
     >>> group_conv(lifted, jnp.ones([3, 3, 4, 10, 16]), p4, padding="SAME").shape
     (8, 24, 24, 4, 16)
 
-    Args:
-      f: feature map, or image.
-      w: filter, of the dtype of `f`.
-      group: acts on the filter.
+    Options:
+      f: feature map, or image; its dtype is that of `w`.
       stride: in pixels.
       padding: with zeros: pixels on every side, "SAME" or "VALID".
       dilation: of the filter, in pixels.
@@ -64,20 +52,19 @@ def group_conv(
       sampling: of the filter, at other than right angles.
       implementation: of the convolution; see `attgconv_jax.kernels.conv`.
 
-    Returns:
-      Feature map on `group`.
-
-    Raises:
-      ValueError: shapes or dtypes do not fit, or the grid is not symmetric and `exact` is set.
-
     Source: Cohen and Welling 2016; Romero et al. 2020, section 2.
     """
-    check_group(group)
-    check_feature_map(f, group)
-    check_filter(w, group)
-    check_dtypes(f, w=w)
+    windows = check_convolution(f, w, group, stride, padding, dilation, haar, exact, sampling)
+    return convolve(f, w, group, windows, haar=haar, sampling=sampling, implementation=implementation)
+
+
+def check_convolution(f, w, group, stride, padding, dilation, haar, exact, sampling) -> tuple[Window, Window]:
+    """Raises a `ValueError` unless these are arguments of `group_conv`; its windows."""
+    check_on_group(f, group)
+    checks.check_filter(w, group)
+    checks.check_dtypes(f, w=w)
     check_sampling(sampling)
-    check_boolean(haar=haar, exact=exact)
+    checks.check_boolean(haar=haar, exact=exact)
     if f.shape[-2:] != w.shape[2:4]:
         raise ValueError(
             f"f has {f.shape[-2]} group elements and {f.shape[-1]} channels (shape {f.shape}), but w takes "
@@ -86,7 +73,7 @@ def group_conv(
     windows = windows_of(w.shape[0], stride, padding, dilation, f.shape[-4:-2])
     if exact:
         check_symmetric_grid(windows, group, f.shape[-4:-2], padding)
-    return convolve(f, w, group, windows, haar=haar, sampling=sampling, implementation=implementation)
+    return windows
 
 
 def convolve(f, w, group, windows, *, haar=False, sampling=Sampling(), implementation=None):
@@ -100,6 +87,13 @@ def convolve(f, w, group, windows, *, haar=False, sampling=Sampling(), implement
         f.reshape(-1, x, y, h_in * c_in), bank.reshape(k, k, h_in * c_in, h * c_out), windows, implementation
     )
     return flat.reshape(*batch, *flat.shape[1:3], h, c_out)
+
+
+def convolve_centred(f, w, group, dilation=1, **options):
+    """`convolve` with a filter of odd size, and as many zeros around `f` as keep its size."""
+    padding = dilation * (len(w) // 2)
+    window = Window(len(w), low=padding, high=padding, dilation=dilation)
+    return convolve(f, w, group, (window, window), **options)
 
 
 def add_bias(y: Float[Array, "*shape c"], bias: Float[Array, " c"]) -> Float[Array, "*shape c"]:
@@ -123,31 +117,18 @@ def grouped_group_conv(
     channel_groups: int,
     **options,
 ) -> Float[Array, "*batch x_out y_out h c_out"]:
-    """`group_conv` whose channels fall into separate parts, neighbours together.
+    """`group_conv` whose channels fall into `channel_groups` separate parts, neighbours together.
 
         y[part p] = group_conv(f[part p], w[.., part p])
 
-    Every part of the output sees one part of the input, at all group elements.
-
-    Args:
-      f: feature map, or image.
-      w: filter, of the dtype of `f`, on the channels of one part of the input.
-      group: acts on the filter.
-      channel_groups: how many parts.
-      **options: further arguments of `group_conv`.
-
-    Returns:
-      Feature map on `group`.
-
-    Raises:
-      ValueError: the parts do not divide the channels, or as `group_conv`.
+    Every part of the output sees one part of the input, at all group elements. `options` are those of `group_conv`.
 
     Source: Xie et al. 2017 (grouped convolutions); on a group our own.
     """
-    check_group(group)
-    check_feature_map(f, group)
-    check_array("w", w, "k k h_in c_part c_out")
-    channel_groups = check_divisor("channel_groups", channel_groups, f.shape[-1], w.shape[-1])
+    # What it takes to split them; the rest is asked of every part.
+    checks.check_feature_map(f)
+    checks.check_array("w", w, "k k h_in c_part c_out")
+    channel_groups = checks.check_divisor("channel_groups", channel_groups, f.shape[-1], w.shape[-1])
     if channel_groups == 1:
         return group_conv(f, w, group, **options)
     c_part, c_out = f.shape[-1] // channel_groups, w.shape[-1]
@@ -156,9 +137,8 @@ def grouped_group_conv(
             f"f has {f.shape[-1]} channels in {channel_groups} parts of {c_part}, but w takes {w.shape[3]} of a part "
             f"(shape {w.shape})"
         )
-    parts = f.reshape(*f.shape[:-1], channel_groups, c_part), w.reshape(*w.shape[:-1], channel_groups, -1)
     conv = jax.vmap(functools.partial(group_conv, group=group, **options), in_axes=(-2, -2), out_axes=-2)
-    y = conv(*parts)
+    y = conv(f.reshape(*f.shape[:-1], channel_groups, c_part), w.reshape(*w.shape[:-1], channel_groups, -1))
     return y.reshape(*y.shape[:-2], c_out)
 
 
@@ -173,19 +153,11 @@ def max_pool(
 ) -> Float[Array, "*batch x_out y_out h c"]:
     """Spatial maximum: `y[x, h, c] = max over u of f[x stride + u, h, c]`; padding counts as minus infinity.
 
-    Args:
-      f: feature map.
-      group: must map the grid of windows to itself.
+    Options:
       window: size, in pixels.
       stride: between windows, in pixels; None: the window's size.
       padding: pixels on every side.
-      exact: whether a grid that the group does not map to itself raises.
-
-    Returns:
-      The pooled feature map.
-
-    Raises:
-      ValueError: shapes do not fit, or the grid is not symmetric and `exact` is set.
+      exact: whether a grid of windows that the group does not map to itself raises.
 
     Source: Cohen and Welling 2016, section 6.3.
     """
@@ -203,68 +175,34 @@ def mean_pool(
 ) -> Float[Array, "*batch x_out y_out h c"]:
     """Spatial mean: `y[x, h, c] = mean over u of f[x stride + u, h, c]`; padding counts as zeros.
 
-    Args:
-      f: feature map.
-      group: must map the grid of windows to itself.
-      window: size, in pixels.
-      stride: between windows, in pixels; None: the window's size.
-      padding: pixels on every side.
-      exact: whether a grid that the group does not map to itself raises.
-
-    Returns:
-      The pooled feature map.
-
-    Raises:
-      ValueError: shapes do not fit, or the grid is not symmetric and `exact` is set.
-
-    Source: Cohen and Welling 2016, section 6.3.
+    Arguments as `max_pool`.
     """
     return jnp.mean(_windows(f, group, window, stride, padding, exact, 0), axis=-3)
 
 
 def project_max(f: Float[Array, "*batch x y h c"]) -> Float[Array, "*batch x y 1 c"]:
-    """Projection to an image: `y[x, c] = max over h of f[x, h, c]`. The group axis stays, with length 1.
+    """Projection to an image, which turns as the input turns: `y[x, c] = max over h of f[x, h, c]`.
 
-    Args:
-      f: feature map.
-
-    Returns:
-      An image, which turns as the input turns.
-
-    Raises:
-      ValueError: `f` is not floating, has fewer than four axes, or an empty one.
+    The group axis stays, with length 1.
 
     Source: Cohen and Welling 2016, section 6.3 (coset pooling over the whole group).
     """
-    check_feature_map(f)
+    checks.check_feature_map(f)
     return jnp.expand_dims(kernels.maximum(f, axis=-2), -2)
 
 
 def project_mean(f: Float[Array, "*batch x y h c"]) -> Float[Array, "*batch x y 1 c"]:
-    """Projection to an image: `y[x, c] = mean over h of f[x, h, c]`. The group axis stays, with length 1.
-
-    Args:
-      f: feature map.
-
-    Returns:
-      An image, which turns as the input turns.
-
-    Raises:
-      ValueError: `f` is not floating, has fewer than four axes, or an empty one.
-
-    Source: Cohen and Welling 2016, section 6.3.
-    """
-    check_feature_map(f)
+    """Projection to an image, like `project_max`: `y[x, c] = mean over h of f[x, h, c]`."""
+    checks.check_feature_map(f)
     return jnp.mean(f, axis=-2, keepdims=True)
 
 
 def _windows(f, group, size, stride, padding, exact, fill):
     """Every window's pixels on an axis of their own: `[..., x_out, y_out, size^2, h, c]`."""
-    check_group(group)
-    check_feature_map(f, group)
-    check_boolean(exact=exact)
+    check_on_group(f, group)
+    checks.check_boolean(exact=exact)
     *batch, x, y, h, c = f.shape
-    size, padding = check_integer("window", size), check_integer("padding", padding, 0)
+    size, padding = checks.check_integer("window", size), checks.check_integer("padding", padding, 0)
     windows = windows_of(size, size if stride is None else stride, padding, 1, (x, y))
     if padding >= size:
         raise ValueError(f"padding must be smaller than the window, got {padding} for a window of {size}")

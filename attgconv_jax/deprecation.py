@@ -27,13 +27,7 @@ def convert_arguments(convert: Callable[[dict[str, Any]], dict[str, Any]]) -> Ca
 
 
 def former_attributes(module: str, former: Mapping[str, str], lazy: tuple[str, ...] = ()) -> Callable[[str], Any]:
-    """A module's `__getattr__`: former names of its functions as those of now, and submodules on first use.
-
-    Args:
-      module: its `__name__`.
-      former: from former names to those of now, attributes of the module.
-      lazy: names of submodules that are imported when they are first asked for.
-    """
+    """A module's `__getattr__`: former names of its attributes as those of now, and `lazy` submodules on first use."""
 
     def __getattr__(name):
         if name in lazy:

@@ -1,14 +1,28 @@
-"""What docstrings say of arguments, for help texts that follow from functions."""
+"""What docstrings say of arguments and sources, for help texts and records that follow from functions."""
 
 import inspect
 import re
+import sys
 from collections.abc import Callable
 
 
 def argument_help(function: Callable) -> dict[str, str]:
-    """The text of every argument in the section `Args` or `Options` of a docstring, by name, on one line each."""
-    section = re.search(r"^(?:Args|Options):\n((?:  .*\n|\n)*)", inspect.getdoc(function) + "\n", re.MULTILINE)
-    if section is None:
-        return {}
-    entries = re.findall(r"^  (\**\w+): ((?:.*)(?:\n    .*)*)", section[1], re.MULTILINE)
+    """The text of every argument in `Args` or `Options` of a docstring, by name; else what its package's says."""
+    package = sys.modules.get(function.__module__.rpartition(".")[0])
+    shared = _arguments(inspect.getdoc(package) or "") if package else {}
+    parameters = inspect.signature(function).parameters
+    own = _arguments(inspect.getdoc(function) or "")
+    return {name: text for name, text in shared.items() if name in parameters} | own
+
+
+def source_of(function: Callable) -> str:
+    """The paper that a docstring names after `Source`; nothing where it names none."""
+    source = re.search(r"^Source: (.+(?:\n.+)*)", inspect.getdoc(function) or "", re.MULTILINE)
+    return " ".join(source[1].split()).rstrip(".") if source else ""
+
+
+def _arguments(docstring):
+    """The entries of the section `Args` or `Options`, on one line each."""
+    section = re.search(r"^(?:Args|Options):\n((?:  .*\n|\n)*)", docstring + "\n", re.MULTILINE)
+    entries = re.findall(r"^  (\**\w+): ((?:.*)(?:\n    .*)*)", section[1] if section else "", re.MULTILINE)
     return {name.lstrip("*"): " ".join(text.split()) for name, text in entries}

@@ -21,20 +21,8 @@ def act(f: Float[Array | np.ndarray, "*shape"], group: Group, element: int, kind
         image        (L_g f)[x, 1, c] = f[g^-1 x, 1, c]
         invariant    (L_g f) = f
 
-    Right angles permute pixels, and turn the axes of an image that is not square. Other angles are interpolated
-    (bilinear, zero outside the image), which only square images can be.
-
-    Args:
-      f: `[..., x, y, h, c]`, or anything if invariant.
-      group: that acts.
-      element: `g`, its index in the group.
-      kind: "feature_map", "image" or "invariant".
-
-    Returns:
-      The transformed `f`.
-
-    Raises:
-      ValueError: unknown kind or element, or `f` does not have the axes of its kind.
+    `element` is the index of `g` in the group. Right angles permute pixels, and turn the axes of an image that is not
+    square. Other angles are interpolated (bilinear, zero outside the image), which only square images can be.
 
     Source: Romero et al. 2020, section 2.
     """
@@ -59,20 +47,12 @@ def equivariance_error(
     >>> equivariance_error(lambda f: group_conv(f, w, p4m), image, p4m) < 1e-5
     True
 
-    Args:
+    The error is zero for an exactly equivariant function, about 1 for one that is not equivariant at all.
+
+    Options:
       function: any function or module of one argument; a module in evaluation mode.
       x: its argument: a feature map on `group`, or an image (`h == 1`).
-      group: that acts.
-      output: what the function returns: a "feature_map" on the group, an "image" (one group element), or something
-        "invariant".
-
-    Returns:
-      The error; zero for an exactly equivariant function, about 1 for one that is not equivariant at all.
-
-    Raises:
-      ValueError: `x` or the output are no floating array, or do not have the axes of their kind.
-
-    Source: our own.
+      output: what it returns: a "feature_map" on the group, an "image" (one group element), or something "invariant".
     """
     kind = "image" if x.shape[-2:-1] == (1,) else "feature_map"
     _check_kind(x, group, kind, "x")

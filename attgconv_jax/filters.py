@@ -39,9 +39,6 @@ class Sampling:
         grid.
       disc_mask: whether the filter is zero farther than `(k - 1) / 2` pixels from its centre, so that no rotation moves
         a tap off the grid. (Filters of size 2 keep their four taps.)
-
-    Raises:
-      ValueError: unknown kind, or `disc_mask` is neither True nor False.
     """
 
     kind: Literal["bilinear", "cubic"] = "bilinear"
@@ -83,17 +80,7 @@ def filter_bank(
     A filter on images (`h_in == 1`) has no group axis to act on. Where every element maps the grid to itself
     (`n` in 1, 2, 4) the bank is one gather; otherwise a fixed resampling operator is applied as one einsum.
 
-    Args:
-      w: filter, square.
-      group: acts on the filter.
-      sampling: of the filter, at other than right angles.
-
-    Returns:
-      The filter bank. Reshaped to `[k, k, h_in c_in, h c_out]` it is XLA's `HWIO`.
-
-    Raises:
-      ValueError: `w` has another rank, is not square, not floating, has an empty axis, or its group axis does not fit
-        `group`; `sampling` is no `Sampling`.
+    Reshaped to `[k, k, h_in c_in, h c_out]` the bank is XLA's `HWIO`.
 
     Source: Cohen and Welling 2016 (right angles); the bank of Romero et al. 2020, section 2.
     """
@@ -119,11 +106,7 @@ def transformed(w: Array, group: Group, sampling: Sampling) -> Array:
 
 @functools.lru_cache(maxsize=256)
 def grid_permutation(group: Group, size: int) -> np.ndarray:
-    """`permutation[g, u]` is the flat index of `g^-1 u` on a `size x size` grid; integers `[order, size^2]`.
-
-    Raises:
-      ValueError: some element does not map the grid to itself.
-    """
+    """`permutation[g, u]` is the flat index of `g^-1 u` on a `size x size` grid; integers `[order, size^2]`."""
     if not group.is_exact:
         raise ValueError(f"{group} does not map a square grid to itself; use resampling_operator")
     source = np.rint(_source_coordinates(group, size) + (size - 1) / 2).astype(np.int64)
@@ -136,18 +119,8 @@ def resampling_operator(group: Group, size: int, kind: str = "bilinear") -> np.n
 
         (L_g w)[u] = sum over v of operator[g, u, v] w[v],    operator[g, u, v] = kernel(g^-1 u - v)
 
-    `kernel` is separable in `x` and `y`. Elements that map the grid to itself get their exact permutation.
-
-    Args:
-      group: whose elements act.
-      size: of the grid, in pixels.
-      kind: of interpolation: "bilinear" (the hat function) or "cubic" (Keys 1981, a = -1/2).
-
-    Returns:
-      The operator; a source outside the grid counts as zero.
-
-    Raises:
-      ValueError: unknown kind.
+    `kernel` is separable in `x` and `y`. Elements that map the grid to itself get their exact permutation; a source
+    outside the grid counts as zero.
     """
     check_choice("kind", kind, _KERNELS)
     source = _source_coordinates(group, size) + (size - 1) / 2

@@ -12,22 +12,7 @@ Padding = int | Literal["SAME", "VALID"]
 def windows_of(
     size: int, stride: int, padding: Padding, dilation: int, shape: tuple[int, int]
 ) -> tuple[Window, Window]:
-    """The windows of a square filter along `x` and `y`, with their padding in pixels.
-
-    Args:
-      size: of the filter, in pixels.
-      stride: between two positions, in pixels.
-      padding: pixels on every side; "VALID": none; "SAME": as many as make `ceil(length / stride)` outputs, the odd
-        one at the end.
-      dilation: between two taps, in pixels.
-      shape: `(x, y)`, of the images in pixels.
-
-    Returns:
-      The windows along `x` and along `y`.
-
-    Raises:
-      ValueError: a setting is out of range, or the window is larger than the padded image.
-    """
+    """The windows of a square filter along `x` and `y` of images of this shape; they must fit the padded image."""
     size, stride, padding, dilation = check_window(size, stride, padding, dilation)
     windows = tuple(_window(size, stride, padding, dilation, length) for length in shape)
     for window, length in zip(windows, shape, strict=True):
@@ -41,57 +26,39 @@ def windows_of(
 
 
 def check_symmetric_grid(windows: tuple[Window, Window], group: Group, shape: tuple[int, int], padding: Padding):
-    """Raises unless `group` maps the positions of the windows to themselves.
+    """Raises a `ValueError` that names sizes that work unless `group` maps the windows' positions to themselves.
 
     Along an axis that the group reverses this takes even padding and
 
         (length + 2 padding - dilation (k - 1) - 1) mod stride == 0
-
-    Args:
-      windows: along `x` and `y`.
-      group: acts on the grid. An element that keeps an axis asks nothing of it.
-      shape: `(x, y)`, of the images in pixels.
-      padding: as the caller gave it.
-
-    Raises:
-      ValueError: the grid is not symmetric; the message names sizes that are.
-
-    Source: our own.
     """
-    axes = zip("xy", group.reversed_axes, windows, shape, strict=True)
-    bad = [
-        (axis, window, length)
-        for axis, is_reversed, window, length in axes
-        if is_reversed and not _is_symmetric(window, length)
-    ]
-    if not bad:
-        return
-    axis, window, length = bad[0]
-    size, stride, _, _, dilation = window
-    near = range(max(1, length - 2 * stride), length + 2 * stride + 1)
-    good = [
-        n for n in near if (w := _window(size, stride, padding, dilation, n)).outputs(n) > 0 and _is_symmetric(w, n)
-    ]
-    good = sorted(sorted(good, key=lambda n: abs(n - length))[:2])
-    advice = (
-        f"Sizes that work: {', '.join(map(str, good))}"
-        if good
-        else 'No size works with this padding: take a window of odd size, or another padding than "SAME"'
-    )
-    raise ValueError(
-        f"{group} does not map the sampling grid to itself: an image of {length} pixels along {axis} with window "
-        f"{size}, stride {stride}, padding {padding} and dilation {dilation} is sampled off centre. {advice}; or "
-        "pass exact=False and give up exact equivariance"
-    )
+    for axis, is_reversed, window, length in zip("xy", group.reversed_axes, windows, shape, strict=True):
+        if not is_reversed or _is_symmetric(window, length):
+            continue
+        size, stride, _, _, dilation = window
+        lengths = range(max(1, length - 2 * stride), length + 2 * stride + 1)
+        near = {n: _window(size, stride, padding, dilation, n) for n in lengths}
+        good = [n for n, w in near.items() if w.outputs(n) > 0 and _is_symmetric(w, n)]
+        nearest = sorted(sorted(good, key=lambda n: abs(n - length))[:2])
+        advice = (
+            f"Sizes that work: {', '.join(map(str, nearest))}"
+            if nearest
+            else 'No size works with this padding: take a window of odd size, or another padding than "SAME"'
+        )
+        raise ValueError(
+            f"{group} does not map the sampling grid to itself: an image of {length} pixels along {axis} with window "
+            f"{size}, stride {stride}, padding {padding} and dilation {dilation} is sampled off centre. {advice}; or "
+            "pass exact=False and give up exact equivariance"
+        )
 
 
 def _window(size, stride, padding, dilation, length):
-    if padding == "VALID":
-        return Window(size, stride, 0, 0, dilation)
+    """With "SAME" as much padding as makes `ceil(length / stride)` outputs, the odd pixel at the end."""
     if padding == "SAME":
         total = max(0, (-(-length // stride) - 1) * stride + dilation * (size - 1) + 1 - length)
         return Window(size, stride, total // 2, total - total // 2, dilation)
-    return Window(size, stride, padding, padding, dilation)
+    low = 0 if padding == "VALID" else padding
+    return Window(size, stride, low, low, dilation)
 
 
 def _reach(window):

@@ -5,8 +5,9 @@ import functools
 import math
 
 import numpy as np
+from jaxtyping import Array
 
-from attgconv_jax.checks import check_boolean, check_integer
+from attgconv_jax.checks import check_boolean, check_feature_map, check_integer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,13 +30,11 @@ class Group:
     reflections: bool = False
 
     def __post_init__(self):
-        """Raises a `ValueError` unless the arguments make a group."""
         # Python's own, so that equal groups print alike and can be written as JSON.
         object.__setattr__(self, "rotations", check_integer("rotations", self.rotations))
         object.__setattr__(self, "reflections", *check_boolean(reflections=self.reflections))
 
     def __repr__(self) -> str:
-        """The call that makes this group."""
         if self.order == 1:
             return "trivial()"
         return f"{'dihedral' if self.reflections else 'cyclic'}({self.rotations})"
@@ -80,8 +79,7 @@ class Group:
         quarter_turns = 4 * np.arange(self.rotations) / self.rotations
         right = quarter_turns % 1 == 0
         angle = quarter_turns * np.pi / 2
-        cos = np.where(right, np.round(np.cos(angle)), np.cos(angle))
-        sin = np.where(right, np.round(np.sin(angle)), np.sin(angle))
+        cos, sin = (np.where(right, np.round(table), table) for table in (np.cos(angle), np.sin(angle)))
         rotations = np.stack([np.stack([cos, -sin], -1), np.stack([sin, cos], -1)], -2)
         flip_x = np.diag([-1.0, 1.0])
         return frozen(np.concatenate([rotations, flip_x @ rotations]) if self.reflections else rotations)
@@ -114,46 +112,30 @@ def check_group(group: Group) -> None:
         )
 
 
+def check_on_group(f: Array, group: Group) -> None:
+    """Raises a `ValueError` unless the group is a finite one, and `f` a feature map on it or an image."""
+    check_group(group)
+    check_feature_map(f, group)
+
+
 def trivial() -> Group:
     """The group of the identity alone; a group convolution on it is an ordinary convolution."""
     return Group(1)
 
 
 def cyclic(n: int) -> Group:
-    """The rotations by multiples of `2 pi / n`; `cyclic(4)` on the pixel grid is p4.
-
-    Args:
-      n: number of rotations, at least 1.
-
-    Returns:
-      The group, of order `n`.
-
-    Raises:
-      ValueError: `n` is not an integer of at least 1.
-    """
+    """The `n` rotations by multiples of `2 pi / n`; `cyclic(4)` on the pixel grid is p4."""
     return Group(n)
 
 
 def dihedral(n: int) -> Group:
-    """The rotations by multiples of `2 pi / n` and the reflections; `dihedral(4)` on the pixel grid is p4m.
-
-    Args:
-      n: number of rotations, at least 1.
-
-    Returns:
-      The group, of order `2 n`.
-
-    Raises:
-      ValueError: `n` is not an integer of at least 1.
-    """
+    """The `n` rotations by multiples of `2 pi / n` and as many reflections; `dihedral(4)` on the pixel grid is p4m."""
     return Group(n, reflections=True)
 
 
 def frozen(table: np.ndarray) -> np.ndarray:
-    """The table, made read-only: tables are shared by all who ask for them.
-
-    Integers become int32: a gather with int64 fails in JAX where x64 is switched on after its first compilation.
-    """
+    """The table, made read-only: tables are shared by all who ask for them."""
+    # A gather with int64 fails in JAX where x64 is switched on after its first compilation.
     if np.issubdtype(table.dtype, np.integer):
         table = table.astype(np.int32)
     table.setflags(write=False)

@@ -46,11 +46,7 @@ def _first(drawn, shape):
 
 
 def key_source(key: KeySource) -> Callable[[], Array]:
-    """Keys one after another: a random stream of Flax as it is; of one key what such a stream makes of it.
-
-    Args:
-      key: a key, or a function without arguments that returns the next one, such as `nnx.Rngs(0).params`.
-    """
+    """Keys one after another: a random stream such as `nnx.Rngs(0).params` as it is; of a key what such a one makes."""
     if callable(key):
         return key
     keys = (jax.random.fold_in(key, count) for count in range(2**32))
@@ -97,11 +93,7 @@ INITIALIZERS = {"he_normal": he_normal, "paper_uniform": paper_uniform, "paper_n
 
 
 def filter_initializer(name: FilterInitializer) -> Initializer:
-    """The initialiser of filters with this name; a function `(key, shape, dtype)` is passed through.
-
-    Raises:
-      ValueError: no initialiser has this name.
-    """
+    """The initialiser of filters with this name; a function `(key, shape, dtype)` is passed through."""
     if callable(name):
         return name
     if name not in INITIALIZERS:

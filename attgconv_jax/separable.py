@@ -9,12 +9,12 @@ from typing import Any, Literal
 from jaxtyping import Array, Float
 
 from attgconv_jax import kernels
-from attgconv_jax.checks import check_boolean, check_dtypes, check_feature_map, check_filter
-from attgconv_jax.convolution import convolve, group_conv
+from attgconv_jax.checks import check_boolean, check_dtypes, check_filter
+from attgconv_jax.convolution import convolve_centred, group_conv
 from attgconv_jax.deprecation import convert_arguments, warn_deprecated
 from attgconv_jax.filters import Sampling, check_sampling, former_sampling, transformed
 from attgconv_jax.geometry import Padding, check_symmetric_grid, windows_of
-from attgconv_jax.groups import Group, check_group
+from attgconv_jax.groups import Group, check_on_group
 
 Kind = Literal["nonseparable", "gseparable", "separable"]
 """How a filter on a group factors; the last two are the forms "g" and "gc" of Lengyel and van Gemert."""
@@ -31,20 +31,8 @@ def gseparable_group_conv(
 
         w[u, h', c, o] = w_H[h', c, o] w_X[u, c, o];    y = group_conv(f, w)
 
-    It has `h + k^2` parameters for a pair of channels where `group_conv` has `h k^2`, and takes as long.
-
-    Args:
-      f: feature map.
-      group_filter: `w_H`, of the dtype of `f`.
-      spatial_filter: `w_X`, of the dtype of `f`.
-      group: acts on the filter.
-      **options: further arguments of `group_conv`.
-
-    Returns:
-      Feature map on `group`.
-
-    Raises:
-      ValueError: `f` is an image, or as `group_conv`.
+    It has `h + k^2` parameters for a pair of channels where `group_conv` has `h k^2`, and takes as long. `options` are
+    those of `group_conv`.
 
     Source: Lengyel and van Gemert 2021, g-separable.
     """
@@ -72,7 +60,7 @@ def separable_group_conv(
         z[x, g, o] = weight * sum over h', c of  f[x, h', c] (L_g w_H)[h', c, o]
         y[x, g, o] = sum over u of  z[x + u, g, o] (L_g w_X)[u, o]
 
-    That is `group_conv` with the filter `w[u, h', c, o] = w_H[h', c, o] w_X[u, o]`, which is never made. `weight` as
+    That is `group_conv` with the filter `w[u, h', c, o] = w_H[h', c, o] w_X[u, o]`, which is never made; `weight` as
     there. On the trivial group it is the depthwise separable convolution.
 
     >>> import jax.numpy as jnp
@@ -81,24 +69,8 @@ def separable_group_conv(
     >>> separable_group_conv(f, jnp.ones([1, 1, 4, 10, 16]), jnp.ones([3, 3, 1, 1, 16]), p4).shape
     (8, 26, 26, 4, 16)
 
-    Args:
-      f: feature map.
-      group_filter: `w_H`, of the dtype of `f`.
-      spatial_filter: `w_X`, of the dtype of `f`.
-      group: acts on the filters.
-      stride: in pixels.
-      padding: with zeros: pixels on every side, "SAME" or "VALID".
-      dilation: of the spatial filter, in pixels.
-      haar: whether the sum over a feature map carries the Haar weight; see `group_conv`.
-      exact: whether a sampling grid that the group does not map to itself raises.
-      sampling: of filters, at other than right angles.
-      implementation: of the spatial convolution; see `attgconv_jax.kernels.depthwise_conv`.
-
-    Returns:
-      Feature map on `group`.
-
-    Raises:
-      ValueError: `f` is an image, shapes or dtypes do not fit, or the grid is not symmetric and `exact` is set.
+    `group_filter` is `w_H` and `spatial_filter` `w_X`; further arguments as `group_conv`. `implementation` is that of
+    the spatial convolution, see `attgconv_jax.kernels.depthwise_conv`.
 
     Source: Lengyel and van Gemert 2021, gc-separable.
     """
@@ -111,7 +83,7 @@ def separable_group_conv(
     windows = windows_of(k, stride, padding, dilation, (x, y))
     if exact:
         check_symmetric_grid(windows, group, (x, y), padding)
-    z = convolve(f, group_filter, group, windows_of(1, 1, "VALID", 1, (x, y)), haar=haar)
+    z = convolve_centred(f, group_filter, group, haar=haar)
     flat = kernels.depthwise_conv(
         z.reshape(-1, x, y, h * c_out), bank.reshape(k, k, h * c_out), windows, implementation
     )
@@ -136,8 +108,7 @@ def former_kind(arguments: dict[str, Any]) -> dict[str, Any]:
 
 def _check_factors(f, group_filter, spatial_filter, group, kind):
     """Raises a `ValueError` unless `f` is a feature map on `group` and these are filters on it, of this kind."""
-    check_group(group)
-    check_feature_map(f, group)
+    check_on_group(f, group)
     if f.shape[-2] != group.order:
         raise ValueError(
             f"f must be a feature map with {group.order} group elements, got shape {f.shape}; lift an image with "

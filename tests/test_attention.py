@@ -225,7 +225,7 @@ def test_spatial_filters_that_do_not_fit_are_refused_with_those_that_do(shape):
 @pytest.mark.parametrize("shape", [(3, 3, 4, 3, 1), (1, 1, 1, 3, 1), (1, 1, 4, 2, 1), (1, 1, 4, 3, 2)], ids=str)
 @pytest.mark.parametrize("function", [co_attention, input_co_attention])
 def test_co_attention_filters_that_do_not_fit_are_refused_with_those_that_do(function, shape):
-    with assert_refused("4 group elements and 3 channels", "(1, 1, 4, 3, 1)", str(shape)):
+    with assert_refused("4 group elements and 3 channels", "[1, 1, 4, 3, 1]", str(shape)):
         function(feature_map(cyclic(4), False), random(*shape), cyclic(4))
 
 

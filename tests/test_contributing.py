@@ -97,7 +97,7 @@ def test_an_operator_is_a_file_and_its_oracle_another(run):
         assert_close(alpha, ORACLES[name](np.asarray(f), weights, group, **options), 1e-10)
     module = ATTENTIONS["lct"](4, group, over_group=True, param_dtype=jnp.float64, rngs=nnx.Rngs(0))
     assert type(module).__name__ == "LinearContext"
-    assert "over_group: whether the mean" in type(module).__doc__
+    assert "over_group: whether statistics" in type(module).__doc__
     assert equivariance_error(module, random(2, 4, 4, 4, 4), group) < 1e-10
     network = nnx.eval_shape(lambda: RotMNISTNet(group, "lct", features=4, rngs=nnx.Rngs(0)))
     assert network.attending_layers == [1, 2, 3, 4, 5, 6]

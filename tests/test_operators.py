@@ -244,14 +244,14 @@ REFUSALS = {
     ),
     "se of another dtype": (
         lambda: refused("se", f=random(1, 4, 4, 4, C).astype(jnp.float32)),
-        ("w1 must have the dtype of f, float32, got float64",),
+        ("f and w1 must have one dtype, got float32 and float64",),
     ),
     "se of three axes": (lambda: refused("se", f=random(4, 4, C)), ("[..., x, y, h, c]", "(4, 4, 4)")),
     "se of another group": (lambda: refused("se", f=random(1, 4, 4, 3, C)), ("3 group elements",)),
     "ge windows that do not tile": (lambda: refused("ge", extent=3), ("one of 1, 2, 4", "got 3")),
     "ge of no extent": (lambda: refused("ge", extent=0), ("one of 1, 2, 4", "got 0")),
     "ge learnt over the group": (
-        lambda: refused("ge", weights=weights_of("ge learnt", C, 4, 4), extent=2, over_group=True),
+        lambda: refused("ge", weights=GatherExciteWeights(random(2, 2, 4, C)), extent=2, over_group=True),
         ("leave out one",),
     ),
     "ge learnt over a map that is not square": (
@@ -260,7 +260,7 @@ REFUSALS = {
     ),
     "bam without a bias": (
         lambda: refused("bam", weights=weights_of("bam", C, 4, 4)._replace(biases=())),
-        ("4 convolutions takes 4 biases, got 0",),
+        ("4 convolutions takes [4, 4, 4, 1] biases, got []",),
     ),
     "bam of even filters": (
         lambda: refused(
@@ -332,7 +332,7 @@ REFUSALS = {
     ),
     "self-attention of an even window": (
         lambda: refused("self", weights=weights_of("self", C, 4, 4)._replace(position=random(2, 2, 4, 4))),
-        ("odd size", "got 2"),
+        ("odd size", "position (2, 2, 4, 4)"),
     ),
     "self-attention of heads that do not divide": (
         lambda: refused("self", heads=3),

@@ -212,25 +212,25 @@ def weights_for(o=2, c=3, h=4, hidden=2, k=3):
 
 
 ERRORS = {
-    "an even attention filter": (dict(spatial=random(4, 4, 4, 2, 2)), "a spatial filter [k, k, 4, 2, 2] of odd size k"),
-    "an oblong attention filter": (dict(spatial=random(3, 5, 4, 2, 2)), "got (3, 5, 4, 2, 2)"),
-    "one statistic": (dict(spatial=random(3, 3, 4, 1, 2)), "[k, k, 4, 2, 2] of odd size k, got (3, 3, 4, 1, 2)"),
+    "an even attention filter": (dict(spatial=random(4, 4, 4, 2, 2)), "spatial [k, k, 4, 2, 2] of odd size k; got"),
+    "an oblong attention filter": (dict(spatial=random(3, 5, 4, 2, 2)), "spatial (3, 5, 4, 2, 2)"),
+    "one statistic": (dict(spatial=random(3, 3, 4, 1, 2)), "spatial (3, 3, 4, 1, 2)"),
     "weights of input attention": (
         dict(channel=ResponseChannelWeights(random(2, 3, 4), random(3, 2, 4))),
-        "takes channel weights w1 [2, c_hid, 3, 4] and w2 [2, 3, c_hid, 4] with c_hid of at least 1, got (2, 3, 4)",
+        "takes channel.w1 [2, c_hid, 3, 4], channel.w2 [2, 3, c_hid, 4], spatial [k, k, 4, 2, 2] of odd size k; got",
     ),
     "a plain tuple": (
         dict(channel=(random(2, 2, 3, 4), random(2, 3, 2, 4))),
-        "channel must be None or ResponseChannelWeights of two arrays, got tuple of ",
+        "takes channel as ResponseChannelWeights, got tuple",
     ),
-    "a list": (dict(spatial=[[1.0]]), "a spatial filter [k, k, 4, 2, 2] of odd size k, got list"),
+    "a list": (dict(spatial=[[1.0]]), "spatial list"),
     "no array": (
         dict(channel=ResponseChannelWeights(random(2, 2, 3, 4), None)),
-        "of two arrays, got ResponseChannelWeights of ",
+        "channel.w2 NoneType",
     ),
     "no hidden channel": (
         dict(channel=ResponseChannelWeights(random(2, 0, 3, 4), random(2, 3, 0, 4))),
-        "with c_hid of at least 1",
+        "channel.w1 (2, 0, 3, 4)",
     ),
     "weights of an image": (dict(channel=response_weights(3, 3, 2, 1)[0]), "w1 [2, c_hid, 3, 4]"),
     "other weights' dtype": (

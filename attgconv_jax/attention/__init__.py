@@ -1,6 +1,24 @@
 """Attention operators `alpha = A[f]`, one file each: formula, initial weights and the record that names both.
 
-A new file here that registers an `Operator` is a module, a name on the command line and a row of the tables.
+A new file here that registers an `Operator` is a module, a name on the command line and a row of the tables. Weights
+have axes as their annotations say; their group axis is 1 on images and over the group. A map is in (0, 1) and
+broadcastable to `f`, where it is no term to add. Arguments that mean the same in all operators:
+
+Options:
+  f: feature map, or image.
+  weights: of the formula, a tuple of arrays or one.
+  group: acts on the weights; its order is `h` unless `f` is an image.
+  dilation: of spatial filters, in pixels.
+  haar: whether the attention's group convolution carries the Haar weight.
+  over_group: whether statistics are over space and group instead of space alone.
+  sampling: of filters, at other than right angles.
+  norm: batch norm or the like, of an array `[..., c_hid]`; None: none.
+  reduction: channels over hidden channels; None: 16, or the number of channels where that is smaller.
+  channel: whether `alpha_C` takes part.
+  spatial: whether `alpha_X` takes part.
+  hidden_features: of the channel attention's network; None: half of `features`, at least 1.
+  kernel_size: of spatial filters, odd, in pixels.
+  kernel_init: of the filter; see `attgconv_jax.nn.INITIALIZERS`.
 
 All differentiate in reverse mode. Those with a maximum (CBAM, alpha_F; on images also BAM, Gather-Excite with a filter,
 Coordinate and co-attention) do not in forward mode: see `attgconv_jax.maximum`.
@@ -37,44 +55,12 @@ from attgconv_jax.attention.srm import style_recalibration
 register_files(sys.modules[__name__])
 
 __all__ = [
-    "OPERATORS",
-    "BottleneckWeights",
-    "ChannelWeights",
-    "ConvolutionalBlockWeights",
-    "CoordinateWeights",
-    "GatherExciteWeights",
-    "GlobalContextWeights",
-    "GroupEnhanceWeights",
-    "InputWeights",
-    "MLPWeights",
-    "NonLocalWeights",
-    "Operator",
-    "ResponseChannelWeights",
-    "ResponseMaps",
-    "SelectiveKernelWeights",
-    "SelfAttentionWeights",
-    "alpha_f",
-    "attend",
-    "bottleneck_attention",
-    "channel_attention",
-    "co_attention",
-    "convolutional_block_attention",
-    "coordinate_attention",
-    "efficient_channel_attention",
-    "gather_excite",
-    "global_context",
-    "input_attention",
-    "input_attention_map",
-    "input_co_attention",
-    "non_local",
-    "register",
-    "response_attentive_group_conv",
-    "response_channel_bank",
-    "response_spatial_bank",
-    "selective_kernel",
-    "self_attention",
-    "spatial_attention",
-    "spatial_group_enhance",
-    "squeeze_excitation",
-    "style_recalibration",
-]
+    "OPERATORS", "BottleneckWeights", "ChannelWeights", "ConvolutionalBlockWeights", "CoordinateWeights",
+    "GatherExciteWeights", "GlobalContextWeights", "GroupEnhanceWeights", "InputWeights", "MLPWeights",
+    "NonLocalWeights", "Operator", "ResponseChannelWeights", "ResponseMaps", "SelectiveKernelWeights",
+    "SelfAttentionWeights", "alpha_f", "attend", "bottleneck_attention", "channel_attention", "co_attention",
+    "convolutional_block_attention", "coordinate_attention", "efficient_channel_attention", "gather_excite",
+    "global_context", "input_attention", "input_attention_map", "input_co_attention", "non_local", "register",
+    "response_attentive_group_conv", "response_channel_bank", "response_spatial_bank", "selective_kernel",
+    "self_attention", "spatial_attention", "spatial_group_enhance", "squeeze_excitation", "style_recalibration",
+]  # fmt: skip

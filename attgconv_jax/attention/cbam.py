@@ -7,32 +7,20 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from attgconv_jax import kernels
-from attgconv_jax.attention.layers import (
-    MLPWeights,
-    check_input,
-    check_tuple,
-    check_weights,
-    group_axis,
-    hidden_channels,
-    mean_statistic,
-    mlp,
-    mlp_shapes,
-    mlp_weights,
-    over_space,
-)
+from attgconv_jax.attention import layers
 from attgconv_jax.attention.operator import Operator, register
-from attgconv_jax.attention.spatial import spatial_attention
-from attgconv_jax.checks import check_boolean, check_odd
-from attgconv_jax.filters import Sampling, former_sampling
+from attgconv_jax.attention.spatial import alpha_x
+from attgconv_jax.checks import check_odd
+from attgconv_jax.filters import Sampling, check_sampling, former_sampling
 from attgconv_jax.groups import Group
-from attgconv_jax.initializers import KeySource, key_source, paper_uniform
+from attgconv_jax.initializers import key_source, paper_uniform
 
 
 class ConvolutionalBlockWeights(NamedTuple):
     """The channel network and the filter on the two spatial statistics, the mean first."""
 
-    channel: MLPWeights
-    spatial: Float[Array, "k k h 2 1"]
+    channel: layers.MLPWeights
+    spatial: Float[Array, "k k h_in 2 1"]
 
 
 @former_sampling
@@ -55,74 +43,35 @@ def convolutional_block_attention(
     scale the last responses of a residual branch, `alpha f`; the attentive paper's alpha_F is the same map, without
     biases, as what to suppress.
 
-    Args:
-      f: feature map, or image.
-      weights: of both factors; the spatial filter of odd size.
-      group: acts on the weights.
-      over_group: whether the channels' statistics are over space and group instead of space alone.
-      sampling: of filters, at other than right angles.
-
-    Returns:
-      The attention map, in (0, 1).
-
-    Raises:
-      ValueError: the weights do not fit `f` or `group`, or the spatial filter is of even size.
-
     Source: Woo et al. 2018 (arXiv 1807.06521), section 3.
     """
-    check_input(f, group)
-    check_boolean(over_group=over_group)
-    check_tuple("convolutional block attention", weights, ConvolutionalBlockWeights)
+    layers.check_weights("convolutional block attention", f, weights, ConvolutionalBlockWeights, group, over_group)
+    check_sampling(sampling)
     *batch, x, y, h, c = f.shape
-    check_weights(
-        "convolutional block attention",
-        f,
-        group,
-        {
-            **mlp_shapes(weights.channel, c, 1 if over_group else h, prefix="channel."),
-            "spatial": (weights.spatial, ("k", "k", h, 2, 1)),
-        },
-    )
     highest = kernels.maximum(f.reshape(*batch, x * y, h, c), axis=-3)
     highest = jnp.expand_dims(kernels.maximum(highest, axis=-2), -2) if over_group else highest
-    logits = mlp(jnp.stack([mean_statistic(f, over_group), highest]), weights.channel, group)
-    alpha_c = over_space(jax.nn.sigmoid(logits[0] + logits[1]))
-    return spatial_attention(alpha_c * f, weights.spatial, group, sampling=sampling) * alpha_c
+    logits = layers.mlp(jnp.stack([layers.mean_statistic(f, over_group), highest]), weights.channel, group)
+    alpha_c = layers.over_space(jax.nn.sigmoid(logits[0] + logits[1]))
+    return alpha_x(alpha_c * f, weights.spatial, group, sampling=sampling) * alpha_c
 
 
 def convolutional_block_weights(
-    key: KeySource,
-    features: int,
-    group: Group,
+    key,
+    features,
+    group,
     *,
-    lifting: bool = False,
+    lifting=False,
     reduction: int | None = None,
     kernel_size: int = 7,
     over_group: bool = False,
     dtype=jnp.float32,
 ) -> ConvolutionalBlockWeights:
-    """Initial weights of `convolutional_block_attention`: `channel_uniform`, biases zero; `paper_uniform`.
-
-    Options:
-      reduction: channels over hidden channels; None: 16, or the number of channels where that is smaller.
-      kernel_size: of the spatial filter, odd, in pixels.
-    """
-    hidden, next_key = hidden_channels(features, reduction), key_source(key)
+    """Initial weights of `convolutional_block_attention`: `channel_uniform`, biases zero; `paper_uniform`."""
+    hidden, next_key = layers.hidden_channels(features, reduction), key_source(key)
     check_odd(kernel_size=kernel_size)
-    channel = mlp_weights(next_key, features, hidden, group_axis(group, lifting, over_group), dtype)
-    shape = (kernel_size, kernel_size, group_axis(group, lifting), 2, 1)
+    channel = layers.mlp_weights(next_key, features, hidden, layers.group_axis(group, lifting, over_group), dtype)
+    shape = (kernel_size, kernel_size, layers.group_axis(group, lifting), 2, 1)
     return ConvolutionalBlockWeights(channel, paper_uniform(next_key(), shape, dtype))
 
 
-OPERATOR = register(
-    Operator(
-        name="cbam",
-        module="ConvolutionalBlockAttention",
-        title="CBAM",
-        init=convolutional_block_weights,
-        apply=convolutional_block_attention,
-        combination="scale",
-        site="residual",
-        source="Woo et al. 2018 (1807.06521)",
-    )
-)
+OPERATOR = register(Operator("cbam", "CBAM", convolutional_block_weights, convolutional_block_attention))

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from attgconv_jax import kernels
-from attgconv_jax.attention.layers import check_input, check_tuple, check_weights, group_linear
+from attgconv_jax.attention.layers import check_weights, group_linear, over_space
 from attgconv_jax.groups import Group
 
 
@@ -28,27 +28,17 @@ def channel_attention(
     Each layer of `mlp` is a 1x1 group convolution over `(h', c)` jointly: element `g` uses `W(g^-1 h')`, no bias, no
     Haar weight.
 
-    Args:
-      f: feature map, or image.
-      weights: of the network.
-      group: acts on the weights.
-
-    Returns:
-      The attention map, in (0, 1).
-
-    Raises:
-      ValueError: the weights do not fit `f` or `group`.
-
     Source: Romero et al. 2020, sections 3.2 and 3.3.
     """
-    check_input(f, group)
-    check_tuple("channel attention", weights, ChannelWeights)
-    h, c = f.shape[-2:]
-    shapes = {"w1": (weights.w1, ("c_hid", c, h)), "w2": (weights.w2, (c, "c_hid", h))}
-    check_weights("channel attention", f, group, shapes)
+    check_weights("channel attention", f, weights, ChannelWeights, group)
+    return alpha_c(f, weights, group)
+
+
+def alpha_c(f, weights, group):
+    """`channel_attention` of checked arguments."""
     *batch, x, y, h, c = f.shape
     mean = jnp.mean(f, axis=(-4, -3))
     highest = kernels.maximum(f.reshape(*batch, x * y, h, c), axis=-3)
     hidden = jax.nn.relu(group_linear(jnp.stack([mean, highest]), weights.w1, group))
     mlp = group_linear(hidden, weights.w2, group)
-    return jax.nn.sigmoid(mlp[0] + mlp[1])[..., None, None, :, :]
+    return over_space(jax.nn.sigmoid(mlp[0] + mlp[1]))

@@ -29,19 +29,6 @@ def attend(
     | "emphasise" | `(1 + alpha) f` | BAM |
     | "add" | `f + alpha` | Global Context, non-local and self-attention |
     | "choose" | `sum over b of alpha_b f_b` | Selective Kernel; `f` is `[branches, ..., x, y, h, c]` |
-
-    Args:
-      f: feature map; with "choose" several of them.
-      alpha: broadcastable to `f`.
-      combination: as above; `attgconv_jax.attention.OPERATORS` has that of every operator.
-
-    Returns:
-      The attended feature map.
-
-    Raises:
-      ValueError: unknown combination, or a map that does not broadcast to `f`.
-
-    Source: the operators' papers.
     """
     check_choice("combination", combination, get_args(Combination))
     fits = alpha.ndim == f.ndim and all(a in (1, b) for a, b in zip(alpha.shape, f.shape, strict=False))

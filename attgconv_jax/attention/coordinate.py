@@ -7,19 +7,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from attgconv_jax.attention.layers import (
-    check_input,
-    check_tuple,
-    check_weights,
-    group_axis,
-    group_bank,
-    group_linear,
-    hidden_channels,
-)
+from attgconv_jax.attention.layers import check_weights, group_axis, group_bank, group_linear, hidden_channels
 from attgconv_jax.attention.operator import Operator, register
 from attgconv_jax.convolution import project_max
-from attgconv_jax.groups import Group, check_group
-from attgconv_jax.initializers import KeySource, channel_uniform, key_source
+from attgconv_jax.groups import Group
+from attgconv_jax.initializers import channel_uniform, key_source
 
 
 class CoordinateWeights(NamedTuple):
@@ -48,37 +40,14 @@ def coordinate_attention(
     the pair of axes at once. Rows and columns of pixels exist for right angles only: other groups raise. On an image
     the maximum of `alpha` over the group is taken. Made to scale the last responses of a residual branch, `alpha f`.
 
-    Args:
-      f: feature map, or image.
-      weights: of all three layers.
-      group: acts on the weights; an exact one.
+    Options:
       norm: batch norm or the like, of an array `[..., c_hid]` with the two statistics side by side; None: none.
-
-    Returns:
-      The attention map, in (0, 1).
-
-    Raises:
-      ValueError: the weights do not fit `f` or `group`, or the group turns by other than right angles.
 
     Source: Hou et al. 2021 (arXiv 2103.02907), section 3.2; the group acting on the axes is our own.
     """
-    check_input(f, group)
-    check_tuple("coordinate attention", weights, CoordinateWeights)
-    x, _, h, c = f.shape[-4:]
-    check_weights(
-        "coordinate attention",
-        f,
-        group,
-        {
-            "w1": (weights.w1, ("c_hid", c, h)),
-            "first": (weights.first, (c, "c_hid", h)),
-            "second": (weights.second, (c, "c_hid", h)),
-            "b1": (weights.b1, ("c_hid",)),
-            "b_first": (weights.b_first, (c,)),
-            "b_second": (weights.b_second, (c,)),
-        },
-    )
+    check_weights("coordinate attention", f, weights, CoordinateWeights, group)
     _check_right_angles(group)
+    x, h = f.shape[-4], f.shape[-2]
     lines = jnp.concatenate([jnp.mean(f, axis=-3), jnp.mean(f, axis=-4)], axis=-3)
     hidden = group_linear(lines, weights.w1, group, weights.b1)
     hidden = jax.nn.hard_swish(hidden if norm is None else norm(hidden))
@@ -91,19 +60,9 @@ def coordinate_attention(
 
 
 def coordinate_weights(
-    key: KeySource,
-    features: int,
-    group: Group,
-    *,
-    lifting: bool = False,
-    reduction: int | None = None,
-    dtype=jnp.float32,
+    key, features, group, *, lifting=False, reduction: int | None = None, dtype=jnp.float32
 ) -> CoordinateWeights:
-    """Initial weights of `coordinate_attention`: `channel_uniform`, biases zero.
-
-    Options:
-      reduction: channels over hidden channels; None: 16, or the number of channels where that is smaller.
-    """
+    """Initial weights of `coordinate_attention`: `channel_uniform`, biases zero."""
     hidden, h, next_key = hidden_channels(features, reduction), group_axis(group, lifting), key_source(key)
     _check_right_angles(group)
     return CoordinateWeights(
@@ -118,14 +77,10 @@ def coordinate_weights(
 
 OPERATOR = register(
     Operator(
-        name="coordinate",
-        module="CoordinateAttention",
-        title="Coordinate attention",
-        init=coordinate_weights,
-        apply=coordinate_attention,
-        combination="scale",
-        site="residual",
-        source="Hou et al. 2021 (2103.02907)",
+        "coordinate",
+        "Coordinate attention",
+        coordinate_weights,
+        coordinate_attention,
         norms={"norm": lambda weights: len(weights.w1)},
     )
 )
@@ -133,7 +88,6 @@ OPERATOR = register(
 
 def _check_right_angles(group: Group) -> None:
     """Raises a `ValueError` unless the group maps rows and columns of pixels to rows and columns."""
-    check_group(group)
     if not group.is_exact:
         raise ValueError(
             f"coordinate attention has rows and columns of pixels, which {group} does not map to each other: take a "

@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from attgconv_jax.attention.layers import check_input, check_weights, group_axis, group_bank, mean_statistic, over_space
+from attgconv_jax.attention.layers import check_weights, group_axis, group_bank, mean_statistic, over_space
 from attgconv_jax.attention.operator import Operator, register
-from attgconv_jax.checks import check_boolean, check_odd, check_positive
+from attgconv_jax.checks import check_odd, check_positive
 from attgconv_jax.groups import Group
-from attgconv_jax.initializers import KeySource, channel_uniform, key_source
+from attgconv_jax.initializers import channel_uniform, key_source
 
 
 def efficient_channel_attention(
@@ -24,27 +24,10 @@ def efficient_channel_attention(
     On a group: the filter along the channels is a 1x1 group convolution over `h'`. Over the group: the mean is over `x`
     and `h`. Made to scale the last responses of a residual branch, `alpha f`.
 
-    Args:
-      f: feature map, or image.
-      w: filter along the channels, of odd size; group axis 1 on images and over the group.
-      group: acts on `w`.
-      over_group: whether the mean is over space and group instead of space alone.
-
-    Returns:
-      The attention map, in (0, 1).
-
-    Raises:
-      ValueError: `w` does not fit `f` or `group`, or is of even size.
-
     Source: Wang et al. 2020 (arXiv 1910.03151), section 3.
     """
-    check_input(f, group)
-    check_boolean(over_group=over_group)
-    h, c = 1 if over_group else f.shape[-2], f.shape[-1]
-    check_weights("efficient channel attention", f, group, {"w": (w, ("k", h))})
-    k = w.shape[0]
-    if k % 2 == 0:
-        raise ValueError(f"efficient channel attention takes a filter of odd size, got {w.shape}")
+    check_weights("efficient channel attention", f, w, Float[Array, "k h"], group, over_group)
+    k, c = len(w), f.shape[-1]
     s = mean_statistic(f, over_group)
     padded = jnp.pad(s, [(0, 0)] * (s.ndim - 1) + [(k // 2, k // 2)])
     neighbours = jnp.stack([padded[..., j : j + c] for j in range(k)])
@@ -52,14 +35,7 @@ def efficient_channel_attention(
 
 
 def efficient_channel_weights(
-    key: KeySource,
-    features: int,
-    group: Group,
-    *,
-    lifting: bool = False,
-    kernel_size: int | None = None,
-    over_group: bool = False,
-    dtype=jnp.float32,
+    key, features, group, *, lifting=False, kernel_size: int | None = None, over_group: bool = False, dtype=jnp.float32
 ) -> Float[Array, " k h"]:
     """Initial filter of `efficient_channel_attention`: `channel_uniform`.
 
@@ -68,22 +44,12 @@ def efficient_channel_weights(
     """
     check_positive(features=features)
     if kernel_size is None:
-        size = int((math.log2(features) + 1) / 2)
-        kernel_size = size if size % 2 else size + 1
+        kernel_size = int((math.log2(features) + 1) / 2) // 2 * 2 + 1
     check_odd(kernel_size=kernel_size)
     h = group_axis(group, lifting, over_group)
     return channel_uniform(key_source(key)(), (1, kernel_size, h), dtype)[0]
 
 
 OPERATOR = register(
-    Operator(
-        name="eca",
-        module="EfficientChannelAttention",
-        title="Efficient channel attention",
-        init=efficient_channel_weights,
-        apply=efficient_channel_attention,
-        combination="scale",
-        site="residual",
-        source="Wang et al. 2020 (1910.03151)",
-    )
+    Operator("eca", "Efficient channel attention", efficient_channel_weights, efficient_channel_attention)
 )

@@ -6,20 +6,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from attgconv_jax.attention.layers import (
-    check_input,
-    check_tuple,
-    check_weights,
-    group_axis,
-    group_linear,
-    hidden_channels,
-    over_space,
-)
+from attgconv_jax.attention.layers import check_weights, group_axis, group_linear, hidden_channels, over_space
 from attgconv_jax.attention.operator import Operator, register
-from attgconv_jax.checks import check_boolean, check_finite_positive
+from attgconv_jax.checks import check_finite_positive
 from attgconv_jax.convolution import add_bias
 from attgconv_jax.groups import Group
-from attgconv_jax.initializers import KeySource, channel_uniform, key_source
+from attgconv_jax.initializers import channel_uniform, key_source
 
 
 class GlobalContextWeights(NamedTuple):
@@ -51,42 +43,12 @@ def global_context(
     On a group: `key`, `W1` and `W2` are 1x1 group convolutions. Over the group: softmax and sum are over `x` and `h`.
     Made for the last responses of a residual branch; it is no factor but a term, `f + alpha`.
 
-    Args:
-      f: feature map, or image.
-      weights: of key and network.
-      group: acts on the weights.
-      over_group: whether the mean is over space and group instead of space alone.
+    Options:
       epsilon: added to the variance of the layer norm.
-
-    Returns:
-      The term.
-
-    Raises:
-      ValueError: the weights do not fit `f` or `group`, or there is one hidden channel, of which the norm leaves
-        nothing.
 
     Source: Cao et al. 2019 (arXiv 1904.11492), section 3.
     """
-    check_input(f, group)
-    check_boolean(over_group=over_group)
-    check_tuple("global context", weights, GlobalContextWeights)
-    h_in, c = f.shape[-2:]
-    h = 1 if over_group else h_in
-    check_weights(
-        "global context",
-        f,
-        group,
-        {
-            "key": (weights.key, (1, c, h_in)),
-            "w1": (weights.w1, ("c_hid", c, h)),
-            "scale": (weights.scale, ("c_hid",)),
-            "shift": (weights.shift, ("c_hid",)),
-            "w2": (weights.w2, (c, "c_hid", h)),
-            "b1": (weights.b1, ("c_hid",)),
-            "b2": (weights.b2, (c,)),
-        },
-        optional=("b1", "b2"),
-    )
+    check_weights("global context", f, weights, GlobalContextWeights, group, over_group)
     if weights.w1.shape[0] < 2:
         raise ValueError("global context takes 2 hidden channels at least: a layer norm over one leaves nothing of it")
     check_finite_positive(epsilon=epsilon)
@@ -103,14 +65,7 @@ def global_context(
 
 
 def global_context_weights(
-    key: KeySource,
-    features: int,
-    group: Group,
-    *,
-    lifting: bool = False,
-    reduction: int | None = None,
-    over_group: bool = False,
-    dtype=jnp.float32,
+    key, features, group, *, lifting=False, reduction: int | None = None, over_group: bool = False, dtype=jnp.float32
 ) -> GlobalContextWeights:
     """Initial weights of `global_context`: `channel_uniform`, the last layer zero.
 
@@ -137,15 +92,4 @@ def global_context_weights(
     )
 
 
-OPERATOR = register(
-    Operator(
-        name="gc",
-        module="GlobalContext",
-        title="Global Context",
-        init=global_context_weights,
-        apply=global_context,
-        combination="add",
-        site="residual",
-        source="Cao et al. 2019 (1904.11492)",
-    )
-)
+OPERATOR = register(Operator("gc", "Global Context", global_context_weights, global_context, combination="add"))

@@ -7,28 +7,18 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from attgconv_jax import kernels
-from attgconv_jax.attention.layers import (
-    MLPWeights,
-    check_input,
-    check_tuple,
-    check_weights,
-    group_axis,
-    hidden_channels,
-    mlp,
-    mlp_shapes,
-    mlp_weights,
-)
+from attgconv_jax.attention.layers import MLPWeights, check_weights, group_axis, hidden_channels, mlp, mlp_weights
 from attgconv_jax.attention.operator import Operator, register
-from attgconv_jax.checks import check_boolean, check_divisor, check_positive
+from attgconv_jax.checks import check_divisor, check_positive
 from attgconv_jax.filters import Sampling, check_sampling, former_sampling, transformed
 from attgconv_jax.groups import Group
-from attgconv_jax.initializers import KeySource, key_source
+from attgconv_jax.initializers import key_source
 
 
 class GatherExciteWeights(NamedTuple):
     """A depthwise filter that gathers, and the network that excites; both None: the operator has no weights."""
 
-    gather: Float[Array, "k k h c"] | None = None
+    gather: Float[Array, "extent extent h_in c"] | None = None
     excite: MLPWeights | None = None
 
 
@@ -52,36 +42,22 @@ def gather_excite(
     an image `gather` is lifted, and the maximum over the group taken.) Over the group: the mean is over `h` as well.
     Made to scale the last responses of a residual branch, `alpha f`.
 
-    Args:
-      f: feature map, or image.
-      weights: the paper's GE-theta^- has none, GE-theta a filter, GE-theta^+ both.
-      group: acts on the weights.
+    Options:
       extent: of a window, in pixels, a divisor of both sizes; None: the whole map.
-      over_group: whether the mean is over space and group instead of space alone.
-      sampling: of the filter, at other than right angles.
-
-    Returns:
-      The attention map, in (0, 1).
-
-    Raises:
-      ValueError: the windows do not tile the map, the weights do not fit `f` or `group`, or `over_group` beside a
-        filter.
 
     Source: Hu et al. 2018 (arXiv 1810.12348), section 2. For extents below the map its code chains strided 3x3 filters
     and overlapping means, which no group commutes with on most sizes; windows side by side always do.
     """
-    check_input(f, group)
-    check_boolean(over_group=over_group)
+    check_weights("gather-excite", f, weights, GatherExciteWeights, group, over_group)
     check_sampling(sampling)
-    check_tuple("gather-excite", weights, GatherExciteWeights)
     *batch, x, y, h, c = f.shape
-    window_x, window_y = _windows(x, y, extent, weights)
-    if over_group and weights.gather is not None:
-        raise ValueError("over_group is of the mean: a learnt gather weighs the group elements itself; leave out one")
+    window_x, window_y = x, y
+    if extent is not None:
+        of = "pixels of the map, or be None for the whole map"
+        window_x = window_y = check_divisor("extent", extent, x, y, of=of)
+    if weights.gather is not None:
+        _check_gather(len(weights.gather), window_x, window_y, over_group)
     h_out = 1 if over_group else h
-    shapes = {} if weights.excite is None else mlp_shapes(weights.excite, c, h_out, prefix="excite.")
-    shapes["gather"] = weights.gather, (window_x, window_y, h, c)
-    check_weights("gather-excite", f, group, shapes, optional=("gather",))
     tiles = f.reshape(*batch, x // window_x, window_x, y // window_y, window_y, h, c)
     if weights.gather is None:
         s = jnp.mean(tiles, axis=(-5, -3))
@@ -97,21 +73,23 @@ def gather_excite(
     return everywhere.reshape(*batch, x, y, h_out, c)
 
 
-def _windows(x, y, extent, weights):
-    if extent is None:
-        if weights.gather is not None and x != y:
-            raise ValueError(f"a learnt gather over the whole map needs a square one, got {x}x{y} pixels; give extent")
-        return x, y
-    extent = check_divisor("extent", extent, x, y, of="pixels of the map, or be None for the whole map")
-    return extent, extent
+def _check_gather(size, window_x, window_y, over_group):
+    """Raises a `ValueError` unless a learnt gather of this size serves for these windows."""
+    if over_group:
+        raise ValueError("over_group is of means: a learnt gather weighs the group elements itself; leave out one")
+    if not size == window_x == window_y:
+        raise ValueError(
+            f"a learnt gather takes square windows of its size, {size}x{size} pixels, got {window_x}x{window_y}: give "
+            f"extent={size}"
+        )
 
 
 def gather_excite_weights(
-    key: KeySource,
-    features: int,
-    group: Group,
+    key,
+    features,
+    group,
     *,
-    lifting: bool = False,
+    lifting=False,
     extent: int | None = None,
     gather_size: int | None = None,
     excite: bool = True,
@@ -124,31 +102,18 @@ def gather_excite_weights(
     Options:
       gather_size: of a filter that gathers, in pixels: the extent, or the map's size where that is None; None: means.
       excite: whether a network of channels excites. Without it and without a filter there are no weights.
-      reduction: channels over hidden channels; None: 16, or the number of channels where that is smaller.
     """
     hidden, h = hidden_channels(features, reduction), group_axis(group, lifting)
     check_positive(**{name: n for name, n in (("extent", extent), ("gather_size", gather_size)) if n is not None})
     if extent is not None and gather_size not in (None, extent):
         raise ValueError(f"gather_size must be the extent of a window, {extent}, got {gather_size}")
-    if over_group and gather_size is not None:
-        raise ValueError("over_group is of means: a learnt gather weighs the group elements itself; leave out one")
     gather = network = None
     if gather_size is not None:
+        _check_gather(gather_size, gather_size, gather_size, over_group)
         gather = jnp.full((gather_size, gather_size, h, features), 1 / (gather_size**2 * h), dtype)
     if excite:
         network = mlp_weights(key_source(key), features, hidden, 1 if over_group else h, dtype)
     return GatherExciteWeights(gather, network)
 
 
-OPERATOR = register(
-    Operator(
-        name="ge",
-        module="GatherExcite",
-        title="Gather-Excite",
-        init=gather_excite_weights,
-        apply=gather_excite,
-        combination="scale",
-        site="residual",
-        source="Hu et al. 2018 (1810.12348)",
-    )
-)
+OPERATOR = register(Operator("ge", "Gather-Excite", gather_excite_weights, gather_excite))

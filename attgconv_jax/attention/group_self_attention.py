@@ -8,13 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from attgconv_jax.attention.layers import check_input, check_tuple, check_weights, group_axis, hidden_channels
+from attgconv_jax.attention.layers import check_weights, group_axis, hidden_channels
 from attgconv_jax.attention.non_local_block import SCORES
 from attgconv_jax.attention.operator import Operator, register
 from attgconv_jax.checks import check_divisor, check_odd
 from attgconv_jax.filters import Sampling, check_sampling, former_sampling, transformed
 from attgconv_jax.groups import Group
-from attgconv_jax.initializers import KeySource, channel_uniform, key_source, paper_uniform
+from attgconv_jax.initializers import channel_uniform, key_source, paper_uniform
 from attgconv_jax.kernels.chunks import scan_chunks, sum_dtype
 from attgconv_jax.kernels.taps import Window, pad, take_tap
 
@@ -52,32 +52,16 @@ def self_attention(
     Time and scores grow with `x y |H|^2 k^2 c_hid`. Scores are held for a few images at a time and computed again for
     the gradient, so memory does not grow with the batch.
 
-    Args:
-      f: feature map, or image.
-      weights: of query, key, value, output and positions; an odd window.
-      group: acts on the positions.
+    Options:
       heads: divide the hidden channels.
-      sampling: of positions, at other than right angles.
-
-    Returns:
-      The term.
-
-    Raises:
-      ValueError: the weights do not fit `f` or `group`, the window is even, or heads do not divide the channels.
 
     Source: Romero and Cordonnier 2021 (arXiv 2010.00977), sections 4 and 5; on the trivial group Ramachandran et al.
     2019 (arXiv 1906.05909).
     """
-    check_input(f, group)
+    check_weights("self-attention", f, weights, SelfAttentionWeights, group)
     check_sampling(sampling)
-    check_tuple("self-attention", weights, SelfAttentionWeights)
     *batch, x, y, h, c = f.shape
-    shapes = {name: (getattr(weights, name), ("c_hid", c)) for name in ("query", "key", "value")}
-    shapes |= {"out": (weights.out, (c, "c_hid")), "position": (weights.position, ("k", "k", h, "c_hid"))}
-    check_weights("self-attention", f, group, shapes)
-    k, hidden = weights.position.shape[0], len(weights.query)
-    if k % 2 == 0:
-        raise ValueError(f"self-attention takes a window of odd size, or it is off centre, got {k}")
+    k, hidden = len(weights.position), len(weights.query)
     heads = check_divisor("heads", heads, hidden, of="hidden channels")
     features = hidden // heads
     position = transformed(weights.position[..., None], group, sampling)[..., 0]
@@ -112,15 +96,7 @@ def self_attention(
 
 
 def self_attention_weights(
-    key: KeySource,
-    features: int,
-    group: Group,
-    *,
-    lifting: bool = False,
-    reduction: int = 2,
-    kernel_size: int = 5,
-    heads: int = 1,
-    dtype=jnp.float32,
+    key, features, group, *, lifting=False, reduction: int = 2, kernel_size: int = 5, heads: int = 1, dtype=jnp.float32
 ) -> SelfAttentionWeights:
     """Initial weights of `self_attention`: `channel_uniform`, positions `paper_uniform`, the output zero.
 
@@ -139,14 +115,12 @@ def self_attention_weights(
 
 OPERATOR = register(
     Operator(
-        name="self",
-        module="GroupSelfAttention",
-        title="Group self-attention",
-        init=self_attention_weights,
-        apply=self_attention,
+        "self",
+        "Group self-attention",
+        self_attention_weights,
+        self_attention,
         combination="add",
-        site="residual",
-        source="Romero and Cordonnier 2021 (2010.00977)",
+        module="GroupSelfAttention",
         pairwise=True,
     )
 )

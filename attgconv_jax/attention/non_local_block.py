@@ -7,18 +7,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from attgconv_jax.attention.layers import (
-    check_input,
-    check_tuple,
-    check_weights,
-    group_axis,
-    group_linear,
-    hidden_channels,
-)
+from attgconv_jax.attention.layers import check_weights, group_axis, group_linear, hidden_channels
 from attgconv_jax.attention.operator import Operator, register
 from attgconv_jax.checks import check_boolean
 from attgconv_jax.groups import Group
-from attgconv_jax.initializers import KeySource, channel_uniform, key_source
+from attgconv_jax.initializers import channel_uniform, key_source
 from attgconv_jax.kernels.chunks import scan_chunks, sum_dtype
 
 # Scores of as many images as have so many are held at once, forward and backward.
@@ -50,35 +43,20 @@ def non_local(
     itself). Scores are held for a few images at a time and computed again for the gradient, so memory does not grow
     with the batch.
 
-    Args:
-      f: feature map, or image.
-      weights: of query, key, value and output.
-      group: acts on the weights.
+    Options:
       over_group: whether the softmax is over space and group instead of space alone.
-
-    Returns:
-      The term.
-
-    Raises:
-      ValueError: the weights do not fit `f` or `group`.
 
     Source: Wang et al. 2018 (arXiv 1711.07971), section 3.
     """
-    check_input(f, group)
+    check_weights("non-local attention", f, weights, NonLocalWeights, group)
     check_boolean(over_group=over_group)
-    check_tuple("non-local attention", weights, NonLocalWeights)
     *batch, x, y, h, c = f.shape
-    embed = ("c_hid", c, h)
-    shapes = {name: (getattr(weights, name), embed) for name in ("query", "key", "value")}
-    check_weights("non-local attention", f, group, {**shapes, "out": (weights.out, (c, "c_hid", h))})
-    query, key, value = (
-        group_linear(f.reshape(math.prod(batch), x, y, h, c), w, group)
-        for w in (weights.query, weights.key, weights.value)
-    )
+    images = f.reshape(math.prod(batch), x, y, h, c)
     # An axis of positions that attend to each other, and one of those that do not.
     together, apart = (x * y * h, 1) if over_group else (x * y, h)
     hidden = len(weights.query)
-    rows = [a.reshape(len(a), together, apart, hidden) for a in (query, key, value)]
+    embedded = [group_linear(images, w, group) for w in weights[:3]]
+    rows = [a.reshape(len(a), together, apart, hidden) for a in embedded]
 
     @jax.checkpoint
     def attend(rows):
@@ -91,20 +69,8 @@ def non_local(
     return group_linear(attended.reshape(*batch, x, y, h, hidden), weights.out, group)
 
 
-def non_local_weights(
-    key: KeySource,
-    features: int,
-    group: Group,
-    *,
-    lifting: bool = False,
-    reduction: int = 2,
-    dtype=jnp.float32,
-) -> NonLocalWeights:
-    """Initial weights of `non_local`: `channel_uniform`, the output zero.
-
-    Options:
-      reduction: channels over hidden channels; the paper halves them.
-    """
+def non_local_weights(key, features, group, *, lifting=False, reduction: int = 2, dtype=jnp.float32) -> NonLocalWeights:
+    """Initial weights of `non_local`: `channel_uniform`, the output zero."""
     hidden, h, next_key = hidden_channels(features, reduction), group_axis(group, lifting), key_source(key)
     embeddings = (channel_uniform(next_key(), (hidden, features, h), dtype) for _ in range(3))
     return NonLocalWeights(*embeddings, out=jnp.zeros((features, hidden, h), dtype))
@@ -112,14 +78,6 @@ def non_local_weights(
 
 OPERATOR = register(
     Operator(
-        name="non_local",
-        module="NonLocal",
-        title="Non-local attention",
-        init=non_local_weights,
-        apply=non_local,
-        combination="add",
-        site="stage",
-        source="Wang et al. 2018 (1711.07971)",
-        pairwise=True,
+        "non_local", "Non-local attention", non_local_weights, non_local, combination="add", site="stage", pairwise=True
     )
 )

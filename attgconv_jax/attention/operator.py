@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from attgconv_jax.checks import check_boolean, check_choice, check_finite_positive, check_integer
 from attgconv_jax.deprecation import warn_deprecated
+from attgconv_jax.docstrings import source_of
 from attgconv_jax.filters import Sampling, check_sampling
 
 Site = Literal["input", "residual", "stage", "response"]
@@ -23,7 +24,6 @@ class Operator:
 
     Attributes:
       name: in configurations and on the command line.
-      module: name of its class in `attgconv_jax.nn`.
       title: in tables.
       init: initial weights, `(key, features, group, *, lifting, dtype, **options) -> weights`; `key` is a key or a
         source of keys, see `attgconv_jax.initializers.key_source`.
@@ -32,23 +32,28 @@ class Operator:
       site: where its paper has it: on the "input" of a convolution, on what a "residual" branch adds, on the output of
         a "stage" of residual blocks, or as attention on the "response" of a convolution, whose place it then takes.
         Every operator but the last may stand anywhere.
-      source: the paper, with its number on arXiv.
+      module: name of its class in `attgconv_jax.nn`; that of the formula in capitals where none is given.
+      source: the paper, with its number on arXiv; that of the formula's docstring where none is given.
       norms: by argument of `apply` the number of channels of a batch norm that it calls, a function of the weights.
       settings: options of `init` that are fixed, where one formula makes several operators.
       pairwise: whether time grows with pairs of positions, so that networks leave it out on large maps.
     """
 
     name: str
-    module: str
     title: str
     init: Callable
     apply: Callable
-    combination: Combination
-    site: Site
-    source: str
+    combination: Combination = "scale"
+    site: Site = "residual"
+    module: str = ""
+    source: str = ""
     norms: Mapping[str, Callable[[Any], int]] = dataclasses.field(default_factory=dict)
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     pairwise: bool = False
+
+    def __post_init__(self):
+        object.__setattr__(self, "module", self.module or self.apply.__name__.title().replace("_", ""))
+        object.__setattr__(self, "source", self.source or source_of(self.apply))
 
     @functools.cached_property
     def options(self) -> dict[str, inspect.Parameter]:
@@ -91,16 +96,20 @@ OPERATORS: dict[str, Operator] = {}
 
 
 def register(operator: Operator) -> Operator:
-    """Adds an operator to `OPERATORS`, and so to modules, networks, command lines and tables.
-
-    Raises:
-      ValueError: another operator has this name.
-    """
+    """Adds an operator to `OPERATORS`, and so to modules, networks, command lines and tables."""
     known = OPERATORS.get(operator.name, operator)
     if (known.apply.__module__, known.apply.__qualname__) != (operator.apply.__module__, operator.apply.__qualname__):
         raise ValueError(f"name must be that of no other operator; {operator.name!r} is {known.title}")
     OPERATORS[operator.name] = operator
     return operator
+
+
+def register_factors(operator: Operator, channel: str, spatial: str) -> None:
+    """Registers an operator of two factors, and each of them alone under a title of its own."""
+    register(operator)
+    for factor, title in (("channel", channel), ("spatial", spatial)):
+        settings = {"channel": factor == "channel", "spatial": factor == "spatial"}
+        register(dataclasses.replace(operator, name=f"{operator.name}_{factor}", title=title, settings=settings))
 
 
 def register_files(package: types.ModuleType) -> None:

@@ -1,6 +1,5 @@
 """Attention on the responses of a group convolution, `alpha` of the attentive paper."""
 
-import dataclasses
 import math
 from typing import NamedTuple
 
@@ -10,19 +9,20 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from attgconv_jax import kernels
-from attgconv_jax.attention.operator import Operator, register
+from attgconv_jax.attention.layers import check_weights
+from attgconv_jax.attention.operator import Operator, register_factors
 from attgconv_jax.attention.response_weights import (
     ResponseChannelWeights,
-    check_response_weights,
+    ResponseWeights,
     response_attention_weights,
     response_channel_bank,
     response_spatial_bank,
 )
-from attgconv_jax.checks import check_boolean, check_feature_map, check_filter
-from attgconv_jax.convolution import group_conv
+from attgconv_jax.checks import check_boolean, check_positive
+from attgconv_jax.convolution import check_convolution, convolve
 from attgconv_jax.filters import Sampling, former_sampling, transformed
-from attgconv_jax.geometry import Padding, windows_of
-from attgconv_jax.groups import Group, check_group
+from attgconv_jax.geometry import Padding
+from attgconv_jax.groups import Group
 from attgconv_jax.kernels.chunks import sum_dtype
 from attgconv_jax.kernels.response import Implementation
 
@@ -76,38 +76,26 @@ def response_attentive_group_conv(
     >>> y.shape, maps.channel.shape, maps.spatial.shape
     ((8, 10, 10, 4, 16), (8, 1, 1, 4, 10, 4, 16), (8, 10, 10, 4, 1, 4, 16))
 
-    Args:
-      f: feature map, or image.
-      w: filter, of the dtype of `f`.
+    Arguments as `group_conv`; further:
+
+    Options:
       channel: weights of `alpha_C`; None leaves that factor out.
       spatial: filter `v` of `alpha_X`, of odd size, the mean before the maximum; None leaves that factor out. Both
         None: the group convolution, with the weight below.
-      group: acts on all weights.
-      stride: of the convolution, in pixels.
-      padding: of the convolution, with zeros: pixels on every side, "SAME" or "VALID".
-      dilation: of the convolution's filter, in pixels.
       attention_dilation: of the spatial attention filter, in pixels.
       haar: whether the sum over a feature map carries the weight `2 pi / |H|`, as in the published networks. (With
         reflections that is a quarter of the weight of their plain group convolutions.) The attention carries none.
-      exact: whether a sampling grid that the group does not map to itself raises.
-      sampling: of filters, at other than right angles.
       return_attention: whether to return the maps too, for pictures: no gradient flows through them, and the map
         `alpha_X` is `h_in` times as large as the output.
       implementation: see `attgconv_jax.kernels.response_attention`.
 
-    Returns:
-      Feature map on `group`; with `return_attention` also the maps, in (0, 1) and in float32 at least.
-
-    Raises:
-      ValueError: shapes or dtypes do not fit, or the grid is not symmetric and `exact` is set.
-
-    Source: Romero et al. 2020, sections 3.2 and 4.
+    Source: Romero et al. 2020 (arXiv 2002.03830), sections 3.2 and 4.
     """
-    check_group(group)
-    check_feature_map(f, group)
-    check_filter(w, group)
+    windows = check_convolution(f, w, group, stride, padding, dilation, haar, exact, sampling)
+    weights = ResponseWeights(channel, spatial)
+    check_weights("response attention", f, weights, ResponseWeights, group, o=w.shape[-1])
+    check_positive(attention_dilation=attention_dilation)
     check_boolean(return_attention=return_attention)
-    check_response_weights(f, w, channel, spatial, attention_dilation)
     kernels.check_implementation(implementation)
     f, w, channel, spatial = jax.tree.map(jnp.asarray, (f, w, channel, spatial))
     attends = channel is not None or spatial is not None
@@ -116,7 +104,7 @@ def response_attentive_group_conv(
         # What is left of a response can be a small difference of two large parts: bfloat16 would round both.
         dtype = sum_dtype(f)
         f, w, channel, spatial = jax.tree.map(lambda x: x.astype(dtype), (f, w, channel, spatial))
-    y = group_conv(f, w, group, stride=stride, padding=padding, dilation=dilation, exact=exact, sampling=sampling)
+    y = convolve(f, w, group, windows, sampling=sampling)
     weight = 2 * math.pi / group.order if haar and f.shape[-2] > 1 else 1
     if not attends:
         return (weight * y, ResponseMaps(None, None)) if return_attention else weight * y
@@ -127,7 +115,6 @@ def response_attentive_group_conv(
         None if channel is None else response_channel_bank(channel, group),
         None if spatial is None else response_spatial_bank(spatial, group, sampling=sampling),
     )
-    windows = windows_of(w.shape[0], stride, padding, dilation, f.shape[-4:-2])
     options = dict(dilation=attention_dilation, implementation=implementation)
     attended = kernels.response_attention(*arrays, windows, **options)
     y = (weight * (y - attended.reshape(y.shape))).astype(out_dtype)
@@ -138,25 +125,15 @@ def response_attentive_group_conv(
     return y, ResponseMaps(*(None if a is None else a.reshape(*batch, *a.shape[1:-1], *filters) for a in maps))
 
 
-OPERATOR = register(
+register_factors(
     Operator(
-        name="response",
-        module="ResponseAttentiveGroupConv",
-        title="alpha",
-        init=response_attention_weights,
-        apply=response_attentive_group_conv,
+        "response",
+        "alpha",
+        response_attention_weights,
+        response_attentive_group_conv,
         combination="suppress",
         site="response",
-        source="Romero et al. 2020 (2002.03830)",
-    )
-)
-CHANNEL_OPERATOR = register(
-    dataclasses.replace(
-        OPERATOR, name="response_channel", title="alpha_CH", settings={"channel": True, "spatial": False}
-    )
-)
-SPATIAL_OPERATOR = register(
-    dataclasses.replace(
-        OPERATOR, name="response_spatial", title="alpha_SP", settings={"channel": False, "spatial": True}
-    )
+    ),
+    channel="alpha_CH",
+    spatial="alpha_SP",
 )

@@ -6,20 +6,17 @@ from jaxtyping import Array, Float
 
 from attgconv_jax.attention.layers import (
     MLPWeights,
-    check_input,
     check_weights,
     group_axis,
     hidden_channels,
     mean_statistic,
     mlp,
-    mlp_shapes,
     mlp_weights,
     over_space,
 )
 from attgconv_jax.attention.operator import Operator, register
-from attgconv_jax.checks import check_boolean
 from attgconv_jax.groups import Group
-from attgconv_jax.initializers import KeySource, key_source
+from attgconv_jax.initializers import key_source
 
 
 def squeeze_excitation(
@@ -33,55 +30,18 @@ def squeeze_excitation(
     have no group axis. Over the group: the mean is over `x` and `h`, the network an ordinary one, and all group
     elements share a weight. Made to scale the last responses of a residual branch, `alpha f`.
 
-    Args:
-      f: feature map, or image.
-      weights: of the network; group axis 1 on images and over the group.
-      group: acts on the weights.
-      over_group: whether the mean is over space and group instead of space alone.
-
-    Returns:
-      The attention map, in (0, 1).
-
-    Raises:
-      ValueError: the weights do not fit `f` or `group`.
-
     Source: Hu et al. 2018 (arXiv 1709.01507), section 3.
     """
-    check_input(f, group)
-    check_boolean(over_group=over_group)
-    h = 1 if over_group else f.shape[-2]
-    check_weights("squeeze-and-excitation", f, group, mlp_shapes(weights, f.shape[-1], h))
+    check_weights("squeeze-and-excitation", f, weights, MLPWeights, group, over_group)
     return over_space(jax.nn.sigmoid(mlp(mean_statistic(f, over_group), weights, group)))
 
 
 def squeeze_excitation_weights(
-    key: KeySource,
-    features: int,
-    group: Group,
-    *,
-    lifting: bool = False,
-    reduction: int | None = None,
-    over_group: bool = False,
-    dtype=jnp.float32,
+    key, features, group, *, lifting=False, reduction: int | None = None, over_group: bool = False, dtype=jnp.float32
 ) -> MLPWeights:
-    """Initial weights of `squeeze_excitation`: `channel_uniform`, biases zero.
-
-    Options:
-      reduction: channels over hidden channels; None: 16, or the number of channels where that is smaller.
-    """
+    """Initial weights of `squeeze_excitation`: `channel_uniform`, biases zero."""
     hidden, h = hidden_channels(features, reduction), group_axis(group, lifting, over_group)
     return mlp_weights(key_source(key), features, hidden, h, dtype)
 
 
-OPERATOR = register(
-    Operator(
-        name="se",
-        module="SqueezeExcitation",
-        title="Squeeze-and-Excitation",
-        init=squeeze_excitation_weights,
-        apply=squeeze_excitation,
-        combination="scale",
-        site="residual",
-        source="Hu et al. 2018 (1709.01507)",
-    )
-)
+OPERATOR = register(Operator("se", "Squeeze-and-Excitation", squeeze_excitation_weights, squeeze_excitation))

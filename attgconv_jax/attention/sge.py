@@ -8,11 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from attgconv_jax.attention.layers import check_input, check_tuple, check_weights, group_axis
+from attgconv_jax.attention.layers import check_weights
 from attgconv_jax.attention.operator import Operator, register
-from attgconv_jax.checks import check_boolean, check_choice, check_divisor, check_finite_positive, check_positive
-from attgconv_jax.groups import Group
-from attgconv_jax.initializers import KeySource
+from attgconv_jax.checks import check_choice, check_divisor, check_finite_positive, check_positive
+from attgconv_jax.groups import Group, check_group
 from attgconv_jax.kernels.chunks import sum_dtype
 
 Grouping = Literal["element", "joint"]
@@ -54,35 +53,20 @@ def spatial_group_enhance(
     >>> spatial_group_enhance(jnp.ones([2, 9, 9, 4, 32]), weights, cyclic(4)).shape
     (2, 9, 9, 4, 32)
 
-    Args:
-      f: feature map, or image, of two positions or more.
-      weights: their length is the number of groups, which divides the channels.
-      group: of transformations.
+    Options:
       grouping: "element" or "joint".
-      over_group: whether statistics are over space and group instead of space alone.
       epsilon: added to the deviation.
-
-    Returns:
-      The attention map, in (0, 1).
-
-    Raises:
-      ValueError: the number of groups does not divide the channels, unknown grouping, `over_group` with "joint", or
-        there is only one position.
 
     Source: Li, Hu and Yang 2019 (arXiv 1905.09646), section 3.
     """
-    check_input(f, group)
-    check_boolean(over_group=over_group)
-    check_tuple("spatial group-wise enhance", weights, GroupEnhanceWeights)
-    shape = ("groups",)
-    arrays = {"weight": (weights.weight, shape), "bias": (weights.bias, shape)}
-    check_weights("spatial group-wise enhance", f, group, arrays)
+    check_weights("spatial group-wise enhance", f, weights, GroupEnhanceWeights, group, over_group)
     *batch, x, y, h, c = f.shape
     groups = len(weights.weight)
     check_divisor("groups", groups, c)
     _check_grouping(grouping, over_group)
     check_finite_positive(epsilon=epsilon)
-    if x * y * (h if over_group else 1) < 2:
+    positions = x * y * (h if over_group else 1)
+    if positions < 2:
         raise ValueError("spatial group-wise enhance has no deviation over one position; take a larger map")
     vectors = f.reshape(*batch, x * y, h * c)
     descriptor = jnp.mean(vectors, axis=-2, keepdims=True)
@@ -92,7 +76,6 @@ def spatial_group_enhance(
     t = _similarities(vectors, descriptor, h, parts, groups).reshape(*batch, x * y, parts, groups)
     axes = (-3, -2) if over_group else -3
     t = t - jnp.mean(t, axis=axes, keepdims=True)
-    positions = x * y * (h if over_group else 1)
     variance = jnp.sum(jnp.square(t), axis=axes, keepdims=True) / (positions - 1)
     t = (t / (_root(variance) + epsilon)).astype(f.dtype)
     weight, bias = (jnp.expand_dims(w, range(t.ndim - 1)) for w in weights)
@@ -101,11 +84,11 @@ def spatial_group_enhance(
 
 
 def group_enhance_weights(
-    key: KeySource,
-    features: int,
-    group: Group,
+    key,
+    features,
+    group,
     *,
-    lifting: bool = False,
+    lifting=False,
     groups: int | None = None,
     grouping: Grouping = "element",
     over_group: bool = False,
@@ -117,24 +100,13 @@ def group_enhance_weights(
       groups: of channels, a divisor of `features`; None: the greatest common divisor with 64, the paper's number.
     """
     check_positive(features=features)
-    group_axis(group, lifting)
+    check_group(group)
     groups = math.gcd(64, features) if groups is None else check_divisor("groups", groups, features)
     _check_grouping(grouping, over_group)
     return GroupEnhanceWeights(jnp.zeros(groups, dtype), jnp.ones(groups, dtype))
 
 
-OPERATOR = register(
-    Operator(
-        name="sge",
-        module="SpatialGroupEnhance",
-        title="Spatial Group-wise Enhance",
-        init=group_enhance_weights,
-        apply=spatial_group_enhance,
-        combination="scale",
-        site="residual",
-        source="Li, Hu and Yang 2019 (1905.09646)",
-    )
-)
+OPERATOR = register(Operator("sge", "Spatial Group-wise Enhance", group_enhance_weights, spatial_group_enhance))
 
 
 def _similarities(vectors, descriptor, h, parts, groups):
