@@ -1,6 +1,7 @@
-"""Shared by all tests: float64, reference data, and what Hypothesis may take its time for."""
+"""Shared by all tests: float64, how programs are compiled, which cases are slow, and the reference data."""
 
 import atexit
+import itertools
 import json
 import os
 import pathlib
@@ -21,6 +22,9 @@ if "ATTGCONV_TEST_CACHE" not in os.environ:
 jax.config.update("jax_compilation_cache_dir", os.environ["ATTGCONV_TEST_CACHE"])
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+# Most tests compare values of programs that run once: compiling without optimisations is a fifth faster.
+jax.config.update("jax_disable_most_optimizations", True)
 
 hypothesis.settings.register_profile(
     "default", deadline=None, derandomize=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
@@ -57,6 +61,49 @@ def reference():
         return Reference(REFERENCE / f"{name}.npz")
 
     return load
+
+
+def pytest_collection_modifyitems(items):
+    """Marks as slow the cases of a test that do not run by default.
+
+    Those that do are named by the test's marker `default`; without it they are a few in which every value of every
+    parameter occurs.
+    """
+    for name, group in itertools.groupby(items, key=lambda item: item.nodeid.partition("[")[0]):
+        cases = [case for case in group if hasattr(case, "callspec") and not case.get_closest_marker("slow")]
+        named = [marker for case in cases[:1] for marker in case.iter_markers("default")]
+        chosen = _named(name, cases, named[0].args) if named else _covering(cases)
+        for case in cases:
+            if case not in chosen:
+                case.add_marker(pytest.mark.slow)
+
+
+def _named(name, cases, ids):
+    known = {case.callspec.id: case for case in cases}
+    if not {*ids} <= {*known}:
+        raise pytest.UsageError(f"{name} has no case {', '.join({*ids} - {*known})}; it has {', '.join(known)}")
+    return [known[i] for i in ids]
+
+
+def _covering(cases):
+    values = {case: {(name, repr(value)) for name, value in case.callspec.params.items()} for case in cases}
+    missing, chosen = set().union(*values.values()), []
+    while missing:
+        chosen.append(max(values, key=lambda case: len(values[case] & missing)))
+        missing -= values.pop(chosen[-1])
+    return chosen
+
+
+@pytest.fixture(autouse=True)
+def optimisation(request):
+    """Tests marked `optimised` run what users run: compiled with all of XLA's optimisations."""
+    if request.node.get_closest_marker("optimised") is None:
+        yield
+        return
+    jax.config.update("jax_disable_most_optimizations", False)
+    jax.clear_caches()
+    yield
+    jax.config.update("jax_disable_most_optimizations", True)
 
 
 @pytest.fixture(autouse=True, scope="module")

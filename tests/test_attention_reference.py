@@ -88,6 +88,9 @@ def check_attentive_layer(data, file, run):
 
 
 @pytest.mark.parametrize("file", ATTENTIVE_FILES)
+@pytest.mark.default(
+    "e2_fAttConvGG_chsp_s1p0_9", "se2_fAttConvGG_chsp_s2p1_9", "se2_fAttConvRnG_chsp_s1p1_8", "se2_fAttConvGG_RomHog"
+)
 def test_attentive_layer_of_the_reference_is_reproduced_with_its_gradients(reference, file):
     check_attentive_layer(reference(f"layers/{file}"), file, jax.jit)
 

@@ -102,6 +102,7 @@ def test_every_implementation_gives_the_same(implementation):
 
 
 @pytest.mark.parametrize("group", [cyclic(4), cyclic(8)], ids=str)
+@pytest.mark.optimised
 def test_compiled_gradients_are_the_eager_ones(group):
     f, w = arrays_of(group, (5, 5), 3, False)
     gradients = jax.grad(lambda f, w: jnp.sum(jnp.sin(group_conv(f, w, group, padding=1))), argnums=(0, 1))

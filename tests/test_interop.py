@@ -76,6 +76,7 @@ def test_a_loaded_network_is_in_evaluation_mode_and_can_be_trained():
 
 
 @pytest.mark.parametrize("name", ["z2cnn", "p4cnn", "f_att_p4cnn", "att_p4cnn"])
+@pytest.mark.default("p4cnn")
 def test_a_file_of_the_reference_gives_its_logits(reference, name, tmp_path):
     file = reference(f"models/{name}")
     np.savez(tmp_path / "weights.npz", **{f"state/{key}": value for key, value in file.under("state").items()}, x=1)

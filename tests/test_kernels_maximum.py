@@ -35,6 +35,7 @@ def test_value_and_gradient_are_those_of_the_first_largest(axis, length):
 
 
 @jitted_and_eager
+@pytest.mark.optimised
 def test_gradient_is_one_hot_at_the_arg_max(compiled):
     x = random(5, 6, 7)
     gradient = compiled(jax.grad(lambda x: jnp.sum(maximum(x, 1))))(x)

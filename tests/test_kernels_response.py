@@ -61,6 +61,7 @@ def assert_agrees(arrays, windows, dilation=1, tolerance=1e-10, implementation="
     dtype=st.sampled_from([jnp.float32, jnp.float64]),
     stored=st.booleans(),
 )
+@pytest.mark.slow
 def test_tiles_agree_with_the_formulas(shape, channels, windows, attention, factors, dtype, stored):
     (c, m, h), (k_a, dilation) = channels, attention
     sizes = dict(c=c, m=m, h=h, k=windows[0].size, l=windows[1].size, k_a=k_a)
@@ -86,6 +87,7 @@ def test_small_tiles_agree_with_the_formulas(factors, stored, monkeypatch):
 
 
 @every_factor
+@pytest.mark.default("channel")
 def test_gradients_agree_without_a_compiler(factors):
     arrays = problem((2, 5, 5), c=2, m=2, h=1, k=2, l=2, factors=factors)
     windows = (Window(2),) * 2
@@ -108,6 +110,7 @@ def test_gradients_are_finite_differences(factors):
 
 
 @every_factor
+@pytest.mark.default("channel+spatial")
 def test_gradients_of_gradients_agree(factors):
     arrays, windows = problem((2, 5, 5), c=2, m=2, h=1, k=2, l=2, factors=factors), (Window(2),) * 2
 
@@ -120,6 +123,7 @@ def test_gradients_of_gradients_agree(factors):
 
 
 @pytest.mark.parametrize(("c", "k"), [(2, 2), (15, 3)])
+@pytest.mark.default("2-2")
 def test_gradients_may_be_differentiated_forwards(c, k):
     arrays, windows = problem((1, 4, 4), c=c, m=2, h=1, k=k, l=k), (Window(k),) * 2
     directions = jax.tree.map(jnp.cos, arrays)
@@ -218,6 +222,7 @@ def test_bfloat16_is_computed_in_float32():
         assert relative_error(actual.astype(jnp.float32), expected) < 0.005
 
 
+@pytest.mark.slow
 def test_several_seeds_are_one_batch():
     problems = [problem((3, 6, 6), seed=10 * seed) for seed in range(2)]
     together = jax.tree.map(lambda *arrays: jnp.stack(arrays), *problems)
@@ -289,6 +294,7 @@ print("equal")
 """
 
 
+@pytest.mark.slow
 def test_images_may_be_spread_over_devices():
     environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
     run = subprocess.run(

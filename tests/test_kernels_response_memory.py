@@ -38,6 +38,7 @@ def cifar_layers(order, n):
 
 @pytest.mark.parametrize(("order", "n"), [(4, 48), (8, 32)], ids=["p4", "p4m"])
 @pytest.mark.parametrize("implementation", ["xla", "reference"])
+@pytest.mark.default("xla-p4")
 def test_no_array_is_as_large_as_the_responses_of_one_image(implementation, order, n):
     layers = dict(enumerate(cifar_layers(order, n), 1))
     for i in sorted({1, 2, 4, 5, 7, 8, 9} if implementation == "xla" else {2, 5, 8}):
@@ -86,6 +87,7 @@ def test_what_is_left_for_the_gradient_is_what_the_docstring_says(factors, maps,
     assert sum(array.size for array in left) == inputs + batch * h * m * (maps * (x - 2) ** 2 + statistics * c)
 
 
+@pytest.mark.optimised
 def test_taps_beyond_the_responses_take_no_memory():
     f, bank, _, spatial = problem((2, 9, 9), k_a=7)
 

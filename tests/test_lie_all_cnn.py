@@ -55,6 +55,8 @@ def test_the_logits_are_invariant_under_quarter_turns(group, kind, attention):
     assert_close(logits(jnp.rot90(image, axes=(1, 2))), expected, 1e-10)
 
 
+@pytest.mark.slow
+@pytest.mark.optimised
 def test_a_step_along_the_gradient_lowers_the_loss_by_as_much_as_it_promises():
     graphdef, params, rest = nnx.split(
         small(kind="dseparable", lifting_dropout_rate=0.0, dropout_rate=0.0), nnx.Param, ...

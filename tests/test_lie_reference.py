@@ -113,6 +113,7 @@ def use_unbiased_variances(network, batch):
             norm.var.set_value(0.9 + (norm.var[...] - 0.9) * n / (n - 1))
 
 
+@pytest.mark.slow
 def test_the_whole_network_is_the_papers(reference):
     data = reference("lie/ckgresnet_small_SE2_separable")
     network = LieResNet(

@@ -99,12 +99,14 @@ def test_logits_are_invariant_in_float32(group, attention):
     [*itertools.product([P4, P4M], RESPONSE_ATTENTIONS), (dihedral(1), "response"), (dihedral(2), "response")],
     ids=str,
 )
+@pytest.mark.default("cyclic(4)-response_spatial", "dihedral(1)-response")
 def test_logits_of_response_attention_are_invariant(group, attention):
     function = quickly(networks.random_network(group, attention, features=4))
     assert invariance_error(function, random(2, 28, 28, 1, 1), group, depend=1e-5) < 1e-10
 
 
 @pytest.mark.parametrize("group", [cyclic(4), dihedral(4)], ids=str)
+@pytest.mark.slow
 def test_logits_of_response_attention_are_invariant_in_float32(group):
     function = quickly(networks.random_network(group, "response", features=4, param_dtype=jnp.float32))
     image = random(2, 28, 28, 1, 1).astype(jnp.float32)
@@ -279,6 +281,7 @@ def load(reference):
 
 
 @pytest.mark.parametrize("name", REFERENCE_FILES)
+@pytest.mark.default("p4cnn", "f_att_p4cnn", "att_p4cnn")
 def test_evaluation_matches_the_reference(load, name):
     network, image, file = load(name)
     assert_close(networks.logits(network, image), file["logits64"], 1e-9)
@@ -294,6 +297,7 @@ def test_evaluation_matches_the_reference(load, name):
     [*((name, True) for name in REFERENCE_FILES), ("p4cnn", False)],
     ids=lambda value: {True: "jit", False: "eager"}.get(value, value),
 )
+@pytest.mark.default("p4cnn-jit", "f_att_p4cnn-jit")
 def test_a_training_step_matches_the_reference(load, name, jit):
     network, image, file = load(name)
     old = networks.by_reference_name(network)

@@ -362,6 +362,7 @@ SMALL = dict(features=(3, 3, 4), head_features=8, network_options=dict(hidden_fe
     ],
     ids=str,
 )
+@pytest.mark.default("rotations(4)-input-paper")
 def test_the_logits_of_the_network_are_invariant_under_quarter_turns(group, attention, coordinates):
     options = dict(sge=dict(groups=1), bam=dict(reduction=1)).get(attention)
     options = dict(attention=attention, attention_options=options, coordinates=coordinates)
@@ -424,6 +425,8 @@ class Little(nnx.Module):
 
 
 @every_layer
+@pytest.mark.slow
+@pytest.mark.optimised
 def test_training_lowers_the_loss_for_every_kind_and_group(group, kind):
     images, labels = digits()
     graphdef, params, rest = nnx.split(Little(group, kind, nnx.Rngs(0)), nnx.Param, ...)

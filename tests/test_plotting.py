@@ -283,6 +283,7 @@ def lie_resnet(**options):
 @pytest.mark.parametrize(
     ("make", "size", "layer"), [(lambda: resnet("bam"), 33, 2), (lie_resnet, 28, 1)], ids=["resnet", "lie"]
 )
+@pytest.mark.slow
 def test_networks_of_every_class_are_drawn(make, size, layer):
     network = make()
     image = random(1, size, size, 1, network.settings["in_features"])

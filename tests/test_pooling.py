@@ -69,6 +69,7 @@ def test_padding_of_a_maximum_loses_against_every_number():
 
 @every_pool
 @pytest.mark.parametrize(("window", "stride", "padding"), [(2, 2, 0), (3, 1, 1), (3, 3, 0)])
+@pytest.mark.optimised
 def test_compiled_gradient_is_the_eager_one_and_that_of_finite_differences(pool, window, stride, padding):
     f = random(2, 6, 6, 4, 2)
     settings = dict(window=window, stride=stride, padding=padding)

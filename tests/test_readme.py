@@ -36,11 +36,13 @@ def run(document):
 
 @pytest.mark.usefixtures("elsewhere")
 @pytest.mark.parametrize("document", GUIDES)
+@pytest.mark.slow
 def test_examples_run_and_give_what_they_say(document):
     run(document)
 
 
 @pytest.mark.usefixtures("elsewhere")
+@pytest.mark.slow
 def test_examples_of_the_readme_run_and_its_network_learns():
     names = run("README.md")
     assert sum(names["losses"][-4:]) < 0.5 * sum(names["losses"][:4])

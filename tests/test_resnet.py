@@ -90,6 +90,7 @@ def shallow(monkeypatch):
         (101, "se", 49.33),
     ],
 )
+@pytest.mark.default("50-se-28.09", "50-sk-26.15", "101-None-44.55")
 def test_parameter_counts_are_the_published_ones(depth, attention, millions):
     assert parameters(depth, trivial(), attention) == pytest.approx(millions * 1e6, rel=1e-3)
 

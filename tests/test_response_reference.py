@@ -95,6 +95,9 @@ def check_layer(data, file, compiled, implementation):
 
 @pytest.mark.parametrize("implementation", ["xla", "reference"])
 @pytest.mark.parametrize("file", LAYER_FILES)
+@pytest.mark.default(
+    "se2_AttConvGG_chsp_s2p1_9-xla", "e2_AttConvRnG_chsp_s1p0_9-xla", "se2_AttConvRnG_ch_s1p0_9-reference"
+)
 def test_layer_of_the_reference_is_reproduced_with_its_gradients(reference, file, implementation):
     check_layer(reference(f"layers/{file}"), file, jax.jit, implementation)
 

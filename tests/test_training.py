@@ -66,6 +66,7 @@ def test_how_steps_are_cut_into_calls_changes_no_bit(digits):
         np.testing.assert_array_equal(*((jax.random.key_data(x) if keys else x) for x in (a, b)))
 
 
+@pytest.mark.slow
 def test_on_a_lie_group_random_grids_follow_the_seed_however_steps_are_cut(digits):
     """And every step has grids of its own: the same step with the first grids again comes out elsewhere."""
     t = trainer(name="lie_resnet", group="SE2-2", features=(2, 2), random_grids=True, dropout_rate=0.0)
@@ -117,6 +118,7 @@ def test_training_is_its_steps_one_by_one(digits):
 
 
 @pytest.mark.parametrize("mode", ["loop", "vmap"])
+@pytest.mark.slow
 def test_a_seed_among_others_agrees_with_the_seed_alone(digits, mode):
     """100 steps in float64 agree to 1e-8 relative to the largest parameter: dropout, shuffling, statistics and all."""
     model = dict(dtype="float64")
@@ -139,6 +141,7 @@ def test_dropout_draws_a_new_mask_every_step(digits):
     assert float(first) != float(loss(params, later, images, labels)[0])
 
 
+@pytest.mark.slow
 def test_bfloat16_computes_in_bfloat16_and_keeps_float32(digits):
     t = trainer(dtype="bfloat16")
     state = after(t, digits, (0,), [STEPS])
@@ -169,6 +172,8 @@ def test_predict_fills_and_drops_the_last_batch(digits):
     np.testing.assert_allclose(predict(network, many)[250:], predict(network, many[250:]), atol=1e-5)
 
 
+@pytest.mark.slow
+@pytest.mark.optimised
 def test_a_network_learns_its_training_images(digits):
     t = trainer(dropout_rate=0.0)
     state = after(t, digits, (0,), [3] * 20)

@@ -1,0 +1,180 @@
+"""Faults that the tests must notice: `python tests/faults.py [NAME ...]`, all of them without a name.
+
+Each is put into a copy of the project, and the tests named beside it are run there until one fails: those that run by
+default, unless the fault is one that only slow tests notice. A fault that none notices ends the program with status 1.
+"""
+
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from typing import NamedTuple
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+class Fault(NamedTuple):
+    """A replacement in a file, which the tests of these files notice."""
+
+    file: str
+    right: str
+    wrong: str
+    tests: str
+    slow: bool = False
+
+
+FAULTS = {
+    # Groups, filters and geometry.
+    "product of reflections": Fault(
+        "attgconv_jax/groups.py", "reflection == 1, -1, 1", "reflection == 1, 1, 1", "groups"
+    ),
+    "action by g": Fault("attgconv_jax/groups.py", "self.product[self.inverse]", "self.product", "groups"),
+    "filters transformed by g^-1": Fault("attgconv_jax/filters.py", '"gji,uj->gui"', '"gij,uj->gui"', "filters"),
+    "disc too large": Fault("attgconv_jax/filters.py", "<= radius + 1e-9", "<= radius + 1", "filters"),
+    "odd pixel before": Fault(
+        "attgconv_jax/geometry.py",
+        "total // 2, total - total // 2",
+        "total - total // 2, total // 2",
+        "geometry convolution",
+    ),
+    "strides off centre": Fault(
+        "attgconv_jax/geometry.py", "% window.stride == 0", "% window.stride < 2", "geometry equivariance"
+    ),
+    # Convolution and pooling.
+    "no Haar weight": Fault(
+        "attgconv_jax/convolution.py", "if haar and h_in > 1:", "if haar and h_in < 1:", "convolution"
+    ),
+    "padding counts as zero": Fault("attgconv_jax/convolution.py", "exact, -jnp.inf)", "exact, 0)", "pooling"),
+    "last of equal maxima": Fault(
+        "attgconv_jax/kernels/maxima.py", "(j < i) & ((a == b)", "(j > i) & ((a == b)", "kernels_maximum"
+    ),
+    "dropout not scaled": Fault(
+        "attgconv_jax/kernels/dropout_mask.py", "f * (2**32 / (2**32 - dropped))", "f", "kernels_dropout"
+    ),
+    "variance without the group axis": Fault(
+        "attgconv_jax/initializers.py",
+        "np.sqrt(2 / np.prod(shape[:4]))",
+        "np.sqrt(2 / np.prod(shape[:2]))",
+        "initializers nn",
+    ),
+    # Attention.
+    "attended instead of suppressed": Fault(
+        "attgconv_jax/attention/co.py", "return f - co_attention", "return f + co_attention", "attention"
+    ),
+    "biased deviation": Fault(
+        "attgconv_jax/attention/sge.py", "keepdims=True) / (positions - 1)", "keepdims=True) / positions", "operators"
+    ),
+    "mean instead of maximum": Fault(
+        "attgconv_jax/attention/spatial.py", "kernels.maximum(f, axis=-1)]", "jnp.mean(f, axis=-1)]", "attention"
+    ),
+    "gradient of the mean response": Fault(
+        "attgconv_jax/kernels/response/statistics.py",
+        "d_mean)[..., None] / n",
+        "d_mean)[..., None]",
+        "kernels_response",
+    ),
+    "attention filter cut short": Fault(
+        "attgconv_jax/kernels/response/xla.py",
+        "(longest - 1) // dilation",
+        "(longest - 2) // dilation",
+        "kernels_response response_attention",
+    ),
+    # Lie groups.
+    "measure of scales": Fault(
+        "attgconv_jax/lie/groups.py",
+        "if scales is None else scales**2",
+        "if scales is None else scales",
+        "lie_groups lie_kernels",
+    ),
+    "kernels transformed by g": Fault(
+        "attgconv_jax/lie/kernels.py",
+        "group.matrices(group.inverse(out_grid))",
+        "group.matrices(out_grid)",
+        "lie_kernels",
+    ),
+    # Weights and files.
+    "file's axes": Fault(
+        "attgconv_jax/interop/reference.py", "transpose(3, 4, 2, 1, 0)", "transpose(4, 3, 2, 1, 0)", "interop"
+    ),
+    "a loaded network trains": Fault(
+        "attgconv_jax/models/checkpoint.py",
+        "    network.eval()\n",
+        "    network.train()\n",
+        "checkpoint former_networks",
+    ),
+    # Training and runs.
+    "filling counts as errors": Fault(
+        "experiments/run/training.py", "labels, filling=-1)", "labels, filling=0)", "training"
+    ),
+    "the same order every epoch": Fault(
+        "experiments/run/training.py", "jax.random.fold_in(state.key, epoch)", "state.key", "training"
+    ),
+    "best epoch on the test set": Fault(
+        "experiments/run/loop.py", 'wrong["validation"], epoch)', "wrong[names[-1]], epoch)", "runs commands"
+    ),
+    "the last of equal epochs": Fault("experiments/run/loop.py", "wrong < best.wrong", "wrong <= best.wrong", "runs"),
+    "standardised with all images": Fault(
+        "experiments/data/dataset.py", "counted.train.images.std()", "counted.test.images.std()", "data"
+    ),
+    "deviation over seeds biased": Fault(
+        "experiments/report/markdown.py", "statistics.stdev(values)", "statistics.pstdev(values)", "tables runs"
+    ),
+    "resumed from the first step": Fault(
+        "experiments/run/loop.py",
+        '{"step": step, "spent": list(spent)}',
+        '{"step": 0, "spent": list(spent)}',
+        "resume",
+        slow=True,
+    ),
+    "lines written twice": Fault(
+        "experiments/run/metrics.py", 'if record["step"] <= step', 'if record["step"] >= 0', "resume", slow=True
+    ),
+}
+
+
+def notices(fault: Fault) -> str | None:
+    """The first test that fails in a copy of the project with the fault; None if all pass."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = pathlib.Path(folder) / "project"
+        ignored = shutil.ignore_patterns(".*", "runs", "__pycache__")
+        shutil.copytree(ROOT, copy, ignore=ignored)
+        file = copy / fault.file
+        file.write_text(file.read_text().replace(fault.right, fault.wrong))
+        tests = [f"tests/test_{name}.py" for name in fault.tests.split()]
+        command = [sys.executable, "-m", "pytest", "-n0", "-x", "-q", "-p", "no:cacheprovider", *tests]
+        environment = os.environ | {"PYTHONPATH": str(copy)}
+        run = subprocess.run(
+            [*command, *(["-m", "slow"] if fault.slow else [])],
+            cwd=copy,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    failed = re.search(r"^(?:FAILED|ERROR) (\S+)", run.stdout, re.MULTILINE)
+    if run.returncode == 1 and failed:
+        return failed[1]
+    if run.returncode != 0:
+        raise RuntimeError(run.stdout + run.stderr)
+    return None
+
+
+def main(names: list[str]) -> int:
+    """Prints which test notices which fault; 1 if one is not noticed, else 0."""
+    missed = 0
+    for name in names or FAULTS:
+        started = time.monotonic()
+        test = notices(FAULTS[name])
+        missed += test is None
+        run = "slow" if FAULTS[name].slow else "default"
+        print(f"{name} ({run}): {test or 'NOT NOTICED'}, {time.monotonic() - started:.0f} s", flush=True)
+    print(f"{len(names or FAULTS) - missed} of {len(names or FAULTS)} faults are noticed")
+    return int(missed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
