@@ -1,6 +1,7 @@
 """Shared by all tests: float64, how programs are compiled, which cases are slow, and the reference data."""
 
 import atexit
+import gc
 import itertools
 import json
 import os
@@ -22,6 +23,9 @@ if "ATTGCONV_TEST_CACHE" not in os.environ:
 jax.config.update("jax_compilation_cache_dir", os.environ["ATTGCONV_TEST_CACHE"])
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+# Tracing makes many objects and hardly a cycle: to look for those a thousand times takes a tenth of the run.
+gc.set_threshold(100_000, 50, 100)
 
 # Most tests compare values of programs that run once: compiling without optimisations is a fifth faster.
 jax.config.update("jax_disable_most_optimizations", True)

@@ -64,6 +64,7 @@ def files(folder):
 
 
 @pytest.mark.parametrize("damage", ["truncated", "garbled", "emptied", "deleted"])
+@pytest.mark.default("garbled", "deleted")
 def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(folder, tmp_path, damage):
     """Every file in turn: the state is the newest's, intact, or the one before's, with a warning."""
     fell_back = set()

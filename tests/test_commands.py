@@ -263,6 +263,7 @@ def test_a_row_that_runs_out_of_time_is_continued(reproduction, capsys):
     assert (folder / "results/digits/digits-z2.json").exists()
 
 
+@pytest.mark.slow
 def test_turning_by_right_angles_changes_no_logit_of_a_p4_network_and_every_other_angle_does(digits):
     network = make_network(model("rot_mnist", "p4"), classes=10, seed=0)
     network.eval()

@@ -116,6 +116,7 @@ def test_logits_of_response_attention_are_invariant_in_float32(group):
 
 @pytest.mark.parametrize("attention", [None, "input", "response"])
 @pytest.mark.parametrize("group", [trivial(), cyclic(4), dihedral(4)], ids=str)
+@pytest.mark.default("trivial()-None", "cyclic(4)-input")
 def test_all_cnn_is_invariant(group, attention):
     function = quickly(networks.random_network(group, attention, make=AllCNN, features=4, classes=3))
     image = random(2, 32, 32, 1, 3)

@@ -298,6 +298,7 @@ def test_attention_acts_at_every_scale_as_on_the_finite_group(group, attention, 
 
 @pytest.mark.parametrize("attention", ATTENTIONS)
 @pytest.mark.parametrize("group", [SE2, SIM2], ids=str)
+@pytest.mark.default("rotations(4)-input", "rotations(4)-sge", "rotations(4)-ge", "similarities(4, 2, 1.5)-se")
 def test_in_the_papers_coordinates_attention_turns_as_the_filters_do(group, attention):
     def turned_clockwise(f):
         by_angle = jnp.rot90(f, axes=(1, 2)).reshape(*f.shape[:3], 4, -1, 6)
@@ -375,6 +376,7 @@ def test_the_logits_of_the_network_are_invariant_under_quarter_turns(group, atte
     assert_close(run(jnp.rot90(image, axes=(1, 2))), logits, 1e-8)
 
 
+@pytest.mark.slow
 def test_random_grids_are_drawn_in_training_alone():
     network = LieResNet(SE2, random_grids=True, dropout_rate=0.0, **SMALL, rngs=nnx.Rngs(0))
     fixed = LieResNet(SE2, dropout_rate=0.0, **SMALL, rngs=nnx.Rngs(0))

@@ -53,6 +53,7 @@ def test_maps_of_response_attention_turn_with_the_image():
 
 @pytest.mark.usefixtures("close")
 @pytest.mark.parametrize("group", [P4, dihedral(2)], ids=str)
+@pytest.mark.default("dihedral(2)")
 def test_maps_between_group_elements_turn_and_are_permuted(group):
     network = made(group, "response_spatial")
     image = random(28, 28, 1, 1)

@@ -47,7 +47,7 @@ class LieResNet(LieNetwork):
     >>> from attgconv_jax.lie import rotations
     >>> from attgconv_jax.models import LieResNet
     >>> network = LieResNet(rotations(4), features=(4, 4, 8), rngs=nnx.Rngs(0))
-    >>> network(jnp.ones([2, 28, 28, 1, 1], jnp.float32)).shape
+    >>> nnx.jit(lambda network, image: network(image))(network, jnp.ones([2, 28, 28, 1, 1], jnp.float32)).shape
     (2, 10)
 
     Other arguments are those of `LieNetwork`.
