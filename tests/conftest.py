@@ -1,6 +1,7 @@
 """Shared by all tests: float64, how programs are compiled, which cases are slow, and the reference data."""
 
 import atexit
+import collections
 import gc
 import itertools
 import json
@@ -13,6 +14,7 @@ import hypothesis
 import jax
 import numpy as np
 import pytest
+from compilation import FLAGS
 
 jax.config.update("jax_enable_x64", True)
 
@@ -27,8 +29,8 @@ jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 # Tracing makes many objects and hardly a cycle: to look for those a thousand times takes a tenth of the run.
 gc.set_threshold(100_000, 50, 100)
 
-# Most tests compare values of programs that run once: compiling without optimisations is a fifth faster.
-jax.config.update("jax_disable_most_optimizations", True)
+# XLA reads them when its first program is compiled; the processes that tests start read them, too.
+os.environ.setdefault("XLA_FLAGS", FLAGS)
 
 hypothesis.settings.register_profile(
     "default", deadline=None, derandomize=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
@@ -67,12 +69,14 @@ def reference():
     return load
 
 
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(config, items):
     """Marks as slow the cases of a test that do not run by default.
 
     Those that do are named by the test's marker `default`; without it they are a few in which every value of every
-    parameter occurs.
+    parameter occurs. Cases that the command line names, or that failed before, are as slow as their tests.
     """
+    if any("[" in word for word in config.args) or config.getoption("lf", False):
+        return
     for name, group in itertools.groupby(items, key=lambda item: item.nodeid.partition("[")[0]):
         cases = [case for case in group if hasattr(case, "callspec") and not case.get_closest_marker("slow")]
         named = [marker for case in cases[:1] for marker in case.iter_markers("default")]
@@ -90,24 +94,15 @@ def _named(name, cases, ids):
 
 
 def _covering(cases):
+    """Few cases with all values; among those that add as many, one whose values were chosen least."""
     values = {case: {(name, repr(value)) for name, value in case.callspec.params.items()} for case in cases}
-    missing, chosen = set().union(*values.values()), []
+    missing, chosen, times = set().union(*values.values()), [], collections.Counter()
     while missing:
-        chosen.append(max(values, key=lambda case: len(values[case] & missing)))
-        missing -= values.pop(chosen[-1])
+        best = max(values, key=lambda case: (len(values[case] & missing), -sum(times[value] for value in values[case])))
+        missing -= values[best]
+        times.update(values.pop(best))
+        chosen.append(best)
     return chosen
-
-
-@pytest.fixture(autouse=True)
-def optimisation(request):
-    """Tests marked `optimised` run what users run: compiled with all of XLA's optimisations."""
-    if request.node.get_closest_marker("optimised") is None:
-        yield
-        return
-    jax.config.update("jax_disable_most_optimizations", False)
-    jax.clear_caches()
-    yield
-    jax.config.update("jax_disable_most_optimizations", True)
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -2,7 +2,6 @@
 
 import collections
 import contextlib
-import functools
 import re
 
 import jax
@@ -51,34 +50,6 @@ def relative_error(actual, expected):
 def assert_close(actual, expected, tolerance=1e-12):
     error = relative_error(actual, expected)
     assert error <= tolerance, f"relative error {error}"
-
-
-# Of XLA:CPU, which compiles with them in a sixth of the time.
-QUICK = {
-    "xla_backend_optimization_level": 0,
-    "xla_cpu_use_fusion_emitters": False,
-    "xla_cpu_parallel_codegen_split_count": 1,
-}
-
-
-@functools.cache
-def quick_options():
-    """Those of `QUICK` that this version of XLA has."""
-
-    def known(name):
-        try:
-            jax.jit(lambda x: x, compiler_options={name: QUICK[name]}).lower(0.0).compile()
-        except jax.errors.JaxRuntimeError as error:
-            assert "No such compile option" in str(error)
-            return False
-        return True
-
-    return {name: value for name, value in QUICK.items() if known(name)}
-
-
-def quickly(function):
-    """Compiles without optimising, for comparisons of a function with itself, and for what is expected."""
-    return jax.jit(function, compiler_options=quick_options())
 
 
 @contextlib.contextmanager

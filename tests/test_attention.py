@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import oracles
 import pytest
+from compilation import optimised
 from helpers import (
     EXACT_GROUPS,
     INTERPOLATED_GROUPS,
@@ -183,26 +184,24 @@ def stack_and_arrays():
     return loss, (parameters, random(2, 6, 6, h, c))
 
 
-@pytest.mark.optimised
 def test_compiled_gradient_of_an_attentive_stack_is_that_of_finite_differences():
     loss, arrays = stack_and_arrays()
     along = jax.tree.map(lambda x: random(*x.shape, seed=9), arrays)
 
     def value(step):
-        return jax.jit(loss)(*jax.tree.map(lambda x, d: x + step * d, arrays, along))
+        return optimised(loss)(*jax.tree.map(lambda x, d: x + step * d, arrays, along))
 
-    gradients = jax.jit(jax.grad(loss, argnums=(0, 1)))(*arrays)
+    gradients = optimised(jax.grad(loss, argnums=(0, 1)))(*arrays)
     slope = (value(1e-5) - value(-1e-5)) / 2e-5
     assert_close(sum(jax.tree.leaves(jax.tree.map(jnp.vdot, gradients, along))), slope, 1e-6)
 
 
 @pytest.mark.slow
-@pytest.mark.optimised
 def test_compiled_gradient_of_an_attentive_stack_is_the_eager_one():
     loss, arrays = stack_and_arrays()
     gradient = jax.grad(loss, argnums=(0, 1))
     for actual, expected in zip(
-        jax.tree.leaves(jax.jit(gradient)(*arrays)), jax.tree.leaves(gradient(*arrays)), strict=True
+        jax.tree.leaves(optimised(gradient)(*arrays)), jax.tree.leaves(gradient(*arrays)), strict=True
     ):
         assert np.any(expected)
         assert_close(actual, expected, 1e-12)

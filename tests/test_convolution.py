@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import oracles
 import pytest
+from compilation import optimised
 from helpers import (
     EXACT_GROUPS,
     INTERPOLATED_GROUPS,
@@ -102,11 +103,10 @@ def test_every_implementation_gives_the_same(implementation):
 
 
 @pytest.mark.parametrize("group", [cyclic(4), cyclic(8)], ids=str)
-@pytest.mark.optimised
 def test_compiled_gradients_are_the_eager_ones(group):
     f, w = arrays_of(group, (5, 5), 3, False)
     gradients = jax.grad(lambda f, w: jnp.sum(jnp.sin(group_conv(f, w, group, padding=1))), argnums=(0, 1))
-    for compiled, eager in zip(jax.jit(gradients)(f, w), gradients(f, w), strict=True):
+    for compiled, eager in zip(optimised(gradients)(f, w), gradients(f, w), strict=True):
         assert_close(compiled, eager, 1e-13)
 
 

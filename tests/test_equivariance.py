@@ -10,7 +10,7 @@ import numpy as np
 import oracles
 import pytest
 from flax import nnx
-from helpers import EXACT_GROUPS, assert_close, assert_refused, channel_weights, quickly, random
+from helpers import EXACT_GROUPS, assert_close, assert_refused, channel_weights, random
 from test_geometry import fits, is_accepted, is_reversed, pixels_read, reversed_reading
 
 from attgconv_jax import (
@@ -69,11 +69,11 @@ def test_attentive_convolution_commutes_with_the_group_exactly_where_it_is_accep
         return group_conv(attended, w, group, stride=stride, padding=padding, dilation=dilation, haar=True, exact=exact)
 
     if is_accepted(group, shape, *settings):
-        assert equivariance_error(quickly(functools.partial(layer, exact=True)), f, group) < 1e-10
+        assert equivariance_error(jax.jit(functools.partial(layer, exact=True)), f, group) < 1e-10
     else:
         with assert_refused("does not map the sampling grid to itself"):
             jax.eval_shape(functools.partial(layer, exact=True), f)
-        assert equivariance_error(quickly(functools.partial(layer, exact=False)), f, group) > 1e-3
+        assert equivariance_error(jax.jit(functools.partial(layer, exact=False)), f, group) > 1e-3
 
 
 @pytest.mark.parametrize("pool", [max_pool, mean_pool])
@@ -91,7 +91,7 @@ def test_pooling_commutes_with_the_group_exactly_where_it_is_accepted(pool, grou
     f = random(2, *shape, group.order, 8)
     apply = functools.partial(pool, group=group, window=window, stride=stride, padding=padding)
     if is_accepted(group, shape, *settings):
-        assert equivariance_error(quickly(apply), f, group) < 1e-10
+        assert equivariance_error(jax.jit(apply), f, group) < 1e-10
         return
     with assert_refused("does not map the sampling grid to itself"):
         apply(f)
@@ -102,7 +102,7 @@ def test_pooling_commutes_with_the_group_exactly_where_it_is_accepted(pool, grou
         for reading, n in zip((pixels_read(n, *settings) for n in shape), shape, strict=True)
     ]
     hypothesis.assume(any(d and is_reversed(group, axis) for axis, d in enumerate(differs)))
-    assert equivariance_error(quickly(functools.partial(apply, exact=False)), f, group) > 1e-3
+    assert equivariance_error(jax.jit(functools.partial(apply, exact=False)), f, group) > 1e-3
 
 
 def network(image, attention, group):
@@ -128,7 +128,7 @@ def test_projections_give_images_that_turn_and_means_that_do_not(group):
         "invariant": lambda f: jnp.mean(project_mean(network(f, "co", group)), axis=(1, 2, 3)),
     }
     for kind, function in outputs.items():
-        assert equivariance_error(quickly(function), image, group, kind) < 1e-10
+        assert equivariance_error(jax.jit(function), image, group, kind) < 1e-10
 
 
 @every_exact_group
@@ -204,13 +204,13 @@ def test_error_of_an_interpolated_group_is_bounded_and_not_zero(group, interpola
     def layers(f):
         return group_conv(group_conv(f, lift, group, **settings), w, group, **settings)
 
-    assert 1e-6 < equivariance_error(quickly(layers), blobs(29, np.eye(2)), group) < bound
+    assert 1e-6 < equivariance_error(jax.jit(layers), blobs(29, np.eye(2)), group) < bound
 
 
 def test_right_angles_of_an_interpolated_group_are_exact():
     group = cyclic(8)
     f, w = random(2, 7, 7, 8, 2), random(3, 3, 8, 2, 3, seed=1)
-    layer = quickly(lambda f: group_conv(attend(f, "channel+spatial", group), w, group, padding=1))
+    layer = jax.jit(lambda f: group_conv(attend(f, "channel+spatial", group), w, group, padding=1))
     for g in (2, 4, 6):
         turned = act(layer(f), group, g, "feature_map")
         assert_close(layer(act(f, group, g, "feature_map")), turned, 1e-12)

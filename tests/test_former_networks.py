@@ -4,11 +4,12 @@ import json
 import pathlib
 import tarfile
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from helpers import assert_close, quickly
+from helpers import assert_close
 
 from attgconv_jax import Sampling
 from attgconv_jax.models import NETWORKS, load_network
@@ -28,7 +29,7 @@ def saved(tmp_path_factory):
 
 def logits(network, image):
     graphdef, state = nnx.split(network)
-    return quickly(lambda state, image: nnx.merge(graphdef, state)(image))(state, image)
+    return jax.jit(lambda state, image: nnx.merge(graphdef, state)(image))(state, image)
 
 
 # One of each network, and of each way of storing attention that has changed since.

@@ -15,7 +15,7 @@ import networks
 import numpy as np
 import pytest
 from flax import nnx
-from helpers import assert_close, assert_refused, quickly, random
+from helpers import assert_close, assert_refused, random
 
 from attgconv_jax.interop import REFERENCE_NETWORKS, load_reference, read_state
 
@@ -63,7 +63,7 @@ def test_a_state_dict_becomes_the_network_it_was_taken_from(name, dtype):
 def test_a_network_from_a_state_dict_computes_in_float64_what_the_other_does(name):
     network, state = reference_state(name)
     loaded = load_reference(state, name)
-    ours, theirs = quickly(lambda image: (loaded(image), network(image)))(random(2, 28, 28, 1, 1))
+    ours, theirs = jax.jit(lambda image: (loaded(image), network(image)))(random(2, 28, 28, 1, 1))
     assert np.array_equal(ours, theirs)
 
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import oracles
 import pytest
+from compilation import optimised
 from helpers import assert_close, assert_refused, primitives, random
 
 from attgconv_jax.kernels import by_images, channelwise_conv, chunks, depthwise_conv
@@ -112,7 +113,7 @@ def test_bfloat16_gradients_of_weights_are_added_in_float32():
 
 
 def planned_bytes(function, *arrays):
-    return jax.jit(function).lower(*arrays).compile().memory_analysis().temp_size_in_bytes
+    return optimised(function).lower(*arrays).compile().memory_analysis().temp_size_in_bytes
 
 
 @pytest.mark.parametrize(
@@ -120,7 +121,6 @@ def planned_bytes(function, *arrays):
     [(separable_conv, [(2, 4, 2, 64), (5, 5, 2, 64)]), (dseparable_conv, [(4, 64), (5, 5, 2, 2, 64)])],
     ids=["separable", "dseparable"],
 )
-@pytest.mark.optimised
 def test_what_a_convolution_in_two_steps_has_between_them_is_never_held_whole(convolution, shapes):
     f = random(128, 8, 8, 2, 4).astype(jnp.float32)
     kernels = [random(*shape, seed=seed).astype(jnp.float32) for seed, shape in enumerate(shapes)]
@@ -134,7 +134,6 @@ def test_what_a_convolution_in_two_steps_has_between_them_is_never_held_whole(co
     assert planned_with_loss < 3 * d_out.nbytes
 
 
-@pytest.mark.optimised
 def test_layers_that_scan_do_not_hold_their_outputs_before_their_turn():
     f = random(64, 16, 16, 32).astype(jnp.float32)
     filters = [random(3, 3, 32, seed=i).astype(jnp.float32) for i in range(8)]

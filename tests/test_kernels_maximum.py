@@ -7,12 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compilation import optimised
 from helpers import assert_refused, random
 
 import attgconv_jax
 from attgconv_jax import maximum
 
-COMPILED = {"jitted": jax.jit, "eager": lambda function: function}
+COMPILED = {"jitted": optimised, "eager": lambda function: function}
 jitted_and_eager = pytest.mark.parametrize("compiled", COMPILED.values(), ids=COMPILED)
 
 # Lengths that are folded into 2 to 16 tiles, into none (primes), and a length of one.
@@ -35,7 +36,6 @@ def test_value_and_gradient_are_those_of_the_first_largest(axis, length):
 
 
 @jitted_and_eager
-@pytest.mark.optimised
 def test_gradient_is_one_hot_at_the_arg_max(compiled):
     x = random(5, 6, 7)
     gradient = compiled(jax.grad(lambda x: jnp.sum(maximum(x, 1))))(x)

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import assert_close, assert_refused, quickly, random, relative_error
+from helpers import assert_close, assert_refused, random, relative_error
 
 from attgconv_jax.kernels import ChannelBank, response_attention, response_attention_maps
 from attgconv_jax.kernels.response import reference, tiles, xla
@@ -46,7 +46,7 @@ def value_and_gradients(implementation, arrays, windows, dilation=1, compiled=ja
 
 
 def assert_agrees(arrays, windows, dilation=1, tolerance=1e-10, implementation="xla"):
-    expected = value_and_gradients("reference", arrays, windows, dilation, compiled=quickly)
+    expected = value_and_gradients("reference", arrays, windows, dilation, compiled=jax.jit)
     actual = value_and_gradients(implementation, arrays, windows, dilation)
     jax.tree.map(functools.partial(assert_close, tolerance=tolerance), actual, expected)
 
@@ -92,7 +92,7 @@ def test_gradients_agree_without_a_compiler(factors):
     arrays = problem((2, 5, 5), c=2, m=2, h=1, k=2, l=2, factors=factors)
     windows = (Window(2),) * 2
     eager = value_and_gradients("xla", arrays, windows, compiled=lambda function: function)
-    jax.tree.map(assert_close, eager, value_and_gradients("reference", arrays, windows, compiled=quickly))
+    jax.tree.map(assert_close, eager, value_and_gradients("reference", arrays, windows, compiled=jax.jit))
 
 
 @every_factor
@@ -119,7 +119,7 @@ def test_gradients_of_gradients_agree(factors):
         gradients = jax.grad(lambda arrays: jnp.sum(jnp.sin(layer(*arrays))))
         return compiled(jax.grad(lambda a: sum(jnp.sum(g**2) for g in jax.tree.leaves(gradients(a)))))(arrays)
 
-    jax.tree.map(assert_close, second("xla", jax.jit), second("reference", quickly))
+    jax.tree.map(assert_close, second("xla", jax.jit), second("reference", jax.jit))
 
 
 @pytest.mark.parametrize(("c", "k"), [(2, 2), (15, 3)])
@@ -139,7 +139,7 @@ def test_gradients_may_be_differentiated_forwards(c, k):
         return sum(jax.tree.leaves(products))
 
     # The matrix of second derivatives is symmetric.
-    jax.tree.map(assert_close, forwards(arrays), quickly(jax.grad(along))(arrays))
+    jax.tree.map(assert_close, forwards(arrays), jax.jit(jax.grad(along))(arrays))
 
 
 @pytest.mark.parametrize("c", [15, 16])
@@ -202,7 +202,7 @@ def test_maps_have_the_gradients_of_the_formulas():
 
         return compiled(jax.grad(loss))(arrays)
 
-    jax.tree.map(assert_close, gradients("xla", jax.jit), gradients("reference", quickly))
+    jax.tree.map(assert_close, gradients("xla", jax.jit), gradients("reference", jax.jit))
 
 
 def test_bfloat16_is_computed_in_float32():

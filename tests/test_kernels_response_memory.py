@@ -7,6 +7,7 @@ import jax
 import jax.extend
 import jax.numpy as jnp
 import pytest
+from compilation import optimised
 from test_kernels_response import problem, value_and_gradients
 
 from attgconv_jax.kernels import ChannelBank, response_attention
@@ -87,7 +88,6 @@ def test_what_is_left_for_the_gradient_is_what_the_docstring_says(factors, maps,
     assert sum(array.size for array in left) == inputs + batch * h * m * (maps * (x - 2) ** 2 + statistics * c)
 
 
-@pytest.mark.optimised
 def test_taps_beyond_the_responses_take_no_memory():
     f, bank, _, spatial = problem((2, 9, 9), k_a=7)
 
@@ -95,6 +95,6 @@ def test_taps_beyond_the_responses_take_no_memory():
         def loss(f):
             return jnp.sum(response_attention(f, bank, None, spatial, (Window(3),) * 2, dilation=dilation))
 
-        return jax.jit(jax.grad(loss)).lower(f).compile().memory_analysis().temp_size_in_bytes
+        return optimised(jax.grad(loss)).lower(f).compile().memory_analysis().temp_size_in_bytes
 
     assert temporaries(30) <= temporaries(1)

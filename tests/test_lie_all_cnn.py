@@ -11,7 +11,7 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
-from helpers import assert_close, assert_refused, quickly, random, relative_error
+from helpers import assert_close, assert_refused, random, relative_error
 
 from attgconv_jax.lie import rotations, similarities
 from attgconv_jax.models import LieAllCNN, load_network, save_network
@@ -47,7 +47,7 @@ def test_parameter_counts(group, kind, parameters):
     ("group", "kind", "attention"), [(SE2, "separable", "input_channel"), (SIM2, "separable+2d", None)], ids=str
 )
 def test_the_logits_are_invariant_under_quarter_turns(group, kind, attention):
-    logits = quickly(networks.with_random_arrays(lambda: small(group, kind=kind, attention=attention)))
+    logits = jax.jit(networks.with_random_arrays(lambda: small(group, kind=kind, attention=attention)))
     image = random(2, 32, 32, 1, 3)
     expected = logits(image)
     assert expected.shape == (2, 3)
@@ -56,7 +56,6 @@ def test_the_logits_are_invariant_under_quarter_turns(group, kind, attention):
 
 
 @pytest.mark.slow
-@pytest.mark.optimised
 def test_a_step_along_the_gradient_lowers_the_loss_by_as_much_as_it_promises():
     graphdef, params, rest = nnx.split(
         small(kind="dseparable", lifting_dropout_rate=0.0, dropout_rate=0.0), nnx.Param, ...
@@ -67,7 +66,7 @@ def test_a_step_along_the_gradient_lowers_the_loss_by_as_much_as_it_promises():
         logits = nnx.merge(graphdef, params, rest, copy=True)(images)
         return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
-    loss_and_gradient = quickly(jax.value_and_grad(loss))
+    loss_and_gradient = jax.jit(jax.value_and_grad(loss))
     before, gradient = loss_and_gradient(params)
     for path, leaf in nnx.to_flat_state(gradient):
         assert np.all(np.isfinite(leaf)) and np.any(leaf), path

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import assert_close, assert_refused, quickly, random
+from helpers import assert_close, assert_refused, random
 
 from attgconv_jax import cyclic
 from attgconv_jax.lie import (
@@ -145,7 +145,7 @@ def conv_of(kind, group, in_grid=None, out_grid=None):
     in_grid = None if kind == "lifting" else group.grid() if in_grid is None else in_grid
     out_grid = group.grid() if out_grid is None else out_grid
     options = dict(network=networks(kind, group), coordinates="angle")
-    return quickly(lambda f: lie_conv(f, weights, group, in_grid, out_grid, K, name_of(kind), **options))
+    return jax.jit(lambda f: lie_conv(f, weights, group, in_grid, out_grid, K, name_of(kind), **options))
 
 
 def kinds_of(group):

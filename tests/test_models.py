@@ -10,7 +10,7 @@ import networks
 import numpy as np
 import pytest
 from flax import nnx
-from helpers import assert_close, assert_refused, quickly, random, relative_error
+from helpers import assert_close, assert_refused, random, relative_error
 
 from attgconv_jax import act, cyclic, dihedral, equivariance_error, trivial
 from attgconv_jax.attention import OPERATORS
@@ -79,7 +79,7 @@ def test_batch_axes_may_be_several_or_none():
     ids=str,
 )
 def test_logits_are_invariant(group, attention):
-    function = quickly(networks.random_network(group, attention))
+    function = jax.jit(networks.random_network(group, attention))
     assert invariance_error(function, random(2, 28, 28, 1, 1), group) < 1e-10
 
 
@@ -87,7 +87,7 @@ def test_logits_are_invariant(group, attention):
 @pytest.mark.parametrize("group", [cyclic(4), dihedral(4)], ids=str)
 def test_logits_are_invariant_in_float32(group, attention):
     # With seed 0 the logits of alpha_F-p4m are 1,300, of differences that magnify rounding ten thousand times.
-    function = quickly(networks.random_network(group, attention, param_dtype=jnp.float32, seed=1))
+    function = jax.jit(networks.random_network(group, attention, param_dtype=jnp.float32, seed=1))
     image = random(2, 28, 28, 1, 1).astype(jnp.float32)
     assert function(image).dtype == jnp.float32
     # Rounding alone: 1.02e-5 for co-attentive p4m with random weights under JAX 0.12, less for all others.
@@ -101,14 +101,14 @@ def test_logits_are_invariant_in_float32(group, attention):
 )
 @pytest.mark.default("cyclic(4)-response_spatial", "dihedral(1)-response")
 def test_logits_of_response_attention_are_invariant(group, attention):
-    function = quickly(networks.random_network(group, attention, features=4))
+    function = jax.jit(networks.random_network(group, attention, features=4))
     assert invariance_error(function, random(2, 28, 28, 1, 1), group, depend=1e-5) < 1e-10
 
 
 @pytest.mark.parametrize("group", [cyclic(4), dihedral(4)], ids=str)
 @pytest.mark.slow
 def test_logits_of_response_attention_are_invariant_in_float32(group):
-    function = quickly(networks.random_network(group, "response", features=4, param_dtype=jnp.float32))
+    function = jax.jit(networks.random_network(group, "response", features=4, param_dtype=jnp.float32))
     image = random(2, 28, 28, 1, 1).astype(jnp.float32)
     assert function(image).dtype == jnp.float32
     assert invariance_error(function, image, group) < 2e-5
@@ -118,7 +118,7 @@ def test_logits_of_response_attention_are_invariant_in_float32(group):
 @pytest.mark.parametrize("group", [trivial(), cyclic(4), dihedral(4)], ids=str)
 @pytest.mark.default("trivial()-None", "cyclic(4)-input")
 def test_all_cnn_is_invariant(group, attention):
-    function = quickly(networks.random_network(group, attention, make=AllCNN, features=4, classes=3))
+    function = jax.jit(networks.random_network(group, attention, make=AllCNN, features=4, classes=3))
     image = random(2, 32, 32, 1, 3)
     assert function(image).shape == (2, 3)
     assert invariance_error(function, image, group, depend=1e-5) < 1e-10
@@ -145,7 +145,7 @@ def test_all_cnn_parameter_counts(group, attention, expected):
 
 
 def test_logits_are_not_invariant_under_a_larger_group():
-    function = quickly(networks.random_network(cyclic(4), "input"))
+    function = jax.jit(networks.random_network(cyclic(4), "input"))
     assert invariance_error(function, random(2, 28, 28, 1, 1), dihedral(4)) > 1e-3
 
 
@@ -153,7 +153,7 @@ def test_logits_are_not_invariant_under_a_larger_group():
     ("group", "attention"), [(cyclic(8), None), (cyclic(8), "input"), (dihedral(8), None)], ids=str
 )
 def test_interpolated_groups_run_and_keep_right_angles_exact(group, attention):
-    function = quickly(networks.random_network(group, attention, features=4))
+    function = jax.jit(networks.random_network(group, attention, features=4))
     x, y = np.meshgrid(*[np.linspace(-1, 1, 28)] * 2, indexing="ij")
     blobs = [np.exp(-8 * ((x - 0.2) ** 2 + (y + 0.1) ** 2)), np.exp(-16 * ((x + 0.3) ** 2 + y**2))]
     images = jnp.asarray(blobs)[..., None, None]
@@ -206,7 +206,7 @@ def test_attention_maps_are_those_of_the_seven_layers():
     network = networks.random_network(cyclic(4), "co", features=2)
     image = random(3, 28, 28, 1, 1)
     first = network.convolutions[0].attention
-    maps, attended = quickly(lambda image: (network.attention_maps(image), first(image)))(image)
+    maps, attended = jax.jit(lambda image: (network.attention_maps(image), first(image)))(image)
     assert [alpha.shape[1:4] for alpha in maps] == [(28, 28, 1), *[(n, n, 4) for n in (26, 12, 10, 8, 6, 4)]]
     assert all(bool(jnp.all((alpha > 0) & (alpha < 1))) for alpha in maps)
     assert_close(image - maps[0] * image, attended)
@@ -254,9 +254,9 @@ def test_bfloat16_computes_close_to_float32_and_keeps_float32_arrays():
     image = random(4, 28, 28, 1, 1).astype(jnp.float32)
     exact = networks.random_network(cyclic(4), "input", **settings)
     network = networks.random_network(cyclic(4), "input", dtype=jnp.bfloat16, **settings)
-    rounded = quickly(network)(image)
+    rounded = jax.jit(network)(image)
     assert rounded.dtype == jnp.bfloat16
-    assert relative_error(rounded.astype(jnp.float32), quickly(exact)(image)) < 0.05
+    assert relative_error(rounded.astype(jnp.float32), jax.jit(exact)(image)) < 0.05
     network.train()
 
     def arrays_after_training_step(network):

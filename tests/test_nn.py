@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from helpers import assert_close, assert_refused, quickly, random, relative_error
+from helpers import assert_close, assert_refused, random, relative_error
 from networks import with_random_arrays
 
 import attgconv_jax
@@ -116,10 +116,10 @@ def test_group_conv_is_the_function_with_every_option(options):
     f = input_of(group)
 
     def function(f, w, **options):
-        return quickly(functools.partial(group_conv, group=group, **options))(f, w)
+        return jax.jit(functools.partial(group_conv, group=group, **options))(f, w)
 
     expected = function(f, layer.w[...], **options)
-    assert_close(quickly(layer)(f), expected)
+    assert_close(jax.jit(layer)(f), expected)
     plain = function(f, layer.w[...])
     assert plain.shape != expected.shape or relative_error(plain, expected) > 1e-3
 
@@ -177,10 +177,10 @@ def test_input_attention_is_the_function_with_every_option(options):
 
     def function(**settings):
         attend = functools.partial(attgconv_jax.input_attention, group=group, **settings)
-        return quickly(attend)(f, channel, spatial)
+        return jax.jit(attend)(f, channel, spatial)
 
     expected = function(**settings)
-    attended, alpha = quickly(lambda f: (layer(f), layer.attention_maps(f)))(f)
+    attended, alpha = jax.jit(lambda f: (layer(f), layer.attention_maps(f)))(f)
     assert_close(attended, expected)
     assert_close(f - alpha * f, expected)
     if settings:
@@ -281,10 +281,10 @@ def test_response_attention_is_the_function_with_every_option(options):
 
     def function(**settings):
         convolve = functools.partial(response_attentive_group_conv, group=group, return_attention=True, **settings)
-        return quickly(convolve)(f, layer.w[...], channel, spatial)
+        return jax.jit(convolve)(f, layer.w[...], channel, spatial)
 
     expected, maps = function(**settings)
-    y, own_maps = quickly(lambda f: (layer(f), layer.attention_maps(f)))(f)
+    y, own_maps = jax.jit(lambda f: (layer(f), layer.attention_maps(f)))(f)
     assert_close(y, expected)
     jax.tree.map(assert_close, own_maps, maps)
     if settings:
@@ -318,7 +318,7 @@ def test_modules_commute_with_the_group(name, lifting, group):
     f = input_of(group, lifting)
     keeps_images = isinstance(layer, InputAttention | CoAttention)
     output = "image" if lifting and keeps_images else "feature_map"
-    assert equivariance_error(quickly(layer), f, group, output) < 1e-10
+    assert equivariance_error(jax.jit(layer), f, group, output) < 1e-10
 
 
 @both_groups
@@ -334,8 +334,8 @@ def test_pooling_modules_are_the_functions_and_commute_with_the_group(reduction,
         assert_close(jax.jit(SpatialPool(group, reduction, **settings))(f), expected, 0)
     assert not shapes(GroupPool(reduction))
     assert not shapes(SpatialPool(group, reduction))
-    assert equivariance_error(quickly(GroupPool(reduction)), f, group, "image") < 1e-10
-    assert equivariance_error(quickly(SpatialPool(group, reduction)), f, group) < 1e-10
+    assert equivariance_error(jax.jit(GroupPool(reduction)), f, group, "image") < 1e-10
+    assert equivariance_error(jax.jit(SpatialPool(group, reduction)), f, group) < 1e-10
 
 
 def test_spatial_pooling_off_centre_is_refused():

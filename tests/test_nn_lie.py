@@ -9,8 +9,9 @@ import networks
 import numpy as np
 import optax
 import pytest
+from compilation import optimised
 from flax import nnx
-from helpers import assert_close, assert_refused, quickly, random, without_annotations
+from helpers import assert_close, assert_refused, random, without_annotations
 
 from attgconv_jax import cyclic
 from attgconv_jax.lie import KINDS, lie_conv, lie_weights, max_pool, rotations, scalings, similarities, siren
@@ -251,7 +252,7 @@ def test_every_parameter_of_every_layer_learns(group, kind, network):
     graphdef, params, rest = nnx.split(conv, nnx.Param, ...)
     f, wanted = feature_map(group), random(2, 7, 7, group.order, 4, seed=5)
 
-    @quickly
+    @jax.jit
     def gradient(params):
         return jax.grad(lambda params: jnp.sum(nnx.merge(graphdef, params, rest)(f) * wanted))(params)
 
@@ -269,7 +270,7 @@ def turned(f, group, quarters):
 @every_network
 @pytest.mark.parametrize("group", [SE2, SIM2], ids=str)
 def test_a_layer_with_any_network_commutes_with_quarter_turns(group, network):
-    conv = quickly(layer(group, network=network).__call__)
+    conv = jax.jit(layer(group, network=network).__call__)
     f = feature_map(group)
     assert_close(conv(jnp.asarray(turned(f, group, 1))), turned(conv(f), group, 1), 1e-10)
 
@@ -369,7 +370,7 @@ def test_the_logits_of_the_network_are_invariant_under_quarter_turns(group, atte
     options = dict(attention=attention, attention_options=options, coordinates=coordinates)
     network = LieResNet(group, **options, **SMALL, rngs=nnx.Rngs(0))
     network.eval()
-    run = quickly(network.__call__)
+    run = jax.jit(network.__call__)
     image = random(2, 28, 28, 1, 1)
     logits = run(image)
     assert np.max(np.abs(logits - logits[::-1])) > 1e-6
@@ -385,7 +386,7 @@ def test_random_grids_are_drawn_in_training_alone():
     def run(network):
         graphdef, state = nnx.split(network)
 
-        @quickly
+        @jax.jit
         def calls(state):
             copy = nnx.merge(graphdef, state)
             return copy(image), copy(image)
@@ -428,7 +429,6 @@ class Little(nnx.Module):
 
 @every_layer
 @pytest.mark.slow
-@pytest.mark.optimised
 def test_training_lowers_the_loss_for_every_kind_and_group(group, kind):
     images, labels = digits()
     graphdef, params, rest = nnx.split(Little(group, kind, nnx.Rngs(0)), nnx.Param, ...)
@@ -444,7 +444,7 @@ def test_training_lowers_the_loss_for_every_kind_and_group(group, kind):
         updates, state = optimizer.update(gradient, state)
         return (optax.apply_updates(params, updates), state), value
 
-    losses = quickly(lambda carry: jax.lax.scan(step, carry, length=60)[1])((params, optimizer.init(params)))
+    losses = optimised(lambda carry: jax.lax.scan(step, carry, length=60)[1])((params, optimizer.init(params)))
     assert losses[0] > 2 and losses[-1] < 0.7 * losses[0]
 
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from helpers import assert_close, assert_refused, quickly, random
+from helpers import assert_close, assert_refused, random
 from networks import with_random_arrays
 
 from attgconv_jax import OPERATORS, attend, cyclic, dihedral, equivariance_error, group_conv
@@ -65,13 +65,13 @@ def test_every_operator_on_an_input_has_a_module():
 def test_module_attends_with_its_own_map_and_commutes_with_the_group(name, lifting):
     module = make(name, dihedral(4), lifting=lifting)
     f = random(2, 6, 6, 1 if lifting else 8, C)
-    attended, alpha = quickly(lambda f: (module(f), module.attention_maps(f)))(f)
+    attended, alpha = jax.jit(lambda f: (module(f), module.attention_maps(f)))(f)
     assert attended.shape == f.shape
     assert all(length in (1, full) for length, full in zip(alpha.shape, f.shape, strict=True))
     assert_close(attended, attend(f, alpha, OPERATORS[name].combination))
     assert not np.allclose(attended, f)
     kind = "image" if lifting else "feature_map"
-    assert equivariance_error(quickly(module), f, dihedral(4), kind) < 1e-10
+    assert equivariance_error(jax.jit(module), f, dihedral(4), kind) < 1e-10
 
 
 @every_operator
@@ -79,7 +79,7 @@ def test_module_in_a_convolution_attends_then_convolves(name):
     options = dict(padding=1, attention=name, attention_options=OPTIONS[name], param_dtype=jnp.float64)
     layer = with_random_arrays(lambda: AttentiveGroupConv(C, 3, 3, P4, rngs=nnx.Rngs(0), **options))
     f = random(2, 6, 6, 4, C)
-    attended, y, maps = quickly(lambda f: (layer.attention(f), layer(f), layer.attention_maps(f)))(f)
+    attended, y, maps = jax.jit(lambda f: (layer.attention(f), layer(f), layer.attention_maps(f)))(f)
     assert_close(y, group_conv(attended, layer.conv.w[...], P4, padding=1))
     assert_close(attended, attend(f, maps, OPERATORS[name].combination))
 
@@ -117,7 +117,7 @@ def test_every_parameter_of_a_module_learns(name):
 def test_attention_of_a_module_with_its_defaults_depends_on_the_input(name, features):
     options = {"heads": 1} if name == "self" else {}
     module = with_random_arrays(lambda: ATTENTIONS[name](features, P4, rngs=nnx.Rngs(0), **options))
-    maps = quickly(module.attention_maps)(random(2, 4, 4, 4, features).astype(jnp.float32))
+    maps = jax.jit(module.attention_maps)(random(2, 4, 4, 4, features).astype(jnp.float32))
     assert np.max(np.abs(maps[0] - maps[1])) > 1e-2 * np.max(np.abs(maps))
 
 
@@ -125,7 +125,7 @@ def test_attention_of_a_module_with_its_defaults_depends_on_the_input(name, feat
 def test_module_computes_in_the_type_it_is_told(name):
     module = make(name, param_dtype=jnp.float32, dtype=jnp.bfloat16)
     f = random(2, 6, 6, 4, C).astype(jnp.float32)
-    assert quickly(module)(f).dtype == jnp.bfloat16
+    assert jax.jit(module)(f).dtype == jnp.bfloat16
     assert make(name, param_dtype=jnp.float32)(f).dtype == jnp.float32
 
 
@@ -135,7 +135,7 @@ def test_structure_of_a_module_is_hashable_and_its_arrays_go_there_and_back(name
     graph, state = nnx.split(module)
     assert hash(graph) == hash(nnx.split(make(name))[0])
     f = random(2, 6, 6, 4, C)
-    assert_close(quickly(nnx.merge(graph, state))(f), quickly(module)(f), 0)
+    assert_close(jax.jit(nnx.merge(graph, state))(f), jax.jit(module)(f), 0)
 
 
 @pytest.mark.parametrize("name", ["bam", "srm", "coordinate"])
@@ -165,7 +165,7 @@ def test_logits_of_a_network_with_the_operator_are_invariant_in_float32(name, gr
             # What is added grows from layer to layer, and a softmax of large scores makes much of a rounding.
             for weight in (layer.attention.weights.query, layer.attention.weights.out):
                 weight.set_value(0.1 * weight[...])
-    network = quickly(network)
+    network = jax.jit(network)
     image = random(2, 28, 28, 1, 1).astype(jnp.float32)
     logits = network(image)
     assert logits.dtype == jnp.float32
@@ -194,21 +194,21 @@ def test_a_network_with_an_operator_comes_back_from_disk(tmp_path):
     loaded = load_network(tmp_path / "network")
     assert loaded.settings["attention_options"] == {"reduction": 3, "over_group": True}
     image = random(2, 28, 28, 1, 1).astype(jnp.float32)
-    assert np.array_equal(quickly(loaded)(image), quickly(network)(image))
+    assert np.array_equal(jax.jit(loaded)(image), jax.jit(network)(image))
 
 
 def test_selective_kernel_convolution_chooses_between_its_branches():
     options = dict(padding=1, branches=3, channel_groups=2, reduction=2, param_dtype=jnp.float64)
     layer = with_random_arrays(lambda: SelectiveKernelGroupConv(C, 6, 3, P4, rngs=nnx.Rngs(0), **options))
     f = random(2, 7, 7, 4, C)
-    shares, y = quickly(lambda f: (layer.branch_shares(f), layer(f)))(f)
+    shares, y = jax.jit(lambda f: (layer.branch_shares(f), layer(f)))(f)
     assert shares.shape == (3, 2, 1, 1, 4, 6)
     assert_close(jnp.sum(shares, axis=0), jnp.ones(shares.shape[1:]))
     responses = [jax.nn.relu(norm(conv(f))) for conv, norm in zip(layer.convs, layer.conv_norms, strict=True)]
     assert_close(y, sum(share * response for share, response in zip(shares, responses, strict=True)))
     assert [conv.dilation for conv in layer.convs] == [1, 2, 3]
     assert [conv.w.shape for conv in layer.convs] == [(3, 3, 4, 4, 6), (3, 3, 4, 2, 6), (3, 3, 4, 2, 6)]
-    assert equivariance_error(quickly(layer), f, P4) < 1e-10
+    assert equivariance_error(jax.jit(layer), f, P4) < 1e-10
 
 
 @pytest.mark.parametrize("padding", [0, 2, "SAME", "VALID"])

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import EXACT_GROUPS, assert_close, assert_refused, quickly, random
+from compilation import optimised
+from helpers import EXACT_GROUPS, assert_close, assert_refused, random
 from operator_oracles import ORACLES, VARIANTS, weights_of
 
 from attgconv_jax import (
@@ -56,7 +57,7 @@ def kind_of(f):
 def test_operator_commutes_with_the_group(variant, group, lifting, shape):
     h = 1 if lifting else group.order
     f = random(2, 2 * shape[0], 2 * shape[1], h, C)
-    layer = quickly(functools.partial(attended, variant=variant, group=group))
+    layer = jax.jit(functools.partial(attended, variant=variant, group=group))
     weights = weights_of(variant, C, h, group.order)
     assert equivariance_error(lambda f: layer(f, weights), f, group, kind_of(f)) < 1e-10
 
@@ -68,7 +69,7 @@ def test_operator_on_a_group_is_the_formula(lifting, variant):
     name, options = VARIANTS[variant]
     h = 1 if lifting else group.order
     f, weights = random(2, 4, 2, h, C), weights_of(variant, C, h, group.order)
-    alpha = quickly(functools.partial(OPERATORS[name].apply, group=group, **options))(f, weights)
+    alpha = jax.jit(functools.partial(OPERATORS[name].apply, group=group, **options))(f, weights)
     expected = ORACLES[name](*jax.tree.map(np.asarray, (f, weights)), group, **options)
     assert_close(alpha, expected, 1e-10)
 
@@ -80,7 +81,7 @@ def test_original_operator_on_channels_that_hold_the_group_does_not_commute(vari
     f = random(2, 4, 4, group.order, C)
     weights = weights_of(variant, group.order * C, 1, 1)
 
-    @quickly
+    @jax.jit
     def original(f):
         flat = f.reshape(*f.shape[:-2], 1, group.order * C)
         return attended(flat, weights, variant, trivial()).reshape(f.shape)
@@ -92,7 +93,7 @@ def test_original_operator_on_channels_that_hold_the_group_does_not_commute(vari
 def test_right_angles_of_an_interpolated_group_are_exact(variant):
     group = cyclic(8)
     f, weights = random(1, 4, 4, 8, C), weights_of(variant, C, 8, 8)
-    layer = quickly(functools.partial(attended, variant=variant, group=group))
+    layer = jax.jit(functools.partial(attended, variant=variant, group=group))
     assert_close(layer(act(f, group, 2, "feature_map"), weights), act(layer(f, weights), group, 2, "feature_map"))
 
 
@@ -106,7 +107,7 @@ def gradients(variant, group):
 def test_gradients_are_those_of_finite_differences(variant):
     group = cyclic(4)
     arrays = random(1, 4, 4, 4, C), weights_of(variant, C, 4, 4)
-    run = quickly(gradients(variant, group))
+    run = jax.jit(gradients(variant, group))
     direction = jax.tree.map(lambda leaf: random(*leaf.shape, seed=2), arrays)
     step = 1e-6
     ahead, behind = (
@@ -118,12 +119,11 @@ def test_gradients_are_those_of_finite_differences(variant):
 
 @pytest.mark.parametrize("variant", ["input", "cbam", "cbam over group", "sge"])
 @pytest.mark.default("cbam")
-@pytest.mark.optimised
 def test_gradients_are_the_same_jitted_and_eager(variant):
     """Maxima are where compiled gradients have been wrong."""
     function = gradients(variant, cyclic(4))
     arrays = random(1, 4, 4, 4, C), weights_of(variant, C, 4, 4)
-    jax.tree.map(lambda a, b: assert_close(a, b, 1e-10), function(*arrays), jax.jit(function)(*arrays))
+    jax.tree.map(lambda a, b: assert_close(a, b, 1e-10), function(*arrays), optimised(function)(*arrays))
 
 
 @pytest.mark.parametrize("variant", ["non_local", "non_local per element", "self"])
@@ -146,7 +146,7 @@ def test_attention_of_positions_is_the_same_however_many_images_are_scored_at_on
 def test_operator_in_bfloat16_is_near_that_in_float32(variant):
     group = cyclic(4)
     f, weights = random(2, 4, 4, 4, C), weights_of(variant, C, 4, 4)
-    run = quickly(functools.partial(attended, variant=variant, group=group))
+    run = jax.jit(functools.partial(attended, variant=variant, group=group))
 
     def cast(dtype):
         return jax.tree.map(lambda leaf: leaf.astype(dtype), (f, weights))

@@ -2,13 +2,14 @@
 
 import functools
 
+import jax
 import jax.numpy as jnp
 import matplotlib as mpl
 import networks
 import numpy as np
 import pytest
 from flax import nnx
-from helpers import assert_close, assert_refused, quickly, random
+from helpers import assert_close, assert_refused, random
 from matplotlib import pyplot
 from PIL import Image
 
@@ -221,7 +222,7 @@ def test_errors_by_layer_are_those_of_every_feature_map_and_drawn_as_bars():
         return jnp.maximum(scaled / jnp.sqrt(norm.var[...] + norm.epsilon) + norm.bias[...], 0)
 
     np.testing.assert_allclose(
-        errors["z2"][0][1], equivariance_error(quickly(first_layer), images, half_turn, "image"), rtol=1e-10
+        errors["z2"][0][1], equivariance_error(jax.jit(first_layer), images, half_turn, "image"), rtol=1e-10
     )
     figure = plotting.equivariance_figure(errors)
     axis = figure.axes[0]

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from helpers import assert_close, assert_refused, quickly, random, relative_error
+from helpers import assert_close, assert_refused, random, relative_error
 from jax import lax
 from networks import leaves
 
@@ -158,7 +158,7 @@ def test_other_sizes_are_taken_where_the_group_asks_nothing_of_them(group, shape
 @pytest.mark.parametrize(("group", "attention"), [(P4, "sge"), (P4M, "sge"), (P4, "cbam"), (P4M, "non_local")], ids=str)
 @pytest.mark.default("cyclic(4)-cbam")
 def test_logits_are_invariant(group, attention):
-    function = quickly(random_resnet(18, group, attention))
+    function = jax.jit(random_resnet(18, group, attention))
     images = random(2, 33, 33, 1, 3).astype(jnp.float32)
     outputs = function(images)
     assert outputs.dtype == jnp.float32
@@ -167,7 +167,7 @@ def test_logits_are_invariant(group, attention):
 
 
 def test_logits_are_not_invariant_on_grids_that_are_not_symmetric(shallow):
-    function = quickly(random_resnet(18, P4, "sge", exact=False))
+    function = jax.jit(random_resnet(18, P4, "sge", exact=False))
     assert equivariance_error(function, random(2, 36, 36, 1, 3).astype(jnp.float32), P4, output="invariant") > 1e-3
 
 
@@ -207,8 +207,8 @@ def textbook(arrays, image, scales):
 def test_on_the_trivial_group_it_is_the_textbook_network(shallow, depth, settings):
     network = random_resnet(depth, trivial(), features=4, param_dtype=jnp.float64, **settings)
     image = random(2, 40, 36, 1, 3)
-    expected = quickly(functools.partial(textbook, scales="attention" in settings))(leaves(network), image)
-    assert_close(quickly(network)(image), expected, 1e-10)
+    expected = jax.jit(functools.partial(textbook, scales="attention" in settings))(leaves(network), image)
+    assert_close(jax.jit(network)(image), expected, 1e-10)
 
 
 def test_selective_kernels_take_the_place_of_the_bottlenecks_3x3_convolutions(shallow):
@@ -216,7 +216,7 @@ def test_selective_kernels_take_the_place_of_the_bottlenecks_3x3_convolutions(sh
     for stage in network.stages:
         for block in stage:
             assert [type(layer) for layer in block.branch] == [ConvNorm, SelectiveKernelGroupConv, ConvNorm]
-    logits = quickly(network)(random(2, 33, 33, 1, 3).astype(jnp.float32))
+    logits = jax.jit(network)(random(2, 33, 33, 1, 3).astype(jnp.float32))
     assert logits.shape == (2, 5)
     assert np.all(np.isfinite(logits))
     maps = output_shape(network, (2, 33, 33, 1, 3), lambda network, image: network.attention_maps(image))
@@ -244,7 +244,7 @@ def test_attention_maps_are_those_of_the_blocks_that_attend(shallow):
     image = random(2, 33, 33, 1, 3).astype(jnp.float32)
     block = network.stages[0][0]
 
-    @quickly
+    @jax.jit
     def run(image):
         f = max_pool(jax.nn.relu(network.lifting(image)), cyclic(2), window=3, stride=2, padding=1)
         before = jax.nn.relu(f + block.branch[1](jax.nn.relu(block.branch[0](f))))

@@ -14,7 +14,6 @@ from helpers import (
     INTERPOLATED_GROUPS,
     assert_close,
     assert_refused,
-    quickly,
     random,
     relative_error,
     response_weights,
@@ -116,7 +115,7 @@ def test_layer_commutes_with_the_group_where_it_is_accepted(
     )
     weights = response_weights(3, 3, 2, h, attention)
     if is_accepted(group, shape, *settings):
-        assert equivariance_error(quickly(lambda f: layer(f, w, *weights)), f, group) < 1e-10
+        assert equivariance_error(jax.jit(lambda f: layer(f, w, *weights)), f, group) < 1e-10
     else:
         with assert_refused("does not map the sampling grid to itself"):
             jax.eval_shape(lambda f: layer(f, w, *weights), f)

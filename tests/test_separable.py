@@ -12,7 +12,7 @@ import numpy as np
 import oracles
 import pytest
 from flax import nnx
-from helpers import EXACT_GROUPS, assert_close, assert_refused, quickly, random
+from helpers import EXACT_GROUPS, assert_close, assert_refused, random
 from test_geometry import fits, is_accepted, pixels_read
 from test_models import count, invariance_error
 
@@ -71,7 +71,7 @@ def test_values_and_gradients_are_those_of_the_product_filter(group, settings, k
         return y, *pullback(random(*y.shape, seed=3))
 
     separable = functools.partial(SEPARABLE[kind], group=group, **options)
-    outputs = quickly(lambda *arrays: (run(separable, *arrays), run(ordinary, *arrays)))(f, *parts)
+    outputs = jax.jit(lambda *arrays: (run(separable, *arrays), run(ordinary, *arrays)))(f, *parts)
     for actual, expected in zip(*outputs, strict=True):
         assert_close(actual, expected, 1e-10)
 
@@ -82,7 +82,7 @@ def test_other_angles_are_interpolated_as_the_product_filter_is(kind, masked):
     group = cyclic(8)
     f, parts = random(2, 5, 5, 8, 2), factors(kind, group, 3)
     options = dict(group=group, sampling=Sampling("cubic", masked))
-    y = quickly(functools.partial(SEPARABLE[kind], **options))(f, *parts)
+    y = jax.jit(functools.partial(SEPARABLE[kind], **options))(f, *parts)
     arrays = np.asarray(f), np.asarray(product(kind, *parts))
     assert_close(y, oracles.group_conv(*arrays, group, kernel=oracles.keys, masked=masked))
 
@@ -91,7 +91,7 @@ def test_on_the_trivial_group_gc_is_the_depthwise_separable_convolution():
     f, (w, v) = random(2, 5, 6, 1, 2), factors("separable", trivial(), 3)
     z = np.asarray(f)[..., 0, :] @ np.asarray(w)[0, 0, 0]
     expected = oracles.depthwise_conv(z, np.asarray(v)[:, :, 0, 0], (1, 1), ((1, 1), (1, 1)), (1, 1))
-    y = quickly(functools.partial(separable_group_conv, group=trivial(), padding=1))(f, w, v)
+    y = jax.jit(functools.partial(separable_group_conv, group=trivial(), padding=1))(f, w, v)
     assert_close(y[..., 0, :], expected)
 
 
@@ -100,8 +100,8 @@ def test_on_the_trivial_group_gc_is_the_depthwise_separable_convolution():
 def test_any_number_of_batch_axes_is_kept_by_every_implementation(batch, implementation):
     f, parts = random(*batch, 5, 6, 4, 2), factors("separable", P4, 3)
     conv = functools.partial(separable_group_conv, group=P4)
-    expected = quickly(conv)(f.reshape(-1, 5, 6, 4, 2), *parts).reshape(*batch, 3, 4, 4, 3)
-    assert_close(quickly(functools.partial(conv, implementation=implementation))(f, *parts), expected)
+    expected = jax.jit(conv)(f.reshape(-1, 5, 6, 4, 2), *parts).reshape(*batch, 3, 4, 4, 3)
+    assert_close(jax.jit(functools.partial(conv, implementation=implementation))(f, *parts), expected)
 
 
 @hypothesis.settings(max_examples=25)
@@ -127,11 +127,11 @@ def test_commutes_with_the_group_exactly_where_it_is_accepted(kind, group, shape
         return SEPARABLE[kind](f, *parts, group, **options)
 
     if is_accepted(group, shape, *settings):
-        assert equivariance_error(quickly(functools.partial(layer, exact=True)), f, group) < 1e-10
+        assert equivariance_error(jax.jit(functools.partial(layer, exact=True)), f, group) < 1e-10
     else:
         with assert_refused("does not map the sampling grid to itself"):
             jax.eval_shape(functools.partial(layer, exact=True), f)
-        assert equivariance_error(quickly(functools.partial(layer, exact=False)), f, group) > 1e-3
+        assert equivariance_error(jax.jit(functools.partial(layer, exact=False)), f, group) > 1e-3
 
 
 def module(*sizes, **options):
@@ -146,7 +146,7 @@ def test_module_is_the_function_of_its_filters(kind):
     parts = layer.group_filter[...], layer.spatial_filter[...]
     assert [part.shape for part in parts] == [(1, 1, 8, 2, 3), (3, 3, 1, 2 if kind == "gseparable" else 1, 3)]
     function = functools.partial(SEPARABLE[kind], group=P4M, **options)
-    assert_close(quickly(layer)(f), quickly(function)(f, *parts) + layer.bias[...])
+    assert_close(jax.jit(layer)(f), jax.jit(function)(f, *parts) + layer.bias[...])
     np.testing.assert_array_equal(layer.w, product(kind, *parts))
 
 
@@ -155,8 +155,8 @@ def test_module_is_the_function_of_its_filters(kind):
 )
 def test_module_passes_on_how_filters_turn(options):
     layer, f = module(2, 3, 3, cyclic(8), **options), random(1, 5, 5, 8, 2)
-    expected = quickly(functools.partial(group_conv, group=cyclic(8), **options))(f, layer.w)
-    assert_close(quickly(layer)(f), expected)
+    expected = jax.jit(functools.partial(group_conv, group=cyclic(8), **options))(f, layer.w)
+    assert_close(jax.jit(layer)(f), expected)
 
 
 def test_module_computes_in_its_dtype_and_gives_up_exactness_when_told():
@@ -183,7 +183,7 @@ def test_product_filter_has_the_variance_of_the_ordinary_one(kernel_init, kind, 
         layer = SeparableGroupConv(32, 1024, 3, cyclic(2), kind=kind, kernel_init=kernel_init, rngs=nnx.Rngs(0))
         return layer.w, layer.group_filter[...]
 
-    w, group_filter = map(np.asarray, quickly(draw)())
+    w, group_filter = map(np.asarray, jax.jit(draw)())
     # Of gc there are 9 times 1,024 spatial weights: a deviation of 1.5 %.
     np.testing.assert_allclose(np.var(w), expected, rtol=0.05)
     assert abs(np.mean(w)) < 0.02 * expected**0.5
@@ -197,8 +197,8 @@ def test_attention_comes_before_the_separable_convolution(kind):
     layer = networks.with_random_arrays(lambda: make(param_dtype=jnp.float64, rngs=nnx.Rngs(0)))
     assert isinstance(layer.conv, SeparableGroupConv)
     f = random(2, 5, 5, 4, 2)
-    expected = quickly(lambda f: group_conv(layer.attention(f), layer.conv.w, P4, haar=True))(f)
-    assert_close(quickly(layer)(f), expected)
+    expected = jax.jit(lambda f: group_conv(layer.attention(f), layer.conv.w, P4, haar=True))(f)
+    assert_close(jax.jit(layer)(f), expected)
 
 
 # With a linear layer, its batch norm and biases (200 parameters more) these are the 8.91k and 3.42k of the paper.
@@ -233,7 +233,7 @@ def test_logits_are_invariant_in_float32(group, kind, attention):
         group, attention, kind=kind, features=4, attention_options=options, param_dtype=jnp.float32
     )
     image = random(2, 28, 28, 1, 1).astype(jnp.float32)
-    assert invariance_error(quickly(network), image, group) < 1e-5
+    assert invariance_error(jax.jit(network), image, group) < 1e-5
 
 
 def test_attention_on_the_input_goes_with_either_form():

@@ -173,7 +173,6 @@ def test_predict_fills_and_drops_the_last_batch(digits):
 
 
 @pytest.mark.slow
-@pytest.mark.optimised
 def test_a_network_learns_its_training_images(digits):
     t = trainer(dropout_rate=0.0)
     state = after(t, digits, (0,), [3] * 20)
