@@ -125,17 +125,19 @@ def grouped_group_conv(
 
     Source: Xie et al. 2017 (grouped convolutions); on a group our own.
     """
-    # What it takes to split them; the rest is asked of every part.
-    checks.check_feature_map(f)
-    checks.check_array("w", w, "k k h_in c_part c_out")
+    # Before they are split, so that messages show the user's shapes.
+    check_on_group(f, group)
+    checks.check_filter(w, group)
+    checks.check_dtypes(f, w=w)
     channel_groups = checks.check_divisor("channel_groups", channel_groups, f.shape[-1], w.shape[-1])
     if channel_groups == 1:
         return group_conv(f, w, group, **options)
     c_part, c_out = f.shape[-1] // channel_groups, w.shape[-1]
-    if w.shape[3] != c_part:
+    if w.shape[2:4] != (f.shape[-2], c_part):
+        hint = _lifting_hint(f, w)
         raise ValueError(
-            f"f has {f.shape[-1]} channels in {channel_groups} parts of {c_part}, but w takes {w.shape[3]} of a part "
-            f"(shape {w.shape})"
+            f"f has {f.shape[-2]} group elements and {f.shape[-1]} channels in {channel_groups} parts of {c_part} "
+            f"(shape {f.shape}), but w takes {w.shape[2]} and {w.shape[3]} of a part (shape {w.shape}){hint}"
         )
     conv = jax.vmap(functools.partial(group_conv, group=group, **options), in_axes=(-2, -2), out_axes=-2)
     y = conv(f.reshape(*f.shape[:-1], channel_groups, c_part), w.reshape(*w.shape[:-1], channel_groups, -1))

@@ -16,9 +16,11 @@ def argument_help(function: Callable) -> dict[str, str]:
 
 
 def source_of(function: Callable) -> str:
-    """The paper that a docstring names after `Source`; nothing where it names none."""
+    """The paper that a docstring names after `Source`, up to its number on arXiv; nothing where it names none."""
     source = re.search(r"^Source: (.+(?:\n.+)*)", inspect.getdoc(function) or "", re.MULTILINE)
-    return " ".join(source[1].split()).rstrip(".") if source else ""
+    text = " ".join(source[1].split()).rstrip(".") if source else ""
+    paper = re.match(r".*?\(arXiv [\d.]+\)", text)
+    return paper[0] if paper else text
 
 
 def _arguments(docstring):

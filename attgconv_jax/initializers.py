@@ -46,7 +46,10 @@ def _first(drawn, shape):
 
 
 def key_source(key: KeySource) -> Callable[[], Array]:
-    """Keys one after another: a random stream such as `nnx.Rngs(0).params` as it is; of a key what such a one makes."""
+    """A function that returns a new key at every call.
+
+    A random stream such as `nnx.Rngs(0).params` is returned as it is; a key is folded with a count, as streams do.
+    """
     if callable(key):
         return key
     keys = (jax.random.fold_in(key, count) for count in range(2**32))

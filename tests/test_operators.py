@@ -1,6 +1,8 @@
 """Attention operators on groups: they commute with the group, their originals on flattened channels do not."""
 
 import functools
+import re
+from typing import NamedTuple, Optional
 
 import hypothesis
 import hypothesis.strategies as st
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 from compilation import optimised
 from helpers import EXACT_GROUPS, assert_close, assert_refused, random
+from jaxtyping import Array, Float
 from operator_oracles import ORACLES, VARIANTS, weights_of
 
 from attgconv_jax import (
@@ -28,6 +31,7 @@ from attgconv_jax import (
     trivial,
 )
 from attgconv_jax.attention import group_self_attention, non_local, non_local_block, sge
+from attgconv_jax.attention.layers import check_weights
 
 every_variant = pytest.mark.parametrize("variant", VARIANTS)
 C = 4
@@ -253,22 +257,26 @@ REFUSALS = {
     "ge windows that do not tile": (lambda: refused("ge", extent=3), ("one of 1, 2, 4", "got 3")),
     "ge of no extent": (lambda: refused("ge", extent=0), ("one of 1, 2, 4", "got 0")),
     "ge learnt over the group": (
-        lambda: refused("ge", weights=GatherExciteWeights(random(2, 2, 4, C)), extent=2, over_group=True),
+        lambda: refused("ge", weights=weights_of("ge learnt", C, 4, 4), extent=2, over_group=True),
         ("leave out one",),
     ),
     "ge learnt over a map that is not square": (
         lambda: refused("ge", f=random(1, 4, 6, 4, C), weights=weights_of("ge learnt", C, 4, 4)),
-        ("square", "4x6"),
+        ("square", "4x6: give extent=2"),
+    ),
+    "ge learnt of a size that does not divide the map": (
+        lambda: refused("ge", f=random(1, 9, 9, 4, C), weights=weights_of("ge learnt", C, 4, 4)),
+        ("9x9: give a gather of 9x9 pixels and extent=9",),
     ),
     "bam without a bias": (
         lambda: refused("bam", weights=weights_of("bam", C, 4, 4)._replace(biases=())),
-        ("4 convolutions takes [4, 4, 4, 1] biases, got []",),
+        ("4 convolutions takes 4 biases, of lengths [4, 4, 4, 1]; got 0, of lengths []",),
     ),
     "bam of even filters": (
         lambda: refused(
             "bam", weights=weights_of("bam", C, 4, 4)._replace(dilated=(random(2, 2, 4, 4, 4), random(2, 2, 4, 4, 4)))
         ),
-        ("odd size",),
+        ("4 channels takes dilated[0] [k, k, 4, c_mid, c_mid] of odd size k, dilated[1] [k, k, 4,", "; got dilated[0]"),
     ),
     "cbam of an even filter": (
         lambda: refused("cbam", weights=weights_of("cbam", C, 4, 4)._replace(spatial=random(2, 2, 4, 2, 1))),
@@ -306,7 +314,15 @@ REFUSALS = {
     ),
     "a filter of another part": (
         lambda: grouped_group_conv(random(1, 4, 4, 4, 6), random(3, 3, 4, 3, 6), cyclic(4), 3),
-        ("6 channels in 3 parts of 2, but w takes 3",),
+        ("6 channels in 3 parts of 2 (shape (1, 4, 4, 4, 6)), but w takes 4 and 3 of a part",),
+    ),
+    "an image in parts": (
+        lambda: grouped_group_conv(random(1, 4, 4, 1, 6), random(3, 3, 4, 2, 6), cyclic(4), 3),
+        ("(shape (1, 4, 4, 1, 6)), but w takes 4 and 2", "f is an image"),
+    ),
+    "weights annotated as a pair": (
+        lambda: check_weights("pair", random(1, 4, 4, 4, C), (), tuple[MLPWeights, MLPWeights], cyclic(4)),
+        ("weights must be annotated as",),
     ),
     "maps of another number of branches": (
         lambda: attend(random(2, 3, 4, 4, 4, 3), random(1, 3, 1, 1, 4, 3), "choose"),
@@ -360,6 +376,19 @@ def test_what_cannot_work_is_refused_by_saying_what_would(case):
     call, parts = REFUSALS[case]
     with assert_refused(*parts):
         call()
+
+
+def test_weights_may_be_annotated_in_any_spelling_and_tuples_be_lists():
+    pair = NamedTuple("Pair", [("w", "Float[Array, ' c'] | None"), ("b", Float[Array, " c"])])  # noqa: UP014
+    weights = [pair(None, random(C)), pair(random(C), random(C)), None]
+    for kind in (Optional[pair], None | pair):  # noqa: UP045
+        check_weights("pairs", random(1, 4, 4, 4, C), weights, tuple[kind, ...], cyclic(4))
+
+
+def test_formula_names_its_paper_and_where_its_arguments_are_explained():
+    assert OPERATORS["ge"].source == "Hu et al. 2018 (arXiv 1810.12348)"
+    for operator in OPERATORS.values():
+        assert re.search("rguments(: see| as) `", operator.apply.__doc__), operator.name
 
 
 def test_statistics_over_the_group_are_those_of_an_ordinary_network_on_the_mean_image():

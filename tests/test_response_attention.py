@@ -216,7 +216,7 @@ ERRORS = {
     "one statistic": (dict(spatial=random(3, 3, 4, 1, 2)), "spatial (3, 3, 4, 1, 2)"),
     "weights of input attention": (
         dict(channel=ResponseChannelWeights(random(2, 3, 4), random(3, 2, 4))),
-        "takes channel.w1 [2, c_hid, 3, 4], channel.w2 [2, 3, c_hid, 4], spatial [k, k, 4, 2, 2] of odd size k; got",
+        "takes channel.w1 [2, c_hid, 3, 4], channel.w2 [2, 3, c_hid, 4]; got",
     ),
     "a plain tuple": (
         dict(channel=(random(2, 2, 3, 4), random(2, 3, 2, 4))),

@@ -1,7 +1,8 @@
 """Attention operators `alpha = A[f]`, one file each: formula, initial weights and the record that names both.
 
 A new file here that registers an `Operator` is a module, a name on the command line and a row of the tables. Weights
-have axes as their annotations say; their group axis is 1 on images and over the group. A map is in (0, 1) and
+have axes as their annotations say. Of their group axes `h` and `h_in` are as long as that of `f` (on images 1), `h` is
+1 also where statistics are over the group, and `order` is always the group's order. A map is in (0, 1) and
 broadcastable to `f`, where it is no term to add. Arguments that mean the same in all operators:
 
 Options:

@@ -52,6 +52,7 @@ def bottleneck_attention(
       channel_norm: batch norm or the like, of an array `[..., c]`; None: none.
       spatial_norm: batch norm or the like, of an array `[..., 1]`; None: none.
 
+    Other arguments: see `attgconv_jax.attention`.
     Source: Park et al. 2018 (arXiv 1807.06514), section 3; relus between the convolutions as in its code.
     """
     layers.check_weights("bottleneck attention", f, weights, BottleneckWeights, group, over_group)
@@ -59,7 +60,10 @@ def bottleneck_attention(
     check_sampling(sampling)
     wanted = [weights.expand.shape[3]] * (1 + len(weights.dilated)) + [1]
     if (got := [len(bias) for bias in weights.biases]) != wanted:
-        raise ValueError(f"bottleneck attention of {len(wanted)} convolutions takes {wanted} biases, got {got}")
+        raise ValueError(
+            f"bottleneck attention of {len(wanted)} convolutions takes {len(wanted)} biases, of lengths {wanted}; got "
+            f"{len(got)}, of lengths {got}"
+        )
     channel = layers.mlp(layers.mean_statistic(f, over_group), weights.channel, group)
     channel = layers.over_space(channel if channel_norm is None else channel_norm(channel))
     spatial = add_bias(convolve_centred(f, weights.reduce, group), weights.biases[0])
@@ -99,5 +103,14 @@ def bottleneck_weights(
 
 NORMS = {"channel_norm": lambda weights: len(weights.channel.w2), "spatial_norm": lambda weights: 1}
 OPERATOR = register(
-    Operator("bam", "BAM", bottleneck_weights, bottleneck_attention, combination="emphasise", site="stage", norms=NORMS)
+    Operator(
+        "bam",
+        "BottleneckAttention",
+        "BAM",
+        bottleneck_weights,
+        bottleneck_attention,
+        combination="emphasise",
+        site="stage",
+        norms=NORMS,
+    )
 )

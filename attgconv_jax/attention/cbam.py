@@ -43,6 +43,7 @@ def convolutional_block_attention(
     scale the last responses of a residual branch, `alpha f`; the attentive paper's alpha_F is the same map, without
     biases, as what to suppress.
 
+    Arguments: see `attgconv_jax.attention`.
     Source: Woo et al. 2018 (arXiv 1807.06521), section 3.
     """
     layers.check_weights("convolutional block attention", f, weights, ConvolutionalBlockWeights, group, over_group)
@@ -74,4 +75,6 @@ def convolutional_block_weights(
     return ConvolutionalBlockWeights(channel, paper_uniform(next_key(), shape, dtype))
 
 
-OPERATOR = register(Operator("cbam", "CBAM", convolutional_block_weights, convolutional_block_attention))
+OPERATOR = register(
+    Operator("cbam", "ConvolutionalBlockAttention", "CBAM", convolutional_block_weights, convolutional_block_attention)
+)

@@ -28,6 +28,7 @@ def channel_attention(
     Each layer of `mlp` is a 1x1 group convolution over `(h', c)` jointly: element `g` uses `W(g^-1 h')`, no bias, no
     Haar weight.
 
+    Arguments: see `attgconv_jax.attention`.
     Source: Romero et al. 2020, sections 3.2 and 3.3.
     """
     check_weights("channel attention", f, weights, ChannelWeights, group)

@@ -21,6 +21,7 @@ def co_attention(
 
     On an image the filter is lifted and the maximum over the group taken before the sigmoid.
 
+    Arguments: see `attgconv_jax.attention`.
     Source: Romero and Hoogendoorn 2020 (arXiv 1911.07849), as an input attention in Romero et al. 2020.
     """
     check_weights("co-attention", f, w, Float[Array, "1 1 h c 1"], group)
@@ -46,5 +47,7 @@ def co_attention_weights(
 
 
 OPERATOR = register(
-    Operator("co", "Co-attention", co_attention_weights, co_attention, combination="suppress", site="input")
+    Operator(
+        "co", "CoAttention", "Co-attention", co_attention_weights, co_attention, combination="suppress", site="input"
+    )
 )

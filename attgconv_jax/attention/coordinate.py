@@ -43,6 +43,7 @@ def coordinate_attention(
     Options:
       norm: batch norm or the like, of an array `[..., c_hid]` with the two statistics side by side; None: none.
 
+    Other arguments: see `attgconv_jax.attention`.
     Source: Hou et al. 2021 (arXiv 2103.02907), section 3.2; the group acting on the axes is our own.
     """
     check_weights("coordinate attention", f, weights, CoordinateWeights, group)
@@ -78,6 +79,7 @@ def coordinate_weights(
 OPERATOR = register(
     Operator(
         "coordinate",
+        "CoordinateAttention",
         "Coordinate attention",
         coordinate_weights,
         coordinate_attention,

@@ -24,6 +24,7 @@ def efficient_channel_attention(
     On a group: the filter along the channels is a 1x1 group convolution over `h'`. Over the group: the mean is over `x`
     and `h`. Made to scale the last responses of a residual branch, `alpha f`.
 
+    Arguments: see `attgconv_jax.attention`.
     Source: Wang et al. 2020 (arXiv 1910.03151), section 3.
     """
     check_weights("efficient channel attention", f, w, Float[Array, "k h"], group, over_group)
@@ -51,5 +52,11 @@ def efficient_channel_weights(
 
 
 OPERATOR = register(
-    Operator("eca", "Efficient channel attention", efficient_channel_weights, efficient_channel_attention)
+    Operator(
+        "eca",
+        "EfficientChannelAttention",
+        "Efficient channel attention",
+        efficient_channel_weights,
+        efficient_channel_attention,
+    )
 )

@@ -46,6 +46,7 @@ def global_context(
     Options:
       epsilon: added to the variance of the layer norm.
 
+    Other arguments: see `attgconv_jax.attention`.
     Source: Cao et al. 2019 (arXiv 1904.11492), section 3.
     """
     check_weights("global context", f, weights, GlobalContextWeights, group, over_group)
@@ -92,4 +93,6 @@ def global_context_weights(
     )
 
 
-OPERATOR = register(Operator("gc", "Global Context", global_context_weights, global_context, combination="add"))
+OPERATOR = register(
+    Operator("gc", "GlobalContext", "Global Context", global_context_weights, global_context, combination="add")
+)

@@ -1,5 +1,6 @@
 """Gather-Excite: squeeze-and-excitation whose statistics may be of windows, be learnt, or need no weights."""
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -45,9 +46,11 @@ def gather_excite(
     Options:
       extent: of a window, in pixels, a divisor of both sizes; None: the whole map.
 
+    Other arguments: see `attgconv_jax.attention`.
     Source: Hu et al. 2018 (arXiv 1810.12348), section 2. For extents below the map its code chains strided 3x3 filters
     and overlapping means, which no group commutes with on most sizes; windows side by side always do.
     """
+    _check_means(getattr(weights, "gather", None), over_group)
     check_weights("gather-excite", f, weights, GatherExciteWeights, group, over_group)
     check_sampling(sampling)
     *batch, x, y, h, c = f.shape
@@ -56,7 +59,7 @@ def gather_excite(
         of = "pixels of the map, or be None for the whole map"
         window_x = window_y = check_divisor("extent", extent, x, y, of=of)
     if weights.gather is not None:
-        _check_gather(len(weights.gather), window_x, window_y, over_group)
+        _check_gather(len(weights.gather), window_x, window_y, math.gcd(x, y))
     h_out = 1 if over_group else h
     tiles = f.reshape(*batch, x // window_x, window_x, y // window_y, window_y, h, c)
     if weights.gather is None:
@@ -73,14 +76,20 @@ def gather_excite(
     return everywhere.reshape(*batch, x, y, h_out, c)
 
 
-def _check_gather(size, window_x, window_y, over_group):
-    """Raises a `ValueError` unless a learnt gather of this size serves for these windows."""
-    if over_group:
+def _check_means(gather, over_group):
+    """Raises a `ValueError` where a learnt gather meets statistics over the group."""
+    if over_group and gather is not None:
         raise ValueError("over_group is of means: a learnt gather weighs the group elements itself; leave out one")
+
+
+def _check_gather(size, window_x, window_y, map_side):
+    """Raises a `ValueError` unless a learnt gather of this size serves for these windows."""
     if not size == window_x == window_y:
+        side = math.gcd(window_x, window_y)
+        hint = f"a gather of {side}x{side} pixels and extent={side}" if map_side % size else f"extent={size}"
         raise ValueError(
             f"a learnt gather takes square windows of its size, {size}x{size} pixels, got {window_x}x{window_y}: give "
-            f"extent={size}"
+            f"{hint}"
         )
 
 
@@ -107,13 +116,13 @@ def gather_excite_weights(
     check_positive(**{name: n for name, n in (("extent", extent), ("gather_size", gather_size)) if n is not None})
     if extent is not None and gather_size not in (None, extent):
         raise ValueError(f"gather_size must be the extent of a window, {extent}, got {gather_size}")
+    _check_means(gather_size, over_group)
     gather = network = None
     if gather_size is not None:
-        _check_gather(gather_size, gather_size, gather_size, over_group)
         gather = jnp.full((gather_size, gather_size, h, features), 1 / (gather_size**2 * h), dtype)
     if excite:
         network = mlp_weights(key_source(key), features, hidden, 1 if over_group else h, dtype)
     return GatherExciteWeights(gather, network)
 
 
-OPERATOR = register(Operator("ge", "Gather-Excite", gather_excite_weights, gather_excite))
+OPERATOR = register(Operator("ge", "GatherExcite", "Gather-Excite", gather_excite_weights, gather_excite))

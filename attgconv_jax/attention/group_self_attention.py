@@ -55,6 +55,7 @@ def self_attention(
     Options:
       heads: divide the hidden channels.
 
+    Other arguments: see `attgconv_jax.attention`.
     Source: Romero and Cordonnier 2021 (arXiv 2010.00977), sections 4 and 5; on the trivial group Ramachandran et al.
     2019 (arXiv 1906.05909).
     """
@@ -116,11 +117,11 @@ def self_attention_weights(
 OPERATOR = register(
     Operator(
         "self",
+        "GroupSelfAttention",
         "Group self-attention",
         self_attention_weights,
         self_attention,
         combination="add",
-        module="GroupSelfAttention",
         pairwise=True,
     )
 )

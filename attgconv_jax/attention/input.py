@@ -37,6 +37,7 @@ def alpha_f(
 
         alpha = alpha_X alpha_C,    alpha_C from f (`channel_attention`), alpha_X from alpha_C f (`spatial_attention`)
 
+    Arguments: see `attgconv_jax.attention`.
     Source: Romero et al. 2020 (arXiv 2002.03830), sections 3.2 and 3.3.
     """
     check_weights("alpha_F", f, weights, InputWeights, group)
@@ -65,7 +66,8 @@ def input_attention(
     """Suppresses what attention marks: `(1 - alpha) f` with `alpha = alpha_X alpha_C` of `alpha_f`.
 
     With the group convolution after it this is the paper's `alpha_F`. `channel` are the weights of `alpha_C`, `spatial`
-    is the filter of `alpha_X`; None leaves that factor out, both None `f` as it is.
+    is the filter of `alpha_X`; None leaves that factor out, both None `f` as it is. Other arguments: see
+    `attgconv_jax.attention`.
 
     >>> import jax.numpy as jnp
     >>> from attgconv_jax import ChannelWeights, cyclic, input_attention
@@ -117,7 +119,7 @@ def input_weights(
 
 
 register_factors(
-    Operator("input", "alpha_F", input_weights, alpha_f, combination="suppress", site="input", module="InputAttention"),
+    Operator("input", "InputAttention", "alpha_F", input_weights, alpha_f, combination="suppress", site="input"),
     channel="alpha_F, channels only",
     spatial="alpha_F, positions only",
 )

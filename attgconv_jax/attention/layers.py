@@ -1,8 +1,8 @@
 """What several operators share: statistics, 1x1 group convolutions, networks of two of them, and their weights."""
 
 import types
-from collections.abc import Callable
-from typing import Any, NamedTuple, get_args, get_origin
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 import jax
 import jax.numpy as jnp
@@ -70,17 +70,25 @@ def check_weights(
     h, c = f.shape[-2:]
     lengths |= {"c": c, "h_in": h, "h": 1 if over_group else h, "order": group.order}
     arrays = list(_arrays(operator, weights, kind))
-    known, fits = dict(lengths), True
-    for _, array, axes in arrays:
-        shape = getattr(array, "shape", ())
-        fits &= len(shape) == len(axes)
-        for axis, length in zip(axes, shape, strict=False):
-            wanted = int(axis) if axis.isdecimal() else length if axis == "_" else known.setdefault(axis, length)
-            fits &= 0 < length == wanted and (axis != "k" or length % 2 == 1)
-    if not fits:
-        odd = {True: " of odd size k", False: ""}
-        takes = [f"{n} [{', '.join(str(lengths.get(a, a)) for a in axes)}]{odd['k' in axes]}" for n, _, axes in arrays]
-        got = [f"{name} {getattr(array, 'shape', type(array).__name__)}" for name, array, _ in arrays]
+    # By axis its length and the array it is known from: of two that differ both are named.
+    known, wrong = {}, set()
+    for i, (_, array, axes) in enumerate(arrays):
+        shape = getattr(array, "shape", None)
+        if shape is None or len(shape) != len(axes):
+            wrong.add(i)
+            continue
+        for axis, length in zip(axes, shape, strict=True):
+            fixed = int(axis) if axis.isdecimal() else length if axis == "_" else lengths.get(axis)
+            wanted, first = (fixed, i) if fixed is not None else known.setdefault(axis, (length, i))
+            if not 0 < length == wanted or (axis == "k" and length % 2 == 0):
+                wrong |= {i, first}
+    if wrong:
+        shown, misfits = lengths | {"_": "any length"}, [arrays[i] for i in sorted(wrong)]
+        takes = [
+            f"{name} [{', '.join(str(shown.get(a, a)) for a in axes)}]{' of odd size k' if 'k' in axes else ''}"
+            for name, _, axes in misfits
+        ]
+        got = [f"{name} {getattr(array, 'shape', type(array).__name__)}" for name, array, _ in misfits]
         hint = "; of an image: make the module with lifting=True" if h == 1 < group.order else ""
         raise ValueError(
             f"{operator} on {h} group elements and {c} channels takes {', '.join(takes)}; got {', '.join(got)}{hint}"
@@ -90,23 +98,27 @@ def check_weights(
 
 def _arrays(operator, weights, kind, name=""):
     """Name, array and axes of all arrays of these weights, but for those that are None where that is allowed."""
-    if isinstance(kind, types.UnionType):
-        if weights is None:
-            return
-        kind, _ = get_args(kind)
-    container = get_origin(kind) or kind
-    if not issubclass(container, tuple):
+    kinds = get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
+    if weights is None and types.NoneType in kinds:
+        return
+    kind, *others = (one for one in kinds if one is not types.NoneType)
+    if hasattr(kind, "dim_str") and not others:
         yield name or "w", weights, kind.dim_str.split()
         return
-    if not isinstance(weights, container):
+    is_sequence = get_origin(kind) is tuple and get_args(kind)[1:] == (...,)
+    if others or not (is_sequence or hasattr(kind, "_fields")):
         raise ValueError(
-            f"{operator} takes {name or 'its weights'} as {container.__name__}, got {type(weights).__name__}"
+            f"{name or 'weights'} must be annotated as an array, a NamedTuple, tuple[X, ...], or one of these or None; "
+            f"got {' | '.join(map(str, (kind, *others)))}"
         )
-    if container is tuple:
+    if not isinstance(weights, Sequence if is_sequence else kind):
+        takes = "a sequence" if is_sequence else kind.__name__
+        raise ValueError(f"{operator} takes {name or 'its weights'} as {takes}, got {type(weights).__name__}")
+    if is_sequence:
         parts = [(f"{name}[{i}]", part, get_args(kind)[0]) for i, part in enumerate(weights)]
     else:
-        prefix = name and f"{name}."
-        parts = [(prefix + field, getattr(weights, field), kind.__annotations__[field]) for field in kind._fields]
+        prefix, hints = name and f"{name}.", get_type_hints(kind)
+        parts = [(prefix + field, getattr(weights, field), hints[field]) for field in kind._fields]
     for part_name, part, part_kind in parts:
         yield from _arrays(operator, part, part_kind, part_name)
 

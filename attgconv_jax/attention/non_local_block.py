@@ -46,6 +46,7 @@ def non_local(
     Options:
       over_group: whether the softmax is over space and group instead of space alone.
 
+    Other arguments: see `attgconv_jax.attention`.
     Source: Wang et al. 2018 (arXiv 1711.07971), section 3.
     """
     check_weights("non-local attention", f, weights, NonLocalWeights, group)
@@ -78,6 +79,13 @@ def non_local_weights(key, features, group, *, lifting=False, reduction: int = 2
 
 OPERATOR = register(
     Operator(
-        "non_local", "Non-local attention", non_local_weights, non_local, combination="add", site="stage", pairwise=True
+        "non_local",
+        "NonLocal",
+        "Non-local attention",
+        non_local_weights,
+        non_local,
+        combination="add",
+        site="stage",
+        pairwise=True,
     )
 )

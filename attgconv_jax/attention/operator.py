@@ -24,6 +24,7 @@ class Operator:
 
     Attributes:
       name: in configurations and on the command line.
+      module: name of its class in `attgconv_jax.nn`.
       title: in tables.
       init: initial weights, `(key, features, group, *, lifting, dtype, **options) -> weights`; `key` is a key or a
         source of keys, see `attgconv_jax.initializers.key_source`.
@@ -32,27 +33,25 @@ class Operator:
       site: where its paper has it: on the "input" of a convolution, on what a "residual" branch adds, on the output of
         a "stage" of residual blocks, or as attention on the "response" of a convolution, whose place it then takes.
         Every operator but the last may stand anywhere.
-      module: name of its class in `attgconv_jax.nn`; that of the formula in capitals where none is given.
-      source: the paper, with its number on arXiv; that of the formula's docstring where none is given.
+      source: the paper, with its number on arXiv; that of the formula's docstring, if any, where none is given.
       norms: by argument of `apply` the number of channels of a batch norm that it calls, a function of the weights.
       settings: options of `init` that are fixed, where one formula makes several operators.
       pairwise: whether time grows with pairs of positions, so that networks leave it out on large maps.
     """
 
     name: str
+    module: str
     title: str
     init: Callable
     apply: Callable
     combination: Combination = "scale"
     site: Site = "residual"
-    module: str = ""
     source: str = ""
     norms: Mapping[str, Callable[[Any], int]] = dataclasses.field(default_factory=dict)
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     pairwise: bool = False
 
     def __post_init__(self):
-        object.__setattr__(self, "module", self.module or self.apply.__name__.title().replace("_", ""))
         object.__setattr__(self, "source", self.source or source_of(self.apply))
 
     @functools.cached_property

@@ -128,6 +128,7 @@ def response_attentive_group_conv(
 register_factors(
     Operator(
         "response",
+        "ResponseAttentiveGroupConv",
         "alpha",
         response_attention_weights,
         response_attentive_group_conv,

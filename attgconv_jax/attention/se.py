@@ -30,6 +30,7 @@ def squeeze_excitation(
     have no group axis. Over the group: the mean is over `x` and `h`, the network an ordinary one, and all group
     elements share a weight. Made to scale the last responses of a residual branch, `alpha f`.
 
+    Arguments: see `attgconv_jax.attention`.
     Source: Hu et al. 2018 (arXiv 1709.01507), section 3.
     """
     check_weights("squeeze-and-excitation", f, weights, MLPWeights, group, over_group)
@@ -44,4 +45,6 @@ def squeeze_excitation_weights(
     return mlp_weights(key_source(key), features, hidden, h, dtype)
 
 
-OPERATOR = register(Operator("se", "Squeeze-and-Excitation", squeeze_excitation_weights, squeeze_excitation))
+OPERATOR = register(
+    Operator("se", "SqueezeExcitation", "Squeeze-and-Excitation", squeeze_excitation_weights, squeeze_excitation)
+)

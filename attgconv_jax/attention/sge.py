@@ -57,6 +57,7 @@ def spatial_group_enhance(
       grouping: "element" or "joint".
       epsilon: added to the deviation.
 
+    Other arguments: see `attgconv_jax.attention`.
     Source: Li, Hu and Yang 2019 (arXiv 1905.09646), section 3.
     """
     check_weights("spatial group-wise enhance", f, weights, GroupEnhanceWeights, group, over_group)
@@ -106,7 +107,9 @@ def group_enhance_weights(
     return GroupEnhanceWeights(jnp.zeros(groups, dtype), jnp.ones(groups, dtype))
 
 
-OPERATOR = register(Operator("sge", "Spatial Group-wise Enhance", group_enhance_weights, spatial_group_enhance))
+OPERATOR = register(
+    Operator("sge", "SpatialGroupEnhance", "Spatial Group-wise Enhance", group_enhance_weights, spatial_group_enhance)
+)
 
 
 def _similarities(vectors, descriptor, h, parts, groups):

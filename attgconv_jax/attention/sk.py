@@ -36,6 +36,7 @@ def selective_kernel(
     On a group: `W1` and `W2` are 1x1 group convolutions over `(h', c)`. Over the group: the mean is over `x` and `h`,
     and all group elements share the choice. Acts on responses: it takes the place of a convolution by several.
 
+    Arguments: see `attgconv_jax.attention`.
     Source: Li et al. 2019 (arXiv 1903.06586), section 3.1.
     """
     layers.check_weights("selective kernel", f, weights, SelectiveKernelWeights, group, over_group)
@@ -71,12 +72,12 @@ def selective_kernel_weights(
 OPERATOR = register(
     Operator(
         "sk",
+        "SelectiveKernelGroupConv",
         "Selective Kernel",
         selective_kernel_weights,
         selective_kernel,
         combination="choose",
         site="response",
-        module="SelectiveKernelGroupConv",
         norms={"norm": lambda weights: len(weights.w1)},
     )
 )

@@ -28,6 +28,7 @@ def spatial_attention(
 
     On an image the filter is lifted and the maximum over the group taken before the sigmoid. `w` is of odd size.
 
+    Arguments: see `attgconv_jax.attention`.
     Source: Romero et al. 2020, sections 3.2 and 3.3.
     """
     check_weights("spatial attention", f, w, Float[Array, "k k h 2 1"], group)

@@ -33,6 +33,7 @@ def style_recalibration(
       epsilon: added to the variance.
       norm: batch norm or the like, of an array `[..., c]`; None: none.
 
+    Other arguments: see `attgconv_jax.attention`.
     Source: Lee et al. 2019 (arXiv 1903.10829), section 3; `epsilon` as in its code.
     """
     check_weights("style-based recalibration", f, w, Float[Array, "c 2 h"], group, over_group)
@@ -54,5 +55,12 @@ def style_weights(
 
 
 OPERATOR = register(
-    Operator("srm", "Style-based Recalibration", style_weights, style_recalibration, norms={"norm": len})
+    Operator(
+        "srm",
+        "StyleRecalibration",
+        "Style-based Recalibration",
+        style_weights,
+        style_recalibration,
+        norms={"norm": len},
+    )
 )

@@ -138,7 +138,7 @@ def _docstring(operator):
 
 {options}
 
-Source: {operator.source}.
+{f"Source: {operator.source}." if operator.source else ""}
 """
 
 
