@@ -158,6 +158,7 @@ REFUSALS = {
         "attention_options need an attention, got {'groups': 2} with attention=None",
     ),
     "no channels": (lambda: small(features=0), "features must be an integer of at least 1, got 0"),
+    "several widths": (lambda: small(features=[4, 8]), "features must be an integer of at least 1, got [4, 8]"),
     "even filters": (lambda: small(kernel_size=4), "kernel_size must be odd, or filters are off centre, got 4"),
     "filters too small for the scales": (lambda: small(SIM2, kernel_size=3), "kernel_size must be 1 or at least 5"),
 }

@@ -110,6 +110,7 @@ def test_every_kind_is_the_convolution_with_the_product_of_its_factors(kind, str
 
 def test_all_kinds_are_tested():
     assert set(KERNELS) == set(EVERY)
+    assert all(f'"{kind}"' in lie_conv.__doc__ for kind in KINDS)
 
 
 def coefficients(kind, group, seed=0):

@@ -194,6 +194,7 @@ def test_an_image_of_another_size_is_refused(shape):
         (dict(classes=0), "classes must be an integer of at least 1, got 0"),
         (dict(dropout_rate=1), "dropout_rate must be in [0, 1), got 1"),
         (dict(kernel_init="normal"), "initialiser must be one of he_normal, paper_uniform, paper_normal"),
+        (dict(kernel_init=""), "initialiser must be one of he_normal, paper_uniform, paper_normal"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )

@@ -1,5 +1,7 @@
 """The modules of attention operators: they are their functions, and know what they cannot be."""
 
+import inspect
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,6 +26,7 @@ from attgconv_jax.nn import (
     GroupSelfAttention,
     NonLocal,
     SelectiveKernelGroupConv,
+    SeparableGroupConv,
     SpatialGroupEnhance,
     SqueezeExcitation,
 )
@@ -233,6 +236,13 @@ def test_options_of_an_attention_are_those_of_its_module():
     assert "channel_groups" in attention_options("sk")
     assert "spatial" not in attention_options("input_channel")
     assert "channel" not in attention_options("response_spatial")
+
+
+def test_signatures_name_the_options_of_group_convolution():
+    names = {*inspect.signature(SeparableGroupConv).parameters}
+    assert {*inspect.signature(GroupConv.__init__).parameters} - names == {"self", "lifting", "channel_groups"}
+    assert {*inspect.signature(SeparableGroupConv.__init__).parameters} == {"self", *names} > {"self", "kind"}
+    assert "options" not in names
 
 
 def rngs():

@@ -43,6 +43,19 @@ ERRORS = {
     "Lie group of a function": (lambda: group_conv(random(1, 5, 5, 1, 2), random(3, 3, 1, 2, 3), rotations(4)), LIE),
     "Lie group of a pooling": (lambda: max_pool(random(1, 6, 6, 4, 2), rotations(4)), LIE),
     "Lie group of a measure": (lambda: equivariance_error(abs, random(1, 5, 5, 4, 2), rotations(4)), LIE),
+    **{
+        f"{module.__name__} with {name}": (
+            lambda module=module, options={name: value}: module(8, 8, 3, P4, **options, rngs=nnx.Rngs(0)),
+            f"{module.__name__} has no argument '{name}'; it takes in_features, out_features, kernel_size, group, ",
+        )
+        for module, name, value in [
+            (SeparableGroupConv, "lifting", False),
+            (SeparableGroupConv, "channel_groups", 2),
+            (ResponseAttentiveGroupConv, "use_bias", True),
+            (SelectiveKernelGroupConv, "dilation", 2),
+            (SelectiveKernelGroupConv, "strides", 2),
+        ]
+    },
     "no output channels": (
         lambda: GroupConv(3, 0, 3, P4, rngs=nnx.Rngs(0)),
         "out_features must be an integer of at least 1",

@@ -47,6 +47,8 @@ def gseparable_conv(
     """A kernel on the group times one on the plane, multiplied and convolved at once.
 
     `y[x, h, j] = sum over u, h~, i of  f[x + u, h~, i] k_H[h~, i, h, j] k_X[u, i, h, j]`
+
+    Options: see `attgconv_jax.lie.convolution`.
     """
     on_group, on_plane = (group_kernel, "h_in c_in h c_out"), (spatial_kernel, "k k c_in h c_out")
     check_kernels(f, "h_in c_in", group_kernel=on_group, spatial_kernel=on_plane)
@@ -65,6 +67,7 @@ def separable_conv(
         y[x, h, j] = sum over u of  z[x + u, h, j] k_X[u, h, j]
 
     `z` is not kept for the gradient but computed again, on a CPU for a few images at a time.
+    Options: see `attgconv_jax.lie.convolution`.
     """
     on_group, on_plane = (group_kernel, "h_in c_in h c_out"), (spatial_kernel, "k k h c_out")
     check_kernels(f, "h_in c_in", group_kernel=on_group, spatial_kernel=on_plane)
@@ -85,7 +88,7 @@ def dseparable_conv(
         z[x, h~, j] = sum over i of  f[x, h~, i] w[i, j]
         y[x, h, j] = sum over u, h~ of  z[x + u, h~, j] k[u, h~, h, j]
 
-    `z` is computed again for the gradient, as in `separable_conv`.
+    `z` is computed again for the gradient, as in `separable_conv`. Options: see `attgconv_jax.lie.convolution`.
     """
     check_kernels(f, "h_in c_in", projection=(projection, "c_in c_out"), kernel=(kernel, "k k h_in h c_out"))
     windows = windows_of(kernel.shape[0], stride, padding, 1, f.shape[-4:-2])
@@ -108,6 +111,7 @@ def dgseparable_conv(
         y[x, h, j] = sum over u, h~, i of  f[x + u, h~, i] w[i, j] k_H[h~, h, j] k_X[u, h, j]
 
     The matrix and the kernel on the group act at one pixel, so their product is a kernel of `separable_conv`.
+    Options: see `attgconv_jax.lie.convolution`.
     """
     on_group, on_plane = (group_kernel, "h_in h c_out"), (spatial_kernel, "k k h c_out")
     on_channels = projection, "c_in c_out"

@@ -13,7 +13,7 @@ Domain = Literal["plane", "group", "rotations", "scales", "plane and group"]
 
 
 class Factor(NamedTuple):
-    """A factor of a kernel, a function of `domain`; one for every pair of an input and an output channel, or output."""
+    """A factor of a kernel: a function on `domain`, for every pair of channels with `pairs`, else for every output."""
 
     domain: Domain
     pairs: bool
@@ -30,7 +30,7 @@ class Factor(NamedTuple):
 
 
 class Kind(NamedTuple):
-    """How a kernel comes in factors; `conv` takes `f`, with `projection` a matrix over the channels, and those."""
+    """How a kernel comes in factors: `conv` takes `f`, with `projection` a matrix over the channels and the factors."""
 
     name: str
     conv: Callable

@@ -45,8 +45,9 @@ def lie_conv(
 
     The sum over `h~` has no weight: on a denser `in_grid` it is larger. Differentiable in reverse mode.
 
-    The `kind` says how `k_ij` comes in factors: as those of the function of that name, `separable_conv` of "separable",
-    `separable_2d_conv` of "separable+2d". There is nothing to factor on images.
+    The `kind` says how `k_ij` comes in factors: "nonseparable", "gseparable", "separable", "dseparable",
+    "dgseparable", on similarities also "separable+2d" and "gseparable+2d". Its formula is that of the function of that
+    name, as `separable_conv` and `separable_2d_conv`. There is nothing to factor on images.
 
     >>> import jax, jax.numpy as jnp
     >>> from attgconv_jax.lie import lie_conv, lie_weights, rotations
@@ -114,8 +115,8 @@ def lie_kernels(
 ) -> tuple[Array, ...]:
     """The kernels of a convolution, evaluated between two grids: what `apply_kernels` takes.
 
-    The matrix over the channels if there is one, then an array a factor. Arguments as of `lie_conv`, of whose feature
-    map the number of channels, `c_in`, is given.
+    These are the matrix over the channels if there is one, then an array for every factor. Arguments are those of
+    `lie_conv`, with the number of channels, `c_in`, in place of the feature map.
     """
     kind, networks = _check(weights, group, in_grid, out_grid, size, kind, network, coordinates, mask)
     c_in = check_integer("c_in", c_in)

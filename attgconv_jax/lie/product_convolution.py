@@ -26,7 +26,7 @@ def separable_2d_conv(
         z'[x, a, s, j] = sum over s~ of  z[x, a, s~, j] k_S[s~, s, j]
         y[x, h, j] = sum over u of  z'[x + u, h, j] k_X[u, h, j]
 
-    Neither `z` nor `z'` is kept for the gradient, as in `separable_conv`.
+    Neither `z` nor `z'` is kept for the gradient, as in `separable_conv`. Options: see `attgconv_jax.lie.convolution`.
     """
     check_kernels(
         f,
@@ -62,6 +62,8 @@ def gseparable_2d_conv(
     """Kernels on the rotations, on the scales and on the plane, multiplied and convolved at once.
 
     `y[x, h, j] = sum over u, h~, i of  f[x + u, h~, i] k_R[a~, i, a, j] k_S[s~, i, s, j] k_X[u, i, h, j]`
+
+    Options: see `attgconv_jax.lie.convolution`.
     """
     check_kernels(
         f,

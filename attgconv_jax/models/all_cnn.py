@@ -69,6 +69,7 @@ class AllCNN(ConvolutionalNetwork):
         reflections, else 32.
       input_dropout_rate: of the image.
       dropout_rate: after the third and the sixth layer.
+      haar: whether group convolutions carry the Haar weight, as in the published networks.
       kernel_init: of all filters; None: as published, normal with deviation 0.05 on the trivial group, else
         "paper_uniform" times 0.035.
 
@@ -100,7 +101,8 @@ class AllCNN(ConvolutionalNetwork):
             features = 96 if group.order == 1 else 32 if group.reflections else 48
         features, in_features, classes = check_positive(features=features, in_features=in_features, classes=classes)
         rates = check_rate(input_dropout_rate=input_dropout_rate, dropout_rate=dropout_rate)
-        init = kernel_init or (_times(0.05, draw_normal) if group.order == 1 else _times(0.035, paper_uniform))
+        if kernel_init is None:
+            kernel_init = _times(0.05, draw_normal) if group.order == 1 else _times(0.035, paper_uniform)
         widths = [in_features, *[layer.width * features for layer in LAYERS], classes]
         hidden = [in_features, *(max(1, width // 16) for width in widths[1:])]
         layers = [
@@ -109,7 +111,8 @@ class AllCNN(ConvolutionalNetwork):
         ]
         settings = dict(features=features, input_dropout_rate=rates[0], dropout_rate=rates[1])
         arrays = dict(dtype=dtype, param_dtype=param_dtype, rngs=rngs)
-        shared = dict(haar=haar, kernel_init=init, attention_init=init, sampling=sampling, **arrays)
+        filters = dict(kernel_init=kernel_init, attention_init=kernel_init, sampling=sampling)
+        shared = dict(haar=haar, **filters, **arrays)
         super().__init__(group, attention, widths, layers, settings, attention_options=attention_options, **shared)
         self.norms = nnx.List([batch_norm(width, **arrays) for width in widths[1:]])
         self.input_dropout = Dropout(input_dropout_rate, rngs=rngs)

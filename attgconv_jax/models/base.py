@@ -112,7 +112,8 @@ class Network(nnx.Module):
       in_features: channels of the image.
       classes: number of logits.
       sampling: of all filters, at other than right angles.
-      dtype: to compute in; as `param_dtype`, see `attgconv_jax.nn`.
+      dtype: to compute in; see `attgconv_jax.nn`.
+      param_dtype: of the parameters; see `attgconv_jax.nn`.
       rngs: its "params" and, for dropout, "dropout" streams are used.
     """
 

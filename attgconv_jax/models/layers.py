@@ -24,7 +24,7 @@ from attgconv_jax.separable import Kind
 
 # Arguments of an attention's module that the network's description decides, and those of one that is a convolution.
 _OF_NETWORK = {"haar", "sampling"}
-_OF_CONVOLUTION = {*inspect.signature(GroupConv.__init__).parameters, "options"} - {"channel_groups"}
+_OF_CONVOLUTION = inspect.signature(GroupConv.__init__).parameters.keys() - {"channel_groups"}
 
 
 def check_attention(attention: str | None, options: Mapping[str, Any] | None) -> None:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from attgconv_jax.checks import check_rate
+from attgconv_jax.checks import check_positive, check_rate
 from attgconv_jax.filters import Sampling
 from attgconv_jax.lie.groups import LieGroup
 from attgconv_jax.lie.kernels import Coordinates, Mask
@@ -18,7 +18,10 @@ from attgconv_jax.nn import Dropout
 
 
 class Layer(NamedTuple):
-    """One convolution and what follows it; `width` times the channels of the network, and None: its filter size."""
+    """One convolution and what follows it; its channels are `width` times those of the network.
+
+    The filter has the network's `kernel_size` where its own is None.
+    """
 
     width: int
     kernel_size: int | None = None
@@ -68,7 +71,7 @@ class LieAllCNN(LieNetwork):
     >>> jax.eval_shape(logits, jnp.ones([2, 32, 32, 1, 3], jnp.float32)).shape
     (2, 10)
 
-    Other arguments are those of `LieNetwork`.
+    Other arguments are those of `Network` and `attgconv_jax.models.lie_network.LieNetwork`.
 
     Options:
       attention: None, or a name of `attgconv_jax.nn.ATTENTIONS`: on the input of every convolution but the lifting.
@@ -107,6 +110,7 @@ class LieAllCNN(LieNetwork):
         param_dtype=jnp.float32,
         rngs: nnx.Rngs,
     ):
+        (features,) = check_positive(features=features)
         rates = check_rate(lifting_dropout_rate=lifting_dropout_rate, dropout_rate=dropout_rate)
         of_kernels = dict(network=network, network_options=network_options, coordinates=coordinates, mask=mask)
         shared = dict(dtype=dtype, param_dtype=param_dtype, rngs=rngs)

@@ -50,7 +50,7 @@ class LieResNet(LieNetwork):
     >>> nnx.jit(lambda network, image: network(image))(network, jnp.ones([2, 28, 28, 1, 1], jnp.float32)).shape
     (2, 10)
 
-    Other arguments are those of `LieNetwork`.
+    Other arguments are those of `Network` and `attgconv_jax.models.lie_network.LieNetwork`.
 
     Options:
       attention: None, or a name of `attgconv_jax.nn.ATTENTIONS`: "input", "input_channel", "input_spatial" and "co" on

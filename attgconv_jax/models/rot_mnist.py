@@ -29,7 +29,7 @@ class Layer(NamedTuple):
 
 
 # Spatial sizes after each layer: 28 -> 26, 24 pooled to 12, 10, 8, 6, 4, 1. All are symmetric grids.
-LAYERS = (Layer(input_dilation=4), Layer(pool=True, dropout=False), *[Layer()] * 4)
+LAYERS = (Layer(input_dilation=4), Layer(pool=True, dropout=False), Layer(), Layer(), Layer(), Layer())
 CLASSIFIER = Layer(kernel_size=4)
 # So many layers have maps of more than 12x12 pixels.
 LARGE = 2
@@ -76,6 +76,7 @@ class RotMNISTNet(ConvolutionalNetwork):
         of the first convolution is nonseparable. The others go with attention on the input.
       features: channels per group element, of all layers or of each of the six; None: 20 on the trivial group, else 10.
       dropout_rate: after every layer but the second and the last.
+      haar: whether group convolutions carry the Haar weight, as in the published networks.
       kernel_init: of the convolutions' filters; None: as published, "paper_normal" on the trivial group, else
         "paper_uniform", as the filters of attention are.
 
@@ -106,7 +107,8 @@ class RotMNISTNet(ConvolutionalNetwork):
         check_kind(kind, attention)
         if features is None:
             features = 20 if group.order == 1 else 10
-        kernel_init = kernel_init or ("paper_normal" if group.order == 1 else "paper_uniform")
+        if kernel_init is None:
+            kernel_init = "paper_normal" if group.order == 1 else "paper_uniform"
         widths = tuple(features) if isinstance(features, Sequence) else (features,) * len(LAYERS)
         if len(widths) != len(LAYERS):
             raise ValueError(f"features must be one number or {len(LAYERS)}, a layer each, got {features}")

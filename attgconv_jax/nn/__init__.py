@@ -59,9 +59,4 @@ __all__ = [
     "StyleRecalibration",
 ]
 
-
-def __getattr__(name: str) -> type[OperatorAttention]:
-    """The module of an operator, which has the name that its record says."""
-    if name in operator.CLASSES:
-        return operator.CLASSES[name]
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+globals().update(operator.CLASSES)

@@ -1,5 +1,9 @@
 """Group convolution as a Flax NNX module."""
 
+import functools
+import inspect
+from collections.abc import Callable
+
 import jax.numpy as jnp
 from flax import nnx
 from flax.nnx.nn.dtypes import promote_dtype
@@ -87,3 +91,28 @@ class GroupConv(nnx.Module):
         variables = (getattr(self, name) for name in (*self._WEIGHTS, "bias"))
         arrays = (None if variable is None else variable[...] for variable in variables)
         return promote_dtype((f, *arrays), dtype=self.dtype)
+
+
+def options_of_group_conv(*fixed: str) -> Callable[[Callable], Callable]:
+    """Decorates a constructor whose `**options` go to `GroupConv`, all of whose arguments but the `fixed` it takes."""
+
+    def decorate(init):
+        own, further = (dict(inspect.signature(function).parameters) for function in (init, GroupConv.__init__))
+        takes = {name: own.get(name, further.get(name)) for name in own | further if name not in (*fixed, "options")}
+
+        @functools.wraps(init)
+        def with_options(self, *args, **arguments):
+            for name in arguments.keys() - takes.keys():
+                known = ", ".join(list(takes)[1:])
+                raise ValueError(f"{type(self).__name__} has no argument {name!r}; it takes {known}")
+            init(self, *args, **arguments)
+
+        with_options.__signature__ = inspect.Signature(takes.values())
+        return with_options
+
+    return decorate
+
+
+def signature_of_module(init: Callable) -> inspect.Signature:
+    """The signature of a class with this constructor; that of Flax's metaclass names no argument."""
+    return inspect.Signature(list(inspect.signature(init).parameters.values())[1:])

@@ -47,6 +47,8 @@ class LieConv(ModeModule):
     >>> conv(lift(jnp.ones([2, 28, 28, 1, 3]))).shape
     (2, 28, 28, 8, 16)
 
+    Other arguments: see `attgconv_jax.nn`.
+
     Options:
       kernel_size: of the filters, in pixels, odd.
       kind: how the kernel comes in factors: "nonseparable", "gseparable", "separable", "dseparable", "dgseparable";

@@ -39,7 +39,9 @@ class LieAttention(nnx.Module):
     >>> attend(jnp.ones([2, 9, 9, 12, 8])).shape
     (2, 9, 9, 12, 8)
 
-    Options (further ones are those of the attention's module):
+    Further options are those of the attention's module. Other arguments: see `attgconv_jax.nn`.
+
+    Options:
       attention: a name of `attgconv_jax.nn.ATTENTIONS`.
       coordinates: of the convolutions beside it; see `LieConv`.
 

@@ -27,6 +27,7 @@ class OperatorAttention(nnx.Module):
     """An attention operator with weights of its own; `ATTENTIONS` has a subclass for every one.
 
     Further arguments are those of the operator's initial weights and of its formula.
+    Other arguments: see `attgconv_jax.nn`.
     """
 
     operator: ClassVar[Operator]
@@ -137,6 +138,8 @@ def _docstring(operator):
 (2, 9, 9, 4, 32)
 
 {options}
+
+Other arguments: see `attgconv_jax.nn`.
 
 {f"Source: {operator.source}." if operator.source else ""}
 """

@@ -12,7 +12,7 @@ from attgconv_jax.checks import check_positive
 from attgconv_jax.filters import former_sampling
 from attgconv_jax.groups import Group
 from attgconv_jax.initializers import FilterInitializer
-from attgconv_jax.nn.convolution import GroupConv
+from attgconv_jax.nn.convolution import GroupConv, options_of_group_conv, signature_of_module
 
 
 class ResponseAttentiveGroupConv(GroupConv):
@@ -40,6 +40,7 @@ class ResponseAttentiveGroupConv(GroupConv):
     _WEIGHTS = ("w", "w1", "w2", "spatial")
 
     @former_sampling
+    @options_of_group_conv("channel_groups", "use_bias")
     def __init__(
         self,
         in_features: int,
@@ -60,7 +61,7 @@ class ResponseAttentiveGroupConv(GroupConv):
     ):
         (self.attention_dilation,) = check_positive(attention_dilation=attention_dilation)
         options |= dict(lifting=lifting, param_dtype=param_dtype, rngs=rngs)
-        super().__init__(in_features, out_features, kernel_size, group, channel_groups=1, use_bias=False, **options)
+        super().__init__(in_features, out_features, kernel_size, group, **options)
         of_channel, of_spatial = response_attention_weights(
             rngs.params,
             in_features,
@@ -76,6 +77,8 @@ class ResponseAttentiveGroupConv(GroupConv):
         )
         weights = *(of_channel or (None, None)), of_spatial
         self.w1, self.w2, self.spatial = (nnx.data(w if w is None else nnx.Param(w)) for w in weights)
+
+    __signature__ = signature_of_module(__init__)
 
     def attention_maps(self, f: Float[Array, "*batch x y h_in c_in"]) -> ResponseMaps:
         """What is suppressed; see `attgconv_jax.ResponseMaps`."""

@@ -11,9 +11,10 @@ from jaxtyping import Array, Float
 from attgconv_jax.attention import SelectiveKernelWeights, selective_kernel
 from attgconv_jax.attention.sk import selective_kernel_weights
 from attgconv_jax.checks import check_boolean, check_integer, check_odd, check_window
+from attgconv_jax.filters import former_sampling
 from attgconv_jax.geometry import Padding
 from attgconv_jax.groups import Group
-from attgconv_jax.nn.convolution import GroupConv
+from attgconv_jax.nn.convolution import GroupConv, options_of_group_conv, signature_of_module
 from attgconv_jax.nn.norm import batch_norm
 
 
@@ -43,6 +44,8 @@ class SelectiveKernelGroupConv(nnx.Module):
     Source: Li et al. 2019 (arXiv 1903.06586), section 3.1; the second branch is their dilated 3x3 instead of a 5x5.
     """
 
+    @former_sampling
+    @options_of_group_conv("dilation", "use_bias")
     def __init__(
         self,
         in_features: int,
@@ -69,7 +72,7 @@ class SelectiveKernelGroupConv(nnx.Module):
         self.convs = nnx.List([])
         for b in range(branches):
             of_branch = dict(dilation=b + 1, padding=_padding(padding, kernel_size, stride, b))
-            of_branch |= dict(stride=stride, channel_groups=channel_groups if b else 1, use_bias=False)
+            of_branch |= dict(stride=stride, channel_groups=channel_groups if b else 1)
             self.convs.append(
                 GroupConv(in_features, out_features, kernel_size, group, **of_branch, **shared, **options)
             )
@@ -79,6 +82,8 @@ class SelectiveKernelGroupConv(nnx.Module):
         self.w1, self.w2 = map(nnx.Param, weights)
         self.norm = batch_norm(len(weights.w1), **shared, epsilon=1e-5)
         self.group, self.over_group, self.dtype = group, over_group, dtype
+
+    __signature__ = signature_of_module(__init__)
 
     def __call__(self, f: Float[Array, "*batch x y h_in c_in"]) -> Float[Array, "*batch x_out y_out h c_out"]:
         """Convolves in all branches, and chooses."""

@@ -9,7 +9,7 @@ from attgconv_jax.checks import check_choice
 from attgconv_jax.filters import former_sampling
 from attgconv_jax.groups import Group
 from attgconv_jax.initializers import draw_normal
-from attgconv_jax.nn.convolution import GroupConv
+from attgconv_jax.nn.convolution import GroupConv, options_of_group_conv, signature_of_module
 from attgconv_jax.separable import SEPARABLE, former_kind
 
 
@@ -40,6 +40,7 @@ class SeparableGroupConv(GroupConv):
 
     @former_kind
     @former_sampling
+    @options_of_group_conv("lifting", "channel_groups")
     def __init__(
         self,
         in_features: int,
@@ -48,11 +49,14 @@ class SeparableGroupConv(GroupConv):
         group: Group,
         *,
         kind: Literal["gseparable", "separable"] = "separable",
+        rngs: nnx.Rngs,
         **options: Any,
     ):
         check_choice("kind", kind, SEPARABLE)
         self.kind = kind
-        super().__init__(in_features, out_features, kernel_size, group, lifting=False, channel_groups=1, **options)
+        super().__init__(in_features, out_features, kernel_size, group, rngs=rngs, **options)
+
+    __signature__ = signature_of_module(__init__)
 
     @property
     def w(self) -> Float[Array, "k k h c_in c_out"]:

@@ -47,9 +47,7 @@ def layer_filters_figure(layer: nnx.Module, *, c_in: int | Sequence[int] = 0, c_
     if not hasattr(layer, "w") or not hasattr(layer, "group"):
         got = type(layer).__name__
         raise ValueError(f"layer must be a group convolution, with a filter `w` and a `group`, got {got}")
-    # The response-attentive convolution keeps its options as pairs.
-    settings = {**vars(layer), **dict(getattr(layer, "_options", ()))}
-    bank = np.asarray(filter_bank(layer.w[...], layer.group, sampling=settings.get("sampling", Sampling())))
+    bank = np.asarray(filter_bank(layer.w[...], layer.group, sampling=getattr(layer, "sampling", Sampling())))
     inputs = chosen_of(c_in, bank.shape[3], "input channels")
     if c_out is None:
         c_out = range(min(4 if bank.shape[2] == 1 else 2, bank.shape[5]))
