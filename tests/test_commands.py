@@ -396,3 +396,15 @@ def test_published_weights_are_converted_and_evaluated(reference, tmp_path, caps
     logits = predict(load_network(tmp_path / "network"), digits.test.images)
     assert evaluation["confusion"] == confusion(logits, digits).tolist()
     assert f"{evaluation['as_loaded']['error_percent']['test'][0]:.2f} |" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "hides"),
+    [([], True), (["--model.group", "foo"], False), (["--model.name", "resnet50"], False)],
+)
+def test_help_hides_options_without_effect_and_shows_all_beside_a_wrong_choice(words, hides, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        train.cli([*words, "--help"])
+    shown = capsys.readouterr().out
+    assert stopped.value.code == 0 and "cosine: to zero at the end" in " ".join(shown.split())
+    assert ("are hidden" in shown) == hides == ("--optimizer.milestones" not in shown)
