@@ -5,6 +5,7 @@ command continues a run that was killed, and shows the report of one that is com
 """
 
 import dataclasses
+import itertools
 import pathlib
 import shlex
 from typing import Any
@@ -135,7 +136,7 @@ def _network(network: ModelConfig, words: list[str]) -> ModelConfig:
 
 def _value_of(flag, words):
     """What follows a flag among the words; None if it is not there."""
-    pairs = zip(words, [*words[1:], None], strict=True)
+    pairs = itertools.pairwise(words)
     joined = (word.partition("=")[2] for word in words if word.startswith(f"{flag}="))
     return next(joined, next((value for word, value in pairs if word == flag), None))
 

@@ -7,6 +7,7 @@ import re
 import jax
 import numpy as np
 import pytest
+import tyro
 from matplotlib import pyplot
 
 from attgconv_jax.interop.__main__ import main as convert
@@ -45,7 +46,9 @@ def digits():
 
 def test_the_main_job_trains_the_attentive_network_on_digits_by_default():
     assert train.DEFAULT == "digits"
-    config = PRESETS["digits"].config
+    made, default, _ = train.command_line([])
+    config = tyro.cli(made, args=[], default=default)
+    assert config.model == PRESETS["digits"].config.model
     assert (config.model.group, config.model.attention, config.data.name) == ("p4", "input", "digits")
 
 
