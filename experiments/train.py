@@ -5,6 +5,7 @@ command continues a run that was killed, and shows the report of one that is com
 """
 
 import dataclasses
+import itertools
 import pathlib
 import shlex
 from typing import Any
@@ -88,19 +89,31 @@ def command_line(words: list[str]) -> tuple[type[Arguments], Arguments, list[str
     name = (given or [DEFAULT])[0]
     check_name("the preset", name, PRESETS)
     preset = PRESETS[name]
-    parts = {**vars(preset.config), "model": _network(preset.config.model, words)}
-    if {"-h", "--help"} & set(words):
-        parts |= _shown(parts, words)
+    parts, hidden = dict(vars(preset.config)), ""
+    asks_for_help = not {"-h", "--help"}.isdisjoint(words)
+    try:
+        parts["model"] = _network(preset.config.model, words)
+        if asks_for_help:
+            parts |= _shown(parts, words)
+            hidden = "\n\nOptions without effect on this choice of data, network and optimizer are hidden."
+    except ValueError:
+        # The help shows all options where the words choose nothing that exists.
+        if not asks_for_help:
+            raise
     fields = [(part, type(parts[part]), parts[part]) for part in ("data", "model", "optimizer")]
     made = dataclasses.make_dataclass("Arguments", fields, bases=(Arguments,), frozen=True)
-    made.__doc__ = f"{preset.description}\n\nPresets, as the first word: {DEFAULT} (the default); {_preset_names()}."
+    presets = f"Presets, as the first word: {DEFAULT} (the default); {_preset_names()}."
+    made.__doc__ = f"{preset.description}\n\n{presets}{hidden}"
     return made, made(**parts, workdir=pathlib.Path("runs") / name), words[len(given) :]
 
 
 def _preset_names():
     """All names of presets but the default's, those of a table in braces."""
-    names = {table: [preset.name for preset in presets if preset.name != DEFAULT] for table, presets in TABLES.items()}
-    return "; ".join(f"{table}-{{{', '.join(listed).replace(f'{table}-', '')}}}" for table, listed in names.items())
+    tables = []
+    for table, presets in TABLES.items():
+        names = [preset.name.removeprefix(f"{table}-") for preset in presets if preset.name != DEFAULT]
+        tables.append(f"{table}-{{{', '.join(names)}}}")
+    return "; ".join(tables)
 
 
 def _network(network: ModelConfig, words: list[str]) -> ModelConfig:
@@ -123,7 +136,7 @@ def _network(network: ModelConfig, words: list[str]) -> ModelConfig:
 
 def _value_of(flag, words):
     """What follows a flag among the words; None if it is not there."""
-    pairs = zip(words, [*words[1:], None], strict=True)
+    pairs = itertools.pairwise(words)
     joined = (word.partition("=")[2] for word in words if word.startswith(f"{flag}="))
     return next(joined, next((value for word, value in pairs if word == flag), None))
 

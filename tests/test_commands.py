@@ -7,6 +7,7 @@ import re
 import jax
 import numpy as np
 import pytest
+import tyro
 from matplotlib import pyplot
 
 from attgconv_jax.interop.__main__ import main as convert
@@ -45,7 +46,9 @@ def digits():
 
 def test_the_main_job_trains_the_attentive_network_on_digits_by_default():
     assert train.DEFAULT == "digits"
-    config = PRESETS["digits"].config
+    made, default, _ = train.command_line([])
+    config = tyro.cli(made, args=[], default=default)
+    assert config.model == PRESETS["digits"].config.model
     assert (config.model.group, config.model.attention, config.data.name) == ("p4", "input", "digits")
 
 
@@ -396,3 +399,15 @@ def test_published_weights_are_converted_and_evaluated(reference, tmp_path, caps
     logits = predict(load_network(tmp_path / "network"), digits.test.images)
     assert evaluation["confusion"] == confusion(logits, digits).tolist()
     assert f"{evaluation['as_loaded']['error_percent']['test'][0]:.2f} |" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "hides"),
+    [([], True), (["--model.group", "foo"], False), (["--model.name", "resnet50"], False)],
+)
+def test_help_hides_options_without_effect_and_shows_all_beside_a_wrong_choice(words, hides, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        train.cli([*words, "--help"])
+    shown = capsys.readouterr().out
+    assert stopped.value.code == 0 and "cosine: to zero at the end" in " ".join(shown.split())
+    assert ("are hidden" in shown) == hides == ("--optimizer.milestones" not in shown)

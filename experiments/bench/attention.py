@@ -56,7 +56,9 @@ _CHOSEN = (
 )
 _OTHERS = OPERATORS.keys() - {row.attention for row in _CHOSEN}
 # Variants of a formula that leave out a factor have no row.
-_FURTHER = (Row(of.title, name) for name, of in OPERATORS.items() if name in _OTHERS and not of.settings)
+_FURTHER = (
+    Row(operator.title, name) for name, operator in OPERATORS.items() if name in _OTHERS and not operator.settings
+)
 ROWS = (*_CHOSEN, *_FURTHER)
 
 

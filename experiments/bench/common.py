@@ -101,8 +101,10 @@ def _seconds(call):
 def planned_mb(compiled: jax.stages.Compiled, *, donated_twice: bool = False) -> float:
     """Temporary arrays, arguments and results as XLA's memory analysis has them, in megabytes.
 
-    Donated twice: results that take the place of donated arguments count beside them, as in `peak_memory_mb` of
-    networks and `memory_mb` of attention.
+    Args:
+      compiled: the program.
+      donated_twice: whether results that take the place of donated arguments count beside them, as they do in
+        `peak_memory_mb` of networks and `memory_mb` of attention.
     """
     plan = compiled.memory_analysis()
     total = plan.temp_size_in_bytes + plan.argument_size_in_bytes + plan.output_size_in_bytes

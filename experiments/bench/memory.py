@@ -21,15 +21,18 @@ from experiments.run.model_configuration import model
 from experiments.run.runtime import command
 
 
-def _case(config, size, channels, optimizer):
-    return Case(functools.partial(config.build, channels, 10), size, channels, optimizer)
+def _rot_mnist(name):
+    return Case(functools.partial(NETWORKS[name].build, 1, 10), 28, 1, optax.adam(1e-3))
 
 
-_NAMES = ("p4", "alpha_F-p4", "alpha_CH-p4", "alpha_SP-p4", "alpha-p4", "alpha-p4m")
-CASES = {name: _case(NETWORKS[name], 28, 1, optax.adam(1e-3)) for name in _NAMES}
-for _name in ("p4", "alpha_F-p4", "alpha-p4", "p4m", "alpha_F-p4m", "alpha-p4m"):
-    _config = model("all_cnn", NETWORKS[_name].group, NETWORKS[_name].attention)
-    CASES[f"All-CNN {_name}"] = _case(_config, 32, 3, optax.sgd(0.05, momentum=0.9))
+def _all_cnn(name):
+    config = model("all_cnn", NETWORKS[name].group, NETWORKS[name].attention)
+    return Case(functools.partial(config.build, 3, 10), 32, 3, optax.sgd(0.05, momentum=0.9))
+
+
+_ROT_MNIST = ("p4", "alpha_F-p4", "alpha_CH-p4", "alpha_SP-p4", "alpha-p4", "alpha-p4m")
+_ALL_CNN = ("p4", "alpha_F-p4", "alpha-p4", "p4m", "alpha_F-p4m", "alpha-p4m")
+CASES = {name: _rot_mnist(name) for name in _ROT_MNIST} | {f"All-CNN {name}": _all_cnn(name) for name in _ALL_CNN}
 
 COLUMNS: dict[str, Column] = {
     "network": ("name", ""),

@@ -48,7 +48,7 @@ class OptimizerConfig:
     learning_rate: float = 2e-3
     """Of the first step after the warm-up."""
     schedule: Schedule = "cosine"
-    """step: times `decay` after each epoch in `milestones`."""
+    """cosine: to zero at the end; step: times `decay` after each epoch in `milestones`."""
     milestones: tuple[int, ...] = ()
     """Of the step schedule: epochs after which the learning rate falls."""
     decay: float = 0.1

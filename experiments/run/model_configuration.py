@@ -129,7 +129,7 @@ def _helped(kind, text):
 def _attention_help(lie):
     """Names of the operators by where they act."""
     groups = [("on inputs", ["input"]), ("of other papers", ["residual", "stage"]), ("on responses", ["response"])]
-    named = [(text, [name for name, of in OPERATORS.items() if of.site in sites]) for text, sites in groups]
+    named = [(text, [name for name, operator in OPERATORS.items() if operator.site in sites]) for text, sites in groups]
     return "; ".join(["none", *(f"{text} {', '.join(names)}" for text, names in named[: 2 if lie else 3])]) + "."
 
 

@@ -48,9 +48,10 @@ def precision(dtype: str) -> contextlib.AbstractContextManager:
 
 
 def command(main: Callable[[Any], None], arguments: Any) -> Callable[..., None]:
-    """The command line of a module: a function of words, by default the process'; called where the module is run.
+    """The command line of a module: a function of words, by default those of the process.
 
-    An error is one line on stderr and exit code 2.
+    An error is one line on stderr and exit code 2. Where the module is run (`python -m`), this function runs the
+    command before it returns, so that `cli = command(...)` must be the module's last statement.
 
     Args:
       main: takes the parsed arguments; its module names the command.
