@@ -83,7 +83,8 @@ def _check_kind(f, group, kind, name="f"):
     check_group(group)
     lengths = {"feature_map": group.order, "image": 1, "invariant": None}
     if kind not in lengths:
-        raise ValueError(f'the kind must be "feature_map", "image" or "invariant", got {kind!r}')
+        argument = "output" if name == "the function's output" else "kind"
+        raise ValueError(f'{argument} must be "feature_map", "image" or "invariant", got {kind!r}')
     if not isinstance(f, jax.Array | np.ndarray):
         raise ValueError(f"{name} must be one array, got {type(f).__name__}")
     if not jnp.issubdtype(f.dtype, jnp.floating) or f.size == 0:

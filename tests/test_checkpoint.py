@@ -186,6 +186,10 @@ def test_a_directory_that_is_not_there_or_no_checkpoint_is_refused(tmp_path):
         with pytest.raises(FileNotFoundError, match=rf"^there is no directory .*/{name}$"):
             load_network(tmp_path / name)
     check_refused_in_one_line(lambda: load_network(tmp_path), "is not a checkpoint: it has no network.json")
+    below = tmp_path / "networks/seed-0-best"
+    below.mkdir(parents=True)
+    (below / "network.json").write_text("{}")
+    check_refused_in_one_line(lambda: load_network(tmp_path), f"which save_network writes; perhaps {below}")
 
 
 @pytest.mark.parametrize(
@@ -212,7 +216,7 @@ def change(saved, **changes):
     [
         (
             dict(network="ResNet44"),
-            "holds a ResNet44; networks known here: all_cnn, lie_all_cnn, lie_resnet, resnet, rot_mnist",
+            "holds a ResNet44; networks known here: all_cnn, lie_all_cnn, lie_resnet, resnet, rot_mnist; import what",
         ),
         (dict(format=3), "network.json has format 3, of a later version than this"),
         (dict(param_dtype="float17"), "network.json does not describe a network: data type 'float17' not understood"),

@@ -291,7 +291,7 @@ def test_unknown_element_is_refused_with_the_known_ones(element):
 @pytest.mark.parametrize(
     ("shape", "kind", "parts"),
     [
-        ((5, 5, 4, 1), "picture", ('"feature_map", "image" or "invariant"', "'picture'")),
+        ((5, 5, 4, 1), "picture", ('kind must be "feature_map", "image" or "invariant"', "'picture'")),
         ((5, 5, 1, 1), "feature_map", ("h = 4 for cyclic(4)", "(5, 5, 1, 1)")),
         ((5, 5, 4, 1), "image", ("f must be image [..., x, y, h, c] with h = 1", "(5, 5, 4, 1)")),
         ((5, 4, 1), "feature_map", ("[..., x, y, h, c]", "(5, 4, 1)")),
@@ -308,7 +308,7 @@ def test_array_of_another_kind_is_refused_by_the_action(shape, kind, parts):
     [
         (project_max, (1, 5, 5, 4, 2), "feature_map", ("the function's output must be feature map", "h = 4")),
         (lambda f: f, (1, 5, 5, 4, 2), "image", ("the function's output must be image", "h = 1", "(1, 5, 5, 4, 2)")),
-        (lambda f: f, (1, 5, 5, 4, 2), "picture", ('"feature_map", "image" or "invariant"', "'picture'")),
+        (lambda f: f, (1, 5, 5, 4, 2), "picture", ('output must be "feature_map", "image"', "'picture'")),
         (lambda f: f, (1, 5, 5, 3, 2), "feature_map", ("x must be feature map", "h = 4", "(1, 5, 5, 3, 2)")),
         (lambda f: f, (5, 4, 2), "feature_map", ("x must be feature map", "(5, 4, 2)")),
         (lambda f: f, (4,), "feature_map", ("x must be feature map", "(4,)")),

@@ -129,7 +129,9 @@ def _read_description(path):
         raise FileNotFoundError(f"there is no directory {path}")
     file = path / _DESCRIPTION
     if not file.is_file():
-        raise ValueError(f"{path} is not a checkpoint: it has no {_DESCRIPTION}, which save_network writes")
+        below = sorted(path.glob(f"*/*/{_DESCRIPTION}"))
+        hint = f"; perhaps {below[0].parent}" if below else ""
+        raise ValueError(f"{path} is not a checkpoint: it has no {_DESCRIPTION}, which save_network writes{hint}")
     try:
         description = json.loads(file.read_text())
     except ValueError as error:
@@ -145,7 +147,8 @@ def _read_description(path):
     elif description["format"] != _FORMAT:
         raise ValueError(f"{file} has format {description['format']!r}, of a later version than this, {__version__}")
     if description["network"] not in NETWORKS:
-        raise ValueError(f"{path} holds a {description['network']}; networks known here: {', '.join(NETWORKS)}")
+        known = f"networks known here: {', '.join(NETWORKS)}; import what registers it"
+        raise ValueError(f"{path} holds a {description['network']}; {known}")
     return description
 
 
