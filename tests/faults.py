@@ -155,7 +155,7 @@ def notices(fault: Fault) -> str | None:
             text=True,
             check=False,
         )
-    failed = re.search(r"^(?:FAILED|ERROR) (\S+)", run.stdout, re.MULTILINE)
+    failed = re.search(r"^(?:FAILED|ERROR) (.+?)(?: - |$)", run.stdout, re.MULTILINE)
     if run.returncode == 1 and failed:
         return failed[1]
     if run.returncode != 0:
