@@ -114,9 +114,11 @@ FAULTS = {
         "experiments/run/training.py", "jax.random.fold_in(state.key, epoch)", "state.key", "training"
     ),
     "best epoch on the test set": Fault(
-        "experiments/run/loop.py", 'wrong["validation"], epoch)', "wrong[names[-1]], epoch)", "runs commands"
+        "experiments/run/loop.py", 'wrong["validation"], epoch)', "wrong[names[-1]], epoch)", "best_epoch"
     ),
-    "the last of equal epochs": Fault("experiments/run/loop.py", "wrong < best.wrong", "wrong <= best.wrong", "runs"),
+    "the last of equal epochs": Fault(
+        "experiments/run/loop.py", "wrong < best.wrong", "wrong <= best.wrong", "best_epoch"
+    ),
     "standardised with all images": Fault(
         "experiments/data/dataset.py", "counted.train.images.std()", "counted.test.images.std()", "data"
     ),
