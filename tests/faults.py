@@ -133,7 +133,7 @@ FAULTS = {
         slow=True,
     ),
     "lines written twice": Fault(
-        "experiments/run/metrics.py", 'if record["step"] <= step', 'if record["step"] >= 0', "resume", slow=True
+        "experiments/run/metrics.py", 'if record["step"] <= step', 'if record["step"] >= 0', "runs"
     ),
 }
 
