@@ -11,6 +11,6 @@ if jax.__version_info__ < (0, 11):
 FLAGS = " ".join(f"--{name}={str(value).lower()}" for name, value in QUICK.items())
 
 
-def optimised(function):
+def optimised(function, **options):
     """`jax.jit` with the optimisations that users have: for gradients of maxima, memory, and whatever runs long."""
-    return jax.jit(function, compiler_options=_USERS)
+    return jax.jit(function, compiler_options=_USERS, **options)

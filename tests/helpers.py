@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import jaxtyping
 import numpy as np
 import pytest
+from compilation import optimised
 
 from attgconv_jax import ChannelWeights, ResponseChannelWeights, cyclic, dihedral, trivial
 
@@ -118,7 +119,7 @@ def eager(function):
     return function
 
 
-def check_reference_layer(data, layer, compiled=jax.jit):
+def check_reference_layer(data, layer, compiled=optimised):
     """Asserts that `layer(input, weights)`, all in the reference's axes, has its output and all its gradients."""
 
     def run(image, weights, cotangent):

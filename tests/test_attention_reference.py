@@ -1,7 +1,7 @@
 """Input attention against the reference: maps, attentive layers, and all their gradients."""
 
-import jax
 import pytest
+from compilation import optimised
 from helpers import (
     LAYER_SETTINGS,
     channel_to_ours,
@@ -59,7 +59,7 @@ def check_attention_map(data, file, run):
 
 @pytest.mark.parametrize("file", ATTENTION_FILES)
 def test_attention_map_of_the_reference_is_reproduced_with_its_gradients(reference, file):
-    check_attention_map(reference(f"layers/{file}"), file, jax.jit)
+    check_attention_map(reference(f"layers/{file}"), file, optimised)
 
 
 @pytest.mark.slow
@@ -92,7 +92,7 @@ def check_attentive_layer(data, file, run):
     "e2_fAttConvGG_chsp_s1p0_9", "se2_fAttConvGG_chsp_s2p1_9", "se2_fAttConvRnG_chsp_s1p1_8", "se2_fAttConvGG_RomHog"
 )
 def test_attentive_layer_of_the_reference_is_reproduced_with_its_gradients(reference, file):
-    check_attentive_layer(reference(f"layers/{file}"), file, jax.jit)
+    check_attentive_layer(reference(f"layers/{file}"), file, optimised)
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compilation import optimised
 from helpers import assert_close, assert_refused, random, relative_error
 
 from attgconv_jax.kernels import ChannelBank, response_attention, response_attention_maps
@@ -34,7 +35,7 @@ def problem(shape, c=3, m=4, h=2, k=3, l=3, hidden=2, k_a=3, factors="channel+sp
     return f, bank, channel if "channel" in factors else None, spatial if "spatial" in factors else None
 
 
-def value_and_gradients(implementation, arrays, windows, dilation=1, compiled=jax.jit):
+def value_and_gradients(implementation, arrays, windows, dilation=1, compiled=optimised):
     """The layer's output, and the gradients of a weighted sum of it by all its arrays."""
 
     def run(arrays):

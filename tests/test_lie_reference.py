@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from compilation import optimised
 from flax import nnx
 from helpers import assert_close
 from lie_reference import lie_weights
@@ -46,7 +47,7 @@ def test_outputs_and_gradients_are_the_papers(reference, name, file, kind, size)
         options = dict(network=network, coordinates="paper")
         return lie_conv(f, weights, group, in_grid, group.grid(), size, None if in_grid is None else kind, **options)
 
-    @jax.jit
+    @optimised
     def output_and_gradients(f, weights, cotangent):
         output, vjp = jax.vjp(conv, f, weights)
         return output, vjp(cotangent)
@@ -127,7 +128,7 @@ def test_the_whole_network_is_the_papers(reference):
     )
     load_network(network, data.under("state"))
 
-    @jax.jit
+    @optimised
     def logits_and_state(state):
         copy = nnx.merge(graphdef, state)
         return copy(to_feature_map(data["input"])), nnx.state(copy)
@@ -141,5 +142,5 @@ def test_the_whole_network_is_the_papers(reference):
     use_unbiased_variances(network, len(data["input"]))
     network.eval()
     graphdef, state = nnx.split(network)
-    logits_in_evaluation = jax.jit(lambda state: nnx.merge(graphdef, state)(to_feature_map(data["input"])))
+    logits_in_evaluation = optimised(lambda state: nnx.merge(graphdef, state)(to_feature_map(data["input"])))
     assert_close(logits_in_evaluation(state), data["eval_after_bn32/logits"], 1e-4)

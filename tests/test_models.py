@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import networks
 import numpy as np
 import pytest
+from compilation import optimised
 from flax import nnx
 from helpers import assert_close, assert_refused, random, relative_error
 
@@ -215,7 +216,7 @@ def test_attention_maps_are_those_of_the_seven_layers():
         networks.random_network(trivial(), features=2).attention_maps(image)
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@functools.partial(optimised, static_argnums=0)
 def train_step(graphdef, parameters, rest, image, labels):
     """Loss in training mode, with logits and running statistics afterwards, and its gradients by the parameters."""
 

@@ -2,8 +2,8 @@
 
 import functools
 
-import jax
 import pytest
+from compilation import optimised
 from helpers import (
     LAYER_SETTINGS,
     check_reference_layer,
@@ -69,7 +69,7 @@ def check_map(data, file, compiled):
 
 @pytest.mark.parametrize("file", MAP_FILES)
 def test_map_of_the_reference_is_reproduced_with_its_gradients(reference, file):
-    check_map(reference(f"layers/{file}"), file, jax.jit)
+    check_map(reference(f"layers/{file}"), file, optimised)
 
 
 @pytest.mark.slow
@@ -99,7 +99,7 @@ def check_layer(data, file, compiled, implementation):
     "se2_AttConvGG_chsp_s2p1_9-xla", "e2_AttConvRnG_chsp_s1p0_9-xla", "se2_AttConvRnG_ch_s1p0_9-reference"
 )
 def test_layer_of_the_reference_is_reproduced_with_its_gradients(reference, file, implementation):
-    check_layer(reference(f"layers/{file}"), file, jax.jit, implementation)
+    check_layer(reference(f"layers/{file}"), file, optimised, implementation)
 
 
 @pytest.mark.slow
