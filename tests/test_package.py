@@ -27,7 +27,7 @@ RUNGS = (
     {"checks", "deprecation", "docstrings", "initializers"},
     {"groups"},
     {"kernels"},
-    {"filters", "geometry", "equivariance"},
+    {"filters", "geometry", "equivariance", "preprocessing"},
     {"convolution"},
     {"separable", "attention", "lie"},
     {"nn"},

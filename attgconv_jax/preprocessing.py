@@ -1,0 +1,139 @@
+"""From pixels as they come out of a file to what a network takes, in steps that commute with the group."""
+
+import dataclasses
+from typing import Literal, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Shaped
+
+from attgconv_jax.checks import check_choice, check_positive
+
+Fit = Literal["pad", "crop", "stretch", "frame"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Preprocessing:
+    """What was done to the images that a network was trained on, to be done to all that it sees.
+
+        (resize(pixels / white, size, fit, background) - mean) / deviation
+
+    >>> import numpy as np
+    >>> from attgconv_jax.preprocessing import Preprocessing
+    >>> preprocessing = Preprocessing(size=28, features=3, dtype="uint8", mean=0.5, deviation=0.25)
+    >>> preprocessing(np.full([7, 40, 60, 3], 255, np.uint8)).shape
+    (7, 28, 28, 1, 3)
+
+    Attributes:
+      size: pixels along x and y of what the network takes.
+      features: its channels.
+      dtype: of the pixels in a file, such as "uint8", "uint16" or "float32".
+      fit: how images of another size are brought to it; see `resize`.
+      background: of what "pad" and "frame" put around an image, where white is 1.
+      mean: of the training images, resized, where white is 1.
+      deviation: of the same.
+    """
+
+    size: int
+    features: int = 1
+    dtype: str = "uint8"
+    fit: str = "pad"
+    background: float = 0.0
+    mean: float = 0.0
+    deviation: float = 1.0
+
+    def __post_init__(self):
+        check_positive(size=self.size, features=self.features)
+        check_choice("fit", self.fit, get_args(Fit))
+        kind = np.dtype(self.dtype).kind
+        if kind not in "uf":
+            raise ValueError(f"dtype must be of unsigned integers or floating, got {self.dtype}")
+        if not (np.isfinite([self.background, self.mean, self.deviation]).all() and self.deviation > 0):
+            raise ValueError(
+                "background, mean and deviation must be finite, the deviation positive, got "
+                f"{self.background}, {self.mean}, {self.deviation}"
+            )
+
+    @property
+    def white(self) -> float:
+        """The pixel that becomes 1: the largest integer of the type, of floating pixels 1 itself."""
+        return 1.0 if np.issubdtype(self.dtype, np.floating) else float(np.iinfo(self.dtype).max)
+
+    def __call__(self, pixels: Shaped[Array | np.ndarray, "..."]) -> Float[Array, "batch size size 1 c"]:
+        """What a network takes of images `[batch, x, y]` or `[batch, x, y, c]`; grey ones become colour.
+
+        Raises a `ValueError` if type, axes or channels are others.
+        """
+        pixels = jnp.asarray(self.checked(pixels), jnp.float32 if self.white > 1 else None)
+        images = resize(pixels / self.white, self.size, self.fit, self.background)
+        return (images - self.mean) / self.deviation
+
+    def checked(self, pixels: Shaped[Array | np.ndarray, "..."]) -> Shaped[Array | np.ndarray, "batch x y 1 c"]:
+        """The pixels with all axes; a `ValueError` if type, axes or channels are others than those of training."""
+        wanted = f"[batch, x, y, {self.features}]" if self.features > 1 else "[batch, x, y] or [batch, x, y, 1]"
+        if pixels.dtype != np.dtype(self.dtype):
+            raise ValueError(
+                f"images must be {self.dtype} with white at {self.white:g}, as those of training, got {pixels.dtype}; "
+                "convert them"
+            )
+        if pixels.ndim == 3 and self.features > 1 and pixels.shape[-1] == self.features:
+            raise ValueError(f"images must be {wanted}, got one of shape {pixels.shape}: pass images[None]")
+        if pixels.ndim == 3:
+            pixels = pixels[..., None]
+        if pixels.ndim != 4 or pixels.shape[-1] not in (1, self.features):
+            raise ValueError(f"images must be {wanted}, got shape {pixels.shape}")
+        shape = (*pixels.shape[:3], 1, self.features)
+        return (jnp if isinstance(pixels, jax.Array) else np).broadcast_to(pixels[..., None, :], shape)
+
+
+def resize(
+    images: Float[Array | np.ndarray, "*batch x y 1 c"], size: int, fit: str, background: float = 0.0
+) -> Float[Array | np.ndarray, "*batch size size 1 c"]:
+    """Square images, resampled about their centre by linear interpolation, smoothed where they shrink.
+
+        out[i, j] = sum over x, y of  A[i, x] B[j, y] images[x, y]  +  (1 - a[i] b[j]) background
+
+    `A` and `B` are those of `resampling_matrix`, `a` and `b` their rows' sums: 1 inside the image, 0 outside. Both are
+    symmetric about the centre, whatever the sizes' parity, and made by the same rule: quarter turns and reflections
+    commute with it, up to rounding. NumPy arrays are resized in NumPy.
+
+    Options:
+      fit: "pad" scales the longer side to `size` and puts background beside the shorter; "crop" scales the shorter
+        side and cuts the longer; "stretch" scales both; "frame" scales nothing and puts background around the image,
+        where as much on both sides does it, else it stretches.
+    """
+    sides = images.shape[-4:-2]
+    if fit == "frame":
+        fit = "none" if all(side <= size and (size - side) % 2 == 0 for side in sides) else "stretch"
+    steps = {
+        "pad": [max(sides) / size] * 2,
+        "crop": [min(sides) / size] * 2,
+        "stretch": [side / size for side in sides],
+        "none": [1.0, 1.0],
+    }[fit]
+    if sides == (size, size):
+        return images
+    library = jnp if isinstance(images, jax.Array) else np
+    rows, columns = (
+        resampling_matrix(side, size, step).astype(images.dtype) for side, step in zip(sides, steps, strict=True)
+    )
+    resized = library.einsum("ix,...xyhc->...iyhc", rows, images)
+    resized = library.einsum("jy,...iyhc->...ijhc", columns, resized)
+    outside = 1 - np.outer(rows.any(axis=1), columns.any(axis=1)).astype(images.dtype)
+    return resized + (images.dtype.type(background) * outside)[:, :, None, None] if outside.any() else resized
+
+
+def resampling_matrix(length: int, size: int, step: float) -> Float[np.ndarray, "size length"]:
+    """Takes `length` samples to `size` samples `step` apart about the same centre; each row's sum is 1, or 0 outside.
+
+        A[i, x] ~ max(0, 1 - |p_i - q_x| / max(step, 1)),  p_i = step (i - (size - 1) / 2),  q_x = x - (length - 1) / 2
+
+    Turning both axes round leaves the matrix as it is, to the bit.
+    """
+    positions = step * (np.arange(size) - (size - 1) / 2)
+    samples = np.arange(length) - (length - 1) / 2
+    weights = np.maximum(0, 1 - np.abs(positions[:, None] - samples) / max(step, 1))
+    inside = (np.abs(positions) <= length / 2)[:, None]
+    matrix = np.where(inside, weights / np.maximum(weights.sum(axis=1, keepdims=True), 1e-12), 0)
+    return (matrix + matrix[::-1, ::-1]) / 2

@@ -1,0 +1,112 @@
+"""Preprocessing commutes with turns and reflections whatever the sizes' parity, and takes pixels as files have them."""
+
+import itertools
+
+import jax
+import numpy as np
+import pytest
+
+from attgconv_jax.preprocessing import Preprocessing, resampling_matrix, resize
+
+
+def pixels(*shape, dtype=np.uint8):
+    return np.random.default_rng(0).integers(0, np.iinfo(dtype).max, shape, dtype, endpoint=True)
+
+
+@pytest.mark.parametrize("size", [28, 29])
+@pytest.mark.parametrize("fit", ["pad", "crop", "stretch", "frame"])
+@pytest.mark.parametrize("features", [1, 3])
+@pytest.mark.default("1-pad-28", "3-crop-29", "1-stretch-28", "3-frame-28")
+def test_resizing_commutes_with_quarter_turns_and_reflections(size, fit, features):
+    for x, y in itertools.product([*range(27, 34), 13, 60], [27, 30, 33, 12]):
+        image = pixels(1, x, y, 1, features).astype(np.float32) / 255
+        expected = resize(image, size, fit, background=0.3)
+        for element in range(8):
+            got = resize(moved(image, element), size, fit, background=0.3)
+            np.testing.assert_allclose(got, moved(expected, element), atol=1e-6, rtol=0)
+
+
+def moved(image, element):
+    reflection, rotation = divmod(element, 4)
+    turned = np.rot90(image, rotation, axes=(1, 2))
+    return np.flip(turned, axis=1) if reflection else turned
+
+
+@pytest.mark.parametrize("shape", [(33, 27), (40, 60)])
+def test_preprocessing_commutes_with_quarter_turns_and_reflections(shape):
+    preprocessing, image = Preprocessing(28, 3, mean=0.4, deviation=0.5), pixels(2, *shape, 3)
+    expected = np.asarray(preprocessing(image))
+    for element in range(8):
+        got = preprocessing(moved(image, element))
+        np.testing.assert_allclose(got, moved(expected, element), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("shape", [(20, 30), (31, 12), (28, 28), (5, 60)])
+def test_stretching_is_linear_interpolation_with_antialiasing(shape):
+    image = np.random.default_rng(0).random([2, *shape, 1, 3])
+    expected = jax.image.resize(image, [2, 28, 28, 1, 3], "linear")
+    np.testing.assert_allclose(resize(image, 28, "stretch"), expected, atol=1e-12)
+
+
+def test_padding_shows_all_of_an_image_and_cropping_only_its_middle():
+    image = np.ones([1, 20, 40, 1, 1])
+    padded, cropped = (resize(image, 20, fit, background=0.5)[0, :, :, 0, 0] for fit in ("pad", "crop"))
+    np.testing.assert_allclose(padded[[0, 4, 5, 14, 15, 19]], np.repeat([[0.5, 0.5, 1, 1, 0.5, 0.5]], 20, 0).T)
+    np.testing.assert_allclose(cropped, 1)
+    ramp = np.arange(40.0)[None, None, :, None, None] * np.ones([1, 20, 40, 1, 1])
+    np.testing.assert_allclose(resize(ramp, 20, "crop")[0, 3, :, 0, 0], np.arange(10.0, 30.0))
+
+
+def test_framing_moves_no_pixel():
+    image = np.random.default_rng(0).random([2, 28, 28, 1, 1])
+    framed = resize(image, 32, "frame", background=0.25)
+    np.testing.assert_array_equal(framed[:, 2:-2, 2:-2], image)
+    assert np.all(framed[:, :2] == 0.25) and np.all(framed[:, :, -2:] == 0.25)
+
+
+def test_a_resampling_matrix_is_the_same_turned_round():
+    for length, size, step in [(27, 28, 27 / 28), (300, 28, 300 / 28), (40, 29, 1.0), (3, 29, 0.1)]:
+        matrix = resampling_matrix(length, size, step)
+        np.testing.assert_array_equal(matrix, matrix[::-1, ::-1])
+        assert set(np.round(matrix.sum(axis=1), 12)) <= {0, 1}
+
+
+@pytest.mark.parametrize("dtype, white", [("uint8", 255), ("uint16", 65535), ("float32", 1)])
+def test_pixels_are_fractions_of_white(dtype, white):
+    preprocessing = Preprocessing(4, dtype=dtype, mean=0.25, deviation=0.5)
+    image = np.full([1, 4, 4], white, dtype)
+    np.testing.assert_allclose(preprocessing(image), 1.5)
+    assert preprocessing(image).dtype == np.float32
+
+
+def test_grey_images_become_colour():
+    image = pixels(2, 9, 9)
+    np.testing.assert_array_equal(*(Preprocessing(9, 3)(x) for x in (image, np.stack([image] * 3, axis=-1))))
+
+
+@pytest.mark.parametrize(
+    "image, message",
+    [
+        (np.zeros([2, 9, 9, 3], np.float32), "images must be uint8 with white at 255, .* got float32; convert"),
+        (pixels(9, 9, 3), r"got one of shape \(9, 9, 3\): pass images\[None\]"),
+        (pixels(2, 9, 9, 4), r"images must be \[batch, x, y, 3\], got shape \(2, 9, 9, 4\)"),
+        (pixels(2, 9, 9, 1, 3), r"images must be \[batch, x, y, 3\]"),
+    ],
+)
+def test_other_pixels_than_those_of_training_raise(image, message):
+    with pytest.raises(ValueError, match=message):
+        Preprocessing(9, 3)(image)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (dict(size=0), "size must be an integer of at least 1"),
+        (dict(size=8, fit="zoom"), 'fit must be one of "pad"'),
+        (dict(size=8, dtype="int32"), "unsigned integers or floating, got int32"),
+        (dict(size=8, deviation=0.0), "deviation positive"),
+    ],
+)
+def test_wrong_settings_raise(options, message):
+    with pytest.raises(ValueError, match=message):
+        Preprocessing(**options)
