@@ -427,7 +427,9 @@ class Little(nnx.Module):
         return self.logits(jnp.mean(f, axis=(1, 2, 3)))
 
 
-@every_layer
+@pytest.mark.parametrize(
+    ("group", "kind"), [(group, kind) for group, kind in EACH if group is SIM2 or kind == "separable"], ids=str
+)
 @pytest.mark.slow
 def test_training_lowers_the_loss_for_every_kind_and_group(group, kind):
     images, labels = digits()

@@ -120,11 +120,11 @@ def test_training_is_its_steps_one_by_one(digits):
 @pytest.mark.parametrize("mode", ["loop", "vmap"])
 @pytest.mark.slow
 def test_a_seed_among_others_agrees_with_the_seed_alone(digits, mode):
-    """100 steps in float64 agree to 1e-8 relative to the largest parameter: dropout, shuffling, statistics and all."""
+    """40 steps in float64 agree to 1e-8 relative to the largest parameter: dropout, shuffling, statistics and all."""
     model = dict(dtype="float64")
-    together = after(trainer(mode, **model), digits, (7, 0, 5), [3] * 33 + [1])
-    alone = after(trainer("loop", **model), digits, (0,), [3] * 33 + [1])
-    assert int(alone.step[0]) == 100
+    together = after(trainer(mode, **model), digits, (7, 0, 5), [3] * 13 + [1])
+    alone = after(trainer("loop", **model), digits, (0,), [3] * 13 + [1])
+    assert int(alone.step[0]) == 40
     for part in ("params", "opt_state"):
         expected, actual = flat(getattr(alone, part)), flat(getattr(together, part), seed=1)
         assert np.abs(actual - expected).max() <= 1e-8 * np.abs(expected).max()
