@@ -16,15 +16,17 @@ from attgconv_jax import Group
 from attgconv_jax.models import NETWORKS
 from experiments.configs import DEFAULT, PRESETS, TABLES
 from experiments.data.prepared import PUBLISHED_SIZES
+from experiments.report.findings import angle_images_of, findings_of
 from experiments.report.markdown import side_by_side
 from experiments.report.measures import equivariance_line
+from experiments.report.pages import PAGE, write_page
 from experiments.report.reports import draw_attention, report_of, save_networks
 from experiments.run.checks import check_name
 from experiments.run.configuration import Config
 from experiments.run.groups import is_lie
 from experiments.run.loop import fit, make_trainer
 from experiments.run.model_configuration import ModelConfig, config_class, model
-from experiments.run.runtime import Folder, command, precision, use_compilation_cache
+from experiments.run.runtime import Folder, command, given_command, precision, use_compilation_cache
 from experiments.run.workdir import Run, dataset_of
 
 
@@ -61,8 +63,20 @@ def train_run(config: Config, workdir: pathlib.Path, **options: Any) -> Run:
             run.begin(config, dataset)
             state, best, spent = fit(run, trainer, dataset, **options)
             save_networks(run, trainer, state, best)
-            draw_attention(trainer.network(best.params, best.rest, 0), dataset, workdir / "attention.png")
-            run.finish(report_of(run, trainer, state, best, dataset, spent))
+            network = trainer.network(best.params, best.rest, 0)
+            draw_attention(network, dataset, workdir / "attention.png")
+            found = findings_of(
+                run.name,
+                network,
+                dataset,
+                report=report_of(run, trainer, state, best, dataset, spent),
+                metrics=run.metrics(),
+                angle_images=angle_images_of(config, dataset),
+                command=given_command(),
+            )
+            run.finish(found.report | {"angles": found.angles[run.name], "angle_images": found.angle_images})
+            # Last, so that no picture keeps a run from being complete.
+            write_page(workdir, found)
     return run
 
 
@@ -78,9 +92,9 @@ def main(arguments: Arguments) -> None:
     print(side_by_side([(run.name, report)]))
     print(equivariance_line(network.parsed_group(), max(report["equivariance_error"])))
     print(f"trained in {report['training_seconds']:.0f} s, evaluated in {report['evaluation_seconds']:.0f} s")
-    for picture in sorted(workdir.glob("*.png")):
-        print(f"picture: {picture}")
-    print(f"more figures and pictures: python -m experiments.evaluate {shlex.quote(str(workdir))}")
+    if (workdir / PAGE).exists():
+        print(f"report with pictures: {workdir / PAGE}")
+    print(f"more figures, and beside another run: python -m experiments.evaluate {shlex.quote(str(workdir))}")
 
 
 def command_line(words: list[str]) -> tuple[type[Arguments], Arguments, list[str]]:
