@@ -175,7 +175,10 @@ def _layers(findings, folder) -> Iterator[Element]:
         return
     path = folder / "layers.png"
     _save(plotting.equivariance_figure(list(findings.layers)), path)
-    caption = "How far each layer's output is from turning as the image does: about 1e-6 is exact up to rounding."
+    caption = (
+        "How far each layer's output is from changing as the image does under the network's group, or under quarter "
+        "turns if it is an ordinary network: about 1e-6 is exact up to rounding."
+    )
     yield picture(path, "Equivariance error of every layer", caption)
 
 
