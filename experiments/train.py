@@ -27,6 +27,9 @@ from experiments.run.model_configuration import ModelConfig, config_class, model
 from experiments.run.runtime import Folder, command, precision, use_compilation_cache
 from experiments.run.workdir import Run, dataset_of
 
+PARTS = ("data", "model", "optimizer", "augment")
+"""Of a configuration: the groups of options."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Arguments(Config):
@@ -100,7 +103,7 @@ def command_line(words: list[str]) -> tuple[type[Arguments], Arguments, list[str
         # The help shows all options where the words choose nothing that exists.
         if not asks_for_help:
             raise
-    fields = [(part, type(parts[part]), parts[part]) for part in ("data", "model", "optimizer")]
+    fields = [(part, type(parts[part]), parts[part]) for part in PARTS]
     made = dataclasses.make_dataclass("Arguments", fields, bases=(Arguments,), frozen=True)
     presets = f"Presets, as the first word: {DEFAULT} (the default); {_preset_names()}."
     made.__doc__ = f"{preset.description}\n\n{presets}{hidden}"
@@ -159,7 +162,7 @@ def _shown(parts, words):
         "decay": schedule != "step",
     }
     hidden = [name for name, is_idle in idle.items() if is_idle]
-    return {part: _without(parts[part], hidden) for part in ("data", "model", "optimizer")}
+    return {part: _without(parts[part], hidden) for part in PARTS}
 
 
 def _without(config, names):
