@@ -16,6 +16,8 @@ from attgconv_jax import Group
 from attgconv_jax.models import NETWORKS
 from experiments.configs import DEFAULT, PRESETS, TABLES
 from experiments.data.prepared import PUBLISHED_SIZES
+from experiments.report.classes import class_table
+from experiments.report.examples import draw_examples
 from experiments.report.markdown import side_by_side
 from experiments.report.measures import equivariance_line
 from experiments.report.reports import draw_attention, report_of, save_networks
@@ -74,11 +76,18 @@ def main(arguments: Arguments) -> None:
     config = Config(**{field.name: getattr(arguments, field.name) for field in dataclasses.fields(Config)})
     use_compilation_cache()
     network, workdir = config.model, arguments.workdir
+    if config.augment.preview is not None:
+        draw_examples(dataset_of(config).standardised(), config.augment, config.augment.preview, config.seeds[0])
+        print(f"picture: {config.augment.preview}; leave out --augment.preview to train")
+        return
     described = f"{network.name} on {network.group}, attention {network.attention}, on {config.data.name}"
     print(f"{described}; work directory {workdir}")
     run = train_run(config, workdir, checkpoint_seconds=arguments.checkpoint_seconds)
     report = run.report
     print(side_by_side([(run.name, report)]))
+    # Reports of earlier versions have none.
+    if "classes" in report:
+        print(class_table(report["classes"]))
     print(equivariance_line(network.parsed_group(), max(report["equivariance_error"])))
     print(f"trained in {report['training_seconds']:.0f} s, evaluated in {report['evaluation_seconds']:.0f} s")
     for picture in sorted(workdir.glob("*.png")):
@@ -107,7 +116,17 @@ def command_line(words: list[str]) -> tuple[type[Arguments], Arguments, list[str
     made = dataclasses.make_dataclass("Arguments", fields, bases=(Arguments,), frozen=True)
     presets = f"Presets, as the first word: {DEFAULT} (the default); {_preset_names()}."
     made.__doc__ = f"{preset.description}\n\n{presets}{hidden}"
-    return made, made(**parts, workdir=pathlib.Path("runs") / name), words[len(given) :]
+    workdir = pathlib.Path("runs") / name
+    return made, made(**parts, workdir=workdir), _with_preview(words[len(given) :], workdir)
+
+
+def _with_preview(words, workdir):
+    """The words, and the file that `--augment.preview` without one writes: beside the work directory."""
+    flag, workdir = "--augment.preview", pathlib.Path(_value_of("--workdir", words) or workdir)
+    following = words.index(flag) + 1 if flag in words else None
+    if following is None or (following < len(words) and not words[following].startswith("-")):
+        return words
+    return [*words[:following], f"{workdir}-augmentation.png", *words[following:]]
 
 
 def _preset_names():

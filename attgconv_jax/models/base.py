@@ -25,8 +25,8 @@ _NO_OPTIONS = {"group", "attention", "attention_options", "in_features", "classe
 class Option(NamedTuple):
     """An argument of a network's constructor that a configuration or a command line may set, and its docstring.
 
-    The default is that of the constructor, else that of the registry's `Entry`, else `inspect.Parameter.empty`: then the
-    argument must be given.
+    The default is that of the constructor, else that of the registry's `Entry`, else `inspect.Parameter.empty`, where
+    the argument must be given.
     """
 
     type: Any

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import tyro
 from jaxtyping import Array, Float, Int, Key
 
-from experiments.augmentation import geometry, mixing, pixels  # noqa: F401 (they register their kinds)
+from experiments.augmentation import geometry, intensity, mixing  # noqa: F401 (they register their kinds)
 from experiments.augmentation.kinds import KINDS, Kind
 from experiments.run.checks import check
 

@@ -98,7 +98,7 @@ def _windows(image, corners):
     """The 2x2 pixels from every corner `[x, y, 2]` on."""
 
     def window(corner):
-        return lax.dynamic_slice(image, (*corner, 0), (2, 2, image.shape[-1]))
+        return lax.dynamic_slice(image, (*corner, jnp.zeros_like(corner[0])), (2, 2, image.shape[-1]))
 
     return jax.vmap(jax.vmap(window))(corners)
 

@@ -1,6 +1,7 @@
 """Training as pure compiled functions: many steps a call, several seeds side by side, and the error on a split."""
 
 import functools
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -104,7 +105,7 @@ class Trainer:
         seeds_mode: Literal["vmap", "loop"] = "loop",
         in_features: int = 1,
         augmentation: AugmentConfig | None = None,
-        class_weights: Float[np.ndarray, " classes"] | None = None,
+        class_weights: Sequence[float] | np.ndarray | None = None,
     ):
         self.augmentation = AugmentConfig() if augmentation is None else augmentation
         self.class_weights = class_weights
