@@ -3,6 +3,7 @@
 import dataclasses
 import html.parser
 import json
+import re
 
 import jax.numpy as jnp
 import numpy as np
@@ -13,11 +14,11 @@ from PIL import Image
 from experiments import evaluate, train
 from experiments.data import Split, rotated_digits
 from experiments.report import figures, measures, mistakes
+from experiments.report.classes import frequent_confusions
 from experiments.report.findings import Findings, angle_images_of
 from experiments.report.html import document, element
 from experiments.report.mistakes import Mistakes, worst_mistakes
 from experiments.report.pages import write_page
-from experiments.report.per_class import frequent_confusions, per_class
 from experiments.run.configuration import Config
 from experiments.run.runtime import describe_device
 from experiments.run.workdir import Run
@@ -166,12 +167,19 @@ def test_what_cannot_be_drawn_is_left_out_with_a_sentence(changes, sentence, mis
     assert {*PICTURES} - drawn == ({missing} if missing else set()) | ({"mistakes"} if "classes" in changes else set())
 
 
-def test_figures_per_class_and_the_pairs_that_are_confused():
+def test_the_classes_that_are_confused_most_often_come_first():
     counts = np.array([[3, 1, 0], [2, 6, 0], [0, 0, 0]])
-    cat, dog, ant = per_class(counts, ["cat", "dog", "ant"])
-    assert cat == ("cat", 4, 75.0, 60.0) and dog == ("dog", 8, 75.0, pytest.approx(600 / 7))
-    assert ant == ("ant", 0, None, None)
     assert frequent_confusions(counts, 9) == [(1, 0, 2), (0, 1, 1)] and len(frequent_confusions(counts, 1)) == 1
+
+
+def test_figures_of_every_class_stand_in_the_page(tmp_path):
+    counts = np.array([[3, 1, 0], [2, 6, 0], [0, 0, 0]])
+    findings = dataclasses.replace(made_up(names=("cat", "dog", "ant")), confusion=counts)
+    page = write_page(tmp_path, findings).read_text()
+    rows = re.findall(r"<tr>(.*?)</tr>", page)
+    cells = [re.findall(r"<td>(.*?)</td>", row) for row in rows]
+    assert ["cat", "75.0", "60.0", "4"] in cells and ["dog", "75.0", "85.7", "8"] in cells
+    assert ["ant", "-", "-", "0"] in cells and ["dog", "cat", "2"] in cells
 
 
 class Attentive(nnx.Module):

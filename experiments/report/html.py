@@ -44,7 +44,7 @@ pre { background: var(--soft); padding: .7rem .9rem; border-radius: .5rem; white
   overflow-wrap: anywhere; }
 summary { cursor: pointer; }
 @media print { :root { color-scheme: light; } body { max-width: none; padding: 0; font-size: 11pt; }
-  h2 { break-after: avoid; } details::details-content { content-visibility: visible; } }
+  h2 { break-after: avoid; } .tables { display: block; } details::details-content { content-visibility: visible; } }
 """
 
 

@@ -10,10 +10,10 @@ from matplotlib import pyplot
 
 from attgconv_jax import plotting
 from experiments.report import figures, mistakes
+from experiments.report.classes import frequent_confusions, precision_percent, recall_percent
 from experiments.report.findings import Findings
 from experiments.report.html import RESOLUTION, Element, document, element, picture, table
 from experiments.report.markdown import ERROR_COLUMNS, error_rows, mean_and_deviation
-from experiments.report.per_class import frequent_confusions, per_class
 from experiments.run.runtime import describe_device, writing
 
 PAGE = "report.html"
@@ -116,10 +116,10 @@ def _confusions(findings, folder) -> Iterator[Element]:
 
 def _classes(findings, folder) -> Iterator[Element]:
     yield element("h2", "Figures per class")
-    rows = [
-        [of.name, *("-" if value is None else f"{value:.1f}" for value in of[2:]), f"{of.count:,}"]
-        for of in per_class(findings.confusion, findings.class_names)
-    ]
+    counts = findings.confusion
+    percent = [["-" if x is None else f"{x:.1f}" for x in of(counts)] for of in (recall_percent, precision_percent)]
+    images = [f"{count:,}" for count in counts.sum(axis=1)]
+    rows = list(zip(findings.class_names, *percent, images, strict=True))
     columns = ["class", "recall, %", "precision, %", "images"]
     tables = [table(columns, rows[i : i + _ROWS_A_TABLE]) for i in range(0, len(rows), _ROWS_A_TABLE)]
     yield element("div", *tables, class_="tables")
