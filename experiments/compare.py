@@ -1,7 +1,8 @@
 """Compares runs side by side: `python -m experiments.compare WORKDIR WORKDIR ...`.
 
-Prints a table of test errors under three protocols, mean and deviation over seeds, and draws the learning curves; runs
-that `experiments.evaluate` has seen are also drawn by angle.
+Prints a table of test errors under three protocols, mean and deviation over seeds, and draws the learning curves, and
+the accuracy against the angle by which the test images are turned: of runs that `experiments.evaluate` has seen as it
+was measured there, of others as at the end of training.
 """
 
 import collections
@@ -54,13 +55,16 @@ def main(arguments: Arguments) -> None:
     figures.curves(metrics).savefig(arguments.out / "curves.png", dpi=150)
     print(f"picture: {arguments.out / 'curves.png'}")
     angles = {workdir: _angles(run) for workdir, run in runs.items()}
-    missing = [workdir for workdir, records in angles.items() if records is None]
+    missing = [workdir for workdir, (records, _) in angles.items() if records is None]
     if missing:
         print(f"to compare them by angle as well: python -m experiments.evaluate {shlex.quote(str(missing[0]))}")
         return
-    by_name = {names[workdir]: records for workdir, records in angles.items()}
-    figures.equivariance(by_name).savefig(arguments.out / "equivariance.png", dpi=150)
-    print(f"picture: {arguments.out / 'equivariance.png'}")
+    counts = {str(images) for _, images in angles.values()}
+    if len(counts) > 1:
+        print(f"note: for accuracy by angle, {' and '.join(sorted(counts))} test images were turned")
+    by_name = {names[workdir]: records for workdir, (records, _) in angles.items()}
+    figures.by_angle(by_name).savefig(arguments.out / "angles.png", dpi=150)
+    print(f"picture: {arguments.out / 'angles.png'}")
 
 
 def _table(names, runs):
@@ -73,14 +77,17 @@ def _table(names, runs):
 
 
 def _angles(run):
-    """What the run's evaluation says of angles; None if there is none, or it is of an earlier state of the run."""
+    """What is known of angles and of how many images, from the run's evaluation or else from its report; or None.
+
+    An evaluation of an earlier state of the run does not count.
+    """
     file = run.workdir / "evaluation" / "evaluation.json"
     try:
         evaluation = json.loads(file.read_text())
-        fresh = evaluation["best_on_validation"] == run.report["best_on_validation"]
-        return evaluation["angles"] if fresh else None
+        known = evaluation if evaluation["best_on_validation"] == run.report["best_on_validation"] else run.report
     except (OSError, ValueError, KeyError, TypeError):
-        return None
+        known = run.report
+    return known.get("angles"), known.get("angle_images", "other")
 
 
 cli = command(main, Arguments)

@@ -4,10 +4,12 @@ PATH is the work directory of `experiments.train`, also of a run that is not com
 `attgconv_jax.models.save_network` or `python -m attgconv_jax.interop` wrote; a network is given its data by `--data`.
 Prints the error on every split under three protocols, the equivariance error over the network's group (of a Lie group
 over the quarter or half turns in its grid), and what turning the images by any angle does; writes the same with a
-confusion table and pictures to a folder.
+confusion table, pictures and a page that shows them, `report.html`, to a folder. `--beside OTHER` shows what another
+network makes of the same images when they turn.
 """
 
 import dataclasses
+import functools
 import json
 import pathlib
 
@@ -18,14 +20,15 @@ from attgconv_jax import Group
 from attgconv_jax.models import NETWORKS, load_network
 from experiments.data import DatasetName, load
 from experiments.data.prepared import REGENERATED
-from experiments.report import figures
-from experiments.report.markdown import PROTOCOLS, markdown_table, mean_and_deviation
-from experiments.report.measures import by_angle, by_element, confusion, equivariance_line
+from experiments.report.findings import ANGLE_STEP, findings_of
+from experiments.report.markdown import ERROR_COLUMNS, error_rows, markdown_table
+from experiments.report.measures import by_angle, by_element, equivariance_line
+from experiments.report.pages import write_page
 from experiments.report.reports import draw_attention, report_of
 from experiments.run.checks import check
 from experiments.run.configuration import Directory
 from experiments.run.loop import last_state, make_trainer
-from experiments.run.runtime import Folder, command, describe_device, precision, use_compilation_cache
+from experiments.run.runtime import Folder, command, describe_device, given_command, precision, use_compilation_cache
 from experiments.run.training import predict
 from experiments.run.workdir import Run, write_json
 
@@ -48,10 +51,12 @@ class Arguments:
     """Test images whose attention maps are drawn, of networks on finite groups."""
     layer: int | None = None
     """Whose attention maps are drawn, from 0. Default: the first that has attention."""
-    angle_step: float = 15.0
+    angle_step: float = ANGLE_STEP
     """Between the angles at which images are turned, in degrees; 360 must be a multiple."""
     angle_images: int = 500
     """How many test images are turned."""
+    beside: pathlib.Path | None = None
+    """Another run or network, of the same classes: what turning the images does to it is drawn beside."""
     out: Folder | None = None
     """Folder for evaluation.json and the pictures. Default: evaluation inside PATH, of other data evaluation-DATA."""
 
@@ -61,6 +66,8 @@ class Arguments:
             step = self.angle_step
             raise ValueError(f"angle_step must divide 360 degrees, like 15 or 7.5, and be at least 0.5, got {step}")
         check("angle_images", self.angle_images, "at least 1", self.angle_images >= 1)
+        if self.beside is not None and self.beside.resolve() == self.path.resolve():
+            raise ValueError(f"beside must be another run or network than path, got {self.beside} for both")
 
 
 def main(arguments: Arguments) -> None:
@@ -72,35 +79,65 @@ def main(arguments: Arguments) -> None:
     if (arguments.path / "network.json").exists():
         stored = json.loads((arguments.path / "network.json").read_text())
         with precision(str(stored.get("param_dtype")) if isinstance(stored, dict) else ""):
-            _evaluate(arguments, out, *_saved_network(arguments), [])
+            _evaluate(arguments, out, *_saved_network(arguments))
     else:
         run = Run.open(arguments.path)
         with precision(run.config().model.dtype):
             _evaluate(arguments, out, *_network_of_run(arguments, run))
 
 
-def _evaluate(arguments, out, network, dataset, report, metrics):
+def _evaluate(arguments, out, network, dataset, report, metrics, others):
+    name = arguments.path.resolve().name
     out.mkdir(parents=True, exist_ok=True)
-    counts = confusion(predict(network, dataset.test.images), dataset)
+    draw_attention(network, dataset, out / "attention.png", arguments.images, arguments.layer)
+    found = findings_of(
+        name,
+        network,
+        dataset,
+        angle_images=arguments.angle_images,
+        angle_step=arguments.angle_step,
+        layer=arguments.layer,
+        report=report,
+        metrics=metrics,
+        command=given_command(),
+    )
+    beside = {other: by_angle(*of, arguments.angle_step, arguments.angle_images) for other, of in others.items()}
+    found = dataclasses.replace(found, angles=found.angles | beside)
     evaluation = report | {
         "equivariance_by_element": by_element(network, dataset, 250),
-        "angles": by_angle(network, dataset, arguments.angle_step, arguments.angle_images),
-        "confusion": counts.tolist(),
+        "angles": found.angles[name],
+        "angle_images": arguments.angle_images,
+        "beside": beside,
+        "layers": found.layers,
+        "confusion": found.confusion.tolist(),
     }
     write_json(out / "evaluation.json", evaluation)
     _print(evaluation, network.group)
-    name = arguments.path.resolve().name
-    figures.equivariance({name: evaluation["angles"]}).savefig(out / "equivariance.png", dpi=150)
-    figures.confusion(counts, f"{name}, test split of {dataset.name}").savefig(out / "confusion.png", dpi=150)
-    if metrics:
-        figures.curves({name: metrics}).savefig(out / "curves.png", dpi=150)
-    draw_attention(network, dataset, out / "attention.png", arguments.images, arguments.layer)
-    for picture in sorted(out.glob("*.png")):
-        print(f"picture: {picture}")
+    print(f"report with pictures: {write_page(out, found)}")
+
+
+def _beside(arguments, dataset):
+    """By name the network to compare with, if there is one, and the data as it sees them."""
+    path = arguments.beside
+    if path is None:
+        return {}
+    if (path / "network.json").exists():
+        network, trained_on = load_network(path), None
+        size_of = functools.partial(_size_of, network)
+    else:
+        run = Run.open(path)
+        config, trained_on = run.config(arguments.directory), run.dataset(arguments.directory)
+        trainer = make_trainer(config, trained_on)
+        _, best, _ = last_state(run, trainer)
+        network, size_of = trainer.network(best.params, best.rest, 0), config.model.image_size
+    _check_classes(path, network, dataset)
+    name = path.resolve().name
+    name = name if name != arguments.path.resolve().name else str(path)
+    return {name: (network, dataset.resized(size_of).standardised(trained_on))}
 
 
 def _network_of_run(arguments, run):
-    """The network best on validation of one seed, its data, the run's report so far and its metrics."""
+    """The network best on validation of one seed, its data, the run's report and metrics, and what is beside."""
     config, seeds = run.config(arguments.directory), run.config().seeds
     seed = seeds[0] if arguments.seed is None else arguments.seed
     if seed not in seeds:
@@ -112,13 +149,14 @@ def _network_of_run(arguments, run):
     if others:
         # Of the same seed, by which the sets of digits have the same digits in a split.
         dataset = load(arguments.data, arguments.directory, config.data.seed).resized(config.model.image_size)
+    beside = _beside(arguments, dataset)
     dataset = dataset.standardised(trained_on)
     network = trainer.network(best.params, best.rest, seeds.index(seed))
     _check(arguments, network, dataset)
-    report = report_of(run, trainer, state, best, dataset, spent)
+    report = report_of(run, trainer, state, best, dataset, spent) | {"seed": seed}
     if others and share_digits({arguments.data, config.data.name}):
         report["note"] = f"{arguments.data} and {config.data.name} share digits: it was trained on some that are tested"
-    return network, dataset, report, run.metrics()
+    return network, dataset, report, run.metrics(), beside
 
 
 def share_digits(names: set[str]) -> bool:
@@ -127,25 +165,36 @@ def share_digits(names: set[str]) -> bool:
 
 
 def _saved_network(arguments):
-    """The network, its data, and its error on every split."""
+    """The network, its data, its error on every split, no metrics, and what is beside."""
     path, data = arguments.path, arguments.data
     if arguments.seed is not None:
         raise ValueError(f"--seed is of runs, and {path} is one network: leave it out")
     if data is None:
         raise ValueError(f"{path} is a network without a run: name its data, for example --data digits")
     network = load_network(path)
-    entry = next(entry for entry in NETWORKS.values() if entry.network is type(network))
-    dataset = load(data, arguments.directory).resized(lambda pixels: entry.nearest_size(pixels, network.group))
-    dataset, classes = dataset.standardised(), network.settings["classes"]
-    if classes != dataset.classes:
-        raise ValueError(f"{path} tells {classes} classes apart, but {data} has {dataset.classes}: choose other data")
+    dataset = load(data, arguments.directory).resized(functools.partial(_size_of, network))
+    _check_classes(path, network, dataset)
+    beside, dataset = _beside(arguments, dataset), dataset.standardised()
     _check(arguments, network, dataset)
     errors = {
         name: [float(100 * np.mean(predict(network, split.images).argmax(axis=1) != split.labels))]
         for name, split in dataset.splits().items()
     }
     report = {"network": network.settings, "data": dict(dataset.provenance), **describe_device()}
-    return network, dataset, report | {"as_loaded": {"error_percent": errors}}
+    return network, dataset, report | {"as_loaded": {"error_percent": errors}}, [], beside
+
+
+def _size_of(network, pixels):
+    """The number of pixels that a network takes along an axis, of at least so many."""
+    entry = next(entry for entry in NETWORKS.values() if entry.network is type(network))
+    return entry.nearest_size(pixels, network.group)
+
+
+def _check_classes(path, network, dataset):
+    """Raises a `ValueError` unless the network has the data's classes."""
+    known, data = network.settings["classes"], dataset.provenance.get("set", dataset.name)
+    if known != dataset.classes:
+        raise ValueError(f"{path} tells {known} classes apart, but {data} has {dataset.classes}: choose other data")
 
 
 def _check(arguments, network, dataset):
@@ -169,14 +218,7 @@ def _print(evaluation, group):
     if "note" in evaluation:
         print(f"note: {evaluation['note']}")
     print(f"error in percent on {evaluation['data']['set']}, mean and deviation over seeds")
-    splits = ("train", "validation", "test")
-    rows = []
-    for protocol, label in {**PROTOCOLS, "as_loaded": "as loaded"}.items():
-        if protocol in evaluation:
-            errors = evaluation[protocol]["error_percent"]
-            cells = [mean_and_deviation(errors[split]) if split in errors else "-" for split in splits]
-            rows.append([label, ", ".join(map(str, evaluation[protocol].get("epoch", ["-"]))), *cells])
-    print(markdown_table(["protocol", "epoch", *splits], rows))
+    print(markdown_table(ERROR_COLUMNS, error_rows(evaluation)))
     print(equivariance_line(group, max(evaluation["equivariance_by_element"])))
     fields, angles = ("logits_change", "changed_percent"), evaluation["angles"]
     logits, predictions = (max(record[field] for record in angles) for field in fields)

@@ -3,7 +3,8 @@
 Trains the table's presets, the quickest first, each as `experiments.train` does, in a work directory of its own. A row
 that would not end within the budget is left at a checkpoint; the same command continues it another time and passes over
 what is complete. Figures go to results/TABLE/, a file a run, and the table is written anew from them all; those of this
-repository are there with `--results experiments/results`.
+repository are there with `--results experiments/results`. Accuracy by angle is drawn to TABLE-angles.png, of the first
+seed's networks that were measured so.
 """
 
 import dataclasses
@@ -17,7 +18,8 @@ import tyro
 
 from experiments.configs import TABLES
 from experiments.configs.preset import reports
-from experiments.report.documents import document
+from experiments.report.documents import document, rows_of
+from experiments.report.figures import by_angle
 from experiments.run.checks import chosen
 from experiments.run.configuration import Directory
 from experiments.run.loop import OutOfTime
@@ -88,11 +90,25 @@ def main(arguments: Arguments) -> None:
         finally:
             jax.clear_caches()
         write_json(folder / f"{name}.json", run.report | {"preset": preset.name})
-    text = document(arguments.table, reports(arguments.table, results=arguments.results))
+    measured = reports(arguments.table, results=arguments.results)
+    text = document(arguments.table, measured)
     (arguments.results / f"{arguments.table}.md").write_text(text)
     print(text)
+    _draw_angles(rows_of(arguments.table, measured), arguments.results / f"{arguments.table}-angles.png")
     if failed:
         raise ValueError(f"{', '.join(failed)} failed, see above; the table is written without")
+
+
+def _draw_angles(rows, path):
+    """Accuracy by angle of the rows in which it was measured, if there are any."""
+    angles = {}
+    for preset, report in rows:
+        if "angles" in report:
+            seeds = report["config"]["seeds"]
+            angles[preset.title + ("" if seeds == [0] else f", seed {seeds[0]}")] = report["angles"]
+    if angles:
+        by_angle(angles).savefig(path, dpi=150)
+        print(f"picture: {path}")
 
 
 cli = command(main, Arguments)

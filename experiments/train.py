@@ -16,16 +16,23 @@ from attgconv_jax import Group
 from attgconv_jax.models import NETWORKS
 from experiments.configs import DEFAULT, PRESETS, TABLES
 from experiments.data.prepared import PUBLISHED_SIZES
+from experiments.report.classes import class_table
+from experiments.report.examples import draw_examples
+from experiments.report.findings import angle_images_of, findings_of
 from experiments.report.markdown import side_by_side
 from experiments.report.measures import equivariance_line
+from experiments.report.pages import PAGE, write_page
 from experiments.report.reports import draw_attention, report_of, save_networks
 from experiments.run.checks import check_name
 from experiments.run.configuration import Config
 from experiments.run.groups import is_lie
 from experiments.run.loop import fit, make_trainer
 from experiments.run.model_configuration import ModelConfig, config_class, model
-from experiments.run.runtime import Folder, command, precision, use_compilation_cache
+from experiments.run.runtime import Folder, command, given_command, precision, use_compilation_cache
 from experiments.run.workdir import Run, dataset_of
+
+PARTS = ("data", "model", "optimizer", "augment")
+"""Of a configuration: the groups of options."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,8 +68,20 @@ def train_run(config: Config, workdir: pathlib.Path, **options: Any) -> Run:
             run.begin(config, dataset)
             state, best, spent = fit(run, trainer, dataset, **options)
             save_networks(run, trainer, state, best)
-            draw_attention(trainer.network(best.params, best.rest, 0), dataset, workdir / "attention.png")
-            run.finish(report_of(run, trainer, state, best, dataset, spent))
+            network = trainer.network(best.params, best.rest, 0)
+            draw_attention(network, dataset, workdir / "attention.png")
+            found = findings_of(
+                run.name,
+                network,
+                dataset,
+                report=report_of(run, trainer, state, best, dataset, spent),
+                metrics=run.metrics(),
+                angle_images=angle_images_of(config, dataset),
+                command=given_command(),
+            )
+            run.finish(found.report | {"angles": found.angles[run.name], "angle_images": found.angle_images})
+            # Last, so that no picture keeps a run from being complete.
+            write_page(workdir, found)
     return run
 
 
@@ -71,16 +90,23 @@ def main(arguments: Arguments) -> None:
     config = Config(**{field.name: getattr(arguments, field.name) for field in dataclasses.fields(Config)})
     use_compilation_cache()
     network, workdir = config.model, arguments.workdir
+    if config.augment.preview is not None:
+        draw_examples(dataset_of(config).standardised(), config.augment, config.augment.preview, config.seeds[0])
+        print(f"picture: {config.augment.preview}; leave out --augment.preview to train")
+        return
     described = f"{network.name} on {network.group}, attention {network.attention}, on {config.data.name}"
     print(f"{described}; work directory {workdir}")
     run = train_run(config, workdir, checkpoint_seconds=arguments.checkpoint_seconds)
     report = run.report
     print(side_by_side([(run.name, report)]))
+    # Reports of earlier versions have none.
+    if "classes" in report:
+        print(class_table(report["classes"]))
     print(equivariance_line(network.parsed_group(), max(report["equivariance_error"])))
     print(f"trained in {report['training_seconds']:.0f} s, evaluated in {report['evaluation_seconds']:.0f} s")
-    for picture in sorted(workdir.glob("*.png")):
-        print(f"picture: {picture}")
-    print(f"more figures and pictures: python -m experiments.evaluate {shlex.quote(str(workdir))}")
+    if (workdir / PAGE).exists():
+        print(f"report with pictures: {workdir / PAGE}")
+    print(f"more figures, and beside another run: python -m experiments.evaluate {shlex.quote(str(workdir))}")
 
 
 def command_line(words: list[str]) -> tuple[type[Arguments], Arguments, list[str]]:
@@ -100,11 +126,21 @@ def command_line(words: list[str]) -> tuple[type[Arguments], Arguments, list[str
         # The help shows all options where the words choose nothing that exists.
         if not asks_for_help:
             raise
-    fields = [(part, type(parts[part]), parts[part]) for part in ("data", "model", "optimizer")]
+    fields = [(part, type(parts[part]), parts[part]) for part in PARTS]
     made = dataclasses.make_dataclass("Arguments", fields, bases=(Arguments,), frozen=True)
     presets = f"Presets, as the first word: {DEFAULT} (the default); {_preset_names()}."
     made.__doc__ = f"{preset.description}\n\n{presets}{hidden}"
-    return made, made(**parts, workdir=pathlib.Path("runs") / name), words[len(given) :]
+    workdir = pathlib.Path("runs") / name
+    return made, made(**parts, workdir=workdir), _with_preview(words[len(given) :], workdir)
+
+
+def _with_preview(words, workdir):
+    """The words, and the file that `--augment.preview` without one writes: beside the work directory."""
+    flag, workdir = "--augment.preview", pathlib.Path(_value_of("--workdir", words) or workdir)
+    following = words.index(flag) + 1 if flag in words else None
+    if following is None or (following < len(words) and not words[following].startswith("-")):
+        return words
+    return [*words[:following], f"{workdir}-augmentation.png", *words[following:]]
 
 
 def _preset_names():
@@ -159,7 +195,7 @@ def _shown(parts, words):
         "decay": schedule != "step",
     }
     hidden = [name for name, is_idle in idle.items() if is_idle]
-    return {part: _without(parts[part], hidden) for part in ("data", "model", "optimizer")}
+    return {part: _without(parts[part], hidden) for part in PARTS}
 
 
 def _without(config, names):

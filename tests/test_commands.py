@@ -96,8 +96,9 @@ def test_evaluation_of_a_run_says_the_same_and_draws(workdirs, capsys):
     assert max(evaluation["equivariance_by_element"]) < 1e-5
     assert [record["degrees"] for record in evaluation["angles"]] == list(range(0, 361, 45))
     assert np.sum(evaluation["confusion"]) == 500
-    for picture in ("curves", "equivariance", "confusion", "attention"):
+    for picture in ("curves", "angles", "confusion", "attention", "mistakes", "layers"):
         assert (workdir / "evaluation" / f"{picture}.png").stat().st_size > 10_000
+    assert (workdir / "evaluation" / "report.html").stat().st_size > 100_000
 
 
 @pytest.mark.slow
@@ -108,8 +109,24 @@ def test_comparison_puts_runs_side_by_side(workdirs, tmp_path, capsys):
     for name, workdir in workdirs.items():
         errors = Run(workdir).report["last_epoch"]["error_percent"]["test"]
         assert re.search(rf"\| {name} \| digits \| .* \| {mean_and_deviation(errors)} \|", printed)
-    assert "to compare them by angle as well: python -m experiments.evaluate" in printed
-    assert (tmp_path / "curves.png").stat().st_size > 10_000 and (tmp_path / "table.md").exists()
+    assert "to compare them by angle as well" not in printed
+    for picture in ("curves", "angles"):
+        assert (tmp_path / f"{picture}.png").stat().st_size > 10_000
+    assert (tmp_path / "table.md").exists()
+
+
+@pytest.mark.slow
+def test_runs_of_a_version_that_did_not_turn_images_are_compared_without(workdirs, tmp_path, capsys):
+    import shutil
+
+    shutil.copytree(workdirs["two-seeds"], tmp_path / "former")
+    report = json.loads((tmp_path / "former" / "report.json").read_text())
+    del report["angles"], report["angle_images"]
+    (tmp_path / "former" / "report.json").write_text(json.dumps(report))
+    compare.cli([str(workdirs["attentive"]), str(tmp_path / "former"), "--out", str(tmp_path / "out")])
+    hint = f"to compare them by angle as well: python -m experiments.evaluate {tmp_path / 'former'}"
+    assert hint in capsys.readouterr().out
+    assert not (tmp_path / "out" / "angles.png").exists()
 
 
 @pytest.mark.slow
@@ -320,6 +337,7 @@ def test_the_best_epoch_on_test_is_the_earliest_of_all_that_were_measured():
         (train, ["rot-mnist-p4", "--data.directory", "nowhere"], "python -m experiments.data.prepare rot_mnist/reg"),
         (evaluate, ["nowhere"], "nowhere holds no run; train one with"),
         (evaluate, ["nowhere", "--angle-step", "7"], "angle_step must divide 360 degrees"),
+        (evaluate, ["a", "--beside", "./a"], "beside must be another run or network than path, got a for both"),
         (compare, ["nowhere"], "nowhere holds no run"),
         (compare, ["a", "a"], "the work directories must differ"),
         (reproduce, ["digits", "--budget", "2"], "budget must be a number and s, m, h or d, like 2h"),

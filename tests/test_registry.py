@@ -57,7 +57,7 @@ def test_options_are_the_arguments_of_its_own_with_what_the_docstring_says(name)
     assert {"features", "sampling"} < options.keys() < parameters.keys()
     assert not options.keys() & {"self", "group", "attention", "attention_options", "classes", "rngs", "kernel_init"}
     for option, (_, default, text) in options.items():
-        assert default is parameters[option].default
+        assert default is NETWORKS[name].defaults.get(option, parameters[option].default)
         assert text.endswith("."), option
     assert options["sampling"].type is Sampling
 
@@ -66,7 +66,7 @@ def test_an_option_is_described_by_type_default_and_help():
     options = NETWORKS["rot_mnist"].options()
     assert options["dropout_rate"] == (float, 0.3, "after every layer but the second and the last.")
     assert typing.get_args(options["kind"].type) == ("nonseparable", "gseparable", "separable")
-    assert NETWORKS["resnet"].options()["depth"].default is inspect.Parameter.empty
+    assert NETWORKS["resnet"].options()["depth"].default == 18
 
 
 def test_the_nearest_size_is_the_least_that_the_network_takes():
@@ -75,8 +75,11 @@ def test_the_nearest_size_is_the_least_that_the_network_takes():
     assert resnet.nearest_size(224, trivial()) == 224
     assert resnet.nearest_size(32, dihedral(1)) == 33
     assert NETWORKS["lie_all_cnn"].nearest_size(28, SE2) == 32
-    with assert_refused("size must be at most 28, the pixels that rot_mnist takes, got 32"):
+    others = "take all_cnn or resnet, or smaller images"
+    with assert_refused(f"size must be at most 28, the pixels that rot_mnist takes, got 32; {others}"):
         NETWORKS["rot_mnist"].nearest_size(32, P4)
+    with assert_refused("size must be at most 32, the pixels that lie_all_cnn takes, got 33; take smaller images"):
+        NETWORKS["lie_all_cnn"].nearest_size(33, SE2)
 
 
 @every_case

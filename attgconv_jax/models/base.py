@@ -25,7 +25,8 @@ _NO_OPTIONS = {"group", "attention", "attention_options", "in_features", "classe
 class Option(NamedTuple):
     """An argument of a network's constructor that a configuration or a command line may set, and its docstring.
 
-    The default is `inspect.Parameter.empty` where the argument must be given.
+    The default is that of the constructor, else that of the registry's `Entry`, else `inspect.Parameter.empty`, where
+    the argument must be given.
     """
 
     type: Any
@@ -42,12 +43,14 @@ class Entry:
       network: its class.
       size: pixels that an image must have along each axis; None: any that the group allows.
       stride: product of all strides; along an axis that the group reverses an image needs `stride n + 1` pixels.
+      defaults: of configurations and command lines, for arguments of the constructor that have none.
     """
 
     name: str
     network: type[nnx.Module]
     size: int | None = None
     stride: int = 1
+    defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict, hash=False)
 
     @property
     def lie(self) -> bool:
@@ -60,7 +63,7 @@ class Entry:
         texts = collections.ChainMap(*(argument_help(known) for known in self.network.__mro__ if known.__doc__))
         variadic = inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD
         return {
-            name: Option(hints.get(name, Any), parameter.default, texts.get(name, ""))
+            name: Option(hints.get(name, Any), self.defaults.get(name, parameter.default), texts.get(name, ""))
             for name, parameter in list(parameters.items())[1:]
             if name not in _NO_OPTIONS and parameter.kind not in variadic and not _is_function(hints.get(name))
         }
@@ -70,7 +73,13 @@ class Entry:
         (size,) = check_positive(size=size)
         if self.size is not None:
             if size > self.size:
-                raise ValueError(f"size must be at most {self.size}, the pixels that {self.name} takes, got {size}")
+                fitting = [
+                    entry.name for entry in NETWORKS.values() if entry.lie == self.lie and size <= (entry.size or size)
+                ]
+                others = f"take {' or '.join(fitting)}, or smaller images" if fitting else "take smaller images"
+                raise ValueError(
+                    f"size must be at most {self.size}, the pixels that {self.name} takes, got {size}; {others}"
+                )
             return self.size
         if self.stride == 1 or not any(group.reversed_axes):
             return size
@@ -81,19 +90,22 @@ NETWORKS: dict[str, Entry] = {}
 """The networks by name; filled by `register`."""
 
 
-def register(name: str, *, size: int | None = None, stride: int = 1) -> Callable[[type], type]:
+def register(
+    name: str, *, size: int | None = None, stride: int = 1, defaults: Mapping[str, Any] | None = None
+) -> Callable[[type], type]:
     """Decorates a network's class, which then is saved, loaded, drawn and trained by its name.
 
     The class takes `group`, `attention=None`, `attention_options=None`, `in_features`, `classes`, `dtype`,
     `param_dtype` and `rngs`, and further arguments as it likes; it has `settings`, `group`, `attending_layers`,
-    `feature_maps` and `attention_maps`, most simply from `Network`. For `size` and `stride` see `Entry`.
+    `feature_maps` and `attention_maps`, most simply from `Network`. For `size`, `stride` and `defaults` see `Entry`.
     """
 
     def decorate(network):
-        known = NETWORKS.setdefault(name, Entry(name, network, size, stride)).network
+        entry = Entry(name, network, size, stride, defaults or {})
+        known = NETWORKS.setdefault(name, entry).network
         if (known.__module__, known.__qualname__) != (network.__module__, network.__qualname__):
             raise ValueError(f"name must be that of no other network; {name!r} is {known.__qualname__}")
-        NETWORKS[name] = Entry(name, network, size, stride)
+        NETWORKS[name] = entry
         return network
 
     return decorate

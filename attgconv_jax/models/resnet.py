@@ -43,7 +43,7 @@ PUBLISHED_GROUPS = {"sge": ("groups", 64), "sk": ("channel_groups", 32)}
 SCALE = 2**5
 
 
-@register("resnet", stride=SCALE)
+@register("resnet", stride=SCALE, defaults={"depth": 18})
 class ResNet(Network):
     """The residual networks for ImageNet, with attention where its paper puts it.
 

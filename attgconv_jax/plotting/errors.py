@@ -92,7 +92,7 @@ def equivariance_figure(
     bottom = 10 ** np.floor(np.log10(np.min(heights[heights > 0], initial=rounding)) - 0.5)
     count, bars = heights.shape
     width = 0.8 / count
-    size = max(4.5, 1.2 + bars * max(0.75, 0.3 * count)), 3.8
+    size = max(5.6, 1.2 + bars * max(0.75, 0.3 * count)), 3.8
     figure = matplotlib("pyplot").figure(figsize=size, layout="constrained")
     axis = figure.subplots()
     for i, (name, values) in enumerate(zip(series, heights, strict=True)):

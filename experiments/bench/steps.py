@@ -11,6 +11,7 @@ import numpy as np
 import optax
 from flax import nnx
 
+from experiments.augmentation import AugmentConfig
 from experiments.run.configuration import OptimizerConfig
 from experiments.run.model_configuration import ModelConfig
 from experiments.run.training import Trainer, make_network, make_optimizer
@@ -63,9 +64,12 @@ class Case(NamedTuple):
     optimizer: optax.GradientTransformation
 
 
-def trainer_step(config: ModelConfig, batch_size: int, steps: int, calls: int) -> Step:
+def trainer_step(
+    config: ModelConfig, batch_size: int, steps: int, calls: int, augmentation: AugmentConfig | None = None
+) -> Step:
     """`steps` training steps a call, as a run takes them, in epochs of `calls` calls."""
-    trainer = Trainer(config, 10, make_optimizer(OptimizerConfig(), steps * calls), batch_size)
+    optimizer = make_optimizer(OptimizerConfig(), steps * calls)
+    trainer = Trainer(config, 10, optimizer, batch_size, augmentation=augmentation)
     state = trainer.init((0,))
 
     generator = np.random.default_rng(0)

@@ -1,12 +1,13 @@
 """Presets: configurations by name, a table a file; its docstring says what to expect of the rows."""
 
-from experiments.configs import digits, lie, lie_attention, operators, rot_mnist
+from experiments.configs import digits, lie, lie_attention, operators, rot_mnist, upright
 from experiments.configs.preset import Preset
 
 DEFAULT = "digits"
 
 TABLES: dict[str, tuple[Preset, ...]] = {
     "digits": digits.ROWS,
+    "upright": upright.ROWS,
     "rot-mnist": rot_mnist.ROWS,
     "operators": operators.ROWS,
     "lie": lie.ROWS,

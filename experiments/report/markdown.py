@@ -7,6 +7,9 @@ from typing import Any
 PROTOCOLS = {name: name.replace("_", " ") for name in ("best_on_validation", "last_epoch", "best_on_test")}
 """Which epoch is reported. Only the first two are honest; the third is how the papers chose theirs."""
 
+ERROR_COLUMNS = ("protocol", "epoch", "train", "validation", "test")
+"""Of the table that `error_rows` makes."""
+
 Column = tuple[str | Callable[[Mapping[str, Any]], Any], str]
 """A field of a record, or a function of it, and how it is formatted."""
 
@@ -47,3 +50,14 @@ def side_by_side(reports: Iterable[tuple[str, Mapping[str, Any]]]) -> str:
         for name, of in reports
     ]
     return markdown_table(columns, rows)
+
+
+def error_rows(report: Mapping[str, Any]) -> list[list[str]]:
+    """A row a protocol, or of a network as it was loaded: its name, the epochs, and the error on every split."""
+    known = {name: label for name, label in {**PROTOCOLS, "as_loaded": "as loaded"}.items() if name in report}
+    rows = []
+    for protocol, label in known.items():
+        errors = report[protocol]["error_percent"]
+        cells = [mean_and_deviation(errors[split]) if split in errors else "-" for split in ERROR_COLUMNS[2:]]
+        rows.append([label, ", ".join(map(str, report[protocol].get("epoch", ["-"]))), *cells])
+    return rows

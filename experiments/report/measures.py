@@ -1,10 +1,13 @@
 """What a network does to a whole split: its confusions, and what turning the images changes."""
 
+import functools
 import math
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.scipy.ndimage import map_coordinates
 from jaxtyping import Float, Int
 
 from attgconv_jax import act, cyclic
@@ -12,6 +15,8 @@ from attgconv_jax.groups import Group
 from attgconv_jax.lie import LieGroup
 from experiments.data import Dataset
 from experiments.run.training import predict
+
+_FLOATS_TOGETHER = 2**25
 
 
 def measured_group(group: Group | LieGroup) -> Group:
@@ -46,7 +51,7 @@ def by_angle(network: nnx.Module, dataset: Dataset, step: float, count: int) -> 
     Right angles permute pixels. Others interpolate bilinearly and fill up with the darkest training pixel: part of the
     change they show is the interpolation's. Returns a record an angle: `degrees`; `logits_change`, the root mean square
     of the logits' change relative to that of the logits; `largest_change`, the largest relative to the largest logit;
-    `error_percent`; `changed_percent`, of predictions.
+    `error_percent`; `changed_percent`, of predictions. Logits that are all zero change by 0 if they stay so, else by 1.
 
     Args:
       network: in evaluation mode.
@@ -56,7 +61,13 @@ def by_angle(network: nnx.Module, dataset: Dataset, step: float, count: int) -> 
     """
     images, labels = dataset.test.images[:count], dataset.test.labels[:count]
     rotations = cyclic(round(360 / step))
-    records = list(_changes(network, images, rotations, float(dataset.train.images.min()), labels))
+    # All angles of as many images as fit together, so that the last batch of a few images is not one an angle.
+    parts = -(-images.size * rotations.order // _FLOATS_TOGETHER)
+    background = float(dataset.train.images.min())
+    logits = np.concatenate(
+        [_turned_logits(network, part, rotations, background) for part in np.array_split(images, parts)], axis=1
+    )
+    records = [_change(turned, logits[0], labels) for turned in logits]
     return [{"degrees": 360 * i / rotations.order, **record} for i, record in enumerate([*records, records[0]])]
 
 
@@ -67,18 +78,49 @@ def confusion(logits: Float[np.ndarray, "image classes"], dataset: Dataset) -> I
     return counts
 
 
-def _changes(network, images, group, background, labels=None):
+def _turned_logits(network, images, rotations, background):
+    """Logits of images under every rotation, `[rotation, image, classes]`."""
+    turned = [_rotated(images - background, rotations, element) + background for element in range(rotations.order)]
+    return predict(network, np.concatenate(turned)).reshape(rotations.order, len(images), -1)
+
+
+def _rotated(images, rotations, element):
+    """`act` on images in NumPy, with one program for all angles that interpolate."""
+    if rotations.preserves_grid[element]:
+        return np.rot90(images, 4 * element // rotations.order, axes=(1, 2))
+    return np.asarray(_interpolated(images, rotations.matrices[element]))
+
+
+@jax.jit
+def _interpolated(images, matrix):
+    """Images `[image, x, x, 1, c]` turned by a matrix: bilinear, zero outside."""
+    offset = jnp.arange(images.shape[1]) - (images.shape[1] - 1) / 2
+    source = jnp.einsum("ji,jxy->ixy", matrix, jnp.stack(jnp.meshgrid(offset, offset, indexing="ij"))) - offset[0]
+    sample = functools.partial(map_coordinates, coordinates=list(source), order=1)
+    over_channels = jax.vmap(sample, in_axes=-1, out_axes=-1)
+    return jax.vmap(over_channels)(images[..., 0, :])[..., None, :]
+
+
+def _changes(network, images, group, background):
     """Yields what each element of the group changes, the identity included."""
     upright = predict(network, images)
     turn = jax.jit(act, static_argnums=(1, 2, 3))
     for element in range(group.order):
         logits = predict(network, np.asarray(turn(images - background, group, element, "image")) + background)
-        change, predictions = logits - upright, logits.argmax(axis=1)
-        record = {
-            "logits_change": float(np.sqrt(np.mean(change**2) / np.mean(upright**2))),
-            "largest_change": float(np.abs(change).max() / np.abs(upright).max()),
-            "changed_percent": float(100 * np.mean(predictions != upright.argmax(axis=1))),
-        }
-        if labels is not None:
-            record["error_percent"] = float(100 * np.mean(predictions != labels))
-        yield record
+        yield _change(logits, upright)
+
+
+def _change(logits, upright, labels=None):
+    """The record of `by_angle` for logits of turned images."""
+    change, predictions = logits - upright, logits.argmax(axis=1)
+    record = {
+        "logits_change": _relative(np.sqrt(np.mean(change**2)), np.sqrt(np.mean(upright**2))),
+        "largest_change": _relative(np.abs(change).max(), np.abs(upright).max()),
+        "changed_percent": float(100 * np.mean(predictions != upright.argmax(axis=1))),
+    }
+    return record if labels is None else record | {"error_percent": float(100 * np.mean(predictions != labels))}
+
+
+def _relative(change, size):
+    """A change relative to a size; of nothing 0 if it stays so, else 1."""
+    return float(change / size) if size else float(change > 0)

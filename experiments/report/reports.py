@@ -13,7 +13,8 @@ from attgconv_jax import cyclic, equivariance_error, plotting
 from attgconv_jax.groups import Group
 from attgconv_jax.models import save_network
 from experiments.data import Dataset
-from experiments.report.measures import measured_group
+from experiments.report.classes import per_class
+from experiments.report.measures import confusion, measured_group
 from experiments.run.loop import Best, Spent, percent
 from experiments.run.training import Trainer, TrainState, predict
 from experiments.run.workdir import Run
@@ -25,7 +26,8 @@ def report_of(
     """The figures of a run, complete or not, on its data or others, standardised; lists hold one entry a seed.
 
     The run's description and, by protocol, the error on every split in percent; the equivariance error of the logits of
-    the networks best on validation, over `measured_group`; seconds; numbers of parameters.
+    the networks best on validation, over `measured_group`; of the same what `per_class` says; seconds; numbers of
+    parameters.
     """
     config, described = run.config(), run.description["data"]
     steps_per_epoch = int(described["train_images"]) // config.optimizer.batch_size
@@ -45,6 +47,9 @@ def report_of(
             equivariance_error(lambda x, n=network: jnp.asarray(predict(n, x)), images, group, output="invariant")
             for network in networks
         ],
+        "classes": per_class(
+            [confusion(predict(network, dataset.test.images), dataset) for network in networks], dataset.class_names
+        ),
         "parameters": sum(leaf[0].size for leaf in jax.tree.leaves(state.params)),
         **{f"{name}_seconds": seconds for name, seconds in spent._asdict().items()},
     }

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 import pathlib
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args
@@ -9,6 +10,7 @@ from typing import Annotated, Any, Literal, get_args
 import tyro
 
 from attgconv_jax import Sampling
+from experiments.augmentation import KINDS, AugmentConfig
 from experiments.data import NAMES, DatasetName
 from experiments.run.checks import check, check_name, check_seed
 from experiments.run.groups import is_lie
@@ -16,6 +18,7 @@ from experiments.run.model_configuration import MAX_SCALE, ModelConfig, config_c
 
 Rule = Literal["adam", "sgd"]
 Schedule = Literal["constant", "cosine", "step"]
+ClassWeights = Literal["none", "balanced"] | tuple[float, ...]
 SeedsMode = Literal["auto", "loop", "vmap"]
 _DIRECTORY = "Folder of prepared sets. Default: TFDS' own, $TFDS_DATA_DIR or ~/tensorflow_datasets."
 Directory = Annotated[pathlib.Path | None, tyro.conf.arg(metavar="DIR", help=_DIRECTORY)]
@@ -67,12 +70,18 @@ class OptimizerConfig:
     """Passes over the training split."""
     batch_size: int = 64
     """Images a step; an epoch's incomplete batch is left out."""
+    class_weights: ClassWeights = "none"
+    """Of the loss: balanced, inverse to a class's images; or a number a class, relative to each other."""
 
     def __post_init__(self):
         check_name("optimizer.name", self.name, get_args(Rule))
         check_name("optimizer.schedule", self.schedule, get_args(Schedule))
         milestones, warmup = self.milestones, self.warmup_epochs
         rising = list(milestones) == sorted(set(milestones)) and all(0 < epoch < self.epochs for epoch in milestones)
+        if isinstance(self.class_weights, str):
+            weighted = self.class_weights in ("none", "balanced")
+        else:
+            weighted = len(self.class_weights) > 0 and all(0 < weight < math.inf for weight in self.class_weights)
         expected = {
             "epochs": ("at least 1", self.epochs >= 1),
             "batch_size": ("at least 1", self.batch_size >= 1),
@@ -83,6 +92,7 @@ class OptimizerConfig:
             "warmup_epochs": ("not negative", warmup >= 0),
             "momentum": ("in [0, 1)", 0 <= self.momentum < 1),
             "clip_norm": ("positive", self.clip_norm is None or self.clip_norm > 0),
+            "class_weights": ("none, balanced, or positive numbers, one a class", weighted),
             "milestones": (f"rising epochs before {self.epochs}", rising),
         }
         for name, (what, good) in expected.items():
@@ -103,6 +113,7 @@ class Config:
     data: DataConfig = DataConfig()
     model: ModelConfig = model("rot_mnist", "p4", "input", dropout_rate=0.1)
     optimizer: OptimizerConfig = OptimizerConfig()
+    augment: AugmentConfig = dataclasses.field(default_factory=AugmentConfig)
     seeds: tuple[int, ...] = (0,)
     """A network each: initialisation, shuffling, dropout, grids."""
     seeds_mode: SeedsMode = "auto"
@@ -118,11 +129,13 @@ class Config:
         check("test_every", self.test_every, "at least 1", self.test_every >= 1)
 
 
+_NO_IDENTITY = {"data.directory", "augment.preview"}
+
+
 def identity(config: Config) -> dict[str, Any]:
-    """The fields that decide a run's numbers, by dotted name, as JSON holds them: all but where the data lie."""
+    """The fields that decide a run's numbers, by dotted name, as JSON holds them: all but paths of data and preview."""
     fields = _as_json(dataclasses.asdict(config))
-    del fields["data.directory"]
-    return fields
+    return {name: value for name, value in fields.items() if name not in _NO_IDENTITY}
 
 
 def from_identity(fields: Mapping[str, Any], directory: pathlib.Path | None = None) -> Config:
@@ -131,16 +144,16 @@ def from_identity(fields: Mapping[str, Any], directory: pathlib.Path | None = No
     Raises:
       ValueError: a field is missing, unknown or wrong; the message names it.
     """
-    nested = _nested(_renamed(dict(fields)))
+    nested = _nested(_LATER | _renamed(dict(fields)))
     made = config_class(nested["model"]["name"])
-    classes = {"data": DataConfig, "model": made, "optimizer": OptimizerConfig}
+    classes = {"data": DataConfig, "model": made, "optimizer": OptimizerConfig, "augment": AugmentConfig}
     sampling = nested["model"].get("sampling")
     if sampling is not None:
         nested["model"]["sampling"] = Sampling(**sampling)
     expected = {f"{part}.{field.name}" for part, of in classes.items() for field in dataclasses.fields(of)}
     expected |= {field.name for field in dataclasses.fields(Config)} - classes.keys()
     given = {f"{part}.{name}" for part in classes for name in nested[part]} | (nested.keys() - classes.keys())
-    missing, unknown = sorted(expected - given - {"data.directory"}), sorted(given - expected)
+    missing, unknown = sorted(expected - given - _NO_IDENTITY), sorted(given - expected)
     if missing or unknown:
         raise ValueError(
             f"a configuration has the fields {', '.join(sorted(expected))}; missing: {', '.join(missing) or 'none'}; "
@@ -152,7 +165,7 @@ def from_identity(fields: Mapping[str, Any], directory: pathlib.Path | None = No
 
 def _nested(fields):
     """Fields by dotted name as dictionaries in dictionaries, lists as tuples."""
-    nested = {"data": {}, "model": {}, "optimizer": {}}
+    nested = {"data": {}, "model": {}, "optimizer": {}, "augment": {}}
     for path, value in fields.items():
         *parents, name = path.split(".")
         inner = functools.reduce(lambda level, parent: level.setdefault(parent, {}), parents, nested)
@@ -170,6 +183,9 @@ def _as_json(fields, prefix=""):
             flat[prefix + name] = list(value) if isinstance(value, tuple) else value
     return flat
 
+
+# Fields that came later, as they are of runs from before.
+_LATER = {"optimizer.class_weights": "none", **{f"augment.{kind.name}": kind.default for kind in KINDS.values()}}
 
 _BEFORE_NETWORKS = {
     "data.test_images": None,

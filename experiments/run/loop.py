@@ -10,6 +10,7 @@ import numpy as np
 
 from experiments.data import Dataset
 from experiments.run.checkpoints import Checkpoints
+from experiments.run.class_weights import class_weights
 from experiments.run.configuration import Config
 from experiments.run.metrics import Metrics, progress_bar
 from experiments.run.training import Trainer, TrainState, make_optimizer, make_schedule
@@ -49,7 +50,9 @@ def make_trainer(config: Config, dataset: Dataset) -> Trainer:
     if mode == "auto":
         mode = "loop" if jax.default_backend() == "cpu" else "vmap"
     optimizer = make_optimizer(config.optimizer, steps)
-    return Trainer(config.model, dataset.classes, optimizer, batch_size, mode, dataset.in_features)
+    weights = class_weights(config.optimizer.class_weights, dataset.train.labels, dataset.classes)
+    options = dict(in_features=dataset.in_features, augmentation=config.augment, class_weights=weights)
+    return Trainer(config.model, dataset.classes, optimizer, batch_size, mode, **options)
 
 
 def steps_per_epoch(config: Config, dataset: Dataset) -> int:

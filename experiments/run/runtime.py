@@ -1,6 +1,7 @@
 """The process around a run: compilation cache, device, versions, and how errors reach a person."""
 
 import contextlib
+import contextvars
 import errno
 import functools
 import importlib.metadata
@@ -11,6 +12,7 @@ import os
 import pathlib
 import platform
 import re
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any
@@ -19,6 +21,8 @@ import jax
 import tyro
 
 Folder = Annotated[pathlib.Path, tyro.conf.arg(metavar="DIR")]
+
+_COMMAND: contextvars.ContextVar[str | None] = contextvars.ContextVar("command", default=None)
 
 
 def use_compilation_cache() -> None:
@@ -67,6 +71,7 @@ def _run_command(main, arguments, words=None):
     prog = f"python -m {sys.modules[main.__module__].__spec__.name}"
     message = io.StringIO()
     words, default = sys.argv[1:] if words is None else words, None
+    words_given = words
     try:
         if inspect.isfunction(arguments):
             arguments, default, words = arguments(words)
@@ -80,6 +85,7 @@ def _run_command(main, arguments, words=None):
     except (ValueError, OverflowError) as error:
         _fail(error)
     _hold_back_logs()
+    given = _COMMAND.set(shlex.join([*prog.split(), *words_given]))
     try:
         main(parsed)
     except KeyboardInterrupt:
@@ -87,6 +93,13 @@ def _run_command(main, arguments, words=None):
         sys.exit(130)
     except (ValueError, OSError, FloatingPointError) as error:
         _fail(error)
+    finally:
+        _COMMAND.reset(given)
+
+
+def given_command() -> str | None:
+    """The command that is carried out, as it was given; None where Python calls what commands call."""
+    return _COMMAND.get()
 
 
 def _fail(error):

@@ -1,6 +1,7 @@
 """Training as pure compiled functions: many steps a call, several seeds side by side, and the error on a split."""
 
 import functools
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -11,12 +12,15 @@ from flax import nnx
 from jax import lax
 from jaxtyping import Array, Float, Int
 
+from experiments.augmentation import AugmentConfig, Mixture, augment
 from experiments.run.configuration import OptimizerConfig
 from experiments.run.model_configuration import ModelConfig
 
 EVALUATION_BATCH = 250
 # A stream of its own: Flax counts its streams up from 0 and never gets here.
 _SHUFFLING = 2**32 - 1
+# Of the shuffling's key, which epochs divide, counted up from 0.
+_AUGMENTING = 2**32 - 1
 
 
 class TrainState(NamedTuple):
@@ -27,7 +31,7 @@ class TrainState(NamedTuple):
     """The network's other variables: running statistics, and the keys and counts of dropout and random grids."""
     opt_state: Any
     key: jax.Array
-    """Of the shuffling; never changes."""
+    """Of shuffling and augmentation; never changes."""
     step: jax.Array
     """Steps taken, which is the position in the data as well."""
     loss: jax.Array
@@ -80,6 +84,16 @@ class Trainer:
     `state = trainer.init(seeds)`, then `state = trainer.train(state, images, labels, count)` for as many steps as one
     compiled call shall take. How the steps are cut into calls changes nothing. Every array of a state has a leading
     axis of seeds, over which "vmap" and "loop" have the same numbers up to rounding.
+
+    Args:
+      config: of the network.
+      classes: how many there are.
+      optimizer: see `make_optimizer`.
+      batch_size: images a step.
+      seeds_mode: whether seeds are trained one after the other or side by side.
+      in_features: channels of the images.
+      augmentation: how images are changed at random, see `experiments.augmentation`; None: not at all.
+      class_weights: factors of the classes' losses; None: all are one.
     """
 
     def __init__(
@@ -90,7 +104,11 @@ class Trainer:
         batch_size: int,
         seeds_mode: Literal["vmap", "loop"] = "loop",
         in_features: int = 1,
+        augmentation: AugmentConfig | None = None,
+        class_weights: Sequence[float] | np.ndarray | None = None,
     ):
+        self.augmentation = AugmentConfig() if augmentation is None else augmentation
+        self.class_weights = class_weights
         self._make = functools.partial(make_network, config, classes, in_features=in_features)
         self.optimizer = optimizer
         self.batch_size = batch_size
@@ -120,19 +138,32 @@ class Trainer:
         """The network of one seed, by its place among them, in evaluation mode."""
         return nnx.merge(self.evaluation_graph, *jax.tree.map(lambda leaf: leaf[index], (params, rest)), copy=True)
 
-    def loss(self, params, rest, images, labels):
-        """Mean cross-entropy in training mode of one network; what its other variables become, and its errors."""
+    def loss(self, params, rest, images, labels, mixture: Mixture | None = None):
+        """Mean cross-entropy in training mode of one network; what its other variables become, and its errors.
+
+        The classes' weights are factors. Of mixed images it is that of both labels, in the shares of the images, and an
+        error is whatever is not the label of the larger share.
+        """
         network = nnx.merge(self.graph, params, rest, copy=True)
         logits = network(images)
         logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
-        loss = jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, labels))
+        losses = self._cross_entropy(logits, labels)
+        if mixture is not None:
+            losses = mixture.share * losses + (1 - mixture.share) * self._cross_entropy(logits, mixture.labels)
+        loss = jnp.mean(losses)
         wrong = jnp.sum(jnp.argmax(logits, axis=-1) != labels, dtype=jnp.int32)
         return loss, (nnx.split(network, nnx.Param, ...)[2], wrong)
 
-    def step(self, state: TrainState, images: jax.Array, labels: jax.Array) -> TrainState:
-        """One step of the optimiser of one network on one batch."""
+    def _cross_entropy(self, logits, labels):
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+        return losses if self.class_weights is None else jnp.asarray(self.class_weights, logits.dtype)[labels] * losses
+
+    def step(
+        self, state: TrainState, images: jax.Array, labels: jax.Array, mixture: Mixture | None = None
+    ) -> TrainState:
+        """One step of the optimiser of one network on one batch, whose images are changed already."""
         gradient = jax.value_and_grad(self.loss, has_aux=True)
-        (loss, (rest, wrong)), grads = gradient(state.params, state.rest, images, labels)
+        (loss, (rest, wrong)), grads = gradient(state.params, state.rest, images, labels, mixture)
         updates, opt_state = self.optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         finite = jnp.isfinite(loss) & _all_finite((params, rest))
@@ -140,15 +171,24 @@ class Trainer:
         first_bad_step = jnp.where(finite | (state.first_bad_step > 0), state.first_bad_step, state.step + 1)
         return TrainState(params, rest, opt_state, state.key, *counts, first_bad_step)
 
+    def augmented(
+        self, state: TrainState, images: jax.Array, labels: jax.Array, background: jax.Array | float
+    ) -> tuple[jax.Array, Mixture | None]:
+        """The batch of one network's next step, changed at random as that step is to see it."""
+        key = jax.random.fold_in(jax.random.fold_in(state.key, _AUGMENTING), state.step)
+        return augment(key, images, labels, self.augmentation, background)
+
     @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
     def train(
         self, state: TrainState, images: Float[Array, "image x y 1 c"], labels: Int[Array, " image"], count: int
     ) -> TrainState:
         """`count` steps of every network on the training split, within one epoch; `state` is used up.
 
-        The order of the images depends on seed and epoch.
+        The order of the images depends on seed and epoch, their augmentation on seed and step. What it brings into
+        view from outside an image is as dark as the darkest training pixel.
         """
         steps_per_epoch = len(labels) // self.batch_size
+        background = jnp.min(images) if self.augmentation.chosen else 0.0
 
         def train_one(state):
             epoch, position = state.step // steps_per_epoch, state.step % steps_per_epoch
@@ -158,7 +198,8 @@ class Trainer:
 
             def step(i, state):
                 batch = lax.dynamic_slice(order, [(position + i) * self.batch_size], [self.batch_size])
-                return self.step(state, images[batch], labels[batch])
+                changed, mixture = self.augmented(state, images[batch], labels[batch], background)
+                return self.step(state, changed, labels[batch], mixture)
 
             return lax.fori_loop(0, count, step, state)
 

@@ -1,6 +1,6 @@
 """A run on the disk: what it is, what it measured, and that one process at a time works on it.
 
-run.json          configuration, data, versions: written once, before the first step
+run.json          configuration, data, command, versions: written once, before the first step
 metrics.jsonl     a line an epoch
 tensorboard/      the same for TensorBoard
 checkpoints/      the newest two; each holds the last and the best networks
@@ -21,7 +21,7 @@ import filelock
 from experiments.data import Dataset, load
 from experiments.run.configuration import Config, from_identity, identity
 from experiments.run.metrics import read_metrics
-from experiments.run.runtime import describe_device, writing
+from experiments.run.runtime import describe_device, given_command, writing
 
 
 class Run:
@@ -90,6 +90,7 @@ class Run:
             "config": identity(config),
             "data": dict(dataset.provenance),
             "date": time.strftime("%Y-%m-%d"),
+            "command": given_command(),
             **describe_device(),
         }
         write_json(self.workdir / "run.json", self.description)

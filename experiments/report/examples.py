@@ -1,0 +1,76 @@
+"""A picture of what augmentation does to training images."""
+
+import pathlib
+import textwrap
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from matplotlib.figure import Figure
+
+from experiments.augmentation import AugmentConfig, augment
+from experiments.data import Dataset
+from experiments.run.runtime import writing
+
+ROWS, DRAWN = 6, 7
+
+
+def draw_examples(dataset: Dataset, config: AugmentConfig, path: pathlib.Path, seed: int = 0) -> None:
+    """Writes `augmentation_figure` to a file; its folder is made if needed."""
+    figure = augmentation_figure(dataset, config, seed)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=150)
+
+
+def augmentation_figure(dataset: Dataset, config: AugmentConfig, seed: int = 0) -> Figure:
+    """Training images of different classes, a row each: as they are, and changed at random seven times.
+
+    Shades are those between the darkest and the brightest training pixel, what is beyond is cut off; channels that are
+    neither one nor three are averaged. Mixed images say what they are made of.
+
+    Args:
+      dataset: standardised.
+      config: turns something on.
+      seed: of the changes.
+    """
+    if not config.chosen:
+        raise ValueError("augment.preview needs an augmentation to show, for example --augment.rotate 180")
+    chosen = _of_different_classes(dataset.train.labels)
+    images, labels = jnp.asarray(dataset.train.images[chosen]), jnp.asarray(dataset.train.labels[chosen])
+    low, high = float(dataset.train.images.min()), float(dataset.train.images.max())
+    keys = jax.random.split(jax.random.key(seed), DRAWN)
+    changed, mixture = jax.jit(jax.vmap(lambda key: augment(key, images, labels, config, low)))(keys)
+    columns = np.concatenate([images[None], changed])[:, :, :, :, 0]
+    columns = np.clip((columns - low) / (high - low), 0, 1)
+    shown = columns if columns.shape[-1] == 3 else columns.mean(axis=-1)
+
+    names = [textwrap.shorten(name, 18, placeholder="...") or name[:18] for name in dataset.class_names]
+    size = 1.25 * (1 + DRAWN) + 1, (1.45 if mixture else 1.25) * len(chosen) + 0.6
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(len(chosen), 1 + DRAWN, squeeze=False)
+    for (row, column), axis in np.ndenumerate(axes):
+        axis.imshow(shown[column, row], cmap="gray", vmin=0, vmax=1)
+        axis.set(xticks=[], yticks=[])
+        if mixture and column:
+            share, other = float(mixture.share[column - 1, row]), int(mixture.labels[column - 1, row])
+            axis.set_xlabel(f"+ {100 * (1 - share):.0f} % of {names[other]}", fontsize=8)
+    for axis, label in zip(axes[:, 0], dataset.train.labels[chosen], strict=True):
+        axis.set_ylabel(names[label], rotation="horizontal", ha="right", va="center", fontsize=10)
+    axes[0, 0].set_title("as it is", fontsize=10)
+    figure.suptitle(textwrap.fill(", ".join(_setting(kind, config) for kind in config.chosen), 100), fontsize=10)
+    return figure
+
+
+def _setting(kind, config):
+    value = getattr(config, kind.name)
+    numbers = value if isinstance(value, tuple) else [] if value is True else [value]
+    return " ".join([kind.name.replace("_", " "), *(f"{number:g}" for number in numbers)])
+
+
+def _of_different_classes(labels):
+    """The first images of the first classes; where there are fewer classes than rows, the next of each."""
+    by_class = [np.flatnonzero(labels == label)[:ROWS] for label in np.unique(labels)[:ROWS]]
+    ranked = sorted((rank, label, image) for label, images in enumerate(by_class) for rank, image in enumerate(images))
+    chosen = sorted((label, rank, image) for rank, label, image in ranked[:ROWS])
+    return np.array([image for *_, image in chosen])

@@ -1,0 +1,110 @@
+"""The test images whose wrong predictions are the most confident, with what the network attends to in them."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Float, Int
+from matplotlib.figure import Figure
+from scipy.special import softmax
+
+from attgconv_jax.plotting import common
+from experiments.data import Dataset
+from experiments.report.figures import cut
+
+SHOWN = 12
+"""So many mistakes are shown, if there are as many."""
+
+_COLUMNS = 4
+
+
+class Mistakes(NamedTuple):
+    """Misclassified test images, the most confident first, and their attention."""
+
+    places: Int[np.ndarray, " mistake"]
+    """In the test split, from 0."""
+    images: Float[np.ndarray, "mistake x y 1 c"]
+    labels: Int[np.ndarray, " mistake"]
+    predictions: Int[np.ndarray, " mistake"]
+    probabilities: Float[np.ndarray, " mistake"]
+    """Of the predictions."""
+    maps: Float[np.ndarray, "mistake _x _y"] | None = None
+    """What attention keeps, the mean over group elements and channels; None: there is none, or none over pixels."""
+    layer: int | None = None
+    """Whose attention that is, from 0."""
+
+
+def worst_mistakes(
+    network: nnx.Module, dataset: Dataset, logits: Float[np.ndarray, "image classes"], layer: int | None = None
+) -> Mistakes:
+    """The most confident mistakes of a network in evaluation mode, at most `SHOWN`.
+
+    Args:
+      network: of the registry, in evaluation mode.
+      dataset: standardised.
+      logits: the network's, of the test split.
+      layer: whose attention is shown, from 0; None: the first that has attention over pixels.
+    """
+    probabilities, labels = softmax(logits.astype(np.float64), axis=1), dataset.test.labels
+    predictions = logits.argmax(axis=1)
+    confidence = probabilities[np.arange(len(labels)), predictions]
+    wrong = np.flatnonzero(predictions != labels)
+    places = wrong[np.argsort(-confidence[wrong], kind="stable")][:SHOWN]
+    found = Mistakes(places, dataset.test.images[places], labels[places], predictions[places], confidence[places])
+    if len(places):
+        layers = network.attending_layers if layer is None else [layer]
+        for attending in layers:
+            maps = _attention(network, dataset.test.images, places, attending)
+            if maps is not None:
+                return found._replace(maps=maps, layer=attending)
+    return found
+
+
+def _attention(network, images, places, layer):
+    """What attention keeps of images; None where it has but one pixel."""
+    # In the shape in which `draw_attention` asks by default: both have one program.
+    filled = np.resize(places, SHOWN)
+    batch = jnp.asarray(images[filled].reshape(4, SHOWN // 4, *images.shape[1:]))
+    maps = list(common.maps_by_channel(common.layer_maps(network, batch, layer), None).values())
+    if common.is_matrix(maps[0]):
+        return None
+    shown = np.mean([np.asarray(jnp.mean(alpha, axis=(-2, -1))) for alpha in maps], axis=0)
+    shown = shown.reshape(SHOWN, *shown.shape[2:])[: len(places)]
+    return 1 - shown if common.meaning(network) == "suppressed" else shown
+
+
+def figure(mistakes: Mistakes, class_names: tuple[str, ...]) -> Figure:
+    """Every mistake with label, prediction and its probability, beside it what attention keeps of it (bright: most)."""
+    count, with_maps = len(mistakes.places), mistakes.maps is not None
+    wide = 2 if with_maps else 1
+    columns = min(count, _COLUMNS if with_maps else _COLUMNS + 2)
+    rows = -(-count // columns)
+    side = 9.6 / (2 * _COLUMNS) if with_maps else 9.6 / (_COLUMNS + 2)
+    made = Figure(figsize=(max(2.4, side * columns * wide), (side + 0.75) * rows), layout="constrained")
+    axes = made.subplots(rows, columns * wide, squeeze=False).reshape(-1, wide)
+    for axis in axes.ravel():
+        axis.set(xticks=[], yticks=[])
+        axis.set_axis_off()
+    for i, cell in enumerate(axes[:count]):
+        label, prediction = (cut(class_names[of[i]], 18) for of in (mistakes.labels, mistakes.predictions))
+        title = f"{label}\ntaken for {prediction}\n({100 * mistakes.probabilities[i]:.1f} %)"
+        cell[0].set_title(title, fontsize=8, loc="left")
+        cell[0].imshow(shown(mistakes.images[i]), cmap="gray")
+        cell[0].set_xlabel(f"test image {mistakes.places[i]}", fontsize=7)
+        if with_maps:
+            cell[1].imshow(mistakes.maps[i], cmap=common.MAP_COLOURS, **common.shades(mistakes.maps[i]))
+            cell[1].set_xlabel("attention", fontsize=7)
+        for axis in cell:
+            axis.set_axis_on()
+    return made
+
+
+def shown(image: Float[np.ndarray, "x y 1 c"]) -> Float[np.ndarray, "x y"] | Float[np.ndarray, "x y 3"]:
+    """A standardised image in [0, 1]: its darkest value black, its brightest white; in colour if it has three channels.
+
+    Of other numbers of channels the mean.
+    """
+    pixels = image[:, :, 0] if image.shape[-1] == 3 else image.mean(axis=(-2, -1))
+    low, high = pixels.min(), pixels.max()
+    return (pixels - low) / max(high - low, 1e-6)
