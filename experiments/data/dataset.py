@@ -24,7 +24,8 @@ class Split:
 class Dataset:
     """A training, a validation and a test split.
 
-    `provenance` says how it came to be (see `describe`), of the images before standardisation.
+    `provenance` says how it came to be (see `describe`), of the images before standardisation; `class_names` are by
+    label, by default "0", "1" and so on.
 
     Raises:
       ValueError: an image is not finite, a label is no class, or shapes do not fit; the message names the split.
@@ -36,10 +37,13 @@ class Dataset:
     validation: Split
     test: Split
     provenance: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    class_names: tuple[str, ...] = ()
 
     def __post_init__(self):
         for name, split in self.splits().items():
             _check(f"{self.name}, {name} split", split, self.classes)
+        if not self.class_names:
+            object.__setattr__(self, "class_names", tuple(map(str, range(self.classes))))
 
     def splits(self) -> dict[str, Split]:
         """The splits by name."""

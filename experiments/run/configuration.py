@@ -17,6 +17,9 @@ from experiments.run.model_configuration import MAX_SCALE, ModelConfig, config_c
 Rule = Literal["adam", "sgd"]
 Schedule = Literal["constant", "cosine", "step"]
 SeedsMode = Literal["auto", "loop", "vmap"]
+Freeze = Literal["none", "body"]
+_RUN = "Start from the weights of a run (its first seed's, best on validation) or of a saved network."
+InitFrom = Annotated[pathlib.Path | None, tyro.conf.arg(metavar="RUN", help=_RUN)]
 _DIRECTORY = "Folder of prepared sets. Default: TFDS' own, $TFDS_DATA_DIR or ~/tensorflow_datasets."
 Directory = Annotated[pathlib.Path | None, tyro.conf.arg(metavar="DIR", help=_DIRECTORY)]
 
@@ -109,6 +112,9 @@ class Config:
     """loop over them or vmap; auto: loop on CPU, else vmap."""
     test_every: int = 5
     """Epochs between test errors, which decide nothing."""
+    init_from: InitFrom = None
+    freeze: Freeze = "none"
+    """body: train the head alone, what depends on the number of classes; needs init-from."""
 
     def __post_init__(self):
         check("seeds", self.seeds, "one or more different numbers", 0 < len(self.seeds) == len(set(self.seeds)))
@@ -116,22 +122,29 @@ class Config:
             check_seed("seeds", seed)
         check_name("seeds_mode", self.seeds_mode, get_args(SeedsMode))
         check("test_every", self.test_every, "at least 1", self.test_every >= 1)
+        check_name("freeze", self.freeze, get_args(Freeze))
+        if self.freeze != "none" and self.init_from is None:
+            raise ValueError(f"freeze {self.freeze} needs init_from: without it the {self.freeze} would stay random")
 
 
 def identity(config: Config) -> dict[str, Any]:
     """The fields that decide a run's numbers, by dotted name, as JSON holds them: all but where the data lie."""
     fields = _as_json(dataclasses.asdict(config))
     del fields["data.directory"]
+    if config.init_from is not None:
+        fields["init_from"] = str(config.init_from)
     return fields
 
 
 def from_identity(fields: Mapping[str, Any], directory: pathlib.Path | None = None) -> Config:
     """The configuration that `identity` described, with its data in `directory`.
 
+    Fields that came later have the values that runs without them had.
+
     Raises:
       ValueError: a field is missing, unknown or wrong; the message names it.
     """
-    nested = _nested(_renamed(dict(fields)))
+    nested = _nested(_renamed(_LATER | dict(fields)))
     made = config_class(nested["model"]["name"])
     classes = {"data": DataConfig, "model": made, "optimizer": OptimizerConfig}
     sampling = nested["model"].get("sampling")
@@ -147,6 +160,8 @@ def from_identity(fields: Mapping[str, Any], directory: pathlib.Path | None = No
             f"unknown: {', '.join(unknown) or 'none'}"
         )
     nested["data"]["directory"] = directory
+    if nested["init_from"] is not None:
+        nested["init_from"] = pathlib.Path(nested["init_from"])
     return Config(**nested | {part: of(**nested[part]) for part, of in classes.items()})
 
 
@@ -170,6 +185,8 @@ def _as_json(fields, prefix=""):
             flat[prefix + name] = list(value) if isinstance(value, tuple) else value
     return flat
 
+
+_LATER = {"freeze": "none", "init_from": None}
 
 _BEFORE_NETWORKS = {
     "data.test_images": None,

@@ -12,6 +12,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from experiments.run.configuration import OptimizerConfig
+from experiments.run.head import head_of, split_head, train_head
 from experiments.run.model_configuration import ModelConfig
 
 EVALUATION_BATCH = 250
@@ -43,8 +44,15 @@ def make_network(config: ModelConfig, classes: int, seed: int, in_features: int 
     return config.build(in_features, classes, nnx.Rngs(jax.random.key(seed)))
 
 
-def make_optimizer(config: OptimizerConfig, steps_per_epoch: int) -> optax.GradientTransformation:
+def make_optimizer(
+    config: OptimizerConfig, steps_per_epoch: int, schedule: optax.Schedule | None = None
+) -> optax.GradientTransformation:
     """Clipping, L2 added to the gradient, Adam or momentum, decoupled weight decay, learning rate: in this order.
+
+    Args:
+      config: the optimiser's.
+      steps_per_epoch: of the schedule, which counts steps.
+      schedule: another than `make_schedule` makes.
 
     Source: Kingma and Ba 2015 (Adam, with its L2); Loshchilov and Hutter 2019 (decoupled weight decay).
     """
@@ -54,7 +62,7 @@ def make_optimizer(config: OptimizerConfig, steps_per_epoch: int) -> optax.Gradi
         optax.add_decayed_weights(config.l2),
         rule,
         optax.add_decayed_weights(config.weight_decay),
-        optax.scale_by_learning_rate(make_schedule(config, steps_per_epoch)),
+        optax.scale_by_learning_rate(schedule or make_schedule(config, steps_per_epoch)),
     )
 
 
@@ -80,6 +88,10 @@ class Trainer:
     `state = trainer.init(seeds)`, then `state = trainer.train(state, images, labels, count)` for as many steps as one
     compiled call shall take. How the steps are cut into calls changes nothing. Every array of a state has a leading
     axis of seeds, over which "vmap" and "loop" have the same numbers up to rounding.
+
+    With `freeze` "body" the optimiser has the parameters of the head alone (see `experiments.run.head`): no gradient,
+    decay or clipping reaches the others. The body is in evaluation mode, so that its statistics stand still as well,
+    and what the head is trained on is what it is evaluated on.
     """
 
     def __init__(
@@ -90,13 +102,19 @@ class Trainer:
         batch_size: int,
         seeds_mode: Literal["vmap", "loop"] = "loop",
         in_features: int = 1,
+        freeze: str = "none",
     ):
         self._make = functools.partial(make_network, config, classes, in_features=in_features)
         self.optimizer = optimizer
         self.batch_size = batch_size
+        self.mode = seeds_mode
         self._over_seeds = {"vmap": jax.vmap, "loop": lambda function: functools.partial(lax.map, function)}[seeds_mode]
+        self._head = head_of(config, classes, in_features) if freeze == "body" else None
         network = nnx.eval_shape(lambda: self._make(0))
-        network.train()
+        if self._head is None:
+            network.train()
+        else:
+            train_head(network, self._head)
         self.graph = nnx.split(network, nnx.Param, ...)[0]
         network.eval()
         self.evaluation_graph = nnx.split(network, nnx.Param, ...)[0]
@@ -114,7 +132,11 @@ class Trainer:
         key = jax.random.fold_in(jax.random.key(seed), _SHUFFLING)
         zero = jnp.zeros([], jnp.int32)
         loss = jnp.zeros([], jax.tree.leaves(params)[0].dtype)
-        return TrainState(params, rest, self.optimizer.init(params), key, zero, loss, zero, zero)
+        return TrainState(params, rest, self.optimizer.init(self._parts(params)[0]), key, zero, loss, zero, zero)
+
+    def _parts(self, params):
+        """The parameters that are trained, and those that are frozen."""
+        return (params, nnx.State({})) if self._head is None else split_head(params, self._head)
 
     def network(self, params: Any, rest: Any, index: int) -> nnx.Module:
         """The network of one seed, by its place among them, in evaluation mode."""
@@ -131,10 +153,13 @@ class Trainer:
 
     def step(self, state: TrainState, images: jax.Array, labels: jax.Array) -> TrainState:
         """One step of the optimiser of one network on one batch."""
-        gradient = jax.value_and_grad(self.loss, has_aux=True)
-        (loss, (rest, wrong)), grads = gradient(state.params, state.rest, images, labels)
-        updates, opt_state = self.optimizer.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
+        trained, frozen = self._parts(state.params)
+        gradient = jax.value_and_grad(
+            lambda trained: self.loss(nnx.merge_state(trained, frozen), state.rest, images, labels), has_aux=True
+        )
+        (loss, (rest, wrong)), grads = gradient(trained)
+        updates, opt_state = self.optimizer.update(grads, state.opt_state, trained)
+        params = nnx.merge_state(optax.apply_updates(trained, updates), frozen)
         finite = jnp.isfinite(loss) & _all_finite((params, rest))
         counts = state.step + 1, state.loss + loss.astype(state.loss.dtype), state.wrong + wrong
         first_bad_step = jnp.where(finite | (state.first_bad_step > 0), state.first_bad_step, state.step + 1)
