@@ -173,8 +173,11 @@ def _beginning(run, trainer, splits, start, total):
     config = run.config()
     if run.newest_step == total:
         return first_state(trainer, config.seeds, start)
+    # What the programs depend on; of the data and the seeds their number.
+    fields = {name: value for name, value in identity(config).items() if name.startswith(("model.", "optimizer."))}
     shapes = {name: images.shape for name, (images, _) in splits.items()}
-    with compiling([identity(config), run.extensions, shapes, trainer.mode]) as wait:
+    steps = [record["step"] for record in run.extensions]
+    with compiling([fields, config.freeze, len(config.seeds), trainer.mode, shapes, steps]) as wait:
         beginning = state, _ = first_state(trainer, config.seeds, start)
         programs = [functools.partial(Trainer.train.trace, trainer, state, *splits["train"], 1)]
         for name in ("validation", "test"):

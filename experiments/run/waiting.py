@@ -93,8 +93,8 @@ class _Kept:
     """Seconds by description, in the folder of the compilation cache."""
 
     def __init__(self, described):
-        folder = jax.config.jax_compilation_cache_dir
-        self.path = None if folder is None or described is None else pathlib.Path(folder) / _NAME
+        folder = _folder()
+        self.path = None if folder is None or described is None else folder / _NAME
         content = json.dumps([described, describe_device()], sort_keys=True)
         self.name = hashlib.sha256(content.encode()).hexdigest()[:16]
         self.seconds = self._read().get(self.name)
@@ -114,10 +114,17 @@ class _Kept:
     def _read(self):
         """What is there; nothing where the file is missing or damaged, for it is a forecast's."""
         try:
-            kept = json.loads(self.path.read_text())
-            return {name: seconds for name, seconds in kept.items() if isinstance(seconds, float | int)}
-        except (AttributeError, OSError, ValueError):
+            kept = {} if self.path is None else json.loads(self.path.read_text())
+        except (OSError, ValueError):
             return {}
+        entries = kept.items() if isinstance(kept, dict) else ()
+        return {name: seconds for name, seconds in entries if isinstance(seconds, float | int)}
+
+
+def _folder():
+    """That of JAX's compilation cache; None: there is none."""
+    folder = jax.config.jax_compilation_cache_dir
+    return None if folder is None else pathlib.Path(folder)
 
 
 def _say(words):
