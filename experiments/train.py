@@ -1,7 +1,8 @@
 """Trains a preset, or continues it: `python -m experiments.train [PRESET] [--workdir DIR]`.
 
 Without a preset it trains the alpha_F-p4 network on embedded rotated digits, on whatever device there is. The same
-command continues a run that was killed, and shows the report of one that is complete.
+command continues a run that was killed, and shows the report of one that is complete; with more `--optimizer.epochs` it
+extends either.
 """
 
 import dataclasses
@@ -15,6 +16,7 @@ import tyro
 from attgconv_jax import Group
 from attgconv_jax.models import NETWORKS
 from experiments.configs import DEFAULT, PRESETS, TABLES
+from experiments.data import Dataset
 from experiments.data.prepared import PUBLISHED_SIZES
 from experiments.report.classes import class_table
 from experiments.report.examples import draw_examples
@@ -25,14 +27,18 @@ from experiments.report.pages import PAGE, write_page
 from experiments.report.reports import draw_attention, report_of, save_networks
 from experiments.run.checks import check_name
 from experiments.run.configuration import Config
+from experiments.run.extending import extension_message
 from experiments.run.groups import is_lie
-from experiments.run.loop import fit, make_trainer
+from experiments.run.loop import fit, make_trainer, steps_per_epoch
 from experiments.run.model_configuration import ModelConfig, config_class, model
 from experiments.run.runtime import Folder, command, given_command, precision, use_compilation_cache
+from experiments.run.transfer import check_start, start_message, start_of
 from experiments.run.workdir import Run, dataset_of
 
 PARTS = ("data", "model", "optimizer", "augment")
 """Of a configuration: the groups of options."""
+
+_EPOCHS = "--optimizer.epochs"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +49,8 @@ class Arguments(Config):
     """Folder of the run."""
     checkpoint_seconds: float = 30.0
     """Least time between checkpoints. Changes no number."""
+    words: tyro.conf.Suppress[tuple[str, ...]] = ()
+    """The command line, as it was given."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -50,23 +58,45 @@ class Arguments(Config):
             raise ValueError(f"checkpoint_seconds must not be negative, got {self.checkpoint_seconds}")
 
 
-def train_run(config: Config, workdir: pathlib.Path, **options: Any) -> Run:
+def train_run(
+    config: Config, workdir: pathlib.Path, *, dataset: Dataset | None = None, extend: bool = False, **options: Any
+) -> Run:
     """Trains the networks of a configuration in a work directory, or continues, or does nothing if that is done.
 
-    The options, and what is raised, are those of `experiments.run.loop.fit`; a `ValueError` if the work directory is
-    another run's, or the data are not there.
+    Args:
+      config: the run's.
+      workdir: its folder.
+      dataset: the data, not standardised, in the size that the network takes; None: those of `config`.
+      extend: whether a run of other epochs is extended, or shortened, to those of `config`.
+      options: those of `experiments.run.loop.fit`, which says what is raised as well.
+
+    Raises:
+      ValueError: the work directory is another run's, or the data are not there, or the weights that it starts from are
+        not there or do not fit.
     """
     run = Run(workdir)
-    run.check(config)
-    if run.report is not None:
+    run.check(config, extend=extend)
+    with precision(config.model.dtype):
+        check_start(run, config)
+    if run.is_finished(config):
         return run
-    dataset = dataset_of(config).standardised()
+    dataset = (dataset_of(config) if dataset is None else dataset).standardised()
     with precision(config.model.dtype):
         # Checked before anything is written, so that a rejected configuration leaves no work directory.
         trainer = make_trainer(config, dataset)
+        start = start_of(config, dataset) if config.init_from is not None and run.newest_step is None else None
         with run.locked():
-            run.begin(config, dataset)
-            state, best, spent = fit(run, trainer, dataset, **options)
+            extended = len(run.extensions)
+            run.begin(config, dataset, extend=extend, start=start and start.record)
+            if run.extensions:
+                trainer = make_trainer(config, dataset, run.extensions)
+            if len(run.extensions) > extended:
+                message = extension_message(config.optimizer, steps_per_epoch(config, dataset), run.extensions)
+                print(f"{workdir} is {message}", flush=True)
+            if start is not None:
+                print(start_message(config, start.record, dataset.classes), flush=True)
+            state, best, spent = fit(run, trainer, dataset, start=start, **options)
+            run.discard_networks()
             save_networks(run, trainer, state, best)
             network = trainer.network(best.params, best.rest, 0)
             draw_attention(network, dataset, workdir / "attention.png")
@@ -96,8 +126,14 @@ def main(arguments: Arguments) -> None:
         return
     described = f"{network.name} on {network.group}, attention {network.attention}, on {config.data.name}"
     print(f"{described}; work directory {workdir}")
-    run = train_run(config, workdir, checkpoint_seconds=arguments.checkpoint_seconds)
+    extend = _value_of(_EPOCHS, arguments.words) is not None
+    finished = Run(workdir).is_finished(config)
+    run = train_run(config, workdir, extend=extend, checkpoint_seconds=arguments.checkpoint_seconds)
     report = run.report
+    if finished:
+        longer = [*_without_option(_EPOCHS, arguments.words), _EPOCHS, str(2 * config.optimizer.epochs)]
+        command_of_it = f"python -m experiments.train {shlex.join(longer)}"
+        print(f"{workdir} is finished, with {config.optimizer.epochs} epochs; to extend it: {command_of_it}")
     print(side_by_side([(run.name, report)]))
     # Reports of earlier versions have none.
     if "classes" in report:
@@ -130,8 +166,8 @@ def command_line(words: list[str]) -> tuple[type[Arguments], Arguments, list[str
     made = dataclasses.make_dataclass("Arguments", fields, bases=(Arguments,), frozen=True)
     presets = f"Presets, as the first word: {DEFAULT} (the default); {_preset_names()}."
     made.__doc__ = f"{preset.description}\n\n{presets}{hidden}"
-    workdir = pathlib.Path("runs") / name
-    return made, made(**parts, workdir=workdir), _with_preview(words[len(given) :], workdir)
+    workdir, others = pathlib.Path("runs") / name, words[len(given) :]
+    return made, made(**parts, workdir=workdir, words=tuple(words)), _with_preview(others, workdir)
 
 
 def _with_preview(words, workdir):
@@ -175,6 +211,12 @@ def _value_of(flag, words):
     pairs = itertools.pairwise(words)
     joined = (word.partition("=")[2] for word in words if word.startswith(f"{flag}="))
     return next(joined, next((value for word, value in pairs if word == flag), None))
+
+
+def _without_option(flag, words):
+    """The words without a flag and what follows it."""
+    kept = [word for word, former in zip(words, [None, *words], strict=False) if flag not in (word, former)]
+    return [word for word in kept if not word.startswith(f"{flag}=")]
 
 
 def _shown(parts, words):

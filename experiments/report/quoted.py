@@ -5,7 +5,7 @@ import math
 import statistics
 from collections.abc import Callable, Sequence
 
-from experiments.bench import attention, interpolation, memory, networks
+from experiments.bench import attention, interpolation, memory, networks, transfer
 from experiments.configs.preset import RESULTS, reports
 from experiments.report.documents import rows_of
 from experiments.report.markdown import PROTOCOLS, Column, cells, markdown_table, protocols, record_table
@@ -161,6 +161,7 @@ QUOTED: dict[str, Callable[[], str]] = {
     "operators-cost": operators_cost,
     "operators-short-run": lambda: _runs("operators", title="operator", parameters="parameters", **VALIDATION_AND_LAST),
     "sampling": lambda: record_table(_figures("interpolation")["rows"], interpolation.COLUMNS),
+    "transfer": lambda: record_table(_figures("transfer-cpu")["rows"], transfer.COLUMNS),
     "memory": lambda: record_table(_named("memory-cpu"), memory.COLUMNS),
     "growth": growth,
     "overhead": lambda: record_table(_named("overhead", "presets"), OVERHEAD),

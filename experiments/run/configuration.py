@@ -20,6 +20,9 @@ Rule = Literal["adam", "sgd"]
 Schedule = Literal["constant", "cosine", "step"]
 ClassWeights = Literal["none", "balanced"] | tuple[float, ...]
 SeedsMode = Literal["auto", "loop", "vmap"]
+Freeze = Literal["none", "body"]
+_RUN = "Start from the weights of a run (its first seed's, best on validation) or of a saved network."
+InitFrom = Annotated[pathlib.Path | None, tyro.conf.arg(metavar="RUN", help=_RUN)]
 _DIRECTORY = "Folder of prepared sets. Default: TFDS' own, $TFDS_DATA_DIR or ~/tensorflow_datasets."
 Directory = Annotated[pathlib.Path | None, tyro.conf.arg(metavar="DIR", help=_DIRECTORY)]
 
@@ -120,6 +123,9 @@ class Config:
     """loop over them or vmap; auto: loop on CPU, else vmap."""
     test_every: int = 5
     """Epochs between test errors, which decide nothing."""
+    init_from: InitFrom = None
+    freeze: Freeze = "none"
+    """body: train the head alone, what depends on the number of classes; needs init-from."""
 
     def __post_init__(self):
         check("seeds", self.seeds, "one or more different numbers", 0 < len(self.seeds) == len(set(self.seeds)))
@@ -127,6 +133,9 @@ class Config:
             check_seed("seeds", seed)
         check_name("seeds_mode", self.seeds_mode, get_args(SeedsMode))
         check("test_every", self.test_every, "at least 1", self.test_every >= 1)
+        check_name("freeze", self.freeze, get_args(Freeze))
+        if self.freeze != "none" and self.init_from is None:
+            raise ValueError(f"freeze {self.freeze} needs init_from: without it the {self.freeze} would stay random")
 
 
 _NO_IDENTITY = {"data.directory", "augment.preview"}
@@ -135,11 +144,16 @@ _NO_IDENTITY = {"data.directory", "augment.preview"}
 def identity(config: Config) -> dict[str, Any]:
     """The fields that decide a run's numbers, by dotted name, as JSON holds them: all but paths of data and preview."""
     fields = _as_json(dataclasses.asdict(config))
-    return {name: value for name, value in fields.items() if name not in _NO_IDENTITY}
+    fields = {name: value for name, value in fields.items() if name not in _NO_IDENTITY}
+    if config.init_from is not None:
+        fields["init_from"] = str(config.init_from)
+    return fields
 
 
 def from_identity(fields: Mapping[str, Any], directory: pathlib.Path | None = None) -> Config:
     """The configuration that `identity` described, with its data in `directory`.
+
+    Fields that came later have the values that runs without them had.
 
     Raises:
       ValueError: a field is missing, unknown or wrong; the message names it.
@@ -160,6 +174,8 @@ def from_identity(fields: Mapping[str, Any], directory: pathlib.Path | None = No
             f"unknown: {', '.join(unknown) or 'none'}"
         )
     nested["data"]["directory"] = directory
+    if nested["init_from"] is not None:
+        nested["init_from"] = pathlib.Path(nested["init_from"])
     return Config(**nested | {part: of(**nested[part]) for part, of in classes.items()})
 
 
@@ -185,7 +201,12 @@ def _as_json(fields, prefix=""):
 
 
 # Fields that came later, as they are of runs from before.
-_LATER = {"optimizer.class_weights": "none", **{f"augment.{kind.name}": kind.default for kind in KINDS.values()}}
+_LATER = {
+    "freeze": "none",
+    "init_from": None,
+    "optimizer.class_weights": "none",
+    **{f"augment.{kind.name}": kind.default for kind in KINDS.values()},
+}
 
 _BEFORE_NETWORKS = {
     "data.test_images": None,

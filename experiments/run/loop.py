@@ -1,7 +1,9 @@
 """The training loop: continues where the newest checkpoint stands, and leaves everything a reader needs."""
 
 import contextlib
+import functools
 import time
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -11,9 +13,11 @@ import numpy as np
 from experiments.data import Dataset
 from experiments.run.checkpoints import Checkpoints
 from experiments.run.class_weights import class_weights
-from experiments.run.configuration import Config
+from experiments.run.configuration import Config, identity
+from experiments.run.extending import Extensions, schedule_of
 from experiments.run.metrics import Metrics, progress_bar
-from experiments.run.training import Trainer, TrainState, make_optimizer, make_schedule
+from experiments.run.training import Trainer, TrainState, make_optimizer
+from experiments.run.waiting import compiling
 from experiments.run.workdir import Run
 
 CALL_SECONDS = 1.0
@@ -42,17 +46,20 @@ class Spent(NamedTuple):
     evaluation: float = 0.0
 
 
-def make_trainer(config: Config, dataset: Dataset) -> Trainer:
-    """The trainer of a configuration on its data; float64 needs x64 (see `experiments.run.runtime.precision`)."""
+def make_trainer(config: Config, dataset: Dataset, extensions: Extensions = ()) -> Trainer:
+    """The trainer of a configuration on its data; float64 needs x64 (see `experiments.run.runtime.precision`).
+
+    Its learning rate is that of a run that was extended so.
+    """
     steps, batch_size, mode = steps_per_epoch(config, dataset), config.optimizer.batch_size, config.seeds_mode
     if config.model.dtype == "float64" and not jax.config.jax_enable_x64:
         raise ValueError("model.dtype float64 needs jax.enable_x64(True) around it")
     if mode == "auto":
         mode = "loop" if jax.default_backend() == "cpu" else "vmap"
-    optimizer = make_optimizer(config.optimizer, steps)
+    optimizer = make_optimizer(config.optimizer, steps, schedule_of(config.optimizer, steps, extensions))
     weights = class_weights(config.optimizer.class_weights, dataset.train.labels, dataset.classes)
     options = dict(in_features=dataset.in_features, augmentation=config.augment, class_weights=weights)
-    return Trainer(config.model, dataset.classes, optimizer, batch_size, mode, **options)
+    return Trainer(config.model, dataset.classes, optimizer, batch_size, mode, freeze=config.freeze, **options)
 
 
 def steps_per_epoch(config: Config, dataset: Dataset) -> int:
@@ -63,9 +70,13 @@ def steps_per_epoch(config: Config, dataset: Dataset) -> int:
     return images // batch_size
 
 
-def first_state(trainer: Trainer, seeds: tuple[int, ...]) -> tuple[TrainState, Best]:
-    """The first state of a run, and best networks of epoch 0 that any other is better than."""
+def first_state(
+    trainer: Trainer, seeds: tuple[int, ...], start: Callable[[TrainState], TrainState] | None = None
+) -> tuple[TrainState, Best]:
+    """The first state of a run, which `start` changes, and best networks of epoch 0 that any other is better than."""
     state = trainer.init(seeds)
+    if start is not None:
+        state = start(state)
     params, rest = jax.tree.map(jnp.copy, (state.params, state.rest))
     most = jnp.full(len(seeds), jnp.iinfo(jnp.int32).max, jnp.int32)
     return state, Best(params, rest, most, jnp.zeros_like(most))
@@ -76,15 +87,14 @@ def last_state(run: Run, trainer: Trainer) -> tuple[TrainState, Best, Spent]:
     folder = run.workdir / "checkpoints"
     if folder.is_dir():
         with Checkpoints(folder, read_only=True) as checkpoints:
-            state, best, _, spent = _restored(checkpoints, trainer, run.config().seeds)
+            state, best, _, spent = _restored(checkpoints, first_state(trainer, run.config().seeds))
         if np.all(best.epoch):
             return state, best, spent
     raise ValueError(f"{run.workdir} has no checkpoint of a whole epoch yet: train it a little longer")
 
 
-def _restored(checkpoints, trainer, seeds):
+def _restored(checkpoints, beginning):
     """State, best networks, step and time spent where the newest checkpoint stands, else at the beginning."""
-    beginning = first_state(trainer, seeds)
     newest, record = checkpoints.restore(beginning) or (beginning, {"step": 0, "spent": ()})
     return *newest, record["step"], Spent(*record["spent"])
 
@@ -94,6 +104,7 @@ def fit(
     trainer: Trainer,
     dataset: Dataset,
     *,
+    start: Callable[[TrainState], TrainState] | None = None,
     checkpoint_seconds: float = 30.0,
     deadline: float | None = None,
 ) -> tuple[TrainState, Best, Spent]:
@@ -103,6 +114,7 @@ def fit(
       run: begun.
       trainer: of the run's configuration.
       dataset: standardised.
+      start: changes the first state, where there is no checkpoint.
       checkpoint_seconds: least time between checkpoints; changes no number.
       deadline: in seconds of `time.monotonic()`; None: none.
 
@@ -113,13 +125,17 @@ def fit(
     config = run.config()
     per_epoch = steps_per_epoch(config, dataset)
     total = per_epoch * config.optimizer.epochs
-    schedule = make_schedule(config.optimizer, per_epoch)
+    schedule = schedule_of(config.optimizer, per_epoch, run.extensions)
     splits = {name: jax.device_put((split.images, split.labels)) for name, split in dataset.splits().items()}
     images_a_step = config.optimizer.batch_size * len(config.seeds)
     forecast = _Forecast(deadline, wait=per_epoch * config.test_every)
     with contextlib.ExitStack() as stack:
         checkpoints = stack.enter_context(Checkpoints(run.workdir / "checkpoints"))
-        state, best, step, spent = _restored(checkpoints, trainer, config.seeds)
+        started = time.perf_counter()
+        beginning = _beginning(run, trainer, splits, start, total)
+        waited = time.perf_counter() - started
+        state, best, step, spent = _restored(checkpoints, beginning)
+        spent = spent._replace(training=spent.training + waited)
         metrics = stack.enter_context(Metrics(run.workdir, step, config.seeds))
         bar = stack.enter_context(progress_bar(total * images_a_step, step * images_a_step))
         saved, pace, calls = time.monotonic(), 1, 0
@@ -130,7 +146,7 @@ def fit(
             _check_finite(np.asarray(state.first_bad_step), config, per_epoch)
             seconds = time.perf_counter() - started
             step, spent, calls = step + count, spent._replace(training=spent.training + seconds), calls + 1
-            if calls > 1:  # the first compiles, and its time says nothing of the next
+            if calls > 1:  # what the first takes beside its steps says nothing of the next
                 pace = max(1, round(CALL_SECONDS * count / seconds))
             bar.update(count * images_a_step)
             if step % per_epoch == 0:
@@ -153,6 +169,25 @@ def fit(
                 checkpoints.wait()
                 raise OutOfTime(late)
     return state, best, spent
+
+
+def _beginning(run, trainer, splits, start, total):
+    """The first state and best networks; the programs of the steps that are left are compiled."""
+    config = run.config()
+    if run.newest_step == total:
+        return first_state(trainer, config.seeds, start)
+    # What the programs depend on; of the data and the seeds their number.
+    fields = {name: value for name, value in identity(config).items() if name.startswith(("model.", "optimizer."))}
+    shapes = {name: images.shape for name, (images, _) in splits.items()}
+    steps = [record["step"] for record in run.extensions]
+    with compiling([fields, config.freeze, len(config.seeds), trainer.mode, shapes, steps]) as wait:
+        beginning = state, _ = first_state(trainer, config.seeds, start)
+        programs = [functools.partial(Trainer.train.trace, trainer, state, *splits["train"], 1)]
+        for name in ("validation", "test"):
+            count_errors = functools.partial(Trainer.count_errors.trace, trainer, state.params, state.rest)
+            programs.append(functools.partial(count_errors, *splits[name]))
+        wait.compile(programs)
+    return beginning
 
 
 @jax.jit

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Int
 
 from experiments.augmentation import AugmentConfig, Mixture, augment
 from experiments.run.configuration import OptimizerConfig
+from experiments.run.head import head_of, split_head, train_head
 from experiments.run.model_configuration import ModelConfig
 
 EVALUATION_BATCH = 250
@@ -47,8 +48,15 @@ def make_network(config: ModelConfig, classes: int, seed: int, in_features: int 
     return config.build(in_features, classes, nnx.Rngs(jax.random.key(seed)))
 
 
-def make_optimizer(config: OptimizerConfig, steps_per_epoch: int) -> optax.GradientTransformation:
+def make_optimizer(
+    config: OptimizerConfig, steps_per_epoch: int, schedule: optax.Schedule | None = None
+) -> optax.GradientTransformation:
     """Clipping, L2 added to the gradient, Adam or momentum, decoupled weight decay, learning rate: in this order.
+
+    Args:
+      config: the optimiser's.
+      steps_per_epoch: of the schedule, which counts steps.
+      schedule: another than `make_schedule` makes.
 
     Source: Kingma and Ba 2015 (Adam, with its L2); Loshchilov and Hutter 2019 (decoupled weight decay).
     """
@@ -58,7 +66,7 @@ def make_optimizer(config: OptimizerConfig, steps_per_epoch: int) -> optax.Gradi
         optax.add_decayed_weights(config.l2),
         rule,
         optax.add_decayed_weights(config.weight_decay),
-        optax.scale_by_learning_rate(make_schedule(config, steps_per_epoch)),
+        optax.scale_by_learning_rate(schedule or make_schedule(config, steps_per_epoch)),
     )
 
 
@@ -94,6 +102,9 @@ class Trainer:
       in_features: channels of the images.
       augmentation: how images are changed at random, see `experiments.augmentation`; None: not at all.
       class_weights: factors of the classes' losses; None: all are one.
+      freeze: "none"; or "body", with which the optimiser has the parameters of the head alone (see
+        `experiments.run.head`): no gradient, decay or clipping reaches the others. The body is in evaluation mode, so
+        that its statistics stand still as well, and what the head is trained on is what it is evaluated on.
     """
 
     def __init__(
@@ -106,15 +117,21 @@ class Trainer:
         in_features: int = 1,
         augmentation: AugmentConfig | None = None,
         class_weights: Sequence[float] | np.ndarray | None = None,
+        freeze: str = "none",
     ):
         self.augmentation = AugmentConfig() if augmentation is None else augmentation
         self.class_weights = class_weights
         self._make = functools.partial(make_network, config, classes, in_features=in_features)
         self.optimizer = optimizer
         self.batch_size = batch_size
+        self.mode = seeds_mode
         self._over_seeds = {"vmap": jax.vmap, "loop": lambda function: functools.partial(lax.map, function)}[seeds_mode]
+        self._head = head_of(config, classes, in_features) if freeze == "body" else None
         network = nnx.eval_shape(lambda: self._make(0))
-        network.train()
+        if self._head is None:
+            network.train()
+        else:
+            train_head(network, self._head)
         self.graph = nnx.split(network, nnx.Param, ...)[0]
         network.eval()
         self.evaluation_graph = nnx.split(network, nnx.Param, ...)[0]
@@ -132,7 +149,11 @@ class Trainer:
         key = jax.random.fold_in(jax.random.key(seed), _SHUFFLING)
         zero = jnp.zeros([], jnp.int32)
         loss = jnp.zeros([], jax.tree.leaves(params)[0].dtype)
-        return TrainState(params, rest, self.optimizer.init(params), key, zero, loss, zero, zero)
+        return TrainState(params, rest, self.optimizer.init(self._parts(params)[0]), key, zero, loss, zero, zero)
+
+    def _parts(self, params):
+        """The parameters that are trained, and those that are frozen."""
+        return (params, nnx.State({})) if self._head is None else split_head(params, self._head)
 
     def network(self, params: Any, rest: Any, index: int) -> nnx.Module:
         """The network of one seed, by its place among them, in evaluation mode."""
@@ -162,10 +183,14 @@ class Trainer:
         self, state: TrainState, images: jax.Array, labels: jax.Array, mixture: Mixture | None = None
     ) -> TrainState:
         """One step of the optimiser of one network on one batch, whose images are changed already."""
-        gradient = jax.value_and_grad(self.loss, has_aux=True)
-        (loss, (rest, wrong)), grads = gradient(state.params, state.rest, images, labels, mixture)
-        updates, opt_state = self.optimizer.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
+        trained, frozen = self._parts(state.params)
+
+        def loss_of(trained):
+            return self.loss(nnx.merge_state(trained, frozen), state.rest, images, labels, mixture)
+
+        (loss, (rest, wrong)), grads = jax.value_and_grad(loss_of, has_aux=True)(trained)
+        updates, opt_state = self.optimizer.update(grads, state.opt_state, trained)
+        params = nnx.merge_state(optax.apply_updates(trained, updates), frozen)
         finite = jnp.isfinite(loss) & _all_finite((params, rest))
         counts = state.step + 1, state.loss + loss.astype(state.loss.dtype), state.wrong + wrong
         first_bad_step = jnp.where(finite | (state.first_bad_step > 0), state.first_bad_step, state.step + 1)

@@ -1,6 +1,6 @@
 """A run on the disk: what it is, what it measured, and that one process at a time works on it.
 
-run.json          configuration, data, command, versions: written once, before the first step
+run.json          configuration, data, command, versions: written before the first step, and when the run is extended
 metrics.jsonl     a line an epoch
 tensorboard/      the same for TensorBoard
 checkpoints/      the newest two; each holds the last and the best networks
@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import pathlib
+import shutil
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -20,8 +21,12 @@ import filelock
 
 from experiments.data import Dataset, load
 from experiments.run.configuration import Config, from_identity, identity
+from experiments.run.extending import extension
 from experiments.run.metrics import read_metrics
 from experiments.run.runtime import describe_device, given_command, writing
+
+_EPOCHS = "optimizer.epochs"
+_THERE_AND_HERE = "{} is {} there and {} here"
 
 
 class Run:
@@ -33,12 +38,25 @@ class Run:
         self.workdir = workdir
         self.description = self._read_description()
         again = "delete this file, and the command that trained writes it again"
-        self.report = _read(workdir / "report.json", (), again)
+        report = _read(workdir / "report.json", (), again)
+        # A report from before the run was extended is not of the run as it is now.
+        self.report = report if (report or {}).get("extensions", []) == self.extensions else None
 
     @property
     def name(self) -> str:
         """The folder's name."""
         return self.workdir.resolve().name
+
+    @property
+    def extensions(self) -> list[dict[str, Any]]:
+        """Records of every time that it was extended; see `experiments.run.extending`."""
+        return (self.description or {}).get("extensions", [])
+
+    @property
+    def newest_step(self) -> int | None:
+        """Of the newest checkpoint; None if there is none."""
+        steps = [int(path.name) for path in (self.workdir / "checkpoints").glob("*") if path.name.isdigit()]
+        return max(steps, default=None)
 
     @classmethod
     def open(cls, workdir: pathlib.Path) -> "Run":
@@ -65,35 +83,76 @@ class Run:
         """What was measured, a record an epoch."""
         return read_metrics(self.workdir)
 
-    def check(self, config: Config) -> None:
-        """Raises a `ValueError` if the folder holds something else or a run whose fields differ, which it names."""
+    def check(self, config: Config, *, extend: bool = False) -> None:
+        """Raises a `ValueError` if the folder holds something else or a run whose fields differ, which it names.
+
+        With `extend` the number of epochs may differ. From where it started is compared by
+        `experiments.run.transfer.check_start`, for weights may have moved.
+        """
         if self.description is None:
             if self.workdir.is_dir() and any(not path.name.startswith(".") for path in self.workdir.iterdir()):
                 raise ValueError(f"--workdir {self.workdir} is not empty and holds no run: name another folder")
             return
-        differing = _differences(identity(self.config()), identity(config), "{} is {} there and {} here")
+        former, now = identity(self.config()), identity(config)
+        if None not in (former["init_from"], now["init_from"]):
+            now["init_from"] = former["init_from"]
+        differing = _differences(former, now | ({_EPOCHS: former[_EPOCHS]} if extend else {}), _THERE_AND_HERE)
         if differing:
+            alone = differing == _differences({_EPOCHS: former[_EPOCHS]}, {_EPOCHS: now[_EPOCHS]}, _THERE_AND_HERE)
+            hint = f"; --optimizer.epochs {config.optimizer.epochs} extends it" if alone else ""
             raise ValueError(
                 f"--workdir {self.workdir} holds a run of another configuration: {differing}. Name another folder, or "
-                "repeat the other command"
+                f"repeat the other command{hint}"
             )
 
-    def begin(self, config: Config, dataset: Dataset) -> None:
-        """Writes configuration and data, or checks that they are those that the run began with, while `locked`."""
+    def is_finished(self, config: Config) -> bool:
+        """Whether it has its report, and the epochs of this configuration."""
+        begun = self.report is not None and self.description is not None
+        return begun and self.config().optimizer.epochs == config.optimizer.epochs
+
+    def begin(
+        self, config: Config, dataset: Dataset, *, extend: bool = False, start: Mapping[str, Any] | None = None
+    ) -> None:
+        """Writes configuration and data, or checks that they are those that the run began with, while `locked`.
+
+        Args:
+          config: the run's.
+          dataset: its data.
+          extend: whether a run of other epochs is extended, which is written as well.
+          start: what is to be known of the weights that it starts from.
+        """
         # Another process may have begun here since this one looked, while it read its data.
         self.description = self._read_description()
-        self.check(config)
+        self.check(config, extend=extend)
         if self.description is not None:
             self._check_data(dataset)
+            if config.optimizer.epochs != self.config().optimizer.epochs:
+                self._extend(config, dataset)
             return
         self.description = {
             "config": identity(config),
             "data": dict(dataset.provenance),
+            "class_names": list(dataset.class_names),
+            **({} if start is None else {"start": dict(start)}),
             "date": time.strftime("%Y-%m-%d"),
             "command": given_command(),
             **describe_device(),
         }
         write_json(self.workdir / "run.json", self.description)
+
+    def _extend(self, config, dataset):
+        """Writes that the run has other epochs; a report of those before is not the run's any more."""
+        if self.newest_step is None and self.report is not None:
+            raise ValueError(
+                f"{self.workdir} has no checkpoint left to be extended from: train in another --workdir, or start from "
+                f"its weights with --init-from {self.workdir}"
+            )
+        steps_per_epoch = len(dataset.train) // config.optimizer.batch_size
+        record = extension(self.config(), config.optimizer.epochs, self.newest_step or 0, steps_per_epoch)
+        changed = self.description["config"] | {_EPOCHS: config.optimizer.epochs}
+        self.description |= {"config": changed, "extensions": [*self.extensions, record]}
+        write_json(self.workdir / "run.json", self.description)
+        self.report = None
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -109,6 +168,13 @@ class Run:
             yield
         finally:
             lock.release()
+
+    def discard_networks(self) -> None:
+        """Removes the networks that were saved before the run was extended."""
+        folder = self.workdir / "networks"
+        if self.extensions and folder.is_dir():
+            with writing(folder):
+                shutil.rmtree(folder)
 
     def finish(self, report: Mapping[str, Any]) -> None:
         """Writes the report, which makes the run complete."""
