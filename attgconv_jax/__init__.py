@@ -1,7 +1,7 @@
 """Group-equivariant convolutions and attention for images, in JAX.
 
-Pure functions stand at the top level; continuous groups (`lie`), Flax NNX modules (`nn`), networks (`models`) and
-published weights (`interop`) are loaded when they are first used.
+Pure functions stand at the top level; continuous groups (`lie`), Flax NNX modules (`nn`), networks (`models`),
+published weights (`interop`) and exported files (`export`) are loaded when they are first used.
 """
 
 from attgconv_jax.attention import (
@@ -65,7 +65,7 @@ __all__ = [
     "style_recalibration", "trivial",
 ]  # fmt: skip
 
-_LAZY = ("interop", "lie", "models", "nn", "plotting")
+_LAZY = ("export", "interop", "lie", "models", "nn", "plotting")
 _FORMER = {"g_separable_group_conv": "gseparable_group_conv", "gc_separable_group_conv": "separable_group_conv"}
 
 __getattr__ = former_attributes(__name__, _FORMER, lazy=_LAZY)

@@ -135,5 +135,4 @@ def test_library_takes_no_other_maximum_that_could_be_differentiated():
     assert not takes_maximum("np.max(x)")
     root = pathlib.Path(attgconv_jax.__file__).parent
     files = list(root.rglob("*.py"))
-    assert root / "kernels" / "maxima.py" in files
-    assert [path for path in files if takes_maximum(path.read_text())] == []
+    assert [path for path in files if takes_maximum(path.read_text())] == [root / "kernels" / "maxima.py"]

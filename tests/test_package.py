@@ -32,9 +32,9 @@ RUNGS = (
     {"separable", "attention", "lie"},
     {"nn"},
     {"models"},
-    {"interop", "plotting"},
+    {"export", "interop", "plotting"},
 )
-WITH_FLAX = {"nn", "models", "interop", "plotting"}
+WITH_FLAX = {"nn", "models", "export", "interop", "plotting"}
 
 
 def imports(path):
@@ -127,7 +127,7 @@ def test_importing_takes_a_fifth_of_a_second_beyond_jax_and_flax():
 def test_every_public_name_exists_and_no_other():
     for name in attgconv_jax.__all__:
         assert getattr(attgconv_jax, name).__doc__
-    for name in ("lie", "nn", "models", "interop", "plotting"):
+    for name in ("export", "lie", "nn", "models", "interop", "plotting"):
         assert name in dir(attgconv_jax)
         assert getattr(attgconv_jax, name) is importlib.import_module(f"attgconv_jax.{name}")
     for module in (attgconv_jax.lie, attgconv_jax.nn, attgconv_jax.models, attgconv_jax.interop):

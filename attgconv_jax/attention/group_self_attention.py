@@ -72,11 +72,11 @@ def self_attention(
 
     def neighbours(a):
         """`[image, x, y, u, h, head, c]`."""
-        padded = pad(a.reshape(len(a), x, y, h * hidden), windows)
+        padded = pad(a.reshape(*a.shape[:1], x, y, h * hidden), windows)
         taps = [
             take_tap(take_tap(padded, windows[0], i, 1, x), windows[1], j, 2, y) for i in range(k) for j in range(k)
         ]
-        return jnp.stack(taps, axis=3).reshape(len(a), x, y, k * k, h, heads, features)
+        return jnp.stack(taps, axis=3).reshape(*a.shape[:1], x, y, k * k, h, heads, features)
 
     @jax.checkpoint
     def attend(f):

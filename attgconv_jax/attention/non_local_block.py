@@ -57,7 +57,7 @@ def non_local(
     together, apart = (x * y * h, 1) if over_group else (x * y, h)
     hidden = len(weights.query)
     embedded = [group_linear(images, w, group) for w in weights[:3]]
-    rows = [a.reshape(len(a), together, apart, hidden) for a in embedded]
+    rows = [a.reshape(*a.shape[:1], together, apart, hidden) for a in embedded]
 
     @jax.checkpoint
     def attend(rows):

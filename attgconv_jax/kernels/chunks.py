@@ -6,8 +6,11 @@ from collections.abc import Callable, Iterable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array
+
+from attgconv_jax.kernels.portable import is_portable
 
 # What is made of one chunk of images should stay in a CPU's last-level cache; measured best between 4 and 10 MB.
 CHUNK_BYTES = 6_000_000
@@ -16,15 +19,21 @@ CHUNK_BYTES = 6_000_000
 def choose(implementation: str | None, cpu: tuple[str, Callable], other: tuple[str, Callable], f: Array) -> Callable:
     """The function of the named implementation; with None of that for the platform, decided when it is lowered.
 
-    Those for CPUs scan over chunks of the batch: where that of `f` is sharded over an explicit mesh, `other` runs.
+    Those for CPUs scan over chunks of the batch: where that of `f` is sharded over an explicit mesh, or is a symbol,
+    and inside of `attgconv_jax.kernels.portable`, `other` runs.
     """
     functions = dict([cpu, other])
     require_known(implementation, functions)
     if implementation is not None:
         return functions[implementation]
-    if any(axis is not None for axis in jax.typeof(f).sharding.spec):
+    if is_portable() or is_symbolic(f.shape[0]) or any(axis is not None for axis in jax.typeof(f).sharding.spec):
         return other[1]
     return functools.partial(lax.platform_dependent, cpu=cpu[1], default=other[1])
+
+
+def is_symbolic(length) -> bool:
+    """Whether a length is a symbol of `jax.export`: nothing is asked of it then, and what holds for any is done."""
+    return not isinstance(length, int | np.integer)
 
 
 def by_transposition(forward: Callable) -> dict[str, Callable]:
@@ -73,9 +82,15 @@ def scan_chunks(step: Callable, carry, images, chunk: int):
     """`lax.scan` over at most `chunk` images at a time: `step(carry, chunk) -> carry, outputs of the chunk`.
 
     Images are arrays that share their leading axis, which the outputs have again. A batch that does not divide is
-    padded with zero images, whose outputs are dropped; `step` must add nothing to its carry for a zero image.
+    padded with zero images, whose outputs are dropped; `step` must add nothing to its carry for a zero image. Of a
+    symbolic batch it is one image at a time, and inside of `attgconv_jax.kernels.portable` all at once.
     """
     batch = jax.tree.leaves(images)[0].shape[0]
+    if is_portable():
+        return step(carry, images)
+    if is_symbolic(batch):
+        carry, outputs = lax.scan(step, carry, jax.tree.map(lambda x: jnp.expand_dims(x, 1), images))
+        return carry, jax.tree.map(lambda x: jnp.squeeze(x, 1), outputs)
     if batch <= chunk:
         return step(carry, images)
     divisor = largest_divisor(batch, chunk)

@@ -83,7 +83,8 @@ _conv.defvjp(_conv_forward, _conv_backward, symbolic_zeros=True)
 
 def _dispatch(step, implementation, windows, f, w):
     """The named step of the implementation."""
-    cheaper = "fourier" if fourier_pays(f.shape, w.shape, windows) else "rows"
+    pays = not chunks.is_symbolic(f.shape[0]) and fourier_pays(f.shape, w.shape, windows)
+    cheaper = "fourier" if pays else "rows"
     on_cpu = implementation if implementation in ("rows", "fourier") else cheaper
     cpu, xla = ((name, functools.partial(IMPLEMENTATIONS[name][step], windows=windows)) for name in (on_cpu, "xla"))
     return chunks.choose(implementation, cpu, xla, f)

@@ -140,4 +140,6 @@ def _sum_of_block(padded, w, windows, counts):
 
 def _chunk(f):
     """Images a chunk: half at most, as only a loop keeps XLA from computing the sum again for each of its readers."""
-    return min(chunks.images_a_chunk(math.prod(f.shape[1:])), math.ceil(len(f) / 2))
+    batch, *axes = f.shape
+    most = chunks.images_a_chunk(math.prod(axes))
+    return most if chunks.is_symbolic(batch) else min(most, math.ceil(batch / 2))

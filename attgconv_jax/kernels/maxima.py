@@ -18,7 +18,8 @@ def maximum(x: Float[Array, "..."], axis: int) -> Float[Array, "..."]:
 
     JAX's own gradient compares the operand with the maximum. Under `jit` the operand may be computed twice with
     different rounding, no element then equals the maximum, and the gradient is lost without a warning. An index
-    cannot be lost: every maximum that is differentiated goes through this function.
+    cannot be lost: every maximum that is differentiated goes through this function. Where nothing is differentiated it
+    is the plain maximum.
 
     Of several equal elements the first takes the whole gradient. NaN wins over every number. Differentiable in
     reverse mode, to any order.
@@ -29,27 +30,42 @@ def maximum(x: Float[Array, "..."], axis: int) -> Float[Array, "..."]:
         raise ValueError(f"x must be floating, got {x.dtype}; cast it")
     if x.shape[axis] == 0:
         raise ValueError(f"axis {axis} of shape {x.shape} is empty and has no maximum")
-    return _maximum(x, axis % x.ndim, x.shape[axis])[0]
+    return _maximum(x, axis % x.ndim, x.shape[axis])
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
 def _maximum(x, axis, length):
-    return _maximum_and_index(x, axis)
+    return jnp.max(x, axis)
 
 
 def _forward(x, axis, length):
-    # Through `_maximum`, so that a gradient of the gradient finds this rule again.
-    best, index = _maximum(x, axis, length)
-    return (best, index), index
+    return _indexed(x, axis, length)
 
 
-def _backward(axis, length, index, d_outputs):
-    d_best, _ = d_outputs
+def _backward(axis, length, index, d_best):
     positions = lax.broadcasted_iota(jnp.int32, [1] * axis + [length] + [1] * (index.ndim - axis), axis)
     return (jnp.where(positions == jnp.expand_dims(index, axis), jnp.expand_dims(d_best, axis), 0),)
 
 
 _maximum.defvjp(_forward, _backward)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _indexed(x, axis, length):
+    """Maximum and index, as a function with the rule of `_maximum`: a gradient of the gradient finds it again."""
+    return _maximum_and_index(x, axis)
+
+
+def _forward_indexed(x, axis, length):
+    best, index = _indexed(x, axis, length)
+    return (best, index), index
+
+
+def _backward_indexed(axis, length, index, d_outputs):
+    return _backward(axis, length, index, d_outputs[0])
+
+
+_indexed.defvjp(_forward_indexed, _backward_indexed)
 
 
 def _maximum_and_index(x, axis):

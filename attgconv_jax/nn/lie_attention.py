@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
@@ -90,4 +91,4 @@ class LieAttention(nnx.Module):
 
     def _turned(self, f):
         """The angles in the direction in which the filters turn, the identity where it was."""
-        return jnp.roll(jnp.flip(f, -2), 1, -2) if self.clockwise else f
+        return f[..., -np.arange(f.shape[-2]) % f.shape[-2], :] if self.clockwise else f

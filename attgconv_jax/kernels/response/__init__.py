@@ -8,6 +8,7 @@ import jax
 from jaxtyping import Array, Float
 
 from attgconv_jax.kernels.chunks import require_known, sum_dtype
+from attgconv_jax.kernels.portable import is_portable
 from attgconv_jax.kernels.response import reference, xla
 from attgconv_jax.kernels.taps import Window
 
@@ -54,7 +55,7 @@ def response_attention(
       dilation: `d_a` of the spatial attention filters, in pixels.
       implementation: "xla" (in tiles, see `attgconv_jax.kernels.response.xla`), "reference" (the formulas,
         with every response stored), or None: the first of these that takes the arguments, with a warning if it is not
-        the first of all.
+        the first of all; "reference" inside of `attgconv_jax.kernels.portable`.
 
     Source: Romero et al. 2020, sections 3.2 and 4; the tiling is our own.
     """
@@ -88,6 +89,8 @@ def _call(formula, f, bank, channel, spatial, windows, dilation, implementation)
     dtype = sum_dtype(f)
     arrays = jax.tree.map(lambda x: x.astype(dtype), (f, bank, channel, spatial))
     reasons = []
+    if implementation is None and is_portable():
+        implementation = "reference"
     for candidate in _IMPLEMENTATIONS if implementation is None else [implementation]:
         step = functools.partial(getattr(_IMPLEMENTATIONS[candidate], formula), windows=windows, dilation=dilation)
         try:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from attgconv_jax.kernels.chunks import largest_divisor, map_chunks
+from attgconv_jax.kernels.chunks import is_symbolic, largest_divisor, map_chunks
 from attgconv_jax.kernels.response.planes import Strips, add_patches, patches
 from attgconv_jax.kernels.response.statistics import (
     Statistics,
@@ -62,7 +62,7 @@ class Tiles:
         map_bytes, filter_bytes = 4 * self.m * self.x * self.y, 4 * self.m * self.c * self.taps
         patch_bytes = 4 * self.c * self.taps * self.x * self.y
         images = tiling.maps // map_bytes, tiling.responses // filter_bytes, _PATCHES * tiling.maps // patch_bytes
-        self.chunk = max(1, min(self.batch, *images))
+        self.chunk = 1 if is_symbolic(self.batch) else max(1, min(self.batch, *images))
         self.positions = max(1, min(_POSITIONS, tiling.responses // (4 * self.chunk * self.c * self.m)))
         self.tile_images = max(1, tiling.responses // (self.c * map_bytes))
         self.tile_channels = largest_divisor(self.c, tiling.responses // map_bytes)

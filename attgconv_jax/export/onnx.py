@@ -1,0 +1,56 @@
+"""Files of ONNX, by way of jax2onnx."""
+
+import contextlib
+import json
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from attgconv_jax.export.program import Program, largest_difference
+
+
+def onnx_model(exported: Program, about: dict[str, Any]) -> tuple[Callable, dict[str, Any]]:
+    """How to write the file of a program, and what is known about it; compared with the network in onnxruntime.
+
+    Raises:
+      ImportError: jax2onnx or onnxruntime are not installed.
+      ValueError: the program does not convert.
+    """
+    try:
+        import jax2onnx  # noqa: PLC0415 (an extra, and slow to import)
+        import onnxruntime  # noqa: PLC0415
+    except ImportError as error:
+        raise ImportError('format "onnx" needs jax2onnx and onnxruntime: pip install "attgconv_jax[onnx]"') from error
+    name, gives = about["network"], about["gives"]
+    double = {"float64"} & {str(exported.images.dtype), about["output"]["dtype"]}
+    names = dict(model_name=name, input_names=["images"], output_names=[gives])
+    try:
+        with _quiet():
+            model = jax2onnx.to_onnx(exported.folded, [exported.images], enable_double_precision=bool(double), **names)
+            content = model.SerializeToString()
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f'{name} does not convert to ONNX: {reason}; format "stablehlo" takes it, or another attention converts'
+        ) from error
+    difference = largest_difference(exported, lambda images: session.run(None, {"images": np.asarray(images)})[0])
+    about |= {"opset": max(entry.version for entry in model.opset_import), "largest_difference": difference}
+    model.metadata_props.add(key="attgconv_jax", value=json.dumps(about))
+    return lambda path: path.write_bytes(model.SerializeToString()), about
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without onnx_ir's warning for every value whose type it infers later."""
+    logger = logging.getLogger("onnx_ir.serde")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

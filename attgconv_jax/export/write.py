@@ -1,0 +1,121 @@
+"""One file from a network: StableHLO or ONNX."""
+
+import json
+import os
+import pathlib
+import uuid
+import zipfile
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.export
+
+from attgconv_jax import __version__
+from attgconv_jax.checks import check_choice
+from attgconv_jax.export.onnx import onnx_model
+from attgconv_jax.export.program import largest_difference, program
+from attgconv_jax.preprocessing import Preprocessing
+
+PLATFORMS = ("cpu", "cuda", "tpu")
+"""What a file of StableHLO runs on."""
+
+FORMATS = ("stablehlo", "onnx")
+
+
+def export_network(
+    path: str | os.PathLike,
+    network: Callable,
+    *,
+    preprocessing: Preprocessing | None = None,
+    class_names: Sequence[str] | None = None,
+    shape: Sequence[int] | None = None,
+    format: str = "stablehlo",
+    platforms: Sequence[str] = PLATFORMS,
+) -> dict[str, Any]:
+    """Writes a network as one file, which runs without this library and takes batches of any length.
+
+    The network is in evaluation mode, the network that is given stays as it is. With a preprocessing, pixels as they
+    come out of a file go in and probabilities come out; without, standardised images and logits. All that depends on
+    weights alone (filter banks, kernels of Lie groups) is computed once and written as constants, and every kernel of
+    this library takes its plain implementation. What the file gives for three images of noise is compared with what the
+    network gives before anything is written.
+
+    A file of StableHLO is a ZIP archive of `network.stablehlo`, to be read by `jax.export.deserialize`, and
+    `network.json`, which says what goes in and comes out, the class names, and the preprocessing. In a file of ONNX the
+    same JSON is metadata, under "attgconv_jax"; its input is called "images", its output "logits" or "probabilities".
+
+    >>> import json, pathlib, tempfile, zipfile
+    >>> import jax.export, numpy as np
+    >>> from flax import nnx
+    >>> from attgconv_jax import cyclic
+    >>> from attgconv_jax.export import export_network
+    >>> from attgconv_jax.models import RotMNISTNet
+    >>> from attgconv_jax.preprocessing import Preprocessing
+    >>> network = RotMNISTNet(cyclic(4), features=2, rngs=nnx.Rngs(0))
+    >>> path = pathlib.Path(tempfile.mkdtemp(), "digits.zip")
+    >>> about = export_network(path, network, preprocessing=Preprocessing(28, mean=0.13, deviation=0.31))
+    >>> with zipfile.ZipFile(path) as file:
+    ...     about, program = json.loads(file.read("network.json")), file.read("network.stablehlo")
+    >>> classify = jax.jit(jax.export.deserialize(bytearray(program)).call)
+    >>> classify(np.zeros([7, 28, 28, 1], np.uint8)).shape
+    (7, 10)
+
+    Args:
+      path: of the file to make, in a folder that exists.
+      network: a module of the registry or of one's own, a function of images, or a classifier with its preprocessing.
+      preprocessing: what is done to pixels before the network sees them.
+      class_names: of the logits, in their order; None: "0", "1" and so on.
+      shape: `[x, y, c]` of the images that go in; None: as the preprocessing leaves them, or as the network takes them.
+      format: "stablehlo" or "onnx", which needs jax2onnx and onnxruntime (the extra `onnx`).
+      platforms: that a file of StableHLO is to run on.
+
+    Returns:
+      What `network.json` holds, `largest_difference` to the network's numbers among it.
+
+    Raises:
+      FileExistsError: there is something at `path`.
+      ImportError: the format needs packages that are not installed.
+      ValueError: the network cannot be exported; the message names what stands against it.
+    """
+    check_choice("format", format, FORMATS)
+    path = pathlib.Path(path).absolute()
+    if os.path.lexists(path):
+        raise FileExistsError(f"{path} exists: choose another path, or remove it first")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"there is no directory {path.parent}")
+    exported = program(network, preprocessing, class_names, shape)
+    about = {"format": 1, "library": f"attgconv_jax {__version__}", "jax": jax.__version__, **exported.description}
+    if format == "onnx":
+        contents, about = onnx_model(exported, about)
+    else:
+        contents, about = _stablehlo(exported, about, tuple(platforms))
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
+    try:
+        contents(partial)
+        partial.rename(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return about
+
+
+def _stablehlo(exported, about, platforms):
+    """How to write the file, and what is known about it."""
+    unknown = [name for name in platforms if name not in (*PLATFORMS, "rocm")]
+    if unknown or not platforms:
+        raise ValueError(f"platforms must be among {', '.join(PLATFORMS)}, at least one, got {unknown or 'none'}")
+    portable = jax.export.export(jax.jit(exported.folded), platforms=platforms)(exported.images)
+    serialised = portable.serialize()
+    here, difference = jax.devices()[0].platform, None
+    if here in platforms or (here == "gpu" and not {"cuda", "rocm"}.isdisjoint(platforms)):
+        # Read back, so that what is compared is what is written.
+        difference = largest_difference(exported, jax.jit(jax.export.deserialize(serialised).call))
+    about |= {"platforms": list(platforms), "largest_difference": difference}
+
+    def write(path):
+        with zipfile.ZipFile(path, "w") as file:
+            for name, content in (("network.json", json.dumps(about, indent=2)), ("network.stablehlo", serialised)):
+                # Of a fixed date: the same network gives the same file.
+                file.writestr(zipfile.ZipInfo(name), bytes(content, "utf8") if isinstance(content, str) else content)
+
+    return write, about

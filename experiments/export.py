@@ -1,0 +1,83 @@
+"""Exports a run's network as a file that others can run: `python -m experiments.export RUN FILE`.
+
+RUN is the work directory of `experiments.train`, of whose networks the best on validation is taken, or the folder of a
+network that `attgconv_jax.models.save_network` wrote with its preprocessing. The file takes pixels as they come out of
+a picture and gives probabilities; a process that loads it does not need this library. See
+`attgconv_jax.export.export_network`.
+"""
+
+import dataclasses
+import json
+import pathlib
+from typing import Annotated, Literal
+
+import tyro
+
+from attgconv_jax import models
+from attgconv_jax.export import PLATFORMS, export_network
+from experiments.run.runtime import command, precision
+
+LOADING = {
+    "stablehlo": "jax.export.deserialize(bytearray(zipfile.ZipFile(FILE).read('network.stablehlo'))).call(images)",
+    "onnx": "onnxruntime.InferenceSession(FILE).run(None, {'images': images})[0]",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """Writes a network as one file that runs without this library."""
+
+    path: tyro.conf.Positional[pathlib.Path]
+    """Work directory of a run, or folder of a network."""
+    file: Annotated[tyro.conf.Positional[pathlib.Path], tyro.conf.arg(metavar="FILE")]
+    """To write; nothing must be there."""
+    format: Literal["stablehlo", "onnx"] = "stablehlo"
+    """StableHLO is run by JAX on any platform, ONNX by onnxruntime and others; it needs the extra "onnx"."""
+    shape: tuple[int, int, int] | None = None
+    """Of an image that goes in: pixels along x and y, channels. Default: as the preprocessing leaves it."""
+    platforms: tuple[Literal["cpu", "cuda", "tpu"], ...] = PLATFORMS
+    """That a file of StableHLO is to run on."""
+    logits: bool = False
+    """The network alone: standardised images go in and logits come out."""
+
+
+def main(arguments: Arguments) -> None:
+    """Exports, and prints what was written."""
+    if arguments.path.is_file():
+        raise ValueError(f"path must be the folder of a run or of a saved network, got the file {arguments.path}")
+    options = dict(shape=arguments.shape, format=arguments.format, platforms=arguments.platforms)
+    with precision(_parameters_of(arguments.path)):
+        network = models.load_classifier(arguments.path)
+        if arguments.logits:
+            options["class_names"] = network.class_names
+            network = network.network
+        try:
+            about = export_network(arguments.file, network, **options)
+        except ImportError as error:
+            raise ValueError(str(error)) from error
+    _print(arguments, about)
+
+
+def _parameters_of(path):
+    """The type of the parameters in a network's folder, or in a run's."""
+    for file in (path / "network.json", *sorted(path.glob("networks/*/network.json"))):
+        if file.is_file():
+            stored = json.loads(file.read_text())
+            return str(stored.get("param_dtype")) if isinstance(stored, dict) else ""
+    return ""
+
+
+def _print(arguments, about):
+    size = arguments.file.stat().st_size
+    where = f"for {', '.join(about['platforms'])}" if "platforms" in about else f"opset {about['opset']}"
+    names = about["class_names"]
+    shown = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
+    print(f"{arguments.file}: {about['network']} as {arguments.format}, {where}, {size / 1e6:.2f} MB")
+    print(f"takes {about['input']['dtype']} [{', '.join(map(str, about['input']['shape']))}]; gives {about['gives']}")
+    print(f"classes: {shown}")
+    if about["largest_difference"] is not None:
+        print(f"largest difference to the network: {about['largest_difference']:.1e}")
+    print(f"load: {LOADING[arguments.format].replace('FILE', repr(str(arguments.file)))}")
+
+
+cli = command(main, Arguments)
