@@ -113,6 +113,21 @@ FAULTS = {
     "the same order every epoch": Fault(
         "experiments/run/training.py", "jax.random.fold_in(state.key, epoch)", "state.key", "training"
     ),
+    "turned the other way": Fault(
+        "experiments/augmentation/geometry.py", "sine, zero, -sine", "-sine, zero, sine", "augmentation"
+    ),
+    "every step changes images alike": Fault(
+        "experiments/run/training.py", "_AUGMENTING), state.step)", "_AUGMENTING), 0)", "augmentation"
+    ),
+    "labels of the smaller share": Fault(
+        "experiments/augmentation/mixing.py", "jnp.maximum(drawn", "jnp.minimum(drawn", "augmentation"
+    ),
+    "recall for precision": Fault(
+        "experiments/report/classes.py",
+        "counts.diagonal(), counts.sum(axis=0)",
+        "counts.diagonal(), counts.sum(axis=1)",
+        "classes",
+    ),
     "best epoch on the test set": Fault(
         "experiments/run/loop.py", 'wrong["validation"], epoch)', "wrong[names[-1]], epoch)", "best_epoch"
     ),

@@ -18,7 +18,7 @@ Images = Float[Array, "batch x y 1 c"]
     default=0.0,
     expected="not negative",
     good=lambda value: 0 <= value < math.inf,
-    help="Alpha, such as 0.2: pictures mixed in pairs, with shares of the distribution Beta(alpha, alpha).",
+    help="Alpha, such as 0.2: pairs mixed in shares of Beta(alpha, alpha); the larger counts in the training error.",
 )
 def mixup(
     key: Key[Array, ""], images: Images, alpha: float
