@@ -15,17 +15,18 @@ import tyro
 from attgconv_jax import Group
 from attgconv_jax.models import NETWORKS
 from experiments.configs import DEFAULT, PRESETS, TABLES
+from experiments.data import OWN_NAMES, Arrays, own_name
 from experiments.data.prepared import PUBLISHED_SIZES
 from experiments.report.markdown import side_by_side
 from experiments.report.measures import equivariance_line
 from experiments.report.reports import draw_attention, report_of, save_networks
 from experiments.run.checks import check_name
-from experiments.run.configuration import Config
+from experiments.run.configuration import Config, DataConfig
 from experiments.run.groups import is_lie
 from experiments.run.loop import fit, make_trainer
 from experiments.run.model_configuration import ModelConfig, config_class, model
 from experiments.run.runtime import Folder, command, precision, use_compilation_cache
-from experiments.run.workdir import Run, dataset_of
+from experiments.run.workdir import Run, dataset_of, standardised
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,17 +44,20 @@ class Arguments(Config):
             raise ValueError(f"checkpoint_seconds must not be negative, got {self.checkpoint_seconds}")
 
 
-def train_run(config: Config, workdir: pathlib.Path, **options: Any) -> Run:
+def train_run(config: Config, workdir: pathlib.Path, data: Arrays | None = None, **options: Any) -> Run:
     """Trains the networks of a configuration in a work directory, or continues, or does nothing if that is done.
 
+    Images and labels from Python come as `data`, in place of those that the configuration names.
     The options, and what is raised, are those of `experiments.run.loop.fit`; a `ValueError` if the work directory is
     another run's, or the data are not there.
     """
+    if data is not None:
+        config = dataclasses.replace(config, data=dataclasses.replace(config.data, name="arrays", path=None))
     run = Run(workdir)
     run.check(config)
     if run.report is not None:
         return run
-    dataset = dataset_of(config).standardised()
+    dataset = standardised(config, dataset_of(config, data))
     with precision(config.model.dtype):
         # Checked before anything is written, so that a rejected configuration leaves no work directory.
         trainer = make_trainer(config, dataset)
@@ -71,7 +75,8 @@ def main(arguments: Arguments) -> None:
     config = Config(**{field.name: getattr(arguments, field.name) for field in dataclasses.fields(Config)})
     use_compilation_cache()
     network, workdir = config.model, arguments.workdir
-    described = f"{network.name} on {network.group}, attention {network.attention}, on {config.data.name}"
+    images = config.data.name if config.data.path is None else f"{config.data.name} {config.data.path}"
+    described = f"{network.name} on {network.group}, attention {network.attention}, on {images}"
     print(f"{described}; work directory {workdir}")
     run = train_run(config, workdir, checkpoint_seconds=arguments.checkpoint_seconds)
     report = run.report
@@ -92,6 +97,7 @@ def command_line(words: list[str]) -> tuple[type[Arguments], Arguments, list[str
     parts, hidden = dict(vars(preset.config)), ""
     asks_for_help = not {"-h", "--help"}.isdisjoint(words)
     try:
+        parts["data"] = _data(preset.config.data, words)
         parts["model"] = _network(preset.config.model, words)
         if asks_for_help:
             parts |= _shown(parts, words)
@@ -114,6 +120,13 @@ def _preset_names():
         names = [preset.name.removeprefix(f"{table}-") for preset in presets if preset.name != DEFAULT]
         tables.append(f"{table}-{{{', '.join(names)}}}")
     return "; ".join(tables)
+
+
+def _data(data: DataConfig, words: list[str]) -> DataConfig:
+    """That of a preset, or the set of one's own that `--data.path` names."""
+    path = _value_of("--data.path", words)
+    own = path is not None and _value_of("--data.name", words) is None
+    return dataclasses.replace(data, name=own_name(path), test_images=None) if own else data
 
 
 def _network(network: ModelConfig, words: list[str]) -> ModelConfig:
@@ -150,7 +163,10 @@ def _shown(parts, words):
     data, schedule = choice("data", "name"), choice("optimizer", "schedule")
     group = dataclasses.replace(parts["model"], group=choice("model", "group")).parsed_group()
     idle = {
-        "directory": data.startswith("digits"),
+        "directory": data.startswith("digits") or data in OWN_NAMES,
+        "fit": data not in OWN_NAMES,
+        "shares": data not in OWN_NAMES,
+        "broken": data != "folder",
         "seed": "validation" in PUBLISHED_SIZES.get(data, ()),
         "sampling": group.is_exact if isinstance(group, Group) else choice("model", "attention") == "none",
         "max_scale": isinstance(group, Group) or group.scales is None,

@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal, get_args
 import tyro
 
 from attgconv_jax import Sampling
-from experiments.data import NAMES, DatasetName
+from experiments.data import NAMES, OWN_NAMES, DatasetName
+from experiments.data.own import SHARES, by_shares
 from experiments.run.checks import check, check_name, check_seed
 from experiments.run.groups import is_lie
 from experiments.run.model_configuration import MAX_SCALE, ModelConfig, config_class, model
@@ -18,6 +19,10 @@ Rule = Literal["adam", "sgd"]
 Schedule = Literal["constant", "cosine", "step"]
 SeedsMode = Literal["auto", "loop", "vmap"]
 _DIRECTORY = "Folder of prepared sets. Default: TFDS' own, $TFDS_DATA_DIR or ~/tensorflow_datasets."
+_PATH = "Images of your own: a folder with a folder of pictures a class, or arrays in a .npz file."
+Path = Annotated[pathlib.Path | None, tyro.conf.arg(metavar="PATH", help=_PATH)]
+OwnFit = Literal["pad", "crop", "stretch"]
+Broken = Literal["raise", "skip"]
 Directory = Annotated[pathlib.Path | None, tyro.conf.arg(metavar="DIR", help=_DIRECTORY)]
 
 
@@ -26,17 +31,34 @@ class DataConfig:
     """The images."""
 
     name: DatasetName = "digits"
-    """digits* are embedded; prepare others: python -m experiments.data.prepare."""
+    """digits* are embedded; folder, arrays: --data.path; prepare others: python -m experiments.data.prepare."""
     directory: Directory = None
+    path: Path = None
     test_images: int | None = None
     """How many of the test split, the first; None: all."""
     seed: int = 0
     """Decides the splits; of digits*, angles and scales too."""
+    size: Literal["exact"] | int = "exact"
+    """Pixels of the images along each axis; exact: the nearest that works for the network."""
+    fit: OwnFit = "pad"
+    """How images of your own are brought to the size: pad or crop what is not square, or stretch it."""
+    shares: tuple[float, float, float] = SHARES
+    """Of your own images for training, validation and test, where no folders or arrays say so."""
+    broken: Broken = "raise"
+    """Pictures that cannot be read: raise, or skip and count them."""
+    standardise: bool = True
+    """Subtract the training images' mean and divide by their deviation; else white stays 1."""
 
     def __post_init__(self):
         check_name("data.name", self.name, NAMES)
         check_seed("data.seed", self.seed)
         check("data.test_images", self.test_images, "at least 1", self.test_images is None or self.test_images >= 1)
+        if self.path is not None and self.name not in OWN_NAMES:
+            raise ValueError(f"data.path is of data.name {' or '.join(OWN_NAMES)}, got {self.name}; leave one out")
+        check("data.size", self.size, "exact or at least 1", self.size == "exact" or _is_count(self.size))
+        check_name("data.fit", self.fit, get_args(OwnFit))
+        check_name("data.broken", self.broken, get_args(Broken))
+        by_shares(self.shares)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,18 +142,20 @@ class Config:
 
 def identity(config: Config) -> dict[str, Any]:
     """The fields that decide a run's numbers, by dotted name, as JSON holds them: all but where the data lie."""
-    fields = _as_json(dataclasses.asdict(config))
-    del fields["data.directory"]
-    return fields
+    return {name: value for name, value in _as_json(dataclasses.asdict(config)).items() if name not in _PLACES}
 
 
-def from_identity(fields: Mapping[str, Any], directory: pathlib.Path | None = None) -> Config:
-    """The configuration that `identity` described, with its data in `directory`.
+def from_identity(
+    fields: Mapping[str, Any], directory: pathlib.Path | None = None, path: pathlib.Path | None = None
+) -> Config:
+    """The configuration that `identity` described, with its data in `directory` or at `path`.
+
+    Fields that there were not yet when the run began have the values that stand for what was done then.
 
     Raises:
       ValueError: a field is missing, unknown or wrong; the message names it.
     """
-    nested = _nested(_renamed(dict(fields)))
+    nested = _nested(_LATER | _renamed(dict(fields)))
     made = config_class(nested["model"]["name"])
     classes = {"data": DataConfig, "model": made, "optimizer": OptimizerConfig}
     sampling = nested["model"].get("sampling")
@@ -140,14 +164,27 @@ def from_identity(fields: Mapping[str, Any], directory: pathlib.Path | None = No
     expected = {f"{part}.{field.name}" for part, of in classes.items() for field in dataclasses.fields(of)}
     expected |= {field.name for field in dataclasses.fields(Config)} - classes.keys()
     given = {f"{part}.{name}" for part in classes for name in nested[part]} | (nested.keys() - classes.keys())
-    missing, unknown = sorted(expected - given - {"data.directory"}), sorted(given - expected)
+    missing, unknown = sorted(expected - given - {*_PLACES}), sorted(given - expected)
     if missing or unknown:
         raise ValueError(
             f"a configuration has the fields {', '.join(sorted(expected))}; missing: {', '.join(missing) or 'none'}; "
             f"unknown: {', '.join(unknown) or 'none'}"
         )
-    nested["data"]["directory"] = directory
+    nested["data"] |= {"directory": directory, "path": path}
     return Config(**nested | {part: of(**nested[part]) for part, of in classes.items()})
+
+
+_PLACES = ("data.directory", "data.path")
+"""Where the data lie, which decides no number."""
+
+_LATER = {
+    "data.size": "exact",
+    "data.fit": "pad",
+    "data.shares": list(SHARES),
+    "data.broken": "raise",
+    "data.standardise": True,
+}
+"""Fields that are younger than runs of version 0.1.0, and what they have to be for those."""
 
 
 def _nested(fields):
@@ -158,6 +195,10 @@ def _nested(fields):
         inner = functools.reduce(lambda level, parent: level.setdefault(parent, {}), parents, nested)
         inner[name] = tuple(value) if isinstance(value, list) else value
     return nested
+
+
+def _is_count(value):
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 def _as_json(fields, prefix=""):
