@@ -12,13 +12,14 @@ import dataclasses
 import functools
 import json
 import pathlib
+from typing import Annotated
 
 import numpy as np
 import tyro
 
 from attgconv_jax import Group
 from attgconv_jax.models import NETWORKS, load_network
-from experiments.data import DatasetName, load
+from experiments.data import Dataset, DatasetName, load, own_name
 from experiments.data.prepared import REGENERATED
 from experiments.report.findings import ANGLE_STEP, findings_of
 from experiments.report.markdown import ERROR_COLUMNS, error_rows, markdown_table
@@ -26,11 +27,11 @@ from experiments.report.measures import by_angle, by_element, equivariance_line
 from experiments.report.pages import write_page
 from experiments.report.reports import draw_attention, report_of
 from experiments.run.checks import check
-from experiments.run.configuration import Directory
+from experiments.run.configuration import Config, Directory, Path
 from experiments.run.loop import last_state, make_trainer
 from experiments.run.runtime import Folder, command, describe_device, given_command, precision, use_compilation_cache
 from experiments.run.training import predict
-from experiments.run.workdir import Run, write_json
+from experiments.run.workdir import Run, standardised, write_json
 
 OF_MNIST = {"mnist", "rot_mnist/original", *REGENERATED}
 """Sets made of the same digits."""
@@ -45,6 +46,8 @@ class Arguments:
     data: DatasetName | None = None
     """Other data than the run's, standardised like the run's; a network without a run needs to be told."""
     directory: Directory = None
+    data_path: Annotated[Path, tyro.conf.arg(name="path")] = None
+    """Where images of your own lie: the run's, if they were moved since, or those of --data folder or arrays."""
     seed: int | None = None
     """Whose network, best on validation, is turned, drawn and its confusions counted. Default: the run's first."""
     images: tuple[int, ...] = (0, 1, 2)
@@ -122,41 +125,56 @@ def _beside(arguments, dataset):
     if path is None:
         return {}
     if (path / "network.json").exists():
-        network, trained_on = load_network(path), None
-        size_of = functools.partial(_size_of, network)
+        network = load_network(path)
+        seen = dataset.resized(functools.partial(_size_of, network)).standardised()
     else:
         run = Run.open(path)
         config, trained_on = run.config(arguments.directory), run.dataset(arguments.directory)
         trainer = make_trainer(config, trained_on)
         _, best, _ = last_state(run, trainer)
-        network, size_of = trainer.network(best.params, best.rest, 0), config.model.image_size
+        network = trainer.network(best.params, best.rest, 0)
+        seen = standardised(config, dataset.resized(lambda pixels: trained_on.preprocessing.size), trained_on)
     _check_classes(path, network, dataset)
     name = path.resolve().name
     name = name if name != arguments.path.resolve().name else str(path)
-    return {name: (network, dataset.resized(size_of).standardised(trained_on))}
+    return {name: (network, seen)}
 
 
 def _network_of_run(arguments, run):
     """The network best on validation of one seed, its data, the run's report and metrics, and what is beside."""
-    config, seeds = run.config(arguments.directory), run.config().seeds
+    # With --data, the path is that of the other data.
+    moved = arguments.data_path if arguments.data is None else None
+    config, seeds = run.config(arguments.directory, moved), run.config().seeds
     seed = seeds[0] if arguments.seed is None else arguments.seed
     if seed not in seeds:
         raise ValueError(f"--seed must be one of the run's, {', '.join(map(str, seeds))}, got {seed}")
-    dataset = trained_on = run.dataset(arguments.directory)
+    dataset = trained_on = run.dataset(arguments.directory, moved)
     trainer = make_trainer(config, trained_on)
     state, best, spent = last_state(run, trainer)
-    others = arguments.data not in (None, config.data.name)
+    others = arguments.data not in (None, config.data.name) or arguments.data_path != moved
     if others:
-        # Of the same seed, by which the sets of digits have the same digits in a split.
-        dataset = load(arguments.data, arguments.directory, config.data.seed).resized(config.model.image_size)
+        dataset = _other_set(arguments, config, trained_on)
     beside = _beside(arguments, dataset)
-    dataset = dataset.standardised(trained_on)
+    dataset = standardised(config, dataset, trained_on)
     network = trainer.network(best.params, best.rest, seeds.index(seed))
     _check(arguments, network, dataset)
     report = report_of(run, trainer, state, best, dataset, spent) | {"seed": seed}
     if others and share_digits({arguments.data, config.data.name}):
         report["note"] = f"{arguments.data} and {config.data.name} share digits: it was trained on some that are tested"
     return network, dataset, report, run.metrics(), beside
+
+
+def _other_set(arguments: Arguments, config: Config, trained_on: Dataset) -> Dataset:
+    """The images of `--data`, brought to what the run's were; of the same classes, in its order."""
+    # Of the same seed, by which the sets of digits have the same digits in a split.
+    options = dict(path=arguments.data_path, size_of=lambda pixels: trained_on.preprocessing.size, fit=config.data.fit)
+    dataset = load(arguments.data, arguments.directory, config.data.seed, **options).resized(options["size_of"])
+    if dataset.class_names != trained_on.class_names:
+        raise ValueError(
+            f"{dataset.name} has the classes {', '.join(dataset.class_names)}, but the run was trained on "
+            f"{', '.join(trained_on.class_names)}: choose other data"
+        )
+    return dataset.with_features(trained_on.in_features)
 
 
 def share_digits(names: set[str]) -> bool:
@@ -166,13 +184,16 @@ def share_digits(names: set[str]) -> bool:
 
 def _saved_network(arguments):
     """The network, its data, its error on every split, no metrics, and what is beside."""
-    path, data = arguments.path, arguments.data
+    path, data, place = arguments.path, arguments.data, arguments.data_path
     if arguments.seed is not None:
         raise ValueError(f"--seed is of runs, and {path} is one network: leave it out")
+    if data is None and place is not None:
+        data = own_name(place)
     if data is None:
         raise ValueError(f"{path} is a network without a run: name its data, for example --data digits")
     network = load_network(path)
-    dataset = load(data, arguments.directory).resized(functools.partial(_size_of, network))
+    size_of = functools.partial(_size_of, network)
+    dataset = load(data, arguments.directory, path=place, size_of=size_of).resized(size_of)
     _check_classes(path, network, dataset)
     beside, dataset = _beside(arguments, dataset), dataset.standardised()
     _check(arguments, network, dataset)
@@ -187,7 +208,7 @@ def _saved_network(arguments):
 def _size_of(network, pixels):
     """The number of pixels that a network takes along an axis, of at least so many."""
     entry = next(entry for entry in NETWORKS.values() if entry.network is type(network))
-    return entry.nearest_size(pixels, network.group)
+    return entry.nearest_size(min(pixels, entry.size or pixels), network.group)
 
 
 def _check_classes(path, network, dataset):

@@ -16,7 +16,7 @@ import tyro
 from attgconv_jax import Group
 from attgconv_jax.models import NETWORKS
 from experiments.configs import DEFAULT, PRESETS, TABLES
-from experiments.data import Dataset
+from experiments.data import OWN_NAMES, Arrays, Dataset, own_name
 from experiments.data.prepared import PUBLISHED_SIZES
 from experiments.report.classes import class_table
 from experiments.report.examples import draw_examples
@@ -26,14 +26,14 @@ from experiments.report.measures import equivariance_line
 from experiments.report.pages import PAGE, write_page
 from experiments.report.reports import draw_attention, report_of, save_networks
 from experiments.run.checks import check_name
-from experiments.run.configuration import Config
+from experiments.run.configuration import Config, DataConfig
 from experiments.run.extending import extension_message
 from experiments.run.groups import is_lie
 from experiments.run.loop import fit, make_trainer, steps_per_epoch
 from experiments.run.model_configuration import ModelConfig, config_class, model
 from experiments.run.runtime import Folder, command, given_command, precision, use_compilation_cache
 from experiments.run.transfer import check_start, start_message, start_of
-from experiments.run.workdir import Run, dataset_of
+from experiments.run.workdir import Run, dataset_of, standardised
 
 PARTS = ("data", "model", "optimizer", "augment")
 """Of a configuration: the groups of options."""
@@ -59,14 +59,20 @@ class Arguments(Config):
 
 
 def train_run(
-    config: Config, workdir: pathlib.Path, *, dataset: Dataset | None = None, extend: bool = False, **options: Any
+    config: Config,
+    workdir: pathlib.Path,
+    data: Arrays | Dataset | None = None,
+    *,
+    extend: bool = False,
+    **options: Any,
 ) -> Run:
     """Trains the networks of a configuration in a work directory, or continues, or does nothing if that is done.
 
     Args:
       config: the run's.
       workdir: its folder.
-      dataset: the data, not standardised, in the size that the network takes; None: those of `config`.
+      data: images and labels in place of those that the configuration names; a `Dataset` has the size that the network
+        takes, and is not standardised.
       extend: whether a run of other epochs is extended, or shortened, to those of `config`.
       options: those of `experiments.run.loop.fit`, which says what is raised as well.
 
@@ -74,13 +80,15 @@ def train_run(
       ValueError: the work directory is another run's, or the data are not there, or the weights that it starts from are
         not there or do not fit.
     """
+    if isinstance(data, Arrays):
+        config = dataclasses.replace(config, data=dataclasses.replace(config.data, name="arrays", path=None))
     run = Run(workdir)
     run.check(config, extend=extend)
     with precision(config.model.dtype):
         check_start(run, config)
     if run.is_finished(config):
         return run
-    dataset = (dataset_of(config) if dataset is None else dataset).standardised()
+    dataset = standardised(config, data if isinstance(data, Dataset) else dataset_of(config, data))
     with precision(config.model.dtype):
         # Checked before anything is written, so that a rejected configuration leaves no work directory.
         trainer = make_trainer(config, dataset)
@@ -121,10 +129,12 @@ def main(arguments: Arguments) -> None:
     use_compilation_cache()
     network, workdir = config.model, arguments.workdir
     if config.augment.preview is not None:
-        draw_examples(dataset_of(config).standardised(), config.augment, config.augment.preview, config.seeds[0])
+        dataset = standardised(config, dataset_of(config))
+        draw_examples(dataset, config.augment, config.augment.preview, config.seeds[0])
         print(f"picture: {config.augment.preview}; leave out --augment.preview to train")
         return
-    described = f"{network.name} on {network.group}, attention {network.attention}, on {config.data.name}"
+    images = config.data.name if config.data.path is None else f"{config.data.name} {config.data.path}"
+    described = f"{network.name} on {network.group}, attention {network.attention}, on {images}"
     print(f"{described}; work directory {workdir}")
     extend = _value_of(_EPOCHS, arguments.words) is not None
     finished = Run(workdir).is_finished(config)
@@ -154,6 +164,7 @@ def command_line(words: list[str]) -> tuple[type[Arguments], Arguments, list[str
     parts, hidden = dict(vars(preset.config)), ""
     asks_for_help = not {"-h", "--help"}.isdisjoint(words)
     try:
+        parts["data"] = _data(preset.config.data, words)
         parts["model"] = _network(preset.config.model, words)
         if asks_for_help:
             parts |= _shown(parts, words)
@@ -186,6 +197,13 @@ def _preset_names():
         names = [preset.name.removeprefix(f"{table}-") for preset in presets if preset.name != DEFAULT]
         tables.append(f"{table}-{{{', '.join(names)}}}")
     return "; ".join(tables)
+
+
+def _data(data: DataConfig, words: list[str]) -> DataConfig:
+    """That of a preset, or the set of one's own that `--data.path` names."""
+    path = _value_of("--data.path", words)
+    own = path is not None and _value_of("--data.name", words) is None
+    return dataclasses.replace(data, name=own_name(path), test_images=None) if own else data
 
 
 def _network(network: ModelConfig, words: list[str]) -> ModelConfig:
@@ -228,7 +246,10 @@ def _shown(parts, words):
     data, schedule = choice("data", "name"), choice("optimizer", "schedule")
     group = dataclasses.replace(parts["model"], group=choice("model", "group")).parsed_group()
     idle = {
-        "directory": data.startswith("digits"),
+        "directory": data.startswith("digits") or data in OWN_NAMES,
+        "fit": data not in OWN_NAMES,
+        "shares": data not in OWN_NAMES,
+        "broken": data != "folder",
         "seed": "validation" in PUBLISHED_SIZES.get(data, ()),
         "sampling": group.is_exact if isinstance(group, Group) else choice("model", "attention") == "none",
         "max_scale": isinstance(group, Group) or group.scales is None,

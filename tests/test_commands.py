@@ -201,7 +201,7 @@ def test_evaluation_on_other_data_says_so_and_warns_where_digits_are_shared(work
     """Rotated digits of another seed stand in for a set that shares digits with the run's own."""
     monkeypatch.setattr(evaluate, "OF_MNIST", {"digits", "mnist"})
     seeds = []
-    monkeypatch.setattr(evaluate, "load", lambda name, directory, seed: seeds.append(seed) or rotated_digits(1))
+    monkeypatch.setattr(evaluate, "load", lambda name, directory, seed, **_: seeds.append(seed) or rotated_digits(1))
     words = ["--data", "mnist", "--angle-step", "180", "--angle-images", "10", "--out", str(tmp_path)]
     evaluate.cli([str(workdirs["two-seeds"]), *words])
     assert "note: mnist and digits share digits" in capsys.readouterr().out

@@ -71,14 +71,14 @@ def main(arguments: Arguments) -> None:
     sources, rows = {}, {(epochs, start): [] for epochs in arguments.epochs for start in STARTS}
     for seed in arguments.seeds:
         sources[seed] = arguments.runs / f"seed-{seed}" / "first"
-        train_run(_config(seed, arguments.first_epochs, arguments), sources[seed], dataset=digits_of(FIRST, seed))
+        train_run(_config(seed, arguments.first_epochs, arguments), sources[seed], data=digits_of(FIRST, seed))
     for epochs, start in rows:
         reports = []
         for seed in arguments.seeds:
             options = {"init_from": sources[seed]} | STARTS[start] if STARTS[start] else {}
             config = dataclasses.replace(_config(seed, epochs, arguments), **options)
             workdir = arguments.runs / f"seed-{seed}" / f"{start.replace(',', '').replace(' ', '-')}-{epochs}"
-            reports.append(train_run(config, workdir, dataset=digits_of(SECOND, seed, arguments.images)).report)
+            reports.append(train_run(config, workdir, data=digits_of(SECOND, seed, arguments.images)).report)
         results.add(_row(start, epochs, reports))
 
 

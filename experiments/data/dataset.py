@@ -10,8 +10,8 @@ import numpy as np
 
 from attgconv_jax.preprocessing import Preprocessing, resize
 
-CHUNK = 1000
-"""Images that are resized at a time."""
+CHUNK = 2**22
+"""Pixels, of all channels, that are resized at a time."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,6 +104,15 @@ class Dataset:
         preprocessing = dataclasses.replace(self.preprocessing, mean=float(mean), deviation=float(deviation))
         return dataclasses.replace(changed, preprocessing=preprocessing)
 
+    def with_features(self, features: int) -> "Dataset":
+        """The set with so many channels: grey images have the same in all; a `ValueError` if channels would be lost."""
+        if self.in_features == features:
+            return self
+        if self.in_features != 1:
+            raise ValueError(f"{self.name} has images of {self.in_features} channels, but {features} are needed")
+        changed = self._with_images(lambda images: np.repeat(images, features, axis=-1))
+        return dataclasses.replace(changed, preprocessing=dataclasses.replace(self.preprocessing, features=features))
+
     def _with_images(self, change):
         """The set with changed images, its provenance as it was."""
         splits = {name: Split(change(split.images), split.labels) for name, split in self.splits().items()}
@@ -159,11 +168,16 @@ def fingerprint(split: Split) -> str:
 
 
 def _resized(images, size, preprocessing):
-    resized = np.empty([len(images), size, size, *images.shape[3:]], images.dtype)
-    for start in range(0, len(images), CHUNK):
-        part = slice(start, start + CHUNK)
+    resized, step = np.empty([len(images), size, size, *images.shape[3:]], images.dtype), images_at_a_time(images)
+    for start in range(0, len(images), step):
+        part = slice(start, start + step)
         resized[part] = resize(images[part], size, preprocessing.fit, preprocessing.background)
     return resized
+
+
+def images_at_a_time(images: np.ndarray) -> int:
+    """How many of these images are resized at a time, so that little memory is needed beside them."""
+    return max(1, CHUNK // max(1, images[0].size))
 
 
 def _standardised(images, mean, deviation):

@@ -11,7 +11,8 @@ import tyro
 
 from attgconv_jax import Sampling
 from experiments.augmentation import KINDS, AugmentConfig
-from experiments.data import NAMES, DatasetName
+from experiments.data import NAMES, OWN_NAMES, DatasetName
+from experiments.data.own import SHARES, by_shares
 from experiments.run.checks import check, check_name, check_seed
 from experiments.run.groups import is_lie
 from experiments.run.model_configuration import MAX_SCALE, ModelConfig, config_class, model
@@ -24,6 +25,10 @@ Freeze = Literal["none", "body"]
 _RUN = "Start from the weights of a run (its first seed's, best on validation) or of a saved network."
 InitFrom = Annotated[pathlib.Path | None, tyro.conf.arg(metavar="RUN", help=_RUN)]
 _DIRECTORY = "Folder of prepared sets. Default: TFDS' own, $TFDS_DATA_DIR or ~/tensorflow_datasets."
+_PATH = "Images of your own: a folder with a folder of pictures a class, or arrays in a .npz file."
+Path = Annotated[pathlib.Path | None, tyro.conf.arg(metavar="PATH", help=_PATH)]
+OwnFit = Literal["pad", "crop", "stretch"]
+Broken = Literal["raise", "skip"]
 Directory = Annotated[pathlib.Path | None, tyro.conf.arg(metavar="DIR", help=_DIRECTORY)]
 
 
@@ -32,17 +37,34 @@ class DataConfig:
     """The images."""
 
     name: DatasetName = "digits"
-    """digits* are embedded; prepare others: python -m experiments.data.prepare."""
+    """digits* are embedded; folder, arrays: --data.path; prepare others: python -m experiments.data.prepare."""
     directory: Directory = None
+    path: Path = None
     test_images: int | None = None
     """How many of the test split, the first; None: all."""
     seed: int = 0
     """Decides the splits; of digits*, angles and scales too."""
+    size: Literal["exact"] | int = "exact"
+    """Pixels of the images along each axis; exact: the nearest that works for the network."""
+    fit: OwnFit = "pad"
+    """How images of your own are brought to the size: pad or crop what is not square, or stretch it."""
+    shares: tuple[float, float, float] = SHARES
+    """Of your own images for training, validation and test, where no folders or arrays say so."""
+    broken: Broken = "raise"
+    """Pictures that cannot be read: raise, or skip and count them."""
+    standardise: bool = True
+    """Subtract the training images' mean and divide by their deviation; else white stays 1."""
 
     def __post_init__(self):
         check_name("data.name", self.name, NAMES)
         check_seed("data.seed", self.seed)
         check("data.test_images", self.test_images, "at least 1", self.test_images is None or self.test_images >= 1)
+        if self.path is not None and self.name not in OWN_NAMES:
+            raise ValueError(f"data.path is of data.name {' or '.join(OWN_NAMES)}, got {self.name}; leave one out")
+        check("data.size", self.size, "exact or at least 1", self.size == "exact" or _is_count(self.size))
+        check_name("data.fit", self.fit, get_args(OwnFit))
+        check_name("data.broken", self.broken, get_args(Broken))
+        by_shares(self.shares)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,7 +160,7 @@ class Config:
             raise ValueError(f"freeze {self.freeze} needs init_from: without it the {self.freeze} would stay random")
 
 
-_NO_IDENTITY = {"data.directory", "augment.preview"}
+_NO_IDENTITY = {"data.directory", "data.path", "augment.preview"}
 
 
 def identity(config: Config) -> dict[str, Any]:
@@ -150,10 +172,12 @@ def identity(config: Config) -> dict[str, Any]:
     return fields
 
 
-def from_identity(fields: Mapping[str, Any], directory: pathlib.Path | None = None) -> Config:
-    """The configuration that `identity` described, with its data in `directory`.
+def from_identity(
+    fields: Mapping[str, Any], directory: pathlib.Path | None = None, path: pathlib.Path | None = None
+) -> Config:
+    """The configuration that `identity` described, with its data in `directory` or at `path`.
 
-    Fields that came later have the values that runs without them had.
+    Fields that there were not yet when the run began have the values that stand for what was done then.
 
     Raises:
       ValueError: a field is missing, unknown or wrong; the message names it.
@@ -173,7 +197,7 @@ def from_identity(fields: Mapping[str, Any], directory: pathlib.Path | None = No
             f"a configuration has the fields {', '.join(sorted(expected))}; missing: {', '.join(missing) or 'none'}; "
             f"unknown: {', '.join(unknown) or 'none'}"
         )
-    nested["data"]["directory"] = directory
+    nested["data"] |= {"directory": directory, "path": path}
     if nested["init_from"] is not None:
         nested["init_from"] = pathlib.Path(nested["init_from"])
     return Config(**nested | {part: of(**nested[part]) for part, of in classes.items()})
@@ -189,6 +213,10 @@ def _nested(fields):
     return nested
 
 
+def _is_count(value):
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
 def _as_json(fields, prefix=""):
     """Nested fields by dotted name, tuples as lists."""
     flat = {}
@@ -202,6 +230,11 @@ def _as_json(fields, prefix=""):
 
 # Fields that came later, as they are of runs from before.
 _LATER = {
+    "data.broken": "raise",
+    "data.fit": "pad",
+    "data.shares": list(SHARES),
+    "data.size": "exact",
+    "data.standardise": True,
     "freeze": "none",
     "init_from": None,
     "optimizer.class_weights": "none",

@@ -9,6 +9,8 @@ report.json       written when the run is complete
 """
 
 import contextlib
+import functools
+import itertools
 import json
 import os
 import pathlib
@@ -19,7 +21,8 @@ from typing import Any
 
 import filelock
 
-from experiments.data import Dataset, load
+from attgconv_jax.models import NETWORKS
+from experiments.data import OWN_NAMES, Arrays, Dataset, load, set_of_arrays
 from experiments.run.configuration import Config, from_identity, identity
 from experiments.run.extending import extension
 from experiments.run.metrics import read_metrics
@@ -66,16 +69,18 @@ class Run:
             raise ValueError(f"{workdir} holds no run; train one with: python -m experiments.train --workdir {workdir}")
         return run
 
-    def config(self, directory: pathlib.Path | None = None) -> Config:
-        """The configuration it began with, with its data in `directory`, which is no part of a run."""
+    def config(self, directory: pathlib.Path | None = None, path: pathlib.Path | None = None) -> Config:
+        """The configuration it began with, with its data in `directory`, or at `path` if not where they were then."""
         try:
-            return from_identity(self.description["config"], directory)
+            former = self.description.get("path")
+            path = path or (None if former is None else pathlib.Path(former))
+            return from_identity(self.description["config"], directory, path)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ValueError(f"{self.workdir / 'run.json'} is of no run that this version can read: {error}") from error
 
-    def dataset(self, directory: pathlib.Path | None = None) -> Dataset:
-        """The data it began with; a `ValueError` if they are not there, or are others by now."""
-        dataset = dataset_of(self.config(directory))
+    def dataset(self, directory: pathlib.Path | None = None, path: pathlib.Path | None = None) -> Dataset:
+        """The data it began with, not standardised; a `ValueError` if they are not there, or are others by now."""
+        dataset = dataset_of(self.config(directory, path))
         self._check_data(dataset)
         return dataset
 
@@ -129,10 +134,12 @@ class Run:
             if config.optimizer.epochs != self.config().optimizer.epochs:
                 self._extend(config, dataset)
             return
+        place = config.data.path
         self.description = {
             "config": identity(config),
             "data": dict(dataset.provenance),
             "class_names": list(dataset.class_names),
+            **({} if place is None else {"path": str(place.absolute())}),
             **({} if start is None else {"start": dict(start)}),
             "date": time.strftime("%Y-%m-%d"),
             "command": given_command(),
@@ -195,10 +202,39 @@ def _differences(former, now, words):
     return "; ".join(words.format(name, former.get(name), now[name]) for name in names)
 
 
-def dataset_of(config: Config) -> Dataset:
-    """The data of a configuration, not standardised, in the size that its network takes."""
-    data = config.data
-    return load(data.name, data.directory, data.seed, data.test_images).resized(config.model.image_size)
+def dataset_of(config: Config, arrays: Arrays | None = None) -> Dataset:
+    """The data of a configuration, or of arrays, not standardised, in the size that its network takes."""
+    data, size_of = config.data, functools.partial(image_size, config)
+    options = dict(seed=data.seed, size_of=size_of, fit=data.fit, shares=data.shares, test_images=data.test_images)
+    if arrays is not None:
+        return set_of_arrays(arrays, **options)
+    dataset = load(data.name, data.directory, path=data.path, broken=data.broken, **options)
+    return dataset if data.name in OWN_NAMES else dataset.resized(size_of)
+
+
+def image_size(config: Config, pixels: int) -> int:
+    """The size of a configuration's images, of which the larger side has so many pixels.
+
+    Raises:
+      ValueError: its network does not take the size that it names, or only inexactly; the message has the nearest.
+    """
+    size, model = config.data.size, config.model
+    largest = NETWORKS[model.name].size
+    if size == "exact":
+        return model.image_size(pixels if largest is None else min(pixels, largest))
+    around = (near for away in itertools.count() for near in (size - away, size + away) if near >= 1)
+    nearest = largest or next(near for near in around if model.image_size(near) == near)
+    if size != nearest:
+        raise ValueError(
+            f"data.size must be one that {model.name} on {model.group} takes, got {size}: the nearest is {nearest}, "
+            "and --data.size exact chooses for you"
+        )
+    return size
+
+
+def standardised(config: Config, dataset: Dataset, by: Dataset | None = None) -> Dataset:
+    """The set, standardised by its own training images or those of `by`, if the configuration says so."""
+    return dataset.standardised(by) if config.data.standardise else dataset
 
 
 def write_json(path: pathlib.Path, content: Mapping[str, Any]) -> None:

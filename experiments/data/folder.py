@@ -1,0 +1,179 @@
+"""Pictures of one's own: a folder of class folders."""
+
+import collections
+import hashlib
+import os
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import tqdm
+
+from attgconv_jax.preprocessing import Preprocessing, resize
+from experiments.data.dataset import Dataset, Split, register
+from experiments.data.layout import layout_of
+from experiments.data.own import (
+    SHARES,
+    as_given,
+    by_shares,
+    common_size,
+    describe_own,
+    divided,
+    first_of_test,
+    say_copies,
+)
+from experiments.data.pictures import as_type, decode, file_bytes, kind_of
+
+
+class _File(NamedTuple):
+    """A picture's path, label, split (None: a seed decides), digest of its bytes, sides, channels and type."""
+
+    path: pathlib.Path
+    label: int
+    split: str | None
+    digest: bytes
+    sides: tuple[int, int]
+    features: int
+    dtype: str
+
+
+@register("folder")
+def picture_folder(
+    path: str | os.PathLike | None = None,
+    seed: int = 0,
+    size_of: Callable[[int], int] = lambda pixels: pixels,
+    fit: str = "pad",
+    shares: Sequence[float] = SHARES,
+    broken: str = "raise",
+    test_images: int | None = None,
+) -> Dataset:
+    """The pictures in `PATH/CLASS/*`, which a seed divides, or in `PATH/{train,val,test}/CLASS/*`, as given.
+
+    They are read one at a time and resized at once: memory is that of the resized set. Nothing depends on the file
+    system's order. Pictures with the same bytes stay in one split where a seed divides, else they are warned about.
+
+    Args:
+      path: of the folder; see `experiments.data.layout`, for pictures `experiments.data.pictures.read_picture`.
+      seed: of the splits, and of the order in them.
+      size_of: makes the size of the set's images of the longer side of the pictures, or of the median of those.
+      fit: how they are brought to that size; see `attgconv_jax.preprocessing.resize`.
+      shares: of training, validation and test in every class; where validation alone is not given, of it in training.
+      broken: "raise", or "skip" for leaving out what cannot be read, which is counted.
+      test_images: how many of the test split, the first; None: all.
+
+    Raises:
+      ValueError: a picture cannot be read, or the folder is laid out in another way; the message is a line.
+    """
+    if path is None:
+        raise ValueError("the data set folder needs data.path, the folder of class folders")
+    if broken not in ("raise", "skip"):
+        raise ValueError(f"data.broken must be raise or skip, got {broken!r}")
+    root, by_share = pathlib.Path(path), by_shares(shares)
+    layout, bad = layout_of(root), _Broken(broken)
+    listed = [(file, label, split) for split, pairs in layout.splits.items() for file, label in pairs]
+    files = [
+        file for file in (bad.caught(_inspected, *each) for each in _progress(listed, "looking at pictures")) if file
+    ]
+    labels, digests = np.array([file.label for file in files], np.int32), [file.digest for file in files]
+    if None in layout.splits:
+        parts = divided(labels, digests, layout.class_names, by_share, seed)
+    else:
+        given = {split: np.flatnonzero([file.split == split for file in files]) for split in layout.splits}
+        parts = as_given(given, labels, digests, layout.class_names, shares, seed)
+    parts = first_of_test(parts, test_images)
+    _say_skipped(layout.skipped)
+    say_copies(lambda i: str(files[i].path.relative_to(root)), labels, digests, parts)
+    dtype, features = _say_mixture(files)
+    size = common_size([file.sides for file in files], size_of, fit)
+    preprocessing = Preprocessing(size, features, dtype, fit)
+    parts, images = _decoded(files, parts, preprocessing, bad)
+    for split, indices in parts.items():
+        missing = sorted({*range(len(layout.class_names))} - {*labels[indices].tolist()})
+        if missing and test_images is None:
+            raise ValueError(
+                f"class {layout.class_names[missing[0]]} has no picture that can be read in the {split} split: see to "
+                f"{bad.paths[0]}"
+            )
+    return Dataset(
+        name=f"the pictures in {root}",
+        classes=len(layout.class_names),
+        **{split: Split(images[split], labels[parts[split]]) for split in images},
+        provenance=describe_own("folder", seed, layout.class_names, labels, digests, parts),
+        class_names=layout.class_names,
+        preprocessing=preprocessing,
+    )
+
+
+class _Broken:
+    """Raises for files that cannot be read, or collects them."""
+
+    def __init__(self, rule):
+        self.rule, self.paths = rule, []
+
+    def caught(self, function, path, *arguments):
+        """What a function makes of a file; None if it cannot be read and is left out."""
+        try:
+            return function(path, *arguments)
+        except ValueError as error:
+            if self.rule == "raise":
+                raise ValueError(f"{error} (data.broken skip leaves such files out)") from error
+            self.paths.append(path)
+            return None
+
+    def say(self):
+        if self.paths:
+            print(f"warning: {len(self.paths)} pictures cannot be read and are left out, such as {self.paths[0]}")
+
+
+def _inspected(path, label, split):
+    content = file_bytes(path)
+    return _File(path, label, split, hashlib.sha256(content).digest(), *kind_of(path, content))
+
+
+def _decoded(files, parts, preprocessing, bad):
+    """The images of every part, resized, with white at 1, and the parts without what cannot be read."""
+    size, features = preprocessing.size, preprocessing.features
+    images = {split: np.zeros([len(parts[split]), size, size, 1, features], np.float32) for split in parts}
+    read, composed = {split: [] for split in parts}, []
+    places = [(split, index) for split, indices in parts.items() for index in indices]
+    for split, index in _progress(places, "reading pictures"):
+        picture = bad.caught(_resized, files[index].path, preprocessing)
+        if picture is not None:
+            # A grey picture among those of colour has it in all channels.
+            images[split][len(read[split])], transparent = picture
+            read[split].append(index)
+            composed += [files[index].path] if transparent else []
+    bad.say()
+    if composed:
+        print(f"note: {len(composed)} pictures have transparent pixels, which become black, such as {composed[0]}")
+    kept = {split: np.array(indices, int) for split, indices in read.items()}
+    return kept, {split: images[split][: len(indices)] for split, indices in kept.items()}
+
+
+def _resized(path, preprocessing):
+    picture = decode(path, file_bytes(path))
+    pixels = as_type(picture.pixels, preprocessing.dtype, picture.pixels.shape[-1])
+    image = pixels[:, :, None].astype(np.float32) / np.float32(preprocessing.white)
+    return resize(image, preprocessing.size, preprocessing.fit, preprocessing.background), picture.composed
+
+
+def _say_mixture(files):
+    """Type and channels of all pictures together; printed where they are of several."""
+    features = collections.Counter(file.features for file in files)
+    dtypes = collections.Counter(file.dtype for file in files)
+    if len(features) > 1:
+        print(f"note: {features[1]} grey pictures among {features[3]} of colour become colour, with equal channels")
+    if len(dtypes) > 1:
+        print(f"note: {dtypes['uint8']} pictures of 8 bits among {dtypes['uint16']} of 16 bits become 16 bits")
+    return "uint16" if "uint16" in dtypes else "uint8", max(features)
+
+
+def _say_skipped(skipped):
+    if skipped:
+        print(f"note: {len(skipped)} files are skipped, being no pictures in class folders, such as {skipped[0]}")
+
+
+def _progress(items, what):
+    """A progress bar, on a terminal, of what takes longer than two seconds."""
+    return tqdm.tqdm(items, desc=what, unit="picture", delay=2, disable=None, leave=False)
