@@ -150,6 +150,22 @@ FAULTS = {
     "lines written twice": Fault(
         "experiments/run/metrics.py", 'if record["step"] <= step', 'if record["step"] >= 0', "runs"
     ),
+    "a frozen body is trained": Fault(
+        "experiments/run/training.py", " if self._head is None else split_head(params, self._head)", "", "init_from"
+    ),
+    "a frozen body's statistics move": Fault(
+        "experiments/run/training.py", "train_head(network, self._head)", "network.train()", "init_from"
+    ),
+    "the old head for other classes": Fault(
+        "experiments/run/transfer.py", "head if other or ", "head if ", "init_from"
+    ),
+    "an extension changes steps of before": Fault(
+        "experiments/run/extending.py", 'count < record["step"]', "count < 0", "extending"
+    ),
+    "a report of before the extension": Fault(
+        "experiments/run/workdir.py", '.get("extensions", []) == self.extensions', "", "extending"
+    ),
+    "compiled twice": Fault("experiments/run/waiting.py", "        program.compile()", "        pass", "waiting"),
 }
 
 
