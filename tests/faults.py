@@ -135,6 +135,15 @@ FAULTS = {
     "lines written twice": Fault(
         "experiments/run/metrics.py", 'if record["step"] <= step', 'if record["step"] >= 0', "runs"
     ),
+    "least confident mistakes": Fault(
+        "experiments/report/mistakes.py", "-confidence[wrong]", "confidence[wrong]", "report_page"
+    ),
+    "a legend over the curves": Fault(
+        "experiments/report/figures.py", 'loc="outside upper center"', 'loc="upper center"', "report_page"
+    ),
+    "images turn the other way": Fault(
+        "experiments/report/measures.py", '"ji,jxy->ixy"', '"ij,jxy->ixy"', "report_page"
+    ),
 }
 
 
