@@ -166,6 +166,15 @@ FAULTS = {
         "experiments/run/workdir.py", '.get("extensions", []) == self.extensions', "", "extending"
     ),
     "compiled twice": Fault("experiments/run/waiting.py", "        program.compile()", "        pass", "waiting"),
+    "least confident mistakes": Fault(
+        "experiments/report/mistakes.py", "-confidence[wrong]", "confidence[wrong]", "report_page"
+    ),
+    "a legend over the curves": Fault(
+        "experiments/report/figures.py", 'loc="outside upper center"', 'loc="upper center"', "report_page"
+    ),
+    "images turn the other way": Fault(
+        "experiments/report/measures.py", '"ji,jxy->ixy"', '"ij,jxy->ixy"', "report_page"
+    ),
 }
 
 

@@ -11,6 +11,7 @@ import pytest
 from flax import nnx
 from PIL import Image
 
+from attgconv_jax import act, cyclic
 from experiments import evaluate, train
 from experiments.data import Split, rotated_digits
 from experiments.report import figures, measures, mistakes
@@ -262,6 +263,15 @@ def test_a_run_ends_with_its_page_and_evaluation_draws_another_beside(tmp_path, 
     page = Page((folder / "report.html").read_text())
     assert "There are no curves: the network was loaded without its run." in page.text
     assert "A saved network. Tested on: rotated digits (seed 0)." in page.text
+
+
+def test_images_turn_counter_clockwise_about_their_middle_and_are_filled_with_background():
+    data, seen = rotated_digits(0), []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(measures, "predict", lambda _, images: seen.append(images) or np.ones([len(images), 10]))
+        measures.by_angle(None, data, 45, 2)
+    expected = [act(data.test.images[:2], cyclic(8), element, "image") for element in range(8)]
+    np.testing.assert_allclose(np.concatenate(seen), np.concatenate(expected), atol=1e-4)
 
 
 def test_logits_that_are_all_zero_are_no_error():
