@@ -7,6 +7,7 @@ import pytest
 from scipy import ndimage
 from sklearn.datasets import load_digits
 
+from attgconv_jax.preprocessing import Preprocessing, resize
 from experiments.data import Dataset, Split, rotated_digits
 
 
@@ -62,6 +63,34 @@ def test_standardised_uses_the_training_split_alone(digits):
     np.testing.assert_allclose(
         standardised.test.images, (digits.test.images - digits.train.images.mean()) / scale, atol=1e-5
     )
+
+
+def test_what_was_done_to_the_images_is_kept_beside_them(digits):
+    assert digits.preprocessing == Preprocessing(28, 1, "float32", "frame")
+    changed = digits.resized(lambda pixels: pixels + 1).standardised()
+    assert (changed.preprocessing.size, changed.preprocessing.fit) == (29, "frame")
+    np.testing.assert_allclose(
+        changed.preprocessing(digits.test.images[:5, :, :, 0]), changed.test.images[:5], atol=1e-5, rtol=0
+    )
+    other = digits.resized(lambda pixels: pixels + 1).standardised(Dataset("set", 10, _split(), _split(), _split()))
+    assert other.preprocessing.mean == pytest.approx(_split().images.mean())
+
+
+def test_images_are_framed_to_another_size_or_stretched_if_there_is_no_frame(digits):
+    """As resizing says, which has tests of its own, whatever the number of images."""
+    for size in (30, 31):
+        resized = digits.resized(lambda pixels, size=size: size).train.images
+        np.testing.assert_allclose(resized, resize(digits.train.images, size, "frame"), atol=1e-6)
+    assert digits.resized(lambda pixels: pixels) is digits
+
+
+def test_classes_have_names():
+    splits = [_split()] * 3
+    assert Dataset("set", 10, *splits).class_names == tuple("0123456789")
+    assert Dataset("set", 4, *splits, class_names=tuple("abcd")).class_names == ("a", "b", "c", "d")
+    for names in ("abc", "abca"):
+        with pytest.raises(ValueError, match=f"class_names must be 4 different names, got {', '.join(names)}"):
+            Dataset("set", 4, *splits, class_names=tuple(names))
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,16 @@
 
 import dataclasses
 import hashlib
-import os
+import inspect
 from collections.abc import Callable, Mapping
+from typing import Any
 
-import jax
 import numpy as np
+
+from attgconv_jax.preprocessing import Preprocessing, resize
+
+CHUNK = 1000
+"""Images that are resized at a time."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +29,15 @@ class Split:
 class Dataset:
     """A training, a validation and a test split.
 
-    `provenance` says how it came to be (see `describe`), of the images before standardisation.
+    Attributes:
+      name: in messages.
+      classes: how many there are.
+      train: the images that a network is trained on.
+      validation: those that choose the epoch.
+      test: those that decide nothing.
+      provenance: how the set came to be (see `describe`), of the images before resizing and standardisation.
+      class_names: by label; left out, "0", "1" and so on.
+      preprocessing: how pixels in a file became these images; left out, they are floating and as they were.
 
     Raises:
       ValueError: an image is not finite, a label is no class, or shapes do not fit; the message names the split.
@@ -36,10 +49,21 @@ class Dataset:
     validation: Split
     test: Split
     provenance: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    class_names: tuple[str, ...] = ()
+    preprocessing: Preprocessing | None = None
 
     def __post_init__(self):
         for name, split in self.splits().items():
             _check(f"{self.name}, {name} split", split, self.classes)
+        if not self.class_names:
+            object.__setattr__(self, "class_names", tuple(map(str, range(self.classes))))
+        if len(set(self.class_names)) != len(self.class_names) or len(self.class_names) != self.classes:
+            raise ValueError(
+                f"{self.name}: class_names must be {self.classes} different names, got {', '.join(self.class_names)}"
+            )
+        if self.preprocessing is None:
+            as_they_were = Preprocessing(max(self.sides), self.in_features, "float32", "frame")
+            object.__setattr__(self, "preprocessing", as_they_were)
 
     def splits(self) -> dict[str, Split]:
         """The splits by name."""
@@ -50,15 +74,22 @@ class Dataset:
         """Channels of the images."""
         return self.train.images.shape[-1]
 
+    @property
+    def sides(self) -> tuple[int, int]:
+        """Pixels of the images along x and y."""
+        return self.train.images.shape[1:3]
+
     def resized(self, size_of: Callable[[int], int]) -> "Dataset":
         """The set with square images of the size that `size_of` makes of the larger of their sides.
 
-        Zeros are put around them; where as many on both sides do not do it, they are stretched linearly. Either
-        commutes with quarter turns and reflections, up to rounding.
+        How is said by `preprocessing.fit`: of the named sets zeros are put around the images; where as many on both
+        sides do not do it, they are stretched. Either commutes with quarter turns and reflections, up to rounding.
         """
-        sides = self.train.images.shape[1:3]
-        size = size_of(max(sides))
-        return self if sides == (size, size) else self._with_images(lambda images: _resized(images, size))
+        size = size_of(max(self.sides))
+        if self.sides == (size, size):
+            return self
+        changed = self._with_images(lambda images: _resized(images, size, self.preprocessing))
+        return dataclasses.replace(changed, preprocessing=dataclasses.replace(self.preprocessing, size=size))
 
     def standardised(self, by: "Dataset | None" = None) -> "Dataset":
         """Subtracts the training images' mean and divides by their deviation, one number each.
@@ -69,7 +100,9 @@ class Dataset:
         mean, deviation = counted.train.images.mean(), counted.train.images.std()
         if deviation == 0:
             raise ValueError(f"{counted.name}: all training pixels are equal to {mean}; there is nothing to learn from")
-        return self._with_images(lambda images: ((images - mean) / deviation).astype(np.float32))
+        changed = self._with_images(lambda images: _standardised(images, mean, deviation))
+        preprocessing = dataclasses.replace(self.preprocessing, mean=float(mean), deviation=float(deviation))
+        return dataclasses.replace(changed, preprocessing=preprocessing)
 
     def _with_images(self, change):
         """The set with changed images, its provenance as it was."""
@@ -85,8 +118,8 @@ class Dataset:
         return dataclasses.replace(self, test=test, provenance={**self.provenance, **described})
 
 
-Source = Callable[[int, str | os.PathLike | None], Dataset]
-"""Makes or reads a data set from a seed and the folder of prepared sets; see `experiments.data.load`."""
+Source = Callable[..., Dataset]
+"""Makes or reads a data set; its arguments are those options of `experiments.data.load` that it takes, by name."""
 
 SOURCES: dict[str, Source] = {}
 """The sources by name; filled by `register`."""
@@ -104,6 +137,12 @@ def register(name: str) -> Callable[[Source], Source]:
     return decorate
 
 
+def made_by(source: Source, options: Mapping[str, Any]) -> Dataset:
+    """The set that a source makes of those of the options that it takes."""
+    taken = inspect.signature(source).parameters
+    return source(**{name: value for name, value in options.items() if name in taken})
+
+
 def describe(name: str, version: str, seed: str, splits: Mapping[str, Split]) -> dict[str, str]:
     """How a set came to be, in words that can be compared and saved: also size and fingerprint of every split."""
     figures = {"set": name, "version": version, "seed": seed}
@@ -119,12 +158,18 @@ def fingerprint(split: Split) -> str:
     return digest.hexdigest()
 
 
-def _resized(images, size):
-    missing = [size - side for side in images.shape[1:3]]
-    if all(count % 2 == 0 and count >= 0 for count in missing):
-        return np.pad(images, [(0, 0), *((count // 2, count // 2) for count in missing), (0, 0), (0, 0)])
-    shape = (images.shape[0], size, size, *images.shape[3:])
-    return np.asarray(jax.image.resize(images, shape, "linear"))
+def _resized(images, size, preprocessing):
+    resized = np.empty([len(images), size, size, *images.shape[3:]], images.dtype)
+    for start in range(0, len(images), CHUNK):
+        part = slice(start, start + CHUNK)
+        resized[part] = resize(images[part], size, preprocessing.fit, preprocessing.background)
+    return resized
+
+
+def _standardised(images, mean, deviation):
+    changed = images - mean
+    changed /= deviation
+    return changed.astype(np.float32, copy=False)
 
 
 def _check(name, split, classes):

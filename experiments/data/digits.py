@@ -11,6 +11,7 @@ DIGIT_SIZE = 20
 SPLITS = {"train": 1000, "validation": 297, "test": 500}
 
 
+@register("digits")
 def rotated_digits(seed: int = 0) -> Dataset:
     """scikit-learn's handwritten digits, enlarged and rotated by angles uniform over the full circle.
 
@@ -21,6 +22,7 @@ def rotated_digits(seed: int = 0) -> Dataset:
     return _placed_digits(f"rotated digits (seed {seed})", "digits", seed)
 
 
+@register("digits_rot_scale")
 def rotated_scaled_digits(seed: int = 0) -> Dataset:
     """As `rotated_digits`, and each scaled as well, from the 20x20 pixels by a factor uniform in [0.3, 1].
 
@@ -45,7 +47,3 @@ def _placed_digits(title, name, seed, scales=(1.0, 1.0)):
     splits = {split: Split(images[part], labels[part]) for split, part in consecutive(SPLITS).items()}
     provenance = describe(name, "1.0.0", str(seed), splits)
     return Dataset(name=title, classes=10, provenance=provenance, **splits)
-
-
-register("digits")(lambda seed, directory: rotated_digits(seed))
-register("digits_rot_scale")(lambda seed, directory: rotated_scaled_digits(seed))

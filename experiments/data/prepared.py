@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from attgconv_jax.preprocessing import Preprocessing
 from experiments.data.dataset import Dataset, Split, describe, register
 from experiments.data.regenerated import SEED, SIZES
 
@@ -37,10 +38,11 @@ def prepared_set(name: str, seed: int = 0, directory: str | os.PathLike | None =
         raise ValueError(f"{name} is not prepared in {directory}; prepare it with: {command(name, directory)}")
     again = f"delete {builder.data_path} and run: {command(name, directory)}"
     try:
-        splits = {split: _read(builder, split) for split in builder.info.splits}
+        pixels = {split: _read(builder, split) for split in builder.info.splits}
     # So array_record reports a file which is missing, cut short or damaged.
     except RuntimeError as error:
         raise ValueError(f"{name} cannot be read ({' '.join(str(error).split())}); {again}") from error
+    splits = {split: _split(*read) for split, read in pixels.items()}
     sizes = {split: len(read) for split, read in splits.items()}
     if sizes != PUBLISHED_SIZES[name]:
         raise ValueError(f"{name} must have {PUBLISHED_SIZES[name]} images, got {sizes}; {again}")
@@ -49,7 +51,9 @@ def prepared_set(name: str, seed: int = 0, directory: str | os.PathLike | None =
     else:
         splits |= _hold_out(splits["train"], seed)
     provenance = describe(name, str(builder.version), str(seed), splits)
-    return Dataset(name=name, classes=10, provenance=provenance, **splits)
+    images, _ = pixels["train"]
+    preprocessing = Preprocessing(images.shape[1], images.shape[-1], images.dtype.name, "frame")
+    return Dataset(name=name, classes=10, provenance=provenance, preprocessing=preprocessing, **splits)
 
 
 def data_directory(directory: str | os.PathLike | None) -> pathlib.Path:
@@ -98,7 +102,10 @@ def _read(builder, split):
     with _quiet():
         source = builder.as_data_source(split)
         chunks = [_chunk(source, start) for start in range(0, len(source), CHUNK)]
-    images, labels = (np.concatenate(parts) for parts in zip(*chunks, strict=True))
+    return tuple(np.concatenate(parts) for parts in zip(*chunks, strict=True))
+
+
+def _split(images, labels):
     if images.dtype == np.uint8:
         images = images.astype(np.float32) / np.float32(255)
     return Split(images[:, :, :, None, :], labels)
