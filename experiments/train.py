@@ -60,9 +60,10 @@ def train_run(config: Config, workdir: pathlib.Path, **options: Any) -> Run:
         with run.locked():
             run.begin(config, dataset)
             state, best, spent = fit(run, trainer, dataset, **options)
-            save_networks(run, trainer, state, best)
+            report = report_of(run, trainer, state, best, dataset, spent)
+            save_networks(run, trainer, state, best, dataset, report)
             draw_attention(trainer.network(best.params, best.rest, 0), dataset, workdir / "attention.png")
-            run.finish(report_of(run, trainer, state, best, dataset, spent))
+            run.finish(report)
     return run
 
 

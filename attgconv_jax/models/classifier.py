@@ -49,7 +49,11 @@ class Classifier:
         A `ValueError` if type, axes or channels are others than those of the preprocessing.
         """
         images = self.preprocessing.checked(images if isinstance(images, jax.Array) else np.asarray(images))[..., 0, :]
-        return self._compiled(nnx.split(self.network)[1], images)
+        return self._compiled(nnx.split(self.network)[1], images, raw=True)
+
+    def of_standardised(self, images: Float[Array | np.ndarray, "batch x y 1 c"]) -> Float[Array, "batch classes"]:
+        """Probabilities of images that the preprocessing has been applied to; compiled once a shape."""
+        return self._compiled(nnx.split(self.network)[1], images, raw=False)
 
     def names(self, images: Shaped[Array | np.ndarray, "..."]) -> list[str]:
         """The name of every image's most probable class; a `ValueError` if the network has no finite logits of one."""
@@ -66,11 +70,11 @@ class Classifier:
     def _compiled(self):
         graphdef = nnx.split(self.network)[0]
 
-        @jax.jit
-        def probabilities(state, images):
+        @functools.partial(jax.jit, static_argnames="raw")
+        def probabilities(state, images, raw):
             network = nnx.merge(graphdef, state, copy=True)
             network.eval()
-            logits = network(self.preprocessing(images))
+            logits = network(self.preprocessing(images) if raw else images)
             if logits.shape != (len(images), len(self.class_names)):
                 raise ValueError(
                     f"class_names must be one a logit, got {len(self.class_names)} for logits of shape {logits.shape}"
