@@ -104,15 +104,16 @@ def train_run(
             if start is not None:
                 print(start_message(config, start.record, dataset.classes), flush=True)
             state, best, spent = fit(run, trainer, dataset, start=start, **options)
+            report = report_of(run, trainer, state, best, dataset, spent)
             run.discard_networks()
-            save_networks(run, trainer, state, best)
+            save_networks(run, trainer, state, best, dataset, report)
             network = trainer.network(best.params, best.rest, 0)
             draw_attention(network, dataset, workdir / "attention.png")
             found = findings_of(
                 run.name,
                 network,
                 dataset,
-                report=report_of(run, trainer, state, best, dataset, spent),
+                report=report,
                 metrics=run.metrics(),
                 angle_images=angle_images_of(config, dataset),
                 command=given_command(),

@@ -101,10 +101,19 @@ FAULTS = {
         "attgconv_jax/interop/reference.py", "transpose(3, 4, 2, 1, 0)", "transpose(4, 3, 2, 1, 0)", "interop"
     ),
     "a loaded network trains": Fault(
-        "attgconv_jax/models/checkpoint.py",
-        "    network.eval()\n",
-        "    network.train()\n",
+        "attgconv_jax/models/arrays.py",
+        "    module.eval()\n",
+        "    module.train()\n",
         "checkpoint former_networks",
+    ),
+    "changed networks are saved": Fault(
+        "attgconv_jax/models/checkpoint.py", "    if different:\n        name", "    if False:\n        name", "saving"
+    ),
+    "pixels are not standardised": Fault(
+        "attgconv_jax/models/classifier.py",
+        "self.preprocessing(images) if raw",
+        "self.preprocessing.checked(images) / 1.0 if raw",
+        "classifier",
     ),
     # Training and runs.
     "filling counts as errors": Fault(

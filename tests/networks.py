@@ -1,11 +1,14 @@
 """rot-MNIST networks with random numbers in every array, and their arrays by the reference's names."""
 
+import contextlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from attgconv_jax.models import NETWORKS, RotMNISTNet
+from attgconv_jax import cyclic
+from attgconv_jax.models import NETWORKS, Network, RotMNISTNet, register
 from attgconv_jax.models.skeleton import ARRAYS, skeleton
 
 
@@ -50,6 +53,40 @@ def random_network(group, attention=None, *, make=RotMNISTNet, param_dtype=jnp.f
 def random_network_of(name, group, attention=None, **settings):
     """As `random_network`, of the network with this name in the registry."""
     return random_network(attention=attention, group=group, make=NETWORKS[name].network, **settings)
+
+
+class Means(Network):
+    """Logits are multiples of the image's mean: compiled in no time. Its name in the registry is "means"."""
+
+    def __init__(
+        self, group, attention=None, *, attention_options=None, in_features=1, classes=3, dtype=None, param_dtype, rngs
+    ):
+        options = dict(attention_options=attention_options, in_features=in_features, classes=classes)
+        super().__init__(group, attention, dtype=dtype, **options)
+        self.slope = nnx.Param(jnp.arange(1, classes + 1, dtype=param_dtype))
+        self.dropout = nnx.Dropout(0.5, rngs=rngs)
+
+    def _features(self, image):
+        yield image
+        yield self.dropout(jnp.mean(image, axis=(-4, -3, -2, -1))[..., None] * self.slope[...])
+
+    def _attentions(self):
+        return [None]
+
+
+@contextlib.contextmanager
+def means_registered():
+    """Within it, `Means` is a network of the registry, of images of 4x4 pixels."""
+    register("means", size=4)(Means)
+    try:
+        yield
+    finally:
+        del NETWORKS["means"]
+
+
+def means(param_dtype=jnp.float32, **settings):
+    """A network of one's own that is registered within `means_registered`, in training mode."""
+    return Means(cyclic(4), **settings, param_dtype=param_dtype, rngs=nnx.Rngs(0))
 
 
 def by_reference_name(network):

@@ -28,6 +28,7 @@ REFERENCE_NETWORKS = {
     "f_att_p4m_allcnnc": (AllCNN, dihedral(4), "input"),
 }
 
+_PARALLEL = "module."
 _DTYPES = ("bfloat16", "float16", "float32", "float64")
 
 
@@ -39,7 +40,7 @@ def load_reference(state: Mapping[str, ArrayLike], network: str) -> Network:
 
     Args:
       state: arrays by the reference's names, all of one floating type; counters (`num_batches_tracked`) are ignored.
-        float64 needs `jax_enable_x64`.
+        All may begin with `module.`, as in a state of PyTorch's DataParallel. float64 needs `jax_enable_x64`.
       network: the reference's own name: one of `REFERENCE_NETWORKS`.
 
     Source: the code of Romero et al. 2020.
@@ -73,6 +74,9 @@ def _plain_arrays(state):
             raise ValueError(f"state must map names to arrays of numbers, got {got}")
         if not name.endswith("num_batches_tracked"):
             arrays[name] = array.astype(array.dtype.newbyteorder("="))
+    # As PyTorch's DataParallel names them.
+    if arrays and all(name.startswith(_PARALLEL) for name in arrays):
+        return {name.removeprefix(_PARALLEL): array for name, array in arrays.items()}
     return arrays
 
 

@@ -9,6 +9,7 @@ from attgconv_jax.attention.operator import register_files
 from attgconv_jax.models.all_cnn import AllCNN
 from attgconv_jax.models.base import NETWORKS, Network, register
 from attgconv_jax.models.checkpoint import load_network, save_network
+from attgconv_jax.models.classifier import Classifier, load_classifier
 from attgconv_jax.models.lie_all_cnn import LieAllCNN
 from attgconv_jax.models.lie_resnet import LieResNet
 from attgconv_jax.models.resnet import ResNet
@@ -20,11 +21,13 @@ globals().update({entry.network.__name__: entry.network for entry in NETWORKS.va
 __all__ = [
     "NETWORKS",
     "AllCNN",
+    "Classifier",
     "LieAllCNN",
     "LieResNet",
     "Network",
     "ResNet",
     "RotMNISTNet",
+    "load_classifier",
     "load_network",
     "register",
     "save_network",

@@ -17,6 +17,7 @@ from attgconv_jax.docstrings import argument_help
 from attgconv_jax.filters import Sampling, check_sampling
 from attgconv_jax.groups import Group
 from attgconv_jax.lie import LieGroup
+from attgconv_jax.preprocessing import Preprocessing
 
 # Arguments of constructors that the data decide, or the program, or that are described in a way of their own.
 _NO_OPTIONS = {"group", "attention", "attention_options", "in_features", "classes", "dtype", "param_dtype", "rngs"}
@@ -127,7 +128,12 @@ class Network(nnx.Module):
       dtype: to compute in; see `attgconv_jax.nn`.
       param_dtype: of the parameters; see `attgconv_jax.nn`.
       rngs: its "params" and, for dropout, "dropout" streams are used.
+
+    Attributes:
+      preprocessing: of the images that it was trained on, where `load_network` found it beside the network.
     """
+
+    preprocessing: Preprocessing | None = None
 
     def __init__(
         self,

@@ -6,16 +6,15 @@ import jax
 import jax.extend
 from flax import nnx
 
-from attgconv_jax.nn.lie import Frequencies
-
-ARRAYS = (nnx.Param, nnx.BatchStat, Frequencies)
+# What a checkpoint holds: all variables but the random streams.
+ARRAYS = nnx.Not(nnx.RngState)
 
 
 def skeleton(build: Callable[[], nnx.Module]) -> tuple:
     """A network without the numbers: initial values that are about to be replaced are never computed.
 
-    Of what `build` makes, the parts that `nnx.merge` puts together: the structure; parameters, running statistics and
-    fixed waves as shapes and dtypes; the rest of the state (random streams) as it is.
+    Of what `build` makes, the parts that `nnx.merge` puts together: the structure; all variables but random streams as
+    shapes and dtypes; random streams as they are.
     """
     traced, (graphdef, arrays, rest) = jax.make_jaxpr(lambda: nnx.split(build(), ARRAYS, ...), return_shape=True)()
     count = len(jax.tree.leaves(arrays))

@@ -1,7 +1,7 @@
 """What a run comes to: errors under three protocols, equivariance, time; its networks, and its attention drawn."""
 
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -86,13 +86,29 @@ def best_on_test(metrics: list[dict[str, Any]], networks: list[dict[str, Any]]) 
     }
 
 
-def save_networks(run: Run, trainer: Trainer, state: TrainState, best: Best) -> None:
-    """Writes the last and the best network of every seed to `networks/`, unless they are there."""
+def save_networks(
+    run: Run, trainer: Trainer, state: TrainState, best: Best, dataset: Dataset, report: Mapping[str, Any]
+) -> None:
+    """Writes the last and the best network of every seed to `networks/`, unless they are there.
+
+    With them go what the dataset, standardised, knows of its pixels and classes, and their epoch and errors from
+    `report_of`.
+    """
     for i, seed in enumerate(run.config().seeds):
-        for name, (params, rest) in {"last": (state.params, state.rest), "best": (best.params, best.rest)}.items():
+        for name, (protocol, params, rest) in {
+            "last": ("last_epoch", state.params, state.rest),
+            "best": ("best_on_validation", best.params, best.rest),
+        }.items():
             path = run.workdir / "networks" / f"seed-{seed}-{name}"
             if not path.exists():
-                save_network(path, trainer.network(params, rest, i))
+                errors_by_split = {split: each[i] for split, each in report[protocol]["error_percent"].items()}
+                save_network(
+                    path,
+                    trainer.network(params, rest, i),
+                    preprocessing=dataset.preprocessing,
+                    class_names=dataset.class_names,
+                    metrics={"epoch": report[protocol]["epoch"][i], "error_percent": errors_by_split},
+                )
 
 
 def draw_attention(

@@ -17,7 +17,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.tree_util import keystr
 
-from attgconv_jax.models.checkpoint import FORMER_NAMES
+from attgconv_jax.models.arrays import FORMER_NAMES
 from experiments.run.runtime import reason, writing
 
 KEPT = 2

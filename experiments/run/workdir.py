@@ -4,7 +4,7 @@ run.json          configuration, data, command, versions: written before the fir
 metrics.jsonl     a line an epoch
 tensorboard/      the same for TensorBoard
 checkpoints/      the newest two; each holds the last and the best networks
-networks/         of every seed the last and the best, for `attgconv_jax.models.load_network`
+networks/         of every seed the last and the best, for `attgconv_jax.models.load_classifier`
 report.json       written when the run is complete
 """
 
