@@ -93,7 +93,8 @@ class FoundLayers:
     def __init__(self, network: nnx.Module):
         self._layers = find_layers(network)
         if not self._layers:
-            kinds = sorted({type(module).__name__ for module in named_modules(network).values()})
+            modules = named_modules(network).values()
+            kinds = sorted({type(module).__name__ for module in modules if not isinstance(module, nnx.List | nnx.Dict)})
             raise ValueError(
                 "network must have group convolutions or attention of attgconv_jax.nn among its modules, or modules "
                 f"with a method attention_maps; found {', '.join(kinds)}"
