@@ -1,5 +1,7 @@
 """The group's action on whole images and feature maps, and how far a function is from commuting with it."""
 
+import functools
+import sys
 from collections.abc import Callable
 from typing import Literal
 
@@ -50,12 +52,14 @@ def equivariance_error(
     The error is zero for an exactly equivariant function, about 1 for one that is not equivariant at all.
 
     Options:
-      function: any function or module of one argument; a module in evaluation mode.
+      function: any function or module of one argument; a module in evaluation mode, or with neither batch norm nor
+        dropout.
       x: its argument: a feature map on `group`, or an image (`h == 1`).
       output: what it returns: a "feature_map" on the group, an "image" (one group element), or something "invariant".
     """
     kind = "image" if x.shape[-2:-1] == (1,) else "feature_map"
     _check_kind(x, group, kind, "x")
+    _check_mode(function)
     # Moved on the host, where right angles need no program of their own for every element and shape.
     place = x.sharding if isinstance(x, jax.Array) and x.committed else None
     x = np.asarray(x)
@@ -77,6 +81,30 @@ def equivariance_error(
     if largest == 0:
         return 0.0 if worst == 0 else np.inf
     return worst / largest
+
+
+def _check_mode(function):
+    """Raises a `ValueError` if the function is a module in training mode, as far as that can be seen.
+
+    Compiled, bound and partly applied modules are seen, those that a function holds are not.
+    """
+    nnx = sys.modules.get("flax.nnx")  # where it is not imported, there are no modules
+    if nnx is None:
+        return
+    while not isinstance(function, nnx.Module):
+        inner = function.func if isinstance(function, functools.partial) else getattr(function, "__wrapped__", None)
+        function = getattr(function, "__self__", None) if inner is None else inner
+        if function is None:
+            return
+    for path, module in nnx.iter_graph(function):
+        drops = getattr(module, "deterministic", None) is False and getattr(module, "rngs", None) is not None
+        drops = drops and getattr(module, "rate", 1) != 0
+        if isinstance(module, nnx.Module) and (drops or getattr(module, "use_running_average", None) is False):
+            name = ".".join(map(str, path)) or "it"
+            raise ValueError(
+                f"function must be in evaluation mode, but {name} ({type(module).__name__}) is in training mode, where "
+                "batch norm and dropout make it another function at every call: call its eval() first"
+            )
 
 
 def _check_kind(f, group, kind, name="f"):

@@ -1,8 +1,10 @@
 """Animated pictures of attention to an image that turns."""
 
+import functools
 import os
 import pathlib
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -14,6 +16,7 @@ from attgconv_jax.filters import disc
 from attgconv_jax.groups import cyclic
 from attgconv_jax.plotting import common
 from attgconv_jax.plotting.common import IMAGE_COLOURS, MAP_COLOURS
+from attgconv_jax.plotting.layers import layers_of
 
 
 def turning_animation(
@@ -21,7 +24,7 @@ def turning_animation(
     image: Float[Array, "x y 1 c"],
     path: str | os.PathLike,
     *,
-    layer: int | None = None,
+    layer: int | str | None = None,
     frames: int = 36,
     channel: int | None = None,
     frames_per_second: float = 10,
@@ -33,12 +36,12 @@ def turning_animation(
     interpolated, and part of the difference is that. The map turned back is shown in the disc that never leaves the
     image.
 
-    Maps are shown as the mean over group elements and input channels. All frames are computed in one compiled call.
+    Maps are shown as the mean over group elements and input channels. The maps of all frames are computed together.
 
     Options:
       image: a square one; its minimum fills the corners.
       path: of the file, which ends in ".gif"; one that is there is replaced.
-      layer: whose attention is shown, from 0; None: the first that has attention. Maps must have several pixels.
+      layer: whose attention is shown, from 0, or by path; None: the first that has attention. Maps have several pixels.
       frames: of one whole turn, at least 2.
       channel: output channel shown, of attention on responses; None: the first.
       frames_per_second: of the animation, 50 at most, beyond which viewers slow down.
@@ -51,19 +54,23 @@ def turning_animation(
         raise ValueError(f"frames_per_second must be in (0, 50], got {frames_per_second}")
     if image.ndim != 4 or image.shape[0] != image.shape[1]:
         raise ValueError(f"image must be a single square one, [x, x, 1, c], got shape {image.shape}")
-    layer = common.attending_layer(network, layer)
-    turns = cyclic(frames)
+    layers, turns = layers_of(network), cyclic(frames)
+    layer = layers.attending_layer(layer, image[None])
 
-    @nnx.jit
-    def compute(network, image):
-        images = jnp.stack([common.turned_image(image, turns, element) for element in range(frames)])
-        alpha = _single_map(network.attention_maps(images)[layer], channel)
-        back = [common.turned_back(alpha[element], turns, element, pairs=False) for element in range(frames)]
-        return tuple(jnp.mean(f, axis=(-2, -1)) for f in (images, alpha, jnp.stack(back)))
+    @jax.jit
+    def turn(image):
+        return jnp.stack([common.turned_image(image, turns, element) for element in range(frames)])
 
-    turned, maps, back = (np.array(f, np.float64) for f in compute(common.evaluated(network), image))
+    @jax.jit
+    def turn_back(alpha):
+        return jnp.stack([common.turned_back(alpha[g], turns, g, pairs=False) for g in range(frames)])
+
+    images = turn(image)
+    alpha = layers.maps(images, layer, functools.partial(_single_map, channel=channel))
+    turned, maps, back = (np.array(jnp.mean(f, axis=(-2, -1)), np.float64) for f in (images, alpha, turn_back(alpha)))
+    meaning = common.meaning(layers.combination(layer))
     back[:, disc(back.shape[1]) == 0] = np.nan
-    _write(path, turned, maps, back, f"attention of layer {layer + 1}", common.meaning(network), frames_per_second)
+    _write(path, turned, maps, back, f"attention of {layers.title(layer)}", meaning, frames_per_second)
     return path
 
 

@@ -1,17 +1,15 @@
-"""What several pictures need: choices that exist, names of group elements, maps of a layer, maps turned back."""
+"""What several pictures need: choices that exist, names of group elements, maps by channel, maps turned back."""
 
-import functools
 import importlib
 from collections.abc import Sequence
 
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 from jaxtyping import Array, Float
 
-from attgconv_jax.attention import OPERATORS, ResponseMaps
+from attgconv_jax.attention import ResponseMaps
 from attgconv_jax.equivariance import act
-from attgconv_jax.groups import Group, cyclic
+from attgconv_jax.groups import Group
 
 MAP_COLOURS, IMAGE_COLOURS, FILTER_COLOURS = "cividis", "gray_r", "PuOr"
 
@@ -21,7 +19,7 @@ def matplotlib(module: str):
     try:
         return importlib.import_module(f"matplotlib.{module}")
     except ImportError as error:
-        raise ImportError("plotting needs matplotlib: install attgconv_jax[experiments]") from error
+        raise ImportError("plotting needs matplotlib: install attgconv_jax[plotting]") from error
 
 
 def chosen_of(chosen: int | Sequence[int] | np.ndarray, known: int, what: str) -> list[int]:
@@ -38,31 +36,6 @@ def element_name(group: Group, element: int, *, short: bool = False) -> str:
     return f"{360 * rotation / group.rotations:g}°" + (",\nflipped" if short else ", flipped") * reflection
 
 
-def evaluated(network: nnx.Module) -> nnx.Module:
-    """A copy in evaluation mode, whatever mode the network is in."""
-    network = nnx.clone(network)
-    network.eval()
-    return network
-
-
-def finite_group(network: nnx.Module) -> Group | None:
-    """The group as which the network's acts on feature maps; None where it acts as no finite one."""
-    group = network.group
-    if isinstance(group, Group):
-        return group
-    # With the paper's coordinates filters turn clockwise as the angle grows.
-    turns = group.scales is None and network.settings["coordinates"] != "paper"
-    return cyclic(group.angles) if turns else None
-
-
-def check_group(network: nnx.Module, group: Group | None, what: str) -> None:
-    """Raises a `ValueError` unless it is known how `group` acts on the network's feature maps."""
-    known = finite_group(network)
-    if group is None or known not in (group, Group(1)):
-        needed = f"group must be {known}, got {group}" if known else f"{network.group} acts there as no finite group"
-        raise ValueError(f"{what} needs to know how the group acts on the network's feature maps: {needed}")
-
-
 def turned_image(image: Float[Array, "*batch x y 1 c"], group: Group, element: int) -> Float[Array, "*batch _x _y 1 c"]:
     """The image under a group element; where other than right angles leave corners empty, its minimum."""
     if group.preserves_grid[element]:
@@ -74,28 +47,6 @@ def turned_image(image: Float[Array, "*batch x y 1 c"], group: Group, element: i
 def shown_image(image: Float[Array, "*batch x y 1 c"]) -> Float[np.ndarray, "*batch x y"]:
     """The mean over channels."""
     return np.asarray(jnp.mean(image, axis=(-2, -1)))
-
-
-def attending_layer(network: nnx.Module, layer: int | None) -> int:
-    """The layer, or the first that has attention; a `ValueError` where it, or all of the network, has none."""
-    attending = network.attending_layers
-    if not attending:
-        raise ValueError("the network has no attention; make it with attention=...")
-    if layer is None:
-        return attending[0]
-    if type(layer) is not int or layer not in attending:
-        raise ValueError(f"layer must be one of those with attention, {', '.join(map(str, attending))}; got {layer!r}")
-    return layer
-
-
-def layer_maps(network: nnx.Module, images: Float[Array, "*batch x y 1 c"], layer: int) -> Array | ResponseMaps:
-    """What the network's `attention_maps` returns for one layer that has attention, in evaluation mode."""
-    return _attention_map(evaluated(network), images, layer)
-
-
-@functools.partial(nnx.jit, static_argnames="layer")
-def _attention_map(network, images, layer):
-    return network.attention_maps(images)[layer]
 
 
 def maps_by_channel(maps: Array | ResponseMaps, channels: int | Sequence[int] | None) -> dict[int | None, Array]:
@@ -148,7 +99,6 @@ def shown_map(alpha: Float[Array | np.ndarray, "*batch x y h _last"]) -> Float[n
     return np.asarray(alpha[..., 0, 0, :, :] if is_matrix(alpha) else jnp.mean(alpha, axis=(-2, -1)))
 
 
-def meaning(network: nnx.Module) -> str:
-    """What a large value of the network's attention maps means."""
-    operator = OPERATORS.get(network.settings["attention"])
-    return "suppressed" if operator is not None and operator.combination == "suppress" else "attention"
+def meaning(combination: str) -> str:
+    """What a large value of attention maps means that are combined so with what they attend to."""
+    return "suppressed" if combination == "suppress" else "attention"

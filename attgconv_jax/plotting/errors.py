@@ -8,13 +8,17 @@ from jaxtyping import Array, Float
 
 from attgconv_jax.equivariance import equivariance_error
 from attgconv_jax.groups import Group
-from attgconv_jax.plotting.common import check_group, evaluated, finite_group, matplotlib
+from attgconv_jax.plotting.common import matplotlib
+from attgconv_jax.plotting.layers import as_output, layers_of
 
 Errors = Sequence[tuple[str, float]]
 
 # Okabe and Ito 2008; bars of a series also have a hatching of their own.
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
 _HATCHES = ("", "//", "..", "xx", "\\\\", "++", "oo")
+
+# Names of so many letters stand beside each other.
+_SHORT_NAME = 9
 
 # So many values can be read above bars.
 _WRITTEN_BARS = 12
@@ -26,6 +30,9 @@ def layer_errors(
     """The `equivariance_error` of every feature map on the way to the logits, and of the logits.
 
     A layer's error is that of all layers up to it: from the image to what enters the next. Logits are to be invariant.
+    Of a network that the registry does not know it is from the image to what leaves the layer, a group convolution or
+    attention by its path, in the order of calls, and to the network's "output"; shapes tell how the group acts there.
+
     Other than right angles interpolate the images, too, and leave zeros in their corners: part of such an error is
     that. In evaluation mode; everything is computed once for every layer and element: a few images are enough.
 
@@ -40,25 +47,15 @@ def layer_errors(
 
     Options:
       group: whose elements transform the images; None: the network's own. It may be another only if the network has
-        the trivial one, as a comparison.
+        the trivial one, as a comparison; it must be given where layers have several.
     """
-    own = finite_group(network)
-    group = own if group is None else group
-    check_group(network, group, "layer_errors")
-    network = evaluated(network)
-    kind = "feature_map" if own == group else "image"
-    last = len(nnx.eval_shape(_feature_maps, network, images)) - 1
-    outputs = {f"layer {i + 1}": kind for i in range(last)} | {"logits": "invariant"}
-    return [
-        (name, equivariance_error(lambda x, i=i: _feature_maps(network, x)[i], images, group, output))
-        for i, (name, output) in enumerate(outputs.items())
-    ]
-
-
-@nnx.jit
-def _feature_maps(network: nnx.Module, images: Array) -> list[Array]:
-    """What follows every layer, the logits last."""
-    return network.feature_maps(images)[1:]
+    layers = layers_of(network)
+    group = layers.check_group(group, "layer_errors")
+    compute, errors = layers.functions(), []
+    for i, (name, f) in enumerate(layers.outputs(images).items()):
+        shape, kind = as_output(f, images.ndim - 4, group, name)
+        errors.append((name, equivariance_error(lambda x, i=i, s=shape: compute(x, i).reshape(s), images, group, kind)))
+    return errors
 
 
 def equivariance_figure(
@@ -109,7 +106,8 @@ def equivariance_figure(
         axis.axhline(height, color="black", linestyle=style, linewidth=1, label=text)
     axis.set(yscale="log", ylabel="equivariance error,\nrelative to the largest output")
     axis.set_ylim(bottom, 10 * np.max(heights, initial=1))
-    axis.set_xticks(range(bars), layers[0])
+    slanted = dict(rotation=40, ha="right", rotation_mode="anchor") if max(map(len, layers[0])) > _SHORT_NAME else {}
+    axis.set_xticks(range(bars), layers[0], **slanted)
     figure.legend(loc="outside upper center", ncols=2, frameon=False)
     return figure
 

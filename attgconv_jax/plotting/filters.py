@@ -9,23 +9,55 @@ from jaxtyping import Array, Float
 from attgconv_jax.filters import Sampling, filter_bank
 from attgconv_jax.groups import Group
 from attgconv_jax.plotting.common import FILTER_COLOURS, chosen_of, element_name, matplotlib
+from attgconv_jax.plotting.found import find_convolutions
 
 # Of the frames around one filter's pictures; Okabe and Ito 2008, and in neither arm of `FILTER_COLOURS`.
 _FRAME = "#009E73"
 
 
-def filter_bank_figure(bank: Float[Array, "k k h_in c_in h c_out"], group: Group, *, c_in: int = 0, c_out: int = 0):
+def filter_bank_figure(
+    bank: Float[Array, "k k h_in c_in h c_out"] | nnx.Module,
+    group: Group | None = None,
+    *,
+    path: str | None = None,
+    c_in: int = 0,
+    c_out: int = 0,
+):
     """One filter under every group element: a row an input group element, a column an output one.
 
     Framed is, in every column, the same plane of the filter: what the group element turns, it also moves to another
-    row. `bank` is that of `attgconv_jax.filter_bank`, of which the channels `c_in`, `c_out` are shown.
+    row.
+
+    Options:
+      bank: that of `attgconv_jax.filter_bank`; or a network, of whose convolution it is taken.
+      group: of the bank; None: the convolution's.
+      path: of the convolution in the network; see `layer_filters_figure`.
+      c_in, c_out: channels shown.
     """
+    if isinstance(bank, nnx.Module):
+        bank, own = _bank(bank, path)
+        if group not in (None, own):
+            raise ValueError(f"group must be {own}, that of the convolution, or left out, got {group}")
+        group = own
+    elif path is not None or group is None:
+        what = "path must be left out" if path is not None else "group must be given"
+        raise ValueError(f"{what} of a bank that is an array; a network has convolutions by path, and their group")
+    if bank.shape[4] != group.order:
+        raise ValueError(
+            f"bank must be [k, k, h_in, c_in, h, c_out] with h = {group.order} for {group}, got {bank.shape}"
+        )
     chosen_of([c_in], bank.shape[3], "input channels")
     chosen_of([c_out], bank.shape[5], "output channels")
     return _grid({"": np.asarray(bank[:, :, :, c_in, :, c_out])}, group)
 
 
-def layer_filters_figure(layer: nnx.Module, *, c_in: int | Sequence[int] = 0, c_out: int | Sequence[int] | None = None):
+def layer_filters_figure(
+    layer: nnx.Module,
+    *,
+    path: str | None = None,
+    c_in: int | Sequence[int] = 0,
+    c_out: int | Sequence[int] | None = None,
+):
     """Filters of a layer under every group element: a column an output group element.
 
     A filter of a lifting layer is one row, in which it turns. A filter on feature maps is a block of rows, one an input
@@ -39,21 +71,35 @@ def layer_filters_figure(layer: nnx.Module, *, c_in: int | Sequence[int] = 0, c_
     >>> plotting.layer_filters_figure(layer, c_out=[0, 1, 2]).savefig("filters.png")  # doctest: +SKIP
 
     Options:
-      layer: a group convolution, with attention or not.
+      layer: a group convolution, with attention or not, or any network that has some.
+      path: of the convolution in the network, such as "convolutions.0"; None: the first that lifts, else the first, in
+        the order of `nnx.iter_graph`.
       c_in, c_out: channels shown; output channels for each of the input channels, None: the first four of a lifting
         layer, else the first two.
     """
-    layer = getattr(layer, "conv", layer)
-    if not hasattr(layer, "w") or not hasattr(layer, "group"):
-        got = type(layer).__name__
-        raise ValueError(f"layer must be a group convolution, with a filter `w` and a `group`, got {got}")
-    bank = np.asarray(filter_bank(layer.w[...], layer.group, sampling=getattr(layer, "sampling", Sampling())))
+    bank, group = _bank(layer, path)
     inputs = chosen_of(c_in, bank.shape[3], "input channels")
     if c_out is None:
         c_out = range(min(4 if bank.shape[2] == 1 else 2, bank.shape[5]))
     outputs = chosen_of(c_out, bank.shape[5], "output channels")
     blocks = {f"input {c}\noutput {o}": bank[:, :, :, c, :, o] for o in outputs for c in inputs}
-    return _grid(blocks, layer.group)
+    return _grid(blocks, group)
+
+
+def _bank(network, path):
+    """The filter bank of a network's convolution, and its group."""
+    convolutions = find_convolutions(network)
+    if not convolutions:
+        got = type(network).__name__
+        raise ValueError(
+            f"layer must be a group convolution, with a filter `w` and a `group`, got {got}; or a network that has one"
+        )
+    if path is not None and path not in convolutions:
+        raise ValueError(f"path must be that of a group convolution, one of {', '.join(convolutions)}; got {path!r}")
+    lifting = (known for known, layer in convolutions.items() if layer.w.shape[2] == 1)
+    layer = convolutions[next(lifting, next(iter(convolutions))) if path is None else path]
+    w = filter_bank(layer.w[...], layer.group, sampling=getattr(layer, "sampling", Sampling()))
+    return np.asarray(w), layer.group
 
 
 def _grid(blocks: Mapping[str, Float[np.ndarray, "k k h_in h"]], group: Group):

@@ -11,6 +11,7 @@ from attgconv_jax.filters import disc
 from attgconv_jax.groups import Group
 from attgconv_jax.plotting import common
 from attgconv_jax.plotting.common import IMAGE_COLOURS, MAP_COLOURS, element_name
+from attgconv_jax.plotting.layers import layers_of
 
 # So many numbers can be read in a picture.
 _WRITTEN_CELLS = 4
@@ -19,10 +20,10 @@ _WRITTEN_CELLS = 4
 def attention_figure(
     network: nnx.Module,
     images: Float[Array, "image x y 1 c"],
-    group: Group,
+    group: Group | None = None,
     *,
     elements: int | Sequence[int] | None = None,
-    layer: int | None = None,
+    layer: int | str | None = None,
     channels: int | Sequence[int] | None = None,
     turned_back: bool = False,
 ):
@@ -41,9 +42,9 @@ def attention_figure(
     never leaves the image is shown and compared.
 
     Options:
-      group: whose elements transform the images.
+      group: whose elements transform the images; None: the network's own.
       elements: of the group, a column each; None: all.
-      layer: whose attention is shown, from 0; None: the first that has attention.
+      layer: whose attention is shown, from 0, or by path; None: the first that has attention.
       channels: output channels shown, of attention on responses; None: the first three.
       turned_back: whether to show every map transformed back, too; needs the network's own group (any, if the network
         has the trivial one), and several elements.
@@ -51,15 +52,16 @@ def attention_figure(
     pyplot = common.matplotlib("pyplot")
     if images.ndim != 5 or len(images) == 0:
         raise ValueError(f"images must be [image, x, y, 1, c], one at least, got shape {images.shape}")
+    layers = layers_of(network)
+    if group is None or turned_back:
+        group = layers.check_group(group, "turned_back" if turned_back else "group=None")
     elements = range(group.order) if elements is None else elements
     elements = common.chosen_of(elements, group.order, f"elements of {group}")
-    if turned_back:
-        common.check_group(network, group, "turned_back")
-        if len(elements) == 1:
-            raise ValueError("turned_back compares the maps of several elements, got one")
-    layer = common.attending_layer(network, layer)
+    if turned_back and len(elements) == 1:
+        raise ValueError("turned_back compares the maps of several elements, got one")
+    layer = layers.attending_layer(layer, images)
     transformed = jnp.stack([common.turned_image(images, group, element) for element in elements])
-    maps = common.maps_by_channel(common.layer_maps(network, transformed, layer), channels)
+    maps = common.maps_by_channel(layers.maps(transformed, layer), channels)
 
     rows = {
         (channel, back): alpha if not back else _turned_back(alpha, group, elements, pairs=channel is not None)
@@ -74,6 +76,7 @@ def attention_figure(
         axis.set(xticks=[], yticks=[])
     for axis, element in zip(axes[0], elements, strict=True):
         axis.set_title(element_name(group, element))
+    meaning = common.meaning(layers.combination(layer))
     for i in range(len(images)):
         for axis, image in zip(axes[block * i], transformed[:, i], strict=True):
             axis.imshow(common.shown_image(image), cmap=IMAGE_COLOURS)
@@ -85,10 +88,10 @@ def attention_figure(
             axes[row, 0].set_ylabel(label)
             drawn = _draw(axes[row], alpha[:, i], common.shades(common.shown_map(maps[channel][:, i])))
             if common.is_matrix(alpha):
-                _label_matrix(axes[row], alpha, common.finite_group(network) or group, pairs=channel is not None)
+                _label_matrix(axes[row], alpha, layers.group or group, pairs=channel is not None)
             if not back:
-                figure.colorbar(drawn, ax=axes[row : row + 1 + turned_back], shrink=0.8, label=common.meaning(network))
-    figure.suptitle(f"Attention of layer {layer + 1} under the group's elements")
+                figure.colorbar(drawn, ax=axes[row : row + 1 + turned_back], shrink=0.8, label=meaning)
+    figure.suptitle(f"Attention of {layers.title(layer)} under the group's elements")
     return figure
 
 

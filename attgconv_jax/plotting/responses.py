@@ -11,6 +11,7 @@ from attgconv_jax.attention import ResponseMaps
 from attgconv_jax.groups import trivial
 from attgconv_jax.plotting import common
 from attgconv_jax.plotting.common import element_name
+from attgconv_jax.plotting.layers import layers_of
 
 
 def response_figure(
@@ -18,7 +19,7 @@ def response_figure(
     image: Float[Array, "x y 1 c"],
     *,
     elements: int | Sequence[int] | None = None,
-    layer: int = 1,
+    layer: int | str | None = None,
     channel: int = 0,
 ):
     """Attention between group elements, `alpha(g, g~)`: a row an input element, a column an output element.
@@ -30,19 +31,23 @@ def response_figure(
     Options:
       network: with attention on responses.
       elements: of the network's group, that transform the image, a grid each; None: the first two.
-      layer: whose attention is shown, from 0.
+      layer: whose attention is shown, from 0, or by path; None: the first of feature maps, if there is one.
       channel: output channel shown.
     """
     pyplot = common.matplotlib("pyplot")
     if image.ndim != 4:
         raise ValueError(f"image must be a single one, [x, y, 1, c], got shape {image.shape}")
-    group = common.finite_group(network) or trivial()
+    layers = layers_of(network)
+    group = layers.group or trivial()
     elements = range(min(2, group.order)) if elements is None else elements
     elements = common.chosen_of(elements, group.order, f"elements of {group}")
     transformed = jnp.stack([common.turned_image(image, group, element) for element in elements])
-    maps = common.layer_maps(network, transformed, common.attending_layer(network, layer))
+    if layer is None:
+        layer = _first_layer(layers, transformed)
+    layer = layers.attending_layer(layer, transformed)
+    maps = layers.maps(transformed, layer)
     if not isinstance(maps, ResponseMaps):
-        attention = network.settings["attention"]
+        attention = layers.attention(layer)
         raise ValueError(f"the network attends to inputs, not to responses: its attention is {attention}")
     shown = np.asarray(common.maps_by_channel(maps, [channel])[channel])
     inputs, outputs = shown.shape[-2:]
@@ -65,3 +70,14 @@ def response_figure(
         part.colorbar(mappable, ax=axes[:, 1:], shrink=0.8, label="suppressed")
         part.suptitle(f"Image under {element_name(group, element)}")
     return figure
+
+
+def _first_layer(layers, images):
+    """The first layer with attention on responses to a feature map, else to an image; None: there is none."""
+    layers.attending_layer(None, images)
+    orders = {
+        layer: next(alpha for alpha in maps if alpha is not None).shape[-4]
+        for layer, maps in layers.map_shapes(images).items()
+        if isinstance(maps, ResponseMaps)
+    }
+    return next((layer for layer, order in orders.items() if order > 1), next(iter(orders), None))

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from attgconv_jax import cyclic
 from attgconv_jax.models import load_network
 from attgconv_jax.plotting import common
+from attgconv_jax.plotting.layers import layers_of
 from experiments.data import DatasetName, load
 from experiments.run.runtime import command
 
@@ -53,13 +54,14 @@ def overlay_figure(network: nnx.Module, image: Float[Array, "x x 1 c"], layer: i
     The overlay is what attention keeps of the layer's input, `1 - alpha` where `alpha` suppresses, as the mean over
     group and channels, from its 40th percentile (transparent) to its largest value (dark red).
     """
-    layer = common.attending_layer(network, layer)
+    layers = layers_of(network)
     rotated = jnp.stack([common.turned_image(image, QUARTER_TURNS, g) for g in range(4)])
-    (alpha,) = common.maps_by_channel(common.layer_maps(network, rotated, layer), None).values()
+    layer = layers.attending_layer(layer, rotated)
+    (alpha,) = common.maps_by_channel(layers.maps(rotated, layer), None).values()
     if common.is_matrix(alpha):
         raise ValueError(f"layer {layer} attends to channels alone: take a network with spatial attention")
     maps = jnp.mean(alpha, axis=(-2, -1), keepdims=True)
-    maps = 1 - maps if common.meaning(network) == "suppressed" else maps
+    maps = 1 - maps if layers.combination(layer) == "suppress" else maps
     back = jnp.stack([common.turned_back(maps[g], QUARTER_TURNS, g, pairs=False) for g in range(4)])
     same = np.allclose(back, back[0], rtol=1e-4)
     rows = {
