@@ -10,7 +10,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array
 
-from attgconv_jax.kernels.portable import is_portable
+from attgconv_jax.kernels.portability import is_portable
 
 # What is made of one chunk of images should stay in a CPU's last-level cache; measured best between 4 and 10 MB.
 CHUNK_BYTES = 6_000_000

@@ -8,7 +8,7 @@ import jax
 from jaxtyping import Array, Float
 
 from attgconv_jax.kernels.chunks import require_known, sum_dtype
-from attgconv_jax.kernels.portable import is_portable
+from attgconv_jax.kernels.portability import is_portable
 from attgconv_jax.kernels.response import reference, xla
 from attgconv_jax.kernels.taps import Window
 
