@@ -154,7 +154,7 @@ def test_network_of_ones_own_is_exported_in_evaluation_mode_and_stays_in_trainin
     images = np.random.default_rng(0).standard_normal((5, 9, 9, 1, 3)).astype(np.float32)
     logits = program.call(images)
     network.eval()
-    assert_close(logits, network(images), 1e-5)
+    assert_close(logits, network(jnp.asarray(images)), 1e-5)
     assert about["gives"] == "logits" and about["network"] == "OwnNetwork" and about["class_names"] == ["0", "1"]
     assert program.platforms == ("cpu",)
 

@@ -101,6 +101,15 @@ def test_gradient_of_a_gradient_goes_the_same_way():
     np.testing.assert_allclose(jax.jit(jax.grad(squares))(x), largest * 36 * np.asarray(x) ** 3, rtol=1e-12)
 
 
+def test_index_is_found_for_a_gradient_alone():
+    x = random(4, 6)
+    alone, differentiated = (
+        str(jax.make_jaxpr(f)(x)) for f in (lambda x: maximum(x, 1), jax.grad(lambda x: maximum(x, 1).sum()))
+    )
+    assert "reduce_max[" in alone and "argmax" not in alone and "reduce[" not in alone
+    assert "reduce[" in differentiated and "reduce_max[" not in differentiated
+
+
 @pytest.mark.parametrize("axis", [3, -4])
 def test_missing_axis_is_refused_with_those_that_exist(axis):
     with assert_refused("axis must be in [-3, 3)", "(2, 3, 4)", f"got {axis}"):

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -33,8 +33,8 @@ class _Operation:
     inputs: list[_Value]
     outputs: list[_Value]
 
-    def __call__(self, *arrays):
-        outputs = self.equation.primitive.bind(*arrays, **self.equation.params)
+    def __call__(self, *arrays, run=None):
+        outputs = (run or self.equation.primitive.bind)(*arrays, **self.equation.params)
         return outputs if self.equation.primitive.multiple_results else [outputs]
 
     @property
@@ -45,12 +45,19 @@ class _Operation:
         return self.equation.primitive.name in _EXPANSIONS and grows
 
 
-def folded(function: Callable, *arguments: jax.ShapeDtypeStruct) -> Callable:
+def folded(
+    function: Callable, *arguments: jax.ShapeDtypeStruct, rewrites: Mapping[str, Callable] | None = None
+) -> Callable:
     """The function with all that does not depend on its arguments computed; it takes arguments of these shapes.
 
     Arrays that the function closes over are constants, and so is what is computed of them alone: filter banks, the
     kernels of Lie groups, factors of norms. Calls inside are inlined.
+
+    Options:
+      rewrites: by the names of primitives functions that take their places in what remains, of their arguments and
+        parameters.
     """
+    rewrites = rewrites or {}
     closed, out_shape = jax.make_jaxpr(function, return_shape=True)(*arguments)
     parameters = [_Value() for _ in closed.jaxpr.invars]
     operations: list[_Operation] = []
@@ -69,7 +76,9 @@ def folded(function: Callable, *arguments: jax.ShapeDtypeStruct) -> Callable:
     def program(*inputs):
         known = arrays | dict(zip(parameters, inputs, strict=True))
         for operation in remaining:
-            known.update(zip(operation.outputs, operation(*_read(operation.inputs, known)), strict=True))
+            run = rewrites.get(operation.equation.primitive.name)
+            outputs = operation(*_read(operation.inputs, known), run=run)
+            known.update(zip(operation.outputs, outputs, strict=True))
         return jax.tree.unflatten(jax.tree.structure(out_shape), _read(results, known))
 
     return program

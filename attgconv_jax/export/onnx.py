@@ -7,8 +7,30 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+from jax import lax
 
 from attgconv_jax.export.program import Program, largest_difference
+
+
+def _pad(operand, value, *, padding_config):
+    """`lax.pad`, which jax2onnx 0.17 takes of no symbolic batch, by concatenation."""
+    if any(interior for _, _, interior in padding_config):
+        return lax.pad(operand, value, padding_config)
+    for axis, (low, high, _) in enumerate(padding_config):
+        length = operand.shape[axis]
+        if low < 0 or high < 0:
+            operand = lax.slice_in_dim(operand, max(0, -low), length - max(0, -high), axis=axis)
+        before, after = (
+            [lax.broadcast(value, (*operand.shape[:axis], width, *operand.shape[axis + 1 :]))] if width > 0 else []
+            for width in (low, high)
+        )
+        if before or after:
+            operand = lax.concatenate([*before, operand, *after], axis)
+    return operand
+
+
+REWRITES = {"pad": _pad}
+"""What takes the places of primitives that jax2onnx does not convert."""
 
 
 def onnx_model(exported: Program, about: dict[str, Any]) -> tuple[Callable, dict[str, Any]]:

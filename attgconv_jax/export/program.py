@@ -35,12 +35,17 @@ class Program:
 
 
 def program(
-    network: Callable,
+    network: Any,
     preprocessing: Preprocessing | None,
     class_names: Sequence[str] | None,
     shape: Sequence[int] | None,
+    rewrites: Mapping[str, Callable] | None = None,
 ) -> Program:
-    """The function of a network, or of a classifier that brings its preprocessing and class names."""
+    """The function of a network, or of a classifier that brings its preprocessing and class names.
+
+    Options:
+      rewrites: of the operations that remain; see `attgconv_jax.export.folding.folded`.
+    """
     if hasattr(network, "network"):
         if preprocessing is not None or class_names is not None:
             raise ValueError("a classifier has preprocessing and class_names of its own: leave them out")
@@ -59,7 +64,7 @@ def program(
 
     try:
         with kernels.portable():
-            fixed = folded(function, images)
+            fixed = folded(function, images, rewrites=rewrites)
         logits = jax.eval_shape(fixed, images)
     except Exception as error:
         raise ValueError(f"{name} cannot be exported for a batch of any length: {_first_line(error)}") from error

@@ -5,7 +5,7 @@ import os
 import pathlib
 import uuid
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -13,7 +13,7 @@ import jax.export
 
 from attgconv_jax import __version__
 from attgconv_jax.checks import check_choice
-from attgconv_jax.export.onnx import onnx_model
+from attgconv_jax.export.onnx import REWRITES, onnx_model
 from attgconv_jax.export.program import largest_difference, program
 from attgconv_jax.preprocessing import Preprocessing
 
@@ -25,7 +25,7 @@ FORMATS = ("stablehlo", "onnx")
 
 def export_network(
     path: str | os.PathLike,
-    network: Callable,
+    network: Any,
     *,
     preprocessing: Preprocessing | None = None,
     class_names: Sequence[str] | None = None,
@@ -84,7 +84,7 @@ def export_network(
         raise FileExistsError(f"{path} exists: choose another path, or remove it first")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"there is no directory {path.parent}")
-    exported = program(network, preprocessing, class_names, shape)
+    exported = program(network, preprocessing, class_names, shape, REWRITES if format == "onnx" else None)
     about = {"format": 1, "library": f"attgconv_jax {__version__}", "jax": jax.__version__, **exported.description}
     if format == "onnx":
         contents, about = onnx_model(exported, about)

@@ -158,7 +158,7 @@ class _Product:
     @property
     def chunk(self) -> int:
         """Images a chunk: as many as stay in the cache, and all of them for a 1x1 filter, which gathers nothing."""
-        if self.k == self.l == 1:
+        if self.k == self.l == 1 and not chunks.is_symbolic(self.batch):
             return self.batch
         if self.split:
             elements = self.padded_x * self.y * (self.l * self.c_in + self.k * self.c_out)

@@ -1,0 +1,57 @@
+"""The command that exports a run's network."""
+
+import sys
+import types
+import zipfile
+
+import jax.export
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from networks import random_network
+
+from attgconv_jax import cyclic, models
+from attgconv_jax.preprocessing import Preprocessing
+from experiments import export
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """A folder of which `load_classifier` makes a classifier."""
+    classifier = types.SimpleNamespace(
+        network=random_network(cyclic(4), features=2, classes=12, param_dtype=jnp.float32),
+        preprocessing=Preprocessing(28, mean=0.13, deviation=0.31),
+        class_names=tuple("abcdefghijkl"),
+    )
+    monkeypatch.setattr(models, "load_classifier", lambda path: classifier, raising=False)
+    return tmp_path
+
+
+def test_command_says_what_it_wrote_and_how_it_is_loaded(run, capsys):
+    file = run / "net.zip"
+    export.cli([str(run), str(file), "--platforms", "cpu", "tpu"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"{file}: rot_mnist as stablehlo, for cpu, tpu, {file.stat().st_size / 1e6:.2f} MB"
+    assert lines[1] == "takes uint8 [batch, 28, 28, 1]; gives probabilities"
+    assert lines[2] == "classes: a, b, c, d, e, f, g, h, i, j and 2 more"
+    assert lines[3].startswith("largest difference to the network: ")
+    assert lines[4].startswith("load: jax.export.deserialize(") and str(file) in lines[4]
+    images = np.zeros([2, 28, 28, 1], np.uint8)
+    assert eval(lines[4].removeprefix("load: "), {"jax": jax, "zipfile": zipfile, "images": images}).shape == (2, 12)
+
+
+def error_of(capsys, *words):
+    with pytest.raises(SystemExit) as stop:
+        export.cli([*map(str, words)])
+    assert stop.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    return line
+
+
+def test_errors_are_one_line(run, capsys, monkeypatch):
+    assert "path must be the folder of a run" in error_of(capsys, __file__, run / "net.zip")
+    assert "exists: choose another path" in error_of(capsys, run, run)
+    assert "there is no directory" in error_of(capsys, run, run / "missing" / "net.zip")
+    monkeypatch.setitem(sys.modules, "jax2onnx", None)
+    line = error_of(capsys, run, run / "net.onnx", "--format", "onnx")
+    assert line == 'error: format "onnx" needs jax2onnx and onnxruntime: pip install "attgconv_jax[onnx]"'
