@@ -1,6 +1,7 @@
 """Trains a preset, or continues it: `python -m experiments.train [PRESET] [--workdir DIR]`.
 
-Without a preset it trains the alpha_F-p4 network on embedded rotated digits, on whatever device there is. The same
+Without a preset it trains the alpha_F-p4 network on embedded rotated digits, on whatever device there is;
+`--data.path PATH` trains on images of your own, class folders of pictures or arrays in a `.npz` file. The same
 command continues a run that was killed, and shows the report of one that is complete; with more `--optimizer.epochs` it
 extends either.
 """

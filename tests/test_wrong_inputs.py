@@ -1,4 +1,4 @@
-"""Twenty-five wrong inputs: each is one line that names the argument and says what would be right."""
+"""Thirty wrong inputs: each is one line that names the argument and says what would be right."""
 
 import re
 
@@ -141,6 +141,10 @@ def network(tmp_path_factory):
         (train, ["--model.features", "0"], ("features must be an integer of at least 1, got 0",)),
         (train, [*SGE, "--model.attention-options", "group=5"], ("sge has no argument 'group'", "groups")),
         (train, ["--data.name", "cifar"], ("--data.name", "digits")),
+        (train, ["--data.path", "nowhere"], ("data.path must be a folder of class folders", "nowhere is not there")),
+        (train, ["--data.name", "folder"], ("the data set folder needs data.path",)),
+        (train, ["--data.name", "digits", "--data.path", "."], ("data.path is of data.name folder or arrays",)),
+        (train, ["--data.shares", "0.5", "0.2", "0.2"], ("data.shares must be three positive numbers of the sum 1",)),
         (evaluate, ["README.md"], ("path must be the folder of a run or of a saved network", "README.md")),
         (evaluate, ["NETWORK", "--data", "digits", "--layer", "3"], ("layer 3: the network has no attention",)),
         (compare, ["no-such-run"], ("no-such-run holds no run", "experiments.train")),
