@@ -143,6 +143,25 @@ def test_errors_begin_at_the_layer_that_breaks_equivariance():
     np.testing.assert_allclose(errors["twice"], equivariance_error(jax.jit(second), IMAGES, P4), rtol=1e-10)
 
 
+def test_how_the_group_acts_on_an_output_is_told_by_its_shape():
+    class Several(Assorted):
+        def __call__(self, images):
+            f = self.lift(images)
+            pooled = project_max(f)
+            return dict(
+                maps=f,
+                image=pooled,
+                plane=pooled[..., 0, :],
+                by_rotation=jnp.mean(f, (1, 2)),
+                one=jnp.sum(f, (1, 2, 3, 4)),
+            )
+
+    errors = dict(plotting.layer_errors(Several(nnx.Rngs(0)), IMAGES))
+    names = ["by_rotation", "image", "maps", "one", "plane"]
+    assert [*errors] == ["lift", *(f"output['{name}']" for name in names)]
+    assert all(error < 1e-12 for error in errors.values())
+
+
 def test_a_network_on_the_trivial_group_is_compared_under_another():
     network = nnx.Sequential(lifting(trivial()), nnx.relu)
     errors = plotting.layer_errors(network, IMAGES, P4)
