@@ -35,16 +35,20 @@ class Preprocessing:
       deviation: of the same.
     """
 
-    size: int
-    features: int = 1
+    size: int | np.integer
+    features: int | np.integer = 1
     dtype: str = "uint8"
     fit: str = "pad"
-    background: float = 0.0
-    mean: float = 0.0
-    deviation: float = 1.0
+    background: float | np.floating = 0.0
+    mean: float | np.floating = 0.0
+    deviation: float | np.floating = 1.0
 
     def __post_init__(self):
-        check_positive(size=self.size, features=self.features)
+        # Python's numbers, which do not decide in what precision images are computed.
+        size, features = check_positive(size=self.size, features=self.features)
+        numbers = {name: float(getattr(self, name)) for name in ("background", "mean", "deviation")}
+        for name, value in {"size": size, "features": features, **numbers}.items():
+            object.__setattr__(self, name, value)
         check_choice("fit", self.fit, get_args(Fit))
         kind = np.dtype(self.dtype).kind
         if kind not in "uf":

@@ -79,6 +79,14 @@ def test_pixels_are_fractions_of_white(dtype, white):
     assert preprocessing(image).dtype == np.float32
 
 
+def test_numbers_of_numpy_do_not_change_the_precision():
+    of_numpy = Preprocessing(np.int64(4), mean=np.float64(0.25), deviation=np.float32(0.5))
+    assert of_numpy == Preprocessing(4, mean=0.25, deviation=0.5) and hash(of_numpy) == hash(
+        Preprocessing(4, mean=0.25, deviation=0.5)
+    )
+    assert of_numpy(pixels(1, 4, 4)).dtype == np.float32
+
+
 def test_grey_images_become_colour():
     image = pixels(2, 9, 9)
     np.testing.assert_array_equal(*(Preprocessing(9, 3)(x) for x in (image, np.stack([image] * 3, axis=-1))))

@@ -3,7 +3,7 @@
 import json
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from experiments.bench import attention, interpolation, memory, networks, transfer
 from experiments.configs.preset import RESULTS, reports
@@ -36,15 +36,15 @@ def _runs(table: str, **columns: str) -> str:
 VALIDATION_AND_LAST = {name: PROTOCOLS[name] for name in ("best_on_validation", "last_epoch")}
 
 
-def speed(names: Sequence[str] = (), *further: str) -> str:
-    """Steps of networks, by default of all, and their ratio to the faster of two runs of PyTorch; further columns."""
+def speed() -> str:
+    """Times and memory of networks, and the ratio of their steps to the faster of two runs of PyTorch."""
     pytorch = _figures("pytorch-cpu")
     ratios = {name: ms / min(run[name] for run in pytorch["runs"]) for name, ms in pytorch["ours_ms"].items()}
     ratio: Column = (lambda row: ratios.get(row["name"]), ".2f")
-    headings = "network", "parameters", "step (ms)", "ratio to PyTorch", "peak memory (MB)", *further
+    headings = ["network", "parameters", "step (ms)", "ratio to PyTorch", "peak memory (MB)"]
+    headings += ["forward (ms)", "first compile (s)", "second start (s)"]
     columns = {heading: networks.COLUMNS.get(heading, ratio) for heading in headings}
-    rows = [row for row in _named("networks-cpu") if "only" not in row["name"]]
-    return record_table([row for row in rows if not names or row["name"] in names], columns)
+    return record_table([row for row in _named("networks-cpu") if "only" not in row["name"]], columns)
 
 
 def attention_cost() -> str:
@@ -155,8 +155,7 @@ On Sim(2) with 16 rotations and 3 scales, `separable+2d` takes {cost(sim2, " and
 QUOTED: dict[str, Callable[[], str]] = {
     "results": lambda: _runs("rot-mnist", title="network", **PROTOCOLS, paper="the paper, original set, best on test"),
     "digits": lambda: _runs("digits", title="network", **VALIDATION_AND_LAST),
-    "speed": lambda: speed((), "forward (ms)", "first compile (s)", "second start (s)"),
-    "speed-short": lambda: speed(("Z2", "p4", "alpha_F-p4", "co-attentive p4")),
+    "speed": speed,
     "attention-cost": attention_cost,
     "operators-cost": operators_cost,
     "operators-short-run": lambda: _runs("operators", title="operator", parameters="parameters", **VALIDATION_AND_LAST),
