@@ -14,7 +14,7 @@ from attgconv_jax.models import Classifier, load_classifier, load_network, save_
 from attgconv_jax.preprocessing import Preprocessing
 
 NAMES = ("cell", "dust", "hair")
-UINT8 = Preprocessing(size=4, dtype="uint8", fit="crop", background=0.25, mean=np.float32(0.1), deviation=0.3)
+UINT8 = Preprocessing(size=4, dtype="uint8", fit="crop", background=0.25, mean=float(np.float32(0.1)), deviation=0.3)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -73,7 +73,6 @@ def test_a_network_in_training_mode_is_used_in_evaluation_mode():
     np.testing.assert_allclose(classifier(pixels), probabilities(pixels), rtol=1e-5)
     assert not network.dropout.deterministic
     network.slope.set_value(-network.slope[...])
-    np.testing.assert_allclose(1 / (1 / classifier(pixels)).sum(1), 1 / (1 / classifier(pixels)).sum(1))
     assert classifier.names(pixels) != [NAMES[label] for label in probabilities(pixels).argmax(axis=1)]
 
 
@@ -148,7 +147,7 @@ def test_a_checkpoint_without_preprocessing_says_what_to_give(tmp_path):
 def test_a_runs_folder_means_the_best_network_of_the_lowest_seed(tmp_path):
     (tmp_path / "run.json").write_text("{}")
     with assert_refused(
-        f"{tmp_path} holds no network yet: a run writes networks/ when it is complete; train it to the"
+        f"{tmp_path} holds no network yet: networks/ is written when a run is complete; train it to the end"
     ):
         load_classifier(tmp_path)
     for epoch, name in enumerate(["seed-10-best", "seed-3-best", "seed-3-last", "seed-1-last"]):

@@ -11,7 +11,7 @@ import tyro
 from matplotlib import pyplot
 
 from attgconv_jax.interop.__main__ import main as convert
-from attgconv_jax.models import load_network, save_network
+from attgconv_jax.models import load_classifier, load_network, save_network
 from experiments import compare, evaluate, reproduce, train
 from experiments.bench import attention, lie_networks, memory, networks, scaling
 from experiments.configs import PRESETS, TABLES, Preset
@@ -68,6 +68,21 @@ def test_the_main_job_reports_saves_and_draws(workdirs, digits, capsys):
         for name, split in digits.splits().items():
             error = 100 * np.mean(predict(network, split.images).argmax(axis=1) != split.labels)
             assert error == pytest.approx(report[protocol]["error_percent"][name][0])
+
+
+@pytest.mark.slow
+def test_the_classifier_of_a_run_has_the_errors_of_its_report_on_pixels(workdirs):
+    for workdir, seed in ((workdirs["attentive"], 0), (workdirs["two-seeds"], 3)):
+        classifier, raw = load_classifier(workdir), rotated_digits(0)
+        best = Run(workdir).report["best_on_validation"]
+        index = Run(workdir).config().seeds.index(seed)
+        for name, split in raw.splits().items():
+            pixels = split.images[..., 0, :]
+            assert len(pixels) > 250
+            wrong = np.array(classifier.names(pixels)) != np.array(raw.class_names)[split.labels]
+            assert 100 * np.mean(wrong) == pytest.approx(best["error_percent"][name][index])
+            assert classifier.metrics["error_percent"][name] == best["error_percent"][name][index]
+        assert classifier.metrics["epoch"] == best["epoch"][index]
 
 
 @pytest.mark.slow

@@ -162,6 +162,15 @@ def test_float64_without_x64_is_refused_by_naming_the_switch():
     assert "float32" in message
 
 
+def test_a_state_of_data_parallel_is_recognised():
+    network, state = reference_state("p4cnn", np.float32)
+    loaded = load_reference({f"module.{name}": array for name, array in state.items()}, "p4cnn")
+    for name, array in networks.leaves(loaded).items():
+        assert np.array_equal(array, networks.leaves(network)[name]), name
+    mixed = {f"module.{name}" if name.startswith("c1") else name: array for name, array in state.items()}
+    assert "missing: c1.weight; extra: module.c1.weight" in error_of(lambda: load_reference(mixed, "p4cnn"))
+
+
 @pytest.mark.parametrize("prefix", ["", "state/"])
 def test_an_npz_is_read_by_name(tmp_path, prefix):
     arrays = {"c1.weight": random(2, 3), "bn1.num_batches_tracked": np.array(1)}

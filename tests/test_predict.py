@@ -139,7 +139,7 @@ def test_wrong_arguments_are_one_line_each(run, pictures, tmp_path, capsys):
         ([pictures, pictures], f"{pictures} is not a checkpoint: it has no network.json, which save_network writes"),
         (
             [tmp_path / "begun", pictures],
-            f"{tmp_path / 'begun'} holds no network yet: a run writes networks/ when it is",
+            f"{tmp_path / 'begun'} holds no network yet: networks/ is written when a run",
         ),
         ([tmp_path / "old", pictures], f"{tmp_path / 'old'} has no preprocessing, without which pixels would be"),
         ([run, tmp_path / "empty"], "there are no pictures (.png, .jpg, .jpeg, .tif, .tiff, .bmp, .webp) in "),

@@ -12,7 +12,11 @@ from flax import nnx
 from helpers import assert_refused, random
 
 from attgconv_jax import Sampling, cyclic, dihedral
+from attgconv_jax.attention import OPERATORS
+from attgconv_jax.lie import rotations
 from attgconv_jax.models import NETWORKS, Network, load_network, register, save_network
+from attgconv_jax.models.checkpoint import check_described
+from attgconv_jax.models.description import describe_registered
 from attgconv_jax.nn import ATTENTIONS, AttentiveGroupConv, Dropout, GroupConv
 from attgconv_jax.nn.norm import batch_norm
 
@@ -246,3 +250,16 @@ def test_functions_made_anew_are_the_same_if_they_compute_the_same(tmp_path, sam
             save_network(tmp_path / "network", network)
     finally:
         del NETWORKS["scaled"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in NETWORKS if name != "tiny"])
+def test_no_network_of_the_papers_is_taken_for_a_changed_one(name):
+    entry = NETWORKS[name]
+    group, known = (rotations(4), ATTENTIONS) if entry.lie else (P4, OPERATORS)
+    attentions = known.keys() & {"input", "bam", "sk", "response"}
+    further = {"depth": 18} if name == "resnet" else {}
+    for attention, dtype in [*((name, None) for name in attentions), (None, "bfloat16"), (None, jnp.float64)]:
+        options = further | dict(group=group, attention=attention, dtype=dtype)
+        network = nnx.eval_shape(lambda options=options: entry.network(**options, rngs=rngs()))
+        check_described(describe_registered(name, network), network)

@@ -87,7 +87,7 @@ def save_network(
         description = describe_arrays(network)
     else:
         description = describe_registered(name, network)
-        _check_described(description, network)
+        check_described(description, network)
         check_one_dtype(network)
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
     try:
@@ -127,8 +127,8 @@ def load_network(path: str | os.PathLike, like: nnx.Module | None = None) -> nnx
     return network
 
 
-def _check_described(description, network):
-    """Raises a `ValueError` where the description builds another network."""
+def check_described(description, network):
+    """Raises a `ValueError` unless the description builds this network."""
     description = json.loads(json.dumps(description))
     try:
         rebuilt = structure(nnx.eval_shape(builder(pathlib.Path(), description)))
