@@ -27,11 +27,14 @@ from experiments.report.measures import by_angle, by_element, equivariance_line
 from experiments.report.pages import write_page
 from experiments.report.reports import draw_attention, report_of
 from experiments.run.checks import check
-from experiments.run.configuration import Config, Directory, Path
+from experiments.run.configuration import Config, Directory
 from experiments.run.loop import last_state, make_trainer
 from experiments.run.runtime import Folder, command, describe_device, given_command, precision, use_compilation_cache
 from experiments.run.training import predict
 from experiments.run.workdir import Run, standardised, write_json
+
+_PATH = "Where images of your own lie: the run's, if they were moved since, or those of --data folder or arrays."
+MovedPath = Annotated[pathlib.Path | None, tyro.conf.arg(name="path", metavar="PATH", help=_PATH)]
 
 OF_MNIST = {"mnist", "rot_mnist/original", *REGENERATED}
 """Sets made of the same digits."""
@@ -46,8 +49,7 @@ class Arguments:
     data: DatasetName | None = None
     """Other data than the run's, standardised like the run's; a network without a run needs to be told."""
     directory: Directory = None
-    data_path: Annotated[Path, tyro.conf.arg(name="path")] = None
-    """Where images of your own lie: the run's, if they were moved since, or those of --data folder or arrays."""
+    data_path: MovedPath = None
     seed: int | None = None
     """Whose network, best on validation, is turned, drawn and its confusions counted. Default: the run's first."""
     images: tuple[int, ...] = (0, 1, 2)

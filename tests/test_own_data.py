@@ -53,7 +53,7 @@ def test_a_size_that_breaks_exactness_is_refused_with_the_nearest_that_works(siz
     config = Config(data=DataConfig(size=size), model=network)
     expected = f"takes, got {size}: the nearest is {nearest}, and --data.size exact chooses for you"
     with assert_refused(f"data.size must be one that {network.name} on {network.group} {expected}"):
-        dataset_of(config)
+        image_size(config, 100)
     data = dataclasses.replace(config.data, size=nearest)
     assert image_size(dataclasses.replace(config, data=data), 100) == nearest
     with assert_refused("data.size must be exact or at least 1, got 0"):
