@@ -100,7 +100,7 @@ def test_every_figure_of_the_network_of_the_readme_is_one_call(tmp_path):
     assert [tick.get_text() for tick in axis.get_xticklabels()] == ["layers.0", "layers.2", "output"]
     assert all(0 < bar.get_y() + bar.get_height() < 1e-12 for bar in axis.containers[0])
     figure = plotting.attention_figure(network, IMAGES, turned_back=True)
-    assert figure.get_suptitle() == "Attention of layers.2 under the group's elements"
+    assert figure.get_suptitle() == "Attention of layer layers.2 under the group's elements"
     assert max(differences(figure)) < 1e-12
     lift, _, attentive, _ = network.layers
     expected = jnp.mean(attentive.attention_maps(nnx.relu(lift(IMAGES))), axis=(-2, -1))
@@ -238,7 +238,7 @@ def test_attention_of_ones_own_is_drawn():
 
     network = Network()
     figure = plotting.attention_figure(network, IMAGES, layer=2, elements=[0, 1], turned_back=True)
-    assert figure.get_suptitle().startswith("Attention of own (call 2) under")
+    assert figure.get_suptitle().startswith("Attention of layer own (call 2) under")
     f = project_max(network.lift(IMAGES))[..., 0, :]
     expected = np.mean(network.own.attention_maps(network.own(f)), axis=-1)
     shown = pictures(figure)
@@ -275,5 +275,5 @@ def test_networks_of_the_registry_and_lie_layers_inside_others_are_drawn(name):
     assert attending in dict(errors)
     assert all(error < 1e-9 for _, error in errors)
     figure = plotting.attention_figure(Wrapped(), images, elements=[0, 1], turned_back=True)
-    assert figure.get_suptitle().startswith(f"Attention of {attending} under")
+    assert figure.get_suptitle().startswith(f"Attention of layer {attending} under")
     assert max(differences(figure)) < 1e-9
