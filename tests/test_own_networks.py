@@ -86,7 +86,7 @@ def test_without_the_module_the_message_asks_for_it(saved):
         (dict(rate=0.1), "like must be the network that {saved} holds: dropout.rate is 0.1 instead of 0.5"),
         (dict(activation=nnx.silu), "holds: activation is silu instead of relu"),
     ],
-    ids=str,
+    ids=["features", "rate", "activation"],
 )
 def test_a_module_of_another_structure_is_not_filled(saved, like, message):
     with assert_refused(message.format(saved=saved)):
