@@ -52,6 +52,27 @@ FAULTS = {
     "last of equal maxima": Fault(
         "attgconv_jax/kernels/maxima.py", "(j < i) & ((a == b)", "(j > i) & ((a == b)", "kernels_maximum"
     ),
+    "symbolic batch cut into chunks": Fault(
+        "attgconv_jax/kernels/chunks.py", "is_portable() or is_symbolic(f.shape[0])", "is_portable()", "portable"
+    ),
+    "symbolic batch asked what pays": Fault(
+        "attgconv_jax/kernels/convolution.py", "not chunks.is_symbolic(f.shape[0]) and fourier", "fourier", "portable"
+    ),
+    "portable way left to the platform": Fault(
+        "attgconv_jax/kernels/chunks.py", "is_portable() or is_symbolic(f", "False or is_symbolic(f", "portable"
+    ),
+    "variance as a difference": Fault(
+        "attgconv_jax/nn/norm.py", "use_fast_variance=False", "use_fast_variance=True", "norm"
+    ),
+    "banks made in the exported program": Fault(
+        "attgconv_jax/export/folding.py", "and not equation.effects", "and bool(equation.effects)", "export"
+    ),
+    "exported without standardisation": Fault(
+        "attgconv_jax/export/program.py",
+        "network(preprocessing(images))",
+        "network(preprocessing(images) * preprocessing.deviation)",
+        "export",
+    ),
     "dropout not scaled": Fault(
         "attgconv_jax/kernels/dropout_mask.py", "f * (2**32 / (2**32 - dropped))", "f", "kernels_dropout"
     ),

@@ -80,6 +80,13 @@ def test_every_kernel_is_plain_inside_and_gives_the_same(name):
     assert not any(f"{word}[" in text for word in ("platform_index", "scan", "while", "reduce", "cond"))
 
 
+def test_convolution_of_a_symbolic_batch_is_the_plain_one():
+    (batch,) = jax.export.symbolic_shape("batch")
+    f, w = jax.ShapeDtypeStruct((batch, 5, 5, 3), jnp.float64), random(3, 3, 3, 2)
+    text = str(jax.make_jaxpr(lambda f: conv(f, w, WINDOWS))(f))
+    assert "conv_general_dilated[" in text and "scan[" not in text and "platform_index" not in text
+
+
 @pytest.mark.parametrize(
     "function, shape",
     [

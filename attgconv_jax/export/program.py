@@ -80,7 +80,7 @@ def program(
         "preprocessing": None if preprocessing is None else dataclasses.asdict(preprocessing),
         "class_names": class_names,
     }
-    return Program(_portable(function), images, fixed, description)
+    return Program(function, images, fixed, description)
 
 
 def largest_difference(program: Program, run: Callable[[np.ndarray], Any], batch: int = 3) -> float:
@@ -108,14 +108,6 @@ def _epsilon(of):
     """The distance of two numbers at 1, of a type or of what a network's settings say it computes in."""
     name = (of.get("dtype") if isinstance(of, Mapping) else of) or "float32"
     return float(jnp.finfo(name).eps)
-
-
-def _portable(function):
-    def inside(images):
-        with kernels.portable():
-            return function(images)
-
-    return inside
 
 
 def _evaluating(network, name):
