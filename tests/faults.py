@@ -106,6 +106,31 @@ FAULTS = {
         "    network.train()\n",
         "checkpoint former_networks",
     ),
+    # Figures.
+    "a compiled network recorded once": Fault(
+        "attgconv_jax/plotting/recording.py",
+        "setattr(module, _RUN, run)",
+        "setattr(type(module), _RUN, run)",
+        "plotting_any",
+    ),
+    "every call is the first": Fault(
+        "attgconv_jax/plotting/recording.py", "if count == 1 else", "if count > 0 else", "plotting_any"
+    ),
+    "attention on what the network leaves": Fault(
+        "attgconv_jax/plotting/recording.py",
+        "self.attention_maps(*args, **kwargs)",
+        "self.attention_maps(output)",
+        "plotting_any",
+    ),
+    "a group axis is for pixels": Fault(
+        "attgconv_jax/plotting/layers.py",
+        "if rank == 2 and h == order > 1",
+        "if rank == 2 and h > order",
+        "plotting_any",
+    ),
+    "measured in training mode": Fault(
+        "attgconv_jax/equivariance.py", "    _check_mode(function)\n", "", "plotting_refusals"
+    ),
     # Training and runs.
     "filling counts as errors": Fault(
         "experiments/run/training.py", "labels, filling=-1)", "labels, filling=0)", "training"

@@ -100,7 +100,7 @@ def test_every_figure_of_the_network_of_the_readme_is_one_call(tmp_path):
     assert [tick.get_text() for tick in axis.get_xticklabels()] == ["layers.0", "layers.2", "output"]
     assert all(0 < bar.get_y() + bar.get_height() < 1e-12 for bar in axis.containers[0])
     figure = plotting.attention_figure(network, IMAGES, turned_back=True)
-    assert figure.get_suptitle() == "Attention of layers.2 under the group's elements"
+    assert figure.get_suptitle() == "Attention of layer layers.2 under the group's elements"
     assert max(differences(figure)) < 1e-12
     lift, _, attentive, _ = network.layers
     expected = jnp.mean(attentive.attention_maps(nnx.relu(lift(IMAGES))), axis=(-2, -1))
@@ -141,6 +141,25 @@ def test_errors_begin_at_the_layer_that_breaks_equivariance():
         return network.twice(network.lift(images) * jnp.arange(5.0)[:, None, None, None])
 
     np.testing.assert_allclose(errors["twice"], equivariance_error(jax.jit(second), IMAGES, P4), rtol=1e-10)
+
+
+def test_how_the_group_acts_on_an_output_is_told_by_its_shape():
+    class Several(Assorted):
+        def __call__(self, images):
+            f = self.lift(images)
+            pooled = project_max(f)
+            return dict(
+                maps=f,
+                image=pooled,
+                plane=pooled[..., 0, :],
+                by_rotation=jnp.mean(f, (1, 2)),
+                one=jnp.sum(f, (1, 2, 3, 4)),
+            )
+
+    errors = dict(plotting.layer_errors(Several(nnx.Rngs(0)), IMAGES))
+    names = ["by_rotation", "image", "maps", "one", "plane"]
+    assert [*errors] == ["lift", *(f"output['{name}']" for name in names)]
+    assert all(error < 1e-12 for error in errors.values())
 
 
 def test_a_network_on_the_trivial_group_is_compared_under_another():
@@ -219,7 +238,7 @@ def test_attention_of_ones_own_is_drawn():
 
     network = Network()
     figure = plotting.attention_figure(network, IMAGES, layer=2, elements=[0, 1], turned_back=True)
-    assert figure.get_suptitle().startswith("Attention of own (call 2) under")
+    assert figure.get_suptitle().startswith("Attention of layer own (call 2) under")
     f = project_max(network.lift(IMAGES))[..., 0, :]
     expected = np.mean(network.own.attention_maps(network.own(f)), axis=-1)
     shown = pictures(figure)
@@ -256,5 +275,5 @@ def test_networks_of_the_registry_and_lie_layers_inside_others_are_drawn(name):
     assert attending in dict(errors)
     assert all(error < 1e-9 for _, error in errors)
     figure = plotting.attention_figure(Wrapped(), images, elements=[0, 1], turned_back=True)
-    assert figure.get_suptitle().startswith(f"Attention of {attending} under")
+    assert figure.get_suptitle().startswith(f"Attention of layer {attending} under")
     assert max(differences(figure)) < 1e-9

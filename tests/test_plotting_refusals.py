@@ -1,6 +1,7 @@
 """What figures and `equivariance_error` say of networks that they cannot draw or measure: one line each."""
 
 import functools
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -140,6 +141,12 @@ def test_what_cannot_be_drawn_is_refused_in_one_line(case):
 def test_an_error_of_the_networks_own_stays_as_it_is():
     with pytest.raises(TypeError, match="cannot reshape"):
         plotting.layer_errors(Called(lambda self, x: self.lift(x).reshape(2, 7)), IMAGES)
+
+
+def test_without_matplotlib_it_is_said_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
+    with pytest.raises(ImportError, match=r"plotting needs matplotlib: install attgconv_jax\[plotting\]"):
+        plotting.layer_filters_figure(readme())
 
 
 IN_TRAINING = {

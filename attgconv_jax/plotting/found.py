@@ -160,7 +160,7 @@ class FoundLayers:
 
     def title(self, layer: str) -> str:
         """The layer in the title of a picture."""
-        return layer
+        return f"layer {layer}"
 
     def attention(self, layer: str) -> str:
         """What the layer's attention is called."""
