@@ -19,6 +19,7 @@ SHORT = {
     "3-train-on-rotated-digits": dict(epochs=2, training_images=128, features=1, frames=4),
     "4-attention-for-your-network": dict(epochs=2, training_images=100, channels=8, attention_name="se"),
     "5-from-quarter-turns-to-similarities": dict(training_images=8, batch_size=8, steps=4, features=(2, 4)),
+    "6-your-own-pictures": dict(pictures=200, epochs=3, features=1),
 }
 every_notebook = pytest.mark.parametrize("name", SHORT)
 
@@ -90,7 +91,7 @@ def test_a_notebook_needs_no_clone(name):
             imported |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             imported.add(node.module.split(".")[0])
-    known = {"attgconv_jax", "flax", "IPython", "jax", "matplotlib", "numpy", "optax", "scipy", "sklearn"}
+    known = {"attgconv_jax", "flax", "IPython", "jax", "matplotlib", "numpy", "optax", "PIL", "scipy", "sklearn"}
     assert imported - sys.stdlib_module_names <= known
 
 
