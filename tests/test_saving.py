@@ -257,8 +257,9 @@ def test_functions_made_anew_are_the_same_if_they_compute_the_same(tmp_path, sam
 def test_no_network_of_the_papers_is_taken_for_a_changed_one(name):
     entry = NETWORKS[name]
     group, known = (rotations(4), ATTENTIONS) if entry.lie else (P4, OPERATORS)
-    attentions = known.keys() & {"input", "bam", "sk", "response"}
-    further = {"depth": 18} if name == "resnet" else {}
+    attentions, further = known.keys() & {"input", "bam", "sk", "response"}, {}
+    if name == "resnet":
+        attentions, further = {"bam", "se"}, {"depth": 18}
     for attention, dtype in [*((name, None) for name in attentions), (None, "bfloat16"), (None, jnp.float64)]:
         options = further | dict(group=group, attention=attention, dtype=dtype)
         network = nnx.eval_shape(lambda options=options: entry.network(**options, rngs=rngs()))
