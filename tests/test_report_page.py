@@ -8,10 +8,10 @@ import re
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 from PIL import Image
 
-from attgconv_jax import act, cyclic
+from attgconv_jax import act, cyclic, trivial
+from attgconv_jax.models import Network
 from experiments import evaluate, train
 from experiments.data import Split, rotated_digits
 from experiments.report import figures, measures, mistakes
@@ -183,19 +183,16 @@ def test_figures_of_every_class_stand_in_the_page(tmp_path):
     assert ["ant", "-", "-", "0"] in cells and ["dog", "cat", "2"] in cells
 
 
-class Attentive(nnx.Module):
+class Attentive(Network):
     """A network whose attention is the image's first channel, or has one pixel; layers without any lie before."""
 
     def __init__(self, attention, pixels):
-        self.attention, self.pixels = attention, pixels
-
-    @property
-    def settings(self):
-        return {"attention": self.attention}
+        super().__init__(trivial(), attention)
+        self.pixels = pixels
 
     @property
     def attending_layers(self):
-        return [] if self.attention is None else [0, 1]
+        return [] if self.settings["attention"] is None else [0, 1]
 
     def attention_maps(self, images):
         one = jnp.mean(images, axis=(-4, -3), keepdims=True)

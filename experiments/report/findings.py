@@ -10,7 +10,7 @@ from flax import nnx
 from jaxtyping import Int
 
 from attgconv_jax import cyclic, plotting
-from attgconv_jax.plotting import common
+from attgconv_jax.plotting.layers import layers_of
 from experiments.data import Dataset
 from experiments.report.measures import by_angle, confusion
 from experiments.report.mistakes import Mistakes, worst_mistakes
@@ -101,7 +101,7 @@ def angle_images_of(config: Config, dataset: Dataset) -> int:
 
 def _layers(network, dataset):
     """The equivariance error of every layer on a few test images, or why it is not measured."""
-    group = common.finite_group(network)
+    group = layers_of(network).group
     if group is None:
         return f"{network.group} does not act on feature maps as a finite group, so that no layer's error is measured."
     group = cyclic(4) if group.order == 1 else group

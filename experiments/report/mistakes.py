@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from scipy.special import softmax
 
 from attgconv_jax.plotting import common
+from attgconv_jax.plotting.layers import layers_of
 from experiments.data import Dataset
 from experiments.report.figures import cut
 
@@ -66,12 +67,13 @@ def _attention(network, images, places, layer):
     # In the shape in which `draw_attention` asks by default: both have one program.
     filled = np.resize(places, SHOWN)
     batch = jnp.asarray(images[filled].reshape(4, SHOWN // 4, *images.shape[1:]))
-    maps = list(common.maps_by_channel(common.layer_maps(network, batch, layer), None).values())
+    layers = layers_of(network)
+    maps = list(common.maps_by_channel(layers.maps(batch, layer), None).values())
     if common.is_matrix(maps[0]):
         return None
     shown = np.mean([np.asarray(jnp.mean(alpha, axis=(-2, -1))) for alpha in maps], axis=0)
     shown = shown.reshape(SHOWN, *shown.shape[2:])[: len(places)]
-    return 1 - shown if common.meaning(network) == "suppressed" else shown
+    return 1 - shown if layers.combination(layer) == "suppress" else shown
 
 
 def figure(mistakes: Mistakes, class_names: tuple[str, ...]) -> Figure:
