@@ -45,8 +45,7 @@ def test_p4_network_converts_and_takes_any_batch(tmp_path):
 @pytest.mark.parametrize(
     "name, group, attention, settings, size",
     [
-        ("rot_mnist", trivial(), "response", {"features": 2}, 28),
-        ("rot_mnist", dihedral(4), "self", {"features": 2}, 28),
+        ("rot_mnist", dihedral(4), "eca", {"features": 2}, 28),
         ("all_cnn", cyclic(4), "input", {"features": 2}, 32),
         ("resnet", cyclic(4), "sge", {"features": 2, "depth": 18}, 33),
         ("lie_resnet", rotations(8), "input", {"coordinates": "paper", **LIE}, 28),
