@@ -218,6 +218,12 @@ def test_what_is_there_is_not_overwritten(network, tmp_path):
     assert (tmp_path / "file.zip").read_text() == "mine"
 
 
+def test_missing_flatbuffers_are_named(network, tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ImportError, match=r'"stablehlo" needs flatbuffers: pip install "attgconv_jax\[export\]"'):
+        export_network(tmp_path / "file.zip", network, preprocessing=PREPROCESSING)
+
+
 @pytest.mark.slow
 def test_large_batches_and_other_pixels(network, tmp_path):
     preprocessing = Preprocessing(28, dtype="uint16", fit="crop", mean=0.2, deviation=0.4)

@@ -1,6 +1,7 @@
 """One file from a network: StableHLO or ONNX."""
 
 import dataclasses
+import importlib.util
 import json
 import os
 import pathlib
@@ -70,7 +71,8 @@ def export_network(
       preprocessing: what is done to pixels before the network sees them.
       class_names: of the logits, in their order; None: "0", "1" and so on.
       shape: `[x, y, c]` of the images that go in; None: as the preprocessing leaves them, or as the network takes them.
-      format: "stablehlo" or "onnx", which needs jax2onnx and onnxruntime (the extra `onnx`).
+      format: "stablehlo", which needs flatbuffers (the extra `export`), or "onnx", which needs jax2onnx and onnxruntime
+        (the extra `onnx`).
       platforms: that a file of StableHLO is to run on.
 
     Returns:
@@ -82,6 +84,9 @@ def export_network(
       ValueError: the network cannot be exported; the message names what stands against it.
     """
     check_choice("format", format, FORMATS)
+    if format == "stablehlo" and importlib.util.find_spec("flatbuffers") is None:
+        # What `jax.export` serialises with, and does not declare.
+        raise ImportError('format "stablehlo" needs flatbuffers: pip install "attgconv_jax[export]"')
     path = pathlib.Path(path).absolute()
     if os.path.lexists(path):
         raise FileExistsError(f"{path} exists: choose another path, or remove it first")
