@@ -49,7 +49,8 @@ def main(arguments: Arguments) -> None:
     with precision(_parameters_of(arguments.path)):
         network = models.load_classifier(arguments.path)
         if arguments.logits:
-            options["class_names"] = network.class_names
+            size, features = network.preprocessing.size, network.preprocessing.features
+            options |= dict(class_names=network.class_names, shape=arguments.shape or (size, size, features))
             network = network.network
         try:
             about = export_network(arguments.file, network, **options)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from flax import nnx
 from helpers import assert_close, assert_refused, without_annotations
+from jax.extend.mlir.dialects import stablehlo
 from networks import random_network, random_network_of
 
 from attgconv_jax import cyclic, project_max, trivial
@@ -84,8 +85,10 @@ def test_file_says_what_goes_in_and_what_comes_out(exported):
         assert json.loads(file.read("network.json")) == json.loads(json.dumps(about))
         program = jax.export.deserialize(bytearray(file.read("network.stablehlo")))
     assert program.platforms == ("cpu", "cuda", "tpu")
-    # No call but what StableHLO itself has: other versions of JAX read it.
-    assert "custom_call" not in program.mlir_module()
+    # JAX itself writes a later version, which older ones cannot read.
+    twelve_weeks = stablehlo.StablehloCompatibilityRequirement.WEEK_12
+    version = stablehlo.get_version_from_compatibility_requirement(twelve_weeks)
+    assert f"StableHLO_v{version}".encode() in program.mlir_module_serialized
     assert str(program.in_avals[0]) == "uint8[batch,28,28,1]" and str(program.out_avals[0]) == "float32[batch,10]"
     assert about["input"] == {"shape": ["batch", 28, 28, 1], "dtype": "uint8"}
     assert about["output"] == {"shape": ["batch", 10], "dtype": "float32"}
@@ -213,6 +216,12 @@ def test_what_is_there_is_not_overwritten(network, tmp_path):
     with pytest.raises(FileNotFoundError, match="there is no directory"):
         export_network(tmp_path / "missing" / "file.zip", network, preprocessing=PREPROCESSING)
     assert (tmp_path / "file.zip").read_text() == "mine"
+
+
+def test_missing_flatbuffers_are_named(network, tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ImportError, match=r'"stablehlo" needs flatbuffers: pip install "attgconv_jax\[export\]"'):
+        export_network(tmp_path / "file.zip", network, preprocessing=PREPROCESSING)
 
 
 @pytest.mark.slow

@@ -40,6 +40,12 @@ def test_command_says_what_it_wrote_and_how_it_is_loaded(run, capsys):
     assert eval(lines[4].removeprefix("load: "), {"jax": jax, "zipfile": zipfile, "images": images}).shape == (2, 12)
 
 
+def test_logits_of_standardised_images(run, capsys):
+    file = run / "net.zip"
+    export.cli([str(run), str(file), "--platforms", "cpu", "--logits"])
+    assert "takes float32 [batch, 28, 28, 1, 1]; gives logits" in capsys.readouterr().out
+
+
 def error_of(capsys, *words):
     with pytest.raises(SystemExit) as stop:
         export.cli([*map(str, words)])

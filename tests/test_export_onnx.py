@@ -45,10 +45,10 @@ def test_p4_network_converts_and_takes_any_batch(tmp_path):
 @pytest.mark.parametrize(
     "name, group, attention, settings, size",
     [
-        ("rot_mnist", trivial(), "response", {"features": 2}, 28),
-        ("rot_mnist", dihedral(4), "self", {"features": 2}, 28),
+        ("rot_mnist", dihedral(4), "eca", {"features": 2}, 28),
         ("all_cnn", cyclic(4), "input", {"features": 2}, 32),
-        ("resnet", cyclic(4), "sge", {"features": 2, "depth": 18}, 33),
+        # Grouped convolutions, and their paddings.
+        ("resnet", cyclic(4), "sk", {"features": 4, "depth": 50}, 33),
         ("lie_resnet", rotations(8), "input", {"coordinates": "paper", **LIE}, 28),
     ],
 )
@@ -64,6 +64,15 @@ def test_padding_by_concatenation_is_that_of_lax(config):
     x = jnp.arange(20.0).reshape(4, 5)
     wanted = jax.lax.pad(x, jnp.float64(-1), config)
     np.testing.assert_array_equal(REWRITES["pad"](x, jnp.float64(-1), padding_config=config), wanted)
+
+
+def test_reshape_in_another_order_is_that_of_lax():
+    x = jnp.arange(24.0).reshape(2, 3, 4)
+    rewritten = REWRITES["reshape"](x, new_sizes=(6, 4), dimensions=(2, 0, 1), sharding=None)
+    np.testing.assert_array_equal(rewritten, jax.lax.reshape(x, (6, 4), (2, 0, 1)))
+    assert "dimensions=(" not in str(
+        jax.make_jaxpr(lambda x: REWRITES["reshape"](x, new_sizes=(24,), dimensions=(2, 0, 1)))(x)
+    )
 
 
 @pytest.mark.parametrize("missing", ["jax2onnx", "onnxruntime"])

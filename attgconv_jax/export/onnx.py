@@ -29,8 +29,13 @@ def _pad(operand, value, *, padding_config):
     return operand
 
 
-REWRITES = {"pad": _pad}
-"""What takes the places of primitives that jax2onnx does not convert."""
+def _reshape(operand, *, new_sizes, dimensions, **_):
+    """`lax.reshape`, of which jax2onnx 0.17 forgets the axes' order, a transposition of its own."""
+    return lax.reshape(operand if dimensions is None else lax.transpose(operand, dimensions), new_sizes)
+
+
+REWRITES = {"pad": _pad, "reshape": _reshape}
+"""What takes the places of primitives that jax2onnx does not convert, or converts wrongly."""
 
 
 def onnx_model(exported: Program, about: dict[str, Any]) -> tuple[Callable, dict[str, Any]]:

@@ -46,7 +46,7 @@ def program(
     Options:
       rewrites: of the operations that remain; see `attgconv_jax.export.folding.folded`.
     """
-    if hasattr(network, "network"):
+    if all(hasattr(network, name) for name in ("network", "preprocessing", "class_names")):
         if preprocessing is not None or class_names is not None:
             raise ValueError("a classifier has preprocessing and class_names of its own: leave them out")
         network, preprocessing, class_names = network.network, network.preprocessing, network.class_names

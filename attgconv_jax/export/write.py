@@ -1,5 +1,7 @@
 """One file from a network: StableHLO or ONNX."""
 
+import dataclasses
+import importlib.util
 import json
 import os
 import pathlib
@@ -10,6 +12,8 @@ from typing import Any
 
 import jax
 import jax.export
+import jax.extend.mlir
+from jax.extend.mlir.dialects import stablehlo
 
 from attgconv_jax import __version__
 from attgconv_jax.checks import check_choice
@@ -67,7 +71,8 @@ def export_network(
       preprocessing: what is done to pixels before the network sees them.
       class_names: of the logits, in their order; None: "0", "1" and so on.
       shape: `[x, y, c]` of the images that go in; None: as the preprocessing leaves them, or as the network takes them.
-      format: "stablehlo" or "onnx", which needs jax2onnx and onnxruntime (the extra `onnx`).
+      format: "stablehlo", which needs flatbuffers (the extra `export`), or "onnx", which needs jax2onnx and onnxruntime
+        (the extra `onnx`).
       platforms: that a file of StableHLO is to run on.
 
     Returns:
@@ -79,6 +84,9 @@ def export_network(
       ValueError: the network cannot be exported; the message names what stands against it.
     """
     check_choice("format", format, FORMATS)
+    if format == "stablehlo" and importlib.util.find_spec("flatbuffers") is None:
+        # What `jax.export` serialises with, and does not declare.
+        raise ImportError('format "stablehlo" needs flatbuffers: pip install "attgconv_jax[export]"')
     path = pathlib.Path(path).absolute()
     if os.path.lexists(path):
         raise FileExistsError(f"{path} exists: choose another path, or remove it first")
@@ -101,16 +109,13 @@ def export_network(
 
 def _stablehlo(exported, about, platforms):
     """How to write the file, and what is known about it."""
-    unknown = [name for name in platforms if name not in (*PLATFORMS, "rocm")]
+    unknown = [name for name in platforms if name not in PLATFORMS]
     if unknown or not platforms:
         raise ValueError(f"platforms must be among {', '.join(PLATFORMS)}, at least one, got {unknown or 'none'}")
-    # What asserts that a batch has an image is a call that an older JAX (0.10) cannot read from a newer (0.12).
-    unchecked = [jax.export.DisabledSafetyCheck.shape_assertions()]
-    export = jax.export.export(jax.jit(exported.folded), platforms=platforms, disabled_checks=unchecked)
-    portable = export(exported.images)
+    portable = _for_older_versions(jax.export.export(jax.jit(exported.folded), platforms=platforms)(exported.images))
     serialised = portable.serialize()
     here, difference = jax.devices()[0].platform, None
-    if here in platforms or (here == "gpu" and not {"cuda", "rocm"}.isdisjoint(platforms)):
+    if {"gpu": "cuda"}.get(here, here) in platforms:
         # Read back, so that what is compared is what is written.
         difference = largest_difference(exported, jax.jit(jax.export.deserialize(serialised).call))
     about |= {"platforms": list(platforms), "largest_difference": difference}
@@ -122,3 +127,11 @@ def _stablehlo(exported, about, platforms):
                 file.writestr(zipfile.ZipInfo(name), bytes(content, "utf8") if isinstance(content, str) else content)
 
     return write, about
+
+
+def _for_older_versions(portable):
+    """The program in StableHLO of twelve weeks ago; JAX writes that of four, and JAX 0.10 cannot read that of 0.12."""
+    age = stablehlo.StablehloCompatibilityRequirement.WEEK_12
+    target = stablehlo.get_version_from_compatibility_requirement(age)
+    serialised = jax.extend.mlir.serialize_portable_artifact(portable.mlir_module(), target)
+    return dataclasses.replace(portable, mlir_module_serialized=serialised)
