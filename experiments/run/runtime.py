@@ -111,7 +111,7 @@ def _plain(message):
     """Tyro's message without the box around it and the name of the parser that found it."""
     lines = [line.strip("│ ") for line in message.splitlines() if not line.startswith(("╭", "╰"))]
     words = " ".join(re.sub(r"[^\x20-\x7e]|-{3,}", " ", " ".join(lines)).split())
-    return re.sub(r"^Error parsing [^:]*: ", "", words)
+    return re.sub(r"^(.*? )?Error parsing [^:]*: ", "", words)
 
 
 @contextlib.contextmanager
