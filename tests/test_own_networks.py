@@ -1,5 +1,6 @@
 """Networks that are not in the registry: their arrays on disk, and the module to fill."""
 
+import functools
 import json
 
 import jax
@@ -11,6 +12,7 @@ from helpers import assert_refused
 
 from attgconv_jax import cyclic
 from attgconv_jax.models import RotMNISTNet, load_classifier, load_network, save_network
+from attgconv_jax.models.structure import text
 from attgconv_jax.preprocessing import Preprocessing
 
 
@@ -96,13 +98,72 @@ def test_a_module_of_another_structure_is_not_filled(saved, like, message):
 def test_a_module_with_other_parts_is_not_filled(saved):
     like = own()
     like.extra = nnx.Param(jnp.ones(1))
-    with assert_refused(f"{saved} does not hold a Own like this; missing: extra"):
+    with assert_refused(f"like must be the network that {saved} holds: extra (Param (1,)) is new"):
         load_network(saved, like=like)
     like.norm = None
     with assert_refused(f"like must be the network that {saved} holds: norm is None instead of BatchNorm"):
         load_network(saved, like=like)
     with assert_refused("like must be an nnx.Module, got function"):
         load_network(saved, like=own)
+
+
+def test_a_network_with_one_function_more_or_less_is_another(tmp_path):
+    conv = nnx.Conv(1, 1, (1, 1), rngs=nnx.Rngs(0))
+    rectified, linear = nnx.Sequential(conv, nnx.relu), nnx.Sequential(conv)
+    save_network(tmp_path / "rectified", rectified)
+    save_network(tmp_path / "linear", linear)
+    with assert_refused("rectified holds: layers.1 is missing"):
+        load_network(tmp_path / "rectified", like=linear)
+    with assert_refused("linear holds: layers.1 (relu) is new"):
+        load_network(tmp_path / "linear", like=rectified)
+
+
+class Shared(nnx.Module):
+    """Two layers, and a third that is one of them."""
+
+    def __init__(self, third, rngs=None):
+        self.a, self.b = (nnx.Linear(2, 2, rngs=nnx.Rngs(i)) for i in range(2))
+        self.c = getattr(self, third)
+
+
+def test_which_layer_is_shared_is_part_of_the_structure(tmp_path):
+    save_network(tmp_path / "network", Shared("a"))
+    assert load_network(tmp_path / "network", like=nnx.eval_shape(lambda: Shared("a"))).c is not None
+    with assert_refused("c is the same as b instead of the same as a"):
+        load_network(tmp_path / "network", like=Shared("b"))
+
+
+class Scale:
+    def __init__(self, factor):
+        self.factor = factor
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (frozenset({"b", "a", "c"}), "{'a', 'b', 'c'}"),
+        (functools.partial(nnx.leaky_relu, negative_slope=0.3), "partial of leaky_relu(negative_slope=0.3)"),
+        (functools.partial(max, 2, key=abs), "partial of max(2, key=abs)"),
+        (Scale(3), "Scale(factor=3)"),
+        (object(), "object"),
+    ],
+    ids=["set", "partial", "arguments", "object", "nothing"],
+)
+def test_words_of_attributes_tell_them_apart_in_every_process(value, words):
+    assert text(value) == words
+
+
+def test_an_object_that_holds_itself_has_words():
+    scale = Scale(None)
+    scale.factor = scale
+    assert text(scale) == "Scale(factor=Scale)"
+
+
+def test_two_arrays_of_one_name_are_not_saved(tmp_path):
+    network = nnx.Dict({"a.b": nnx.Param(jnp.ones(1)), "a": nnx.Dict({"b": nnx.Param(jnp.zeros(1))})})
+    with assert_refused("network must have a name of its own for each array, got two a.b: avoid dots"):
+        save_network(tmp_path / "network", network)
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_is_no_module_or_holds_no_arrays_is_not_saved(tmp_path):

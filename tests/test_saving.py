@@ -150,7 +150,7 @@ CHANGES = {
     "removed module": (lambda network: network.convolutions.pop(), "convolutions.2 is missing"),
     "swapped layers": (swap("convolutions", 1, 2), "convolutions.1 is GroupConv instead of AttentiveGroupConv"),
     "swapped norms": (swap("norms", 0, 1), None),
-    "shared norm": (assign("norms.1", lambda network: network.norms[0]), "norms.1 is missing"),
+    "shared norm": (assign("norms.1", lambda network: network.norms[0]), "norms.1 is the same as norms.0 instead"),
     "group of a layer": (assign("convolutions.2", layer(group=dihedral(2))), "convolutions.2.group is dihedral(2)"),
     "group": (assign("group", dihedral(2)), "convolutions.0.group is cyclic(4) instead of dihedral(2)"),
     "dtype of a layer": (assign("convolutions.2.dtype", jnp.bfloat16), "convolutions.2.dtype is dtype(bfloat16)"),
@@ -175,7 +175,7 @@ CHANGES = {
         assign("offset", lambda _: Doubled(jnp.ones(2))),
         "offset is Doubled (2,) instead of Variable (2,)",
     ),
-    "method": (assign("_attentions", functools.partial(list, [None])), "_attentions (partial of list) is new"),
+    "method": (assign("_attentions", functools.partial(list, [None])), "_attentions (partial of list((None))) is new"),
     "settings": (
         lambda network: setattr(network, "_settings", (*network._settings[:3], ("classes", 4), *network._settings[4:])),
         "head.out_features is 3 instead of 4",

@@ -23,7 +23,7 @@ FORMER_NAMES = {
 def write_arrays(path: pathlib.Path, module: nnx.Module) -> None:
     """Writes all arrays of a module but those of its random streams to a new directory.
 
-    A `ValueError` if there are none, or a variable holds something else.
+    A `ValueError` if there are none, a variable holds something else, or two arrays have one name.
     """
     import orbax.checkpoint as ocp  # noqa: PLC0415 (slow to import, and most users of networks need no checkpoint)
 
@@ -82,8 +82,13 @@ def filled(path: pathlib.Path, parts: tuple, stored: Mapping[str, np.ndarray], p
 
 
 def by_name(tree: Any) -> dict[str, Any]:
-    """The leaves of nested dictionaries by their keys, joined by dots."""
-    return {_name(keys): leaf for keys, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]}
+    """The leaves of nested dictionaries by their keys, joined by dots; a `ValueError` if two have one name."""
+    named = {}
+    for keys, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
+        if _name(keys) in named:
+            raise ValueError(f"network must have a name of its own for each array, got two {_name(keys)}: avoid dots")
+        named[_name(keys)] = leaf
+    return named
 
 
 def key_name(key: Any) -> str:
@@ -97,7 +102,7 @@ def first_line(error: Exception) -> str:
 
 
 def _renamed(stored, expected):
-    """By the names of now what version 0.1.0 had under others."""
+    """By the current names what version 0.1.0 had under others."""
 
     def now(name):
         for former, ending in FORMER_NAMES.items():

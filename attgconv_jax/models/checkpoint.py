@@ -27,7 +27,7 @@ from attgconv_jax.models.description import (
     stored_preprocessing,
 )
 from attgconv_jax.models.skeleton import ARRAYS, skeleton
-from attgconv_jax.models.structure import differences, structure, text
+from attgconv_jax.models.structure import differences, structure, text, text_differences
 from attgconv_jax.preprocessing import Preprocessing
 
 _STORE = "arrays"
@@ -65,7 +65,8 @@ def save_network(
     Args:
       path: of the directory to make, with its parents.
       network: in any mode.
-      preprocessing: how pixels of a file become what the network takes.
+      preprocessing: how pixels of a file become what the network takes; None: that with which the network was loaded,
+        its attribute `preprocessing`, if it has one.
       class_names: of the logits, in order.
       metrics: what was measured of the network, as JSON can hold it.
       arrays_only: whether the arrays of a network of the registry are kept alone, too, whatever its settings say.
@@ -81,6 +82,8 @@ def save_network(
     path = pathlib.Path(path).absolute()
     if os.path.lexists(path):
         raise FileExistsError(f"{path} exists: choose another path, or remove it first")
+    if preprocessing is None and isinstance(network, Network):
+        preprocessing = network.preprocessing
     use = describe_use(network, preprocessing, class_names, metrics)
     name = registered_name(network)
     if name is None or arrays_only:
@@ -172,12 +175,7 @@ def _load_like(path, description, like):
         raise ValueError(f"like must be an nnx.Module, got {type(like).__name__}")
     found = _structure(like)
     if "class" in description:
-        stored = description["structure"]
-        different = [
-            f"{name or 'the network'} is {text(value)} instead of {stored[name]}"
-            for name, value in found.items()
-            if text(value) != stored.get(name, text(value))
-        ]
+        different = text_differences({name: text(value) for name, value in found.items()}, description["structure"])
     else:
         rebuilt = described(path / NAME, lambda: structure(nnx.eval_shape(builder(path, description))))
         different = differences(found, rebuilt)

@@ -19,6 +19,16 @@ _MODE = ("deterministic", "use_running_average")
 _OF_FLAX = ("param_dtype", "_init", "_length")
 
 
+class Same(NamedTuple):
+    """A module or variable that stands at another place, too."""
+
+    name: str
+    """Of the first place."""
+
+    def __repr__(self):
+        return f"the same as {self.name or 'the network'}"
+
+
 class Slot(NamedTuple):
     """A variable without its numbers."""
 
@@ -35,56 +45,96 @@ def structure(module: nnx.Module) -> dict[str, Any]:
     """By name the class of every module and container in it, a `Slot` for every variable, and what attributes are.
 
     Without the mode, whether it trains or evaluates. Names are those of arrays in checkpoints; the module's own is
-    empty. A module that stands at several places has the name of the first.
+    empty. What stands at several places is at the first of them, in the order of names; the others say `Same`.
     """
-    entries = {}
+    entries, visited = {}, {}
 
-    def visit(path, value, visited):
-        entries[".".join(path)] = _entry(value)
-        for name, child in _children(value):
-            if not isinstance(child, nnx.Pytree | nnx.Variable) or id(child) not in visited:
-                visited.add(id(child))
-                visit((*path, name), child, visited)
+    def visit(path, value):
+        name = ".".join(path)
+        if isinstance(value, nnx.Pytree | nnx.Variable):
+            if id(value) in visited:
+                entries[name] = Same(visited[id(value)])
+                return
+            visited[id(value)] = name
+        entries[name] = _entry(value)
+        for child_name, child in _children(value):
+            visit((*path, child_name), child)
 
-    visit((), module, {id(module)})
+    visit((), module)
     return entries
 
 
 def differences(found: Mapping[str, Any], expected: Mapping[str, Any]) -> list[str]:
     """In words, where the structure `found` is not the one `expected`; nothing within what differs as a whole."""
-    words, differing = [], set()
-    for name in [*expected, *(name for name in found if name not in expected)]:
-        parts = name.split(".")
-        if differing & {".".join(parts[:i]) for i in range(len(parts))}:
-            continue
-        if name not in found:
-            difference = "is missing"
-        elif name not in expected:
-            difference = f"({text(found[name])}) is new"
-        elif not _same(found[name], expected[name]):
-            here, there = text(found[name]), text(expected[name])
-            difference = f"is {here} instead of {there}" if here != there else f"is another {here}"
-        else:
-            continue
-        differing.add(name)
-        words.append(f"{name or 'the network'} {difference}")
-    # Private attributes last: they say least.
-    return sorted(words, key=lambda word: word.startswith("_"))
+
+    def differs(here, there):
+        if _same(here, there):
+            return None
+        here, there = text(here), text(there)
+        return f"is {here} instead of {there}" if here != there else f"is another {here}"
+
+    return _outermost(found, expected, differs, text)
+
+
+def text_differences(found: Mapping[str, str], stored: Mapping[str, str]) -> list[str]:
+    """The same of structures whose values are in words, as `text` gives them."""
+    return _outermost(
+        found, stored, lambda here, there: None if here == there else f"is {here} instead of {there}", str
+    )
 
 
 def text(value: Any) -> str:
     """A value of a structure in words that are the same in every process."""
+    return _text(value, ())
+
+
+def _text(value, outer):
+    """`text` of a part of the objects `outer`; of one of those itself its class alone."""
     value = _plain(value)
-    if isinstance(value, functools.partial):
-        return f"partial of {text(value.func)}"
+    part = functools.partial(_text, outer=(*outer, id(value)))
+
+    def arguments(args, keywords):
+        return ", ".join([*map(part, args), *(f"{name}={part(keyword)}" for name, keyword in keywords.items())])
+
     if isinstance(value, np.ndarray | jax.Array):
-        return f"{value.dtype} {value.shape}"
-    if isinstance(value, list | tuple) and not isinstance(value, Slot):
-        return f"({', '.join(map(text, value))})"
-    if hasattr(value, "__qualname__"):
-        return value.__qualname__
-    words = type(value).__qualname__ if type(value).__repr__ is object.__repr__ else repr(value)
-    return re.sub(r" at 0x[0-9a-f]+", "", " ".join(words.split()))
+        words = f"{value.dtype} {value.shape}"
+    elif id(value) in outer:
+        words = type(value).__qualname__
+    elif isinstance(value, functools.partial):
+        words = f"partial of {part(value.func)}({arguments(value.args, value.keywords)})"
+    elif isinstance(value, list | tuple) and not isinstance(value, Slot | Same):
+        words = f"({', '.join(map(part, value))})"
+    elif isinstance(value, set | frozenset):
+        words = f"{{{', '.join(sorted(map(part, value)))}}}"
+    elif isinstance(value, dict):
+        words = f"{{{', '.join(f'{part(key)}: {part(each)}' for key, each in value.items())}}}"
+    elif hasattr(value, "__qualname__"):
+        words = value.__qualname__
+    elif type(value).__repr__ is object.__repr__:
+        keywords = arguments((), getattr(value, "__dict__", {}))
+        words = type(value).__qualname__ + (f"({keywords})" if keywords else "")
+    else:
+        words = re.sub(r" at 0x[0-9a-f]+", "", " ".join(repr(value).split()))
+    return words
+
+
+def _outermost(found, expected, differs, words_of):
+    """Words of what is missing, new or `differs`, but of nothing within that."""
+    words = {}
+    for name in [*expected, *(name for name in found if name not in expected)]:
+        parts = name.split(".")
+        if words.keys() & {".".join(parts[:i]) for i in range(len(parts))}:
+            continue
+        if name not in found:
+            difference = "is missing"
+        elif name not in expected:
+            difference = f"({words_of(found[name])}) is new"
+        else:
+            difference = differs(found[name], expected[name])
+        if difference:
+            words[name] = f"{name or 'the network'} {difference}"
+    # Private attributes last: they say least.
+    return sorted(words.values(), key=lambda word: word.startswith("_"))
 
 
 def _children(value):
@@ -93,12 +143,18 @@ def _children(value):
         return
     if isinstance(value, nnx.Pytree):
         of_flax = type(value).__module__.startswith("flax.")
-        for name, child in vars(value).items():
+        # Sorted, as Flax has them once it has made a module of its parts.
+        for name, child in sorted(vars(value).items(), key=_place):
             if name not in _MODE and not name.startswith("_pytree__") and not (of_flax and name.endswith(_OF_FLAX)):
                 yield name, child
     elif not jax.tree_util.all_leaves([value]):
         for keys, child in jax.tree_util.tree_flatten_with_path(value, is_leaf=lambda part: part is not value)[0]:
             yield key_name(keys[0]), child
+
+
+def _place(item):
+    name = str(item[0])
+    return (0, int(name), "") if name.isdigit() else (1, 0, name)
 
 
 def _entry(value):
