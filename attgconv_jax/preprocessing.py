@@ -28,7 +28,7 @@ class Preprocessing:
     Attributes:
       size: pixels along x and y of what the network takes.
       features: its channels.
-      dtype: of the pixels in a file, such as "uint8", "uint16" or "float32".
+      dtype: of the pixels in a file, such as "uint8", "uint16" or "float32"; kept by its name.
       fit: how images of another size are brought to it; see `resize`.
       background: of what "pad" and "frame" put around an image, where white is 1.
       mean: of the training images, resized, where white is 1.
@@ -37,7 +37,7 @@ class Preprocessing:
 
     size: int | np.integer
     features: int | np.integer = 1
-    dtype: str = "uint8"
+    dtype: str | np.dtype | type = "uint8"
     fit: str = "pad"
     background: float | np.floating = 0.0
     mean: float | np.floating = 0.0
@@ -46,13 +46,10 @@ class Preprocessing:
     def __post_init__(self):
         # Python's numbers, which do not decide in what precision images are computed.
         size, features = check_positive(size=self.size, features=self.features)
-        numbers = {name: float(getattr(self, name)) for name in ("background", "mean", "deviation")}
-        for name, value in {"size": size, "features": features, **numbers}.items():
+        numbers = {name: _number(name, getattr(self, name)) for name in ("background", "mean", "deviation")}
+        for name, value in {"size": size, "features": features, "dtype": _dtype_name(self.dtype), **numbers}.items():
             object.__setattr__(self, name, value)
         check_choice("fit", self.fit, get_args(Fit))
-        kind = np.dtype(self.dtype).kind
-        if kind not in "uf":
-            raise ValueError(f"dtype must be of unsigned integers or floating, got {self.dtype}")
         if not (np.isfinite([self.background, self.mean, self.deviation]).all() and self.deviation > 0):
             raise ValueError(
                 "background, mean and deviation must be finite, the deviation positive, got "
@@ -69,25 +66,43 @@ class Preprocessing:
 
         Raises a `ValueError` if type, axes or channels are others.
         """
-        pixels = jnp.asarray(self.checked(pixels), jnp.float32 if self.white > 1 else None)
-        images = resize(pixels / self.white, self.size, self.fit, self.background)
+        return self.apply(jnp.asarray(self.checked(pixels)))
+
+    @property
+    def device_dtype(self) -> np.dtype:
+        """The type that pixels have on a device: that of 64 bits is float32 there, unless `jax_enable_x64` is set."""
+        dtype = np.dtype(self.dtype)
+        return np.dtype(np.float32) if dtype.itemsize > 4 and not jax.config.jax_enable_x64 else dtype
+
+    def apply(self, pixels: Shaped[Array, "batch x y 1 #c"]) -> Float[Array, "batch size size 1 c"]:
+        """The formula, for pixels that `checked` has let pass: traced, where types may be narrower than in a file."""
+        least = jnp.float32 if self.white > 1 else jnp.promote_types(pixels.dtype, jnp.float32)
+        images = resize(pixels.astype(least) / self.white, self.size, self.fit, self.background)
+        images = jnp.broadcast_to(images, (*images.shape[:-1], self.features))
         return (images - self.mean) / self.deviation
 
     def checked(self, pixels: Shaped[Array | np.ndarray, "..."]) -> Shaped[Array | np.ndarray, "batch x y 1 c"]:
-        """The pixels with all axes; a `ValueError` if type, axes or channels are others than those of training."""
+        """The pixels with all axes, as `device_dtype`.
+
+        A `ValueError` if type, axes or channels are others than those of training.
+        """
         wanted = f"[batch, x, y, {self.features}]" if self.features > 1 else "[batch, x, y] or [batch, x, y, 1]"
-        if pixels.dtype != np.dtype(self.dtype):
+        # Arrays of JAX have no wider type than that of the device.
+        known = {self.dtype, self.device_dtype.name} if isinstance(pixels, jax.Array) else {self.dtype}
+        if pixels.dtype.name not in known:
             raise ValueError(
                 f"images must be {self.dtype} with white at {self.white:g}, as those of training, got {pixels.dtype}; "
                 "convert them"
             )
-        if pixels.ndim == 3 and self.features > 1 and pixels.shape[-1] == self.features:
+        if pixels.ndim == 3 and pixels.shape[-1] in (1, self.features):
             raise ValueError(f"images must be {wanted}, got one of shape {pixels.shape}: pass images[None]")
         if pixels.ndim == 3:
             pixels = pixels[..., None]
         if pixels.ndim != 4 or pixels.shape[-1] not in (1, self.features):
             raise ValueError(f"images must be {wanted}, got shape {pixels.shape}")
         shape = (*pixels.shape[:3], 1, self.features)
+        if pixels.dtype != self.device_dtype:
+            pixels = pixels.astype(self.device_dtype)
         return (jnp if isinstance(pixels, jax.Array) else np).broadcast_to(pixels[..., None, :], shape)
 
 
@@ -106,8 +121,17 @@ def resize(
       fit: "pad" scales the longer side to `size` and puts background beside the shorter; "crop" scales the shorter
         side and cuts the longer; "stretch" scales both; "frame" scales nothing and puts background around the image,
         where as much on both sides does it, else it stretches.
+
+    Raises:
+      ValueError: the fit is unknown, or an axis of the images has length 0.
+
+    Source: our own.
     """
+    (size,) = check_positive(size=size)
+    check_choice("fit", fit, get_args(Fit))
     sides = images.shape[-4:-2]
+    if 0 in sides:
+        raise ValueError(f"images must have pixels along x and y, got shape {images.shape}")
     if fit == "frame":
         fit = "none" if all(side <= size and (size - side) % 2 == 0 for side in sides) else "stretch"
     steps = {
@@ -133,11 +157,33 @@ def resampling_matrix(length: int, size: int, step: float) -> Float[np.ndarray, 
 
         A[i, x] ~ max(0, 1 - |p_i - q_x| / max(step, 1)),  p_i = step (i - (size - 1) / 2),  q_x = x - (length - 1) / 2
 
-    Turning both axes round leaves the matrix as it is, to the bit.
+    Turning both axes round leaves the matrix as it is, to the bit. Those samples are outside whose centre is farther
+    from the middle than half the `length`, or half a `step` if that is more: something of a thin image always remains.
+
+    Source: our own.
     """
     positions = step * (np.arange(size) - (size - 1) / 2)
     samples = np.arange(length) - (length - 1) / 2
     weights = np.maximum(0, 1 - np.abs(positions[:, None] - samples) / max(step, 1))
-    inside = (np.abs(positions) <= length / 2)[:, None]
+    inside = (np.abs(positions) <= max(length, step) / 2)[:, None]
     matrix = np.where(inside, weights / np.maximum(weights.sum(axis=1, keepdims=True), 1e-12), 0)
     return (matrix + matrix[::-1, ::-1]) / 2
+
+
+def _number(name, value):
+    """A number as Python's; a `ValueError` if it is none."""
+    try:
+        return float(value if np.ndim(value) == 0 and not isinstance(value, str) else [])
+    except TypeError as error:
+        raise ValueError(f"{name} must be a number, got {value!r}") from error
+
+
+def _dtype_name(value):
+    """The name of a type of pixels; a `ValueError` if it is none."""
+    try:
+        dtype = np.dtype("none" if value is None else value)
+    except TypeError as error:
+        raise ValueError(f'dtype must be that of pixels, such as "uint8" or "float32", got {value!r}') from error
+    if dtype.kind not in "uf" or dtype.itemsize > 8:
+        raise ValueError(f"dtype must be of unsigned integers or floating, of at most 64 bits, got {dtype}")
+    return dtype.name

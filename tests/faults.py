@@ -132,8 +132,8 @@ FAULTS = {
     ),
     "pixels are not standardised": Fault(
         "attgconv_jax/models/classifier.py",
-        "self.preprocessing(images) if raw",
-        "self.preprocessing.checked(images) / 1.0 if raw",
+        "self.preprocessing.apply(images) if raw",
+        "images / 1.0 if raw",
         "classifier",
     ),
     # Figures.

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import assert_refused
+from helpers import assert_refused, without_annotations
 from networks import means, means_registered
 
 import attgconv_jax
@@ -177,6 +177,32 @@ def test_what_does_not_fit_the_network_is_not_saved(tmp_path, options, message):
     with assert_refused(message):
         saved(tmp_path / "network", **options)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("dtype", ["float64", "uint64"])
+def test_pixels_of_64_bits_are_classified_without_x64(tmp_path, dtype):
+    preprocessing = Preprocessing(4, dtype=dtype, mean=0.1, deviation=0.3)
+    path = saved(tmp_path / "network", means(jnp.float32), preprocessing=preprocessing, class_names=NAMES)
+    pixels = np.linspace(0, 1 if dtype == "float64" else 2.0**63, 32).astype(dtype).reshape(2, 4, 4)
+    with jax.enable_x64(False):
+        got = load_classifier(path)(pixels)
+    white = preprocessing.white
+    mean = ((pixels / white - 0.1) / 0.3).mean(axis=(1, 2))
+    np.testing.assert_allclose(got, jax.nn.softmax(np.outer(mean, [1, 2, 3])), rtol=1e-5)
+
+
+def test_names_given_as_one_string_are_refused(path):
+    with without_annotations(), assert_refused("class_names must be different strings, one a class, got 'abc'"):
+        load_classifier(path, class_names="abc")
+
+
+def test_a_loaded_network_is_saved_with_its_preprocessing(path, tmp_path):
+    network = load_network(path)
+    for options in ({}, {"arrays_only": True}):
+        again = saved(tmp_path / f"again{len(options)}", network, **options)
+        assert load_network(again, like=network).preprocessing == UINT8
+    other = saved(tmp_path / "other", network, preprocessing=Preprocessing(4))
+    assert load_network(other).preprocessing == Preprocessing(4)
 
 
 def test_a_damaged_preprocessing_is_refused(path):

@@ -1,10 +1,13 @@
 """Preprocessing commutes with turns and reflections whatever the sizes' parity, and takes pixels as files have them."""
 
+import dataclasses
 import itertools
+import json
 
 import jax
 import numpy as np
 import pytest
+from helpers import without_annotations
 
 from attgconv_jax.preprocessing import Preprocessing, resampling_matrix, resize
 
@@ -96,6 +99,8 @@ def test_grey_images_become_colour():
     "image, message",
     [
         (np.zeros([2, 9, 9, 3], np.float32), "images must be uint8 with white at 255, .* got float32; convert"),
+        (pixels(9, 9, 1), r"got one of shape \(9, 9, 1\): pass images\[None\]"),
+        (pixels(2, 0, 9), "images must have pixels along x and y, got shape"),
         (pixels(9, 9, 3), r"got one of shape \(9, 9, 3\): pass images\[None\]"),
         (pixels(2, 9, 9, 4), r"images must be \[batch, x, y, 3\], got shape \(2, 9, 9, 4\)"),
         (pixels(2, 9, 9, 1, 3), r"images must be \[batch, x, y, 3\]"),
@@ -111,10 +116,53 @@ def test_other_pixels_than_those_of_training_raise(image, message):
     [
         (dict(size=0), "size must be an integer of at least 1"),
         (dict(size=8, fit="zoom"), 'fit must be one of "pad"'),
-        (dict(size=8, dtype="int32"), "unsigned integers or floating, got int32"),
+        (dict(size=8, dtype="int32"), "unsigned integers or floating, of at most 64 bits, got int32"),
+        (dict(size=8, dtype="foo"), 'dtype must be that of pixels, such as "uint8" or "float32", got \'foo\''),
+        (dict(size=8, dtype="longdouble"), "dtype must be of unsigned integers or floating, of at most 64 bits"),
+        (dict(size=8, mean=np.zeros(3)), r"mean must be a number, got array\(\[0., 0., 0.\]\)"),
         (dict(size=8, deviation=0.0), "deviation positive"),
     ],
 )
 def test_wrong_settings_raise(options, message):
-    with pytest.raises(ValueError, match=message):
+    with without_annotations(), pytest.raises(ValueError, match=message):
         Preprocessing(**options)
+
+
+def test_one_grey_image_is_not_a_batch_of_columns():
+    with pytest.raises(ValueError, match=r"got one of shape \(9, 7, 1\): pass images\[None\]"):
+        Preprocessing(9)(pixels(9, 7, 1))
+    assert Preprocessing(9)(pixels(9, 7, 2)).shape == (9, 9, 9, 1, 1)
+
+
+def test_an_unknown_fit_and_an_empty_image_are_refused():
+    with without_annotations(), pytest.raises(ValueError, match=r"got 'padd'"):
+        resize(np.ones([1, 9, 9, 1, 1]), 28, "padd")
+    with pytest.raises(ValueError, match="images must have pixels along x and y"):
+        resize(np.ones([1, 0, 9, 1, 1]), 28, "pad")
+
+
+@pytest.mark.parametrize(("size", "rows"), [(28, 2), (29, 1)])
+def test_a_thin_image_is_seen_and_stays_in_the_middle(size, rows):
+    resized = resize(np.ones([1, 300, 1, 1, 1]), size, "pad")[0, :, :, 0, 0]
+    np.testing.assert_allclose(resized.sum(axis=1), rows)
+    np.testing.assert_array_equal(resized, resized[:, ::-1])
+    turned = resize(np.ones([1, 1, 300, 1, 1]), size, "pad")[0, :, :, 0, 0]
+    np.testing.assert_allclose(turned, resized.T)
+
+
+def test_a_type_is_kept_by_its_name():
+    assert Preprocessing(28, dtype=np.uint8) == Preprocessing(28, dtype="uint8")
+    assert json.dumps(dataclasses.asdict(Preprocessing(28, dtype=np.dtype(">f4")))).count('"float32"') == 1
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float64", "uint64"])
+@pytest.mark.parametrize("x64", [False, True])
+@pytest.mark.default("False-float16", "False-float64", "True-uint64")
+def test_other_types_are_computed_in_float32_at_least(dtype, x64):
+    preprocessing = Preprocessing(2, dtype=dtype, mean=0.25, deviation=0.5)
+    image = np.full([1, 2, 2], 1 if dtype[0] == "f" else np.iinfo(dtype).max, dtype)
+    with jax.enable_x64(x64):
+        prepared = preprocessing(image)
+        np.testing.assert_allclose(jax.jit(preprocessing.apply)(preprocessing.checked(image)), prepared)
+    np.testing.assert_allclose(prepared, 1.5)
+    assert prepared.dtype == ("float64" if x64 and dtype == "float64" else "float32")

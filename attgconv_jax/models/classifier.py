@@ -1,4 +1,4 @@
-"""Networks with all it takes to use them: pixels as they come out of a file go in, probabilities come out."""
+"""Networks with preprocessing and class names: pixels as they come out of a file go in, probabilities come out."""
 
 import dataclasses
 import functools
@@ -29,7 +29,8 @@ class Classifier:
         classifier(pixels) = softmax(network(preprocessing(pixels)))
 
     Attributes:
-      network: is used in evaluation mode, in whatever mode it is; its arrays may change, its structure must not.
+      network: evaluated in evaluation mode regardless of its current mode; its arrays may change, its structure
+        must not.
       preprocessing: of the pixels.
       class_names: of the logits, in order.
       metrics: what was measured of the network when it was saved.
@@ -48,7 +49,7 @@ class Classifier:
 
         A `ValueError` if type, axes or channels are others than those of the preprocessing.
         """
-        images = self.preprocessing.checked(images if isinstance(images, jax.Array) else np.asarray(images))[..., 0, :]
+        images = self.preprocessing.checked(images if isinstance(images, jax.Array) else np.asarray(images))
         return self._compiled(nnx.split(self.network)[1], images, raw=True)
 
     def of_standardised(self, images: Float[Array | np.ndarray, "batch x y 1 c"]) -> Float[Array, "batch classes"]:
@@ -74,7 +75,7 @@ class Classifier:
         def probabilities(state, images, raw):
             network = nnx.merge(graphdef, state, copy=True)
             network.eval()
-            logits = network(self.preprocessing(images) if raw else images)
+            logits = network(self.preprocessing.apply(images) if raw else images)
             if logits.shape != (len(images), len(self.class_names)):
                 raise ValueError(
                     f"class_names must be one a logit, got {len(self.class_names)} for logits of shape {logits.shape}"
@@ -123,6 +124,7 @@ def load_classifier(
             f'{path} has no class names: they are "0" to "{len(class_names) - 1}"; pass class_names=[...] to name them',
             stacklevel=2,
         )
+    check_use(network, preprocessing or stored, class_names)
     return Classifier(network, preprocessing or stored, tuple(class_names), description.get("metrics", {}))
 
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 
 from attgconv_jax import __version__
@@ -54,7 +53,7 @@ def describe_arrays(network: nnx.Module) -> dict[str, Any]:
     """What a module must be that takes a network's arrays."""
     entries = structure(network)
     if isinstance(network, Network):
-        # Set by `load_network`, and written beside.
+        # Set by `load_network`; `save_network` writes it beside the structure, not as part of it.
         entries.pop("preprocessing", None)
     return {
         "format": _FORMAT_OF_ARRAYS,
@@ -74,10 +73,7 @@ def describe_use(
     check_use(network, preprocessing, class_names)
     description = {}
     if preprocessing is not None:
-        description["preprocessing"] = dataclasses.asdict(preprocessing) | {
-            "dtype": np.dtype(preprocessing.dtype).name,
-            **{name: float(getattr(preprocessing, name)) for name in ("background", "mean", "deviation")},
-        }
+        description["preprocessing"] = dataclasses.asdict(preprocessing)
     if class_names is not None:
         description["class_names"] = list(class_names)
     if metrics is not None:
@@ -110,7 +106,7 @@ def check_use(network: nnx.Module, preprocessing: Any, class_names: Any) -> None
 
 
 def read_description(path: pathlib.Path) -> dict[str, Any]:
-    """What stands in `network.json`, settings by their names of now."""
+    """What stands in `network.json`, settings by their current names."""
     if not path.is_dir():
         raise FileNotFoundError(f"there is no directory {path}")
     file = path / NAME
@@ -187,7 +183,7 @@ def _param_dtypes(network):
 
 
 def _from_first_format(description):
-    """What version 0.1.0 wrote, in the names of now."""
+    """What version 0.1.0 wrote, in the current names."""
     settings = dict(description["settings"])
     if "separable" in settings:
         form = settings.pop("separable")
