@@ -1,7 +1,9 @@
 """The group's action on whole images and feature maps, and how far a function is from commuting with it."""
 
+import contextlib
 import functools
 import sys
+import types
 from collections.abc import Callable
 from typing import Literal
 
@@ -59,7 +61,7 @@ def equivariance_error(
     """
     kind = "image" if x.shape[-2:-1] == (1,) else "feature_map"
     _check_kind(x, group, kind, "x")
-    _check_mode(function)
+    check_mode(function)
     # Moved on the host, where right angles need no program of their own for every element and shape.
     place = x.sharding if isinstance(x, jax.Array) and x.committed else None
     x = np.asarray(x)
@@ -83,27 +85,47 @@ def equivariance_error(
     return worst / largest
 
 
-def _check_mode(function):
-    """Raises a `ValueError` if the function is a module in training mode, as far as that can be seen.
+def check_mode(function: Callable, argument: str = "function") -> None:
+    """Raises a `ValueError` if a function is, or holds, a module in training mode, as far as that can be seen.
 
-    Compiled, bound and partly applied modules are seen, those that a function holds are not.
+    Seen are modules that are compiled, bound or partly applied, arguments of `functools.partial`, and what functions
+    close over; not global variables, nor what other objects and containers hold.
     """
     nnx = sys.modules.get("flax.nnx")  # where it is not imported, there are no modules
     if nnx is None:
         return
-    while not isinstance(function, nnx.Module):
-        inner = function.func if isinstance(function, functools.partial) else getattr(function, "__wrapped__", None)
-        function = getattr(function, "__self__", None) if inner is None else inner
-        if function is None:
-            return
-    for path, module in nnx.iter_graph(function):
+    waiting, seen = [function], []  # kept in a list, so that no identity is given twice
+    while waiting:
+        held = waiting.pop()
+        if any(held is known for known in seen):
+            continue
+        seen.append(held)
+        if isinstance(held, nnx.Module):
+            _check_module(nnx, held, argument)
+        else:
+            waiting += _held(held)
+
+
+def _held(function):
+    """What a function is made of: what it wraps, is bound to, was partly applied to and closes over."""
+    if isinstance(function, functools.partial):
+        return [function.func, *function.args, *function.keywords.values()]
+    held = [getattr(function, name, None) for name in ("__wrapped__", "__self__")]
+    for cell in getattr(function, "__closure__", None) or ():
+        with contextlib.suppress(ValueError):  # of a name that is not bound yet
+            held.append(cell.cell_contents)
+    return [each for each in held if each is not None and not isinstance(each, types.ModuleType)]
+
+
+def _check_module(nnx, root, argument):
+    for path, module in nnx.iter_graph(root):
         drops = getattr(module, "deterministic", None) is False and getattr(module, "rngs", None) is not None
         drops = drops and getattr(module, "rate", 1) != 0
         if isinstance(module, nnx.Module) and (drops or getattr(module, "use_running_average", None) is False):
             name = ".".join(map(str, path)) or "it"
             raise ValueError(
-                f"function must be in evaluation mode, but {name} ({type(module).__name__}) is in training mode, where "
-                "batch norm and dropout make it another function at every call: call its eval() first"
+                f"{argument} must be in evaluation mode, but {name} ({type(module).__name__}) is in training mode, "
+                "where batch norm and dropout make it another function at every call: call its eval() first"
             )
 
 

@@ -69,8 +69,8 @@ FAULTS = {
     ),
     "exported without standardisation": Fault(
         "attgconv_jax/export/program.py",
-        "network(preprocessing(images))",
-        "network(preprocessing(images) * preprocessing.deviation)",
+        "preprocessing.apply(images[..., None, :])",
+        "preprocessing.apply(images[..., None, :]) * preprocessing.deviation",
         "export",
     ),
     "dropout not scaled": Fault(

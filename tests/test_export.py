@@ -193,7 +193,13 @@ def test_network_that_asks_for_the_batch_is_refused_by_name(tmp_path):
         ({"class_names": ["a", "b"]}, ["class_names must be 10", "got 2"]),
         ({"platforms": ["cpu", "gpu"]}, ["platforms must be among cpu, cuda, tpu", "gpu"]),
         ({"platforms": []}, ["platforms must be among cpu, cuda, tpu", "none"]),
-        ({"shape": [28, 28]}, ["shape must be that of one image, [x, y, c]", "(28, 28)"]),
+        ({"shape": [28, 28]}, ["shape must be that of one image, [x, y, c]", "[28, 28]"]),
+        ({"shape": 3}, ["shape must be that of one image, [x, y, c], got 3"]),
+        ({"platforms": "cpu"}, ["platforms must be a list of names among cpu, cuda, tpu, got 'cpu'"]),
+        ({"platforms": ["cpu"], "format": "onnx"}, ['platforms must be left out of format "onnx"']),
+        ({"class_names": "0123456789"}, ["class_names must be different strings, one a class, got '0123456789'"]),
+        ({"class_names": ["a"] * 10}, ["class_names must be different strings"]),
+        ({"preprocessing": {"size": 28}}, ["preprocessing must be a Preprocessing, got dict"]),
         ({"shape": [28, 28, 3]}, ["shape must have 1 channels", "(28, 28, 3)"]),
     ],
 )
@@ -201,6 +207,44 @@ def test_wrong_arguments_are_refused(network, tmp_path, options, parts):
     with without_annotations(), assert_refused(*parts):
         export_network(tmp_path / "file.zip", network, **{"preprocessing": PREPROCESSING} | options)
     assert not list(tmp_path.iterdir())
+
+
+def test_what_no_batch_can_be_traced_with_is_named_as_such(tmp_path):
+    def network(images):
+        return images.no_such_method()
+
+    with assert_refused("function cannot be traced: ", "no_such_method"):
+        export_network(tmp_path / "file.zip", network, shape=[5, 5, 1])
+
+
+def test_a_function_of_a_network_in_training_mode_is_refused(tmp_path):
+    network = OwnNetwork(nnx.Rngs(0))
+    with assert_refused("network must be in evaluation mode, but norm (BatchNorm)", "call its eval() first"):
+        export_network(tmp_path / "file.zip", lambda images: 2 * network(images), shape=[9, 9, 3])
+    assert not list(tmp_path.iterdir())
+
+
+def test_settings_that_json_cannot_hold_are_refused_before_tracing(tmp_path):
+    network = random_network(cyclic(4), features=2, param_dtype=jnp.float32)
+    network._settings = tuple((name, len if name == "haar" else value) for name, value in network._settings)
+    with assert_refused("haar must be plain values to be saved, got haar=<built-in function len>"):
+        export_network(tmp_path / "file.zip", network)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "uint64"])
+def test_pixels_of_64_bits_go_in_as_float32_without_x64(tmp_path, dtype):
+    preprocessing = Preprocessing(5, dtype=dtype)
+
+    def network(images):
+        return jnp.mean(images, axis=(1, 2, 3)) * jnp.arange(3, dtype=jnp.float32)
+
+    with jax.enable_x64(False):
+        about = export_network(tmp_path / "file.zip", network, preprocessing=preprocessing, platforms=["cpu"])
+        with zipfile.ZipFile(tmp_path / "file.zip") as file:
+            program = jax.export.deserialize(bytearray(file.read("network.stablehlo")))
+        got = program.call(np.full([2, 5, 5, 1], preprocessing.white, np.float32))
+    assert about["input"]["dtype"] == "float32" and about["preprocessing"]["dtype"] == dtype
+    np.testing.assert_allclose(got, jax.nn.softmax(np.arange(3.0) * np.ones([2, 1])), rtol=1e-5)
 
 
 def test_shape_is_asked_for_where_nothing_says_it(tmp_path):

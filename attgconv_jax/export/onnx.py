@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from jax import lax
 
-from attgconv_jax.export.program import Program, largest_difference
+from attgconv_jax.export.comparison import largest_difference
+from attgconv_jax.export.program import Program
 
 
 def _pad(operand, value, *, padding_config):
@@ -62,9 +63,9 @@ def onnx_model(exported: Program, about: dict[str, Any]) -> tuple[Callable, dict
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:
         reason = " ".join(str(error).split())
-        raise ValueError(
-            f'{name} does not convert to ONNX: {reason}; format "stablehlo" takes it, or another attention converts'
-        ) from error
+        attends = (about["settings"] or {}).get("attention") is not None
+        other = ", or another attention converts" if attends else ""
+        raise ValueError(f'{name} does not convert to ONNX: {reason}; format "stablehlo" takes it{other}') from error
     difference = largest_difference(exported, lambda images: session.run(None, {"images": np.asarray(images)})[0])
     about |= {"opset": max(entry.version for entry in model.opset_import), "largest_difference": difference}
     model.metadata_props.add(key="attgconv_jax", value=json.dumps(about))

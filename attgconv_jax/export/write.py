@@ -17,8 +17,9 @@ from jax.extend.mlir.dialects import stablehlo
 
 from attgconv_jax import __version__
 from attgconv_jax.checks import check_choice
+from attgconv_jax.export.comparison import largest_difference
 from attgconv_jax.export.onnx import REWRITES, onnx_model
-from attgconv_jax.export.program import largest_difference, program
+from attgconv_jax.export.program import program
 from attgconv_jax.preprocessing import Preprocessing
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -35,7 +36,7 @@ def export_network(
     class_names: Sequence[str] | None = None,
     shape: Sequence[int] | None = None,
     format: str = "stablehlo",
-    platforms: Sequence[str] = PLATFORMS,
+    platforms: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """Writes a network as one file, which runs without this library and takes batches of any length.
 
@@ -73,17 +74,21 @@ def export_network(
       shape: `[x, y, c]` of the images that go in; None: as the preprocessing leaves them, or as the network takes them.
       format: "stablehlo", which needs flatbuffers (the extra `export`), or "onnx", which needs jax2onnx and onnxruntime
         (the extra `onnx`).
-      platforms: that a file of StableHLO is to run on.
+      platforms: that a file of StableHLO is to run on; None: all of `PLATFORMS`. A file of ONNX is for no platform.
 
     Returns:
       What `network.json` holds, `largest_difference` to the network's numbers among it.
 
     Raises:
       FileExistsError: there is something at `path`.
+      FileNotFoundError: there is no folder for `path`.
       ImportError: the format needs packages that are not installed.
-      ValueError: the network cannot be exported; the message names what stands against it.
+      ValueError: the network cannot be exported; the message gives the reason.
+
+    Source: our own.
     """
     check_choice("format", format, FORMATS)
+    platforms = _checked_platforms(platforms, format)
     if format == "stablehlo" and importlib.util.find_spec("flatbuffers") is None:
         # What `jax.export` serialises with, and does not declare.
         raise ImportError('format "stablehlo" needs flatbuffers: pip install "attgconv_jax[export]"')
@@ -97,7 +102,7 @@ def export_network(
     if format == "onnx":
         contents, about = onnx_model(exported, about)
     else:
-        contents, about = _stablehlo(exported, about, tuple(platforms))
+        contents, about = _stablehlo(exported, about, platforms)
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
     try:
         contents(partial)
@@ -107,11 +112,23 @@ def export_network(
     return about
 
 
-def _stablehlo(exported, about, platforms):
-    """How to write the file, and what is known about it."""
+def _checked_platforms(platforms, format):
+    """The platforms as a tuple."""
+    if platforms is None:
+        return PLATFORMS
+    known = ", ".join(PLATFORMS)
+    if not isinstance(platforms, list | tuple):
+        raise ValueError(f"platforms must be a list of names among {known}, got {platforms!r}")
     unknown = [name for name in platforms if name not in PLATFORMS]
     if unknown or not platforms:
-        raise ValueError(f"platforms must be among {', '.join(PLATFORMS)}, at least one, got {unknown or 'none'}")
+        raise ValueError(f"platforms must be among {known}, at least one, got {unknown or 'none'}")
+    if format == "onnx" and set(platforms) != set(PLATFORMS):
+        raise ValueError(f'platforms must be left out of format "onnx", which is for none of them, got {platforms!r}')
+    return tuple(platforms)
+
+
+def _stablehlo(exported, about, platforms):
+    """How to write the file, and what is known about it."""
     portable = _for_older_versions(jax.export.export(jax.jit(exported.folded), platforms=platforms)(exported.images))
     serialised = portable.serialize()
     here, difference = jax.devices()[0].platform, None

@@ -32,7 +32,7 @@ def choose(implementation: str | None, cpu: tuple[str, Callable], other: tuple[s
 
 
 def is_symbolic(length) -> bool:
-    """Whether a length is a symbol of `jax.export`: nothing is asked of it then, and what holds for any is done."""
+    """Whether a length is a symbol of `jax.export`. Callers then take the path that is valid for every length."""
     return not isinstance(length, int | np.integer)
 
 

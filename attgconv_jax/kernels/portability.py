@@ -1,4 +1,4 @@
-"""A way through the kernels that is the same for every platform: for exported programs, and what converts them."""
+"""Tracing with the platform-independent implementation of every kernel."""
 
 import contextlib
 from collections.abc import Iterator

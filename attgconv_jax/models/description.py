@@ -27,7 +27,7 @@ NAME = "network.json"
 _FORMAT, _FORMAT_OF_ARRAYS = 2, 3
 
 
-def registered_name(network: nnx.Module) -> str | None:
+def registered_name(network: Any) -> str | None:
     """The name of a network's class in the registry; None if it is in none."""
     return next((name for name, entry in NETWORKS.items() if entry.network is type(network)), None)
 
@@ -84,7 +84,7 @@ def describe_use(
     return description
 
 
-def check_use(network: nnx.Module, preprocessing: Any, class_names: Any) -> None:
+def check_use(network: Any, preprocessing: Any, class_names: Any) -> None:
     """Raises a `ValueError` unless these are None or fit the network, as far as its settings tell."""
     settings, name = getattr(network, "settings", {}), registered_name(network)
     if preprocessing is not None:

@@ -42,7 +42,7 @@ def filter_bank_figure(
     elif path is not None or group is None:
         what = "path must be left out" if path is not None else "group must be given"
         raise ValueError(f"{what} of a bank that is an array; a network has convolutions by path, and their group")
-    if bank.shape[4] != group.order:
+    if len(bank.shape) != 6 or bank.shape[4] != group.order:
         raise ValueError(
             f"bank must be [k, k, h_in, c_in, h, c_out] with h = {group.order} for {group}, got {bank.shape}"
         )

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 from attgconv_jax.attention import ResponseMaps
 from attgconv_jax.groups import Group, cyclic, trivial
 from attgconv_jax.lie import LieGroup
+from attgconv_jax.models.arrays import first_line
 from attgconv_jax.models.base import Network
 from attgconv_jax.models.lie_resnet import LieBlock
 from attgconv_jax.models.residual import ResidualBlock
@@ -123,11 +124,12 @@ class FoundLayers:
 
     def attending_layer(self, layer: int | str | None, images: Float[Array, "*batch x y 1 c"]) -> str:
         """The name of a layer that has attention, given by its name or its number in the order of calls."""
-        names = [call.name for call in self._shapes(_flat(images), _all)[0]]
-        attending = {i: name for i, name in enumerate(names) if name in self.map_shapes(images)}
+        calls, _ = self._shapes(_flat(images), _all)
+        attending = {i: call.name for i, call in enumerate(calls) if call.maps is not None}
         if not attending:
             raise ValueError(
-                f"the network has no attention: none of its layers, {', '.join(names)}, is such as AttentiveGroupConv"
+                f"the network has no attention: none of its layers, {', '.join(call.name for call in calls)}, is such "
+                "as AttentiveGroupConv"
             )
         if layer is None:
             return next(iter(attending.values()))
@@ -144,19 +146,7 @@ class FoundLayers:
 
     def maps(self, images: Float[Array, "*batch x y 1 c"], layer: str, finish: Callable | None = None) -> Any:
         """`finish` of a layer's attention maps, in one compiled call."""
-        batch = images.shape[:-4]
-
-        @jax.jit
-        def compute(state, images):
-            flat = _flat(images)
-            # Of stacked layers, all are recorded together.
-            calls, _ = self._run(state, flat, lambda name: layer == name or layer.startswith(f"{name}["))
-            (maps,) = (call.maps for call in calls if call.name == layer)
-            maps = maps if isinstance(maps, ResponseMaps) else _as_map(maps, len(flat), f"attention_maps of {layer}")
-            maps = jax.tree.map(lambda alpha: alpha.reshape(*batch, *alpha.shape[1:]), maps)
-            return maps if finish is None else finish(maps)
-
-        return compute(self._state, images)
+        return self._program(_maps, layer, finish)(self._state, images)
 
     def title(self, layer: str) -> str:
         """The layer in the title of a picture."""
@@ -186,16 +176,19 @@ class FoundLayers:
 
     def functions(self) -> Callable[[Array, int], Array]:
         """A compiled function of images, and of which of `outputs` it is to return."""
-
-        @jax.jit
-        def compute(state, images):
-            calls, result = self._run(state, images, _none)
-            return jax.tree.leaves([*(call.output for call in calls), result])
-
+        compute = self._program(_outputs)
         return lambda images, i: compute(self._state, images)[i]
 
     def _module(self, layer):
         return self._layers[layer.split(" (call ")[0].split("[")[0]]
+
+    def _program(self, function, *options):
+        """A compiled function of the network's arrays and images."""
+        static = (function, self._graphdef, tuple(self._layers), *options)
+        try:
+            return _compiled(*static)
+        except TypeError:  # a network with an attribute that has no hash is compiled at every call
+            return _compiled.__wrapped__(*static)
 
     def _run(self, state, images, wanted):
         return record(nnx.merge(self._graphdef, state), images, self._layers, wanted)
@@ -207,7 +200,7 @@ class FoundLayers:
         except Exception as error:
             # The network's own errors, if it has any, are raised as they are.
             jax.eval_shape(lambda state, images: nnx.merge(self._graphdef, state)(images), self._state, images)
-            cause = str(error).strip().splitlines()[0]
+            cause = first_line(error)
             raise ValueError(
                 "network must call its layers where what leaves them can be recorded: in Python, or in nnx.jit, "
                 f"nnx.remat, nnx.scan or nnx.vmap, but not in jax.jit or nnx.cond; got {type(error).__name__}: {cause}"
@@ -215,6 +208,33 @@ class FoundLayers:
         if not calls:
             raise ValueError(f"network must call its layers, {', '.join(self._layers)}; it called none")
         return calls, result
+
+
+@functools.lru_cache(maxsize=32)
+def _compiled(function, *static):
+    """The function compiled with these first arguments, the same one for a network that was there before."""
+    return jax.jit(functools.partial(function, *static))
+
+
+def _outputs(graphdef, layers, state, images):
+    """What leaves every layer, and the network."""
+    calls, result = record(nnx.merge(graphdef, state), images, layers, _none)
+    return jax.tree.leaves([*(call.output for call in calls), result])
+
+
+def _maps(graphdef, layers, layer, finish, state, images):
+    """`finish` of the maps of one layer."""
+    flat = _flat(images)
+
+    def wanted(name):
+        # Of stacked layers, all are recorded together.
+        return layer == name or layer.startswith(f"{name}[")
+
+    calls, _ = record(nnx.merge(graphdef, state), flat, layers, wanted)
+    (maps,) = (call.maps for call in calls if call.name == layer)
+    maps = maps if isinstance(maps, ResponseMaps) else _as_map(maps, len(flat), f"attention_maps of {layer}")
+    maps = jax.tree.map(lambda alpha: alpha.reshape(*images.shape[:-4], *alpha.shape[1:]), maps)
+    return maps if finish is None else finish(maps)
 
 
 def _all(name):
