@@ -119,6 +119,10 @@ CASES = {
         lambda: plotting.filter_bank_figure(random(3, 3, 1, 1, 4, 1), cyclic(2)),
         "bank must be [k, k, h_in, c_in, h, c_out] with h = 2 for cyclic(2), got (3, 3, 1, 1, 4, 1)",
     ),
+    "a filter for a bank": (
+        lambda: plotting.filter_bank_figure(random(3, 3, 1, 1), cyclic(4)),
+        "bank must be [k, k, h_in, c_in, h, c_out] with h = 4 for cyclic(4), got (3, 3, 1, 1)",
+    ),
     "a network under another group": (
         lambda: plotting.filter_bank_figure(readme(), cyclic(2)),
         "group must be cyclic(4), that of the convolution, or left out, got cyclic(2)",
@@ -154,18 +158,31 @@ IN_TRAINING = {
     "Dropout": lambda: nnx.Dropout(0.5, rngs=nnx.Rngs(0)),
     "our own Dropout": lambda: Dropout(0.5, rngs=nnx.Rngs(0)),
 }
+
+
+def called(g, f):
+    return g(f)
+
+
+def after(f, g):
+    return g(f)
+
+
 SEEN = {
     "itself": lambda network: network,
     "nnx.jit": nnx.jit,
     "jax.jit": jax.jit,
     "partial": functools.partial,
     "method": lambda network: network.__call__,
+    "an argument of partial": lambda network: functools.partial(called, network),
+    "a keyword of partial": lambda network: functools.partial(after, g=network),
+    "a function around it": lambda network: lambda x: 2 * network(x),
 }
 
 
 @pytest.mark.parametrize("kind", IN_TRAINING)
 @pytest.mark.parametrize("seen", SEEN)
-@pytest.mark.default(*[f"{seen}-{kind}" for seen, kind in zip(SEEN, [*IN_TRAINING] * 2, strict=False)])
+@pytest.mark.default(*[f"{seen}-{kind}" for seen, kind in zip(SEEN, [*IN_TRAINING] * 3, strict=False)])
 def test_the_error_of_a_network_in_training_mode_is_not_measured(kind, seen):
     network = nnx.Sequential(lifting(), IN_TRAINING[kind]())
     with assert_refused() as caught:
