@@ -27,6 +27,7 @@ from attgconv_jax.nn import (
     SeparableGroupConv,
     SpatialGroupEnhance,
 )
+from attgconv_jax.plotting import found
 
 mpl.use("agg")
 P4 = cyclic(4)
@@ -132,6 +133,7 @@ def test_errors_begin_at_the_layer_that_breaks_equivariance():
             return dict(map=f[..., 0], by_rotation=jnp.mean(f, axis=(1, 2)), count=jnp.sum(f, axis=(1, 2, 3, 4)))
 
     network = Broken(nnx.Rngs(0))
+    network.eval()
     errors = dict(plotting.layer_errors(network, IMAGES))
     assert [*errors] == ["lift", "twice", "output['by_rotation']", "output['count']", "output['map']"]
     assert errors.pop("lift") < 1e-12
@@ -277,3 +279,20 @@ def test_networks_of_the_registry_and_lie_layers_inside_others_are_drawn(name):
     figure = plotting.attention_figure(Wrapped(), images, elements=[0, 1], turned_back=True)
     assert figure.get_suptitle().startswith(f"Attention of layer {attending} under")
     assert max(differences(figure)) < 1e-9
+
+
+def test_a_network_measured_again_is_not_compiled_again():
+    plotting.layer_errors(readme(), IMAGES)
+    before = found._compiled.cache_info()
+    plotting.layer_errors(nnx.clone(readme()), IMAGES)
+    after = found._compiled.cache_info()
+    assert after.misses == before.misses and after.hits == before.hits + 1
+
+
+def test_an_attribute_without_hash_is_no_obstacle():
+    class Holding:
+        __hash__ = None
+
+    network = nnx.Sequential(lifting(), nnx.relu)
+    network.held = Holding()
+    assert all(error < 1e-9 for _, error in plotting.layer_errors(network, IMAGES))
