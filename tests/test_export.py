@@ -219,7 +219,7 @@ def test_what_no_batch_can_be_traced_with_is_named_as_such(tmp_path):
 
 def test_a_function_of_a_network_in_training_mode_is_refused(tmp_path):
     network = OwnNetwork(nnx.Rngs(0))
-    with assert_refused("network must be in evaluation mode, but norm (BatchNorm)", "call its eval() first"):
+    with assert_refused("network must be in evaluation mode, but dropout (Dropout)", "call its eval() first"):
         export_network(tmp_path / "file.zip", lambda images: 2 * network(images), shape=[9, 9, 3])
     assert not list(tmp_path.iterdir())
 

@@ -7,14 +7,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from attgconv_jax import kernels
 from attgconv_jax.export.program import Program
 from attgconv_jax.preprocessing import Preprocessing
 
 # Roundings that two orders of the same sums may be apart: 1e-5 in float32.
 _ROUNDINGS = 84
 
-# How many times as far as after one rounding of the input numbers may be after those of all layers.
-_LAYERS = 100
+# How many times as far as one such change moves the network's logits those of a file may be.
+_CHANGES = 100
 
 # Smaller probabilities are not told apart; float32 has nothing below 1e-38.
 _LEAST = 1e-35
@@ -25,7 +26,8 @@ def largest_difference(program: Program, run: Callable[[np.ndarray], Any], batch
 
     Of probabilities, logarithms are compared as well: those of a certain network are 0 and 1 whatever its logits are.
     Allowed is 1e-5 in float32, times the largest logit for logits and logarithms; more, but at most half of the digits,
-    where rounding the network's input once moves its logits so much that the network itself gives no more digits.
+    where the network itself gives no more digits: its logits move so much when its input is rounded once, or when its
+    sums are taken in another order or precision.
     """
     images = _noise(program, batch)
     standardised = jax.jit(program.prepare)(images)
@@ -51,10 +53,13 @@ def _check_conditioned(program, standardised, logits, differences, precision):
     # Where products are rounded to fewer digits, as on GPUs.
     with jax.default_matmul_precision("highest"):
         others.append(jax.jit(program.network)(standardised))
+    # In another order of the same sums.
+    with kernels.portable():
+        others.append(jax.jit(program.network)(standardised))
     rounding = max(float(np.max(np.abs(np.asarray(other, np.float64) - logits))) for other in others)
     most = precision**0.5 * max(1.0, float(np.max(np.abs(logits))))
     for unit, difference in differences:
-        allowed = min(most, max(_ROUNDINGS * precision * unit, _LAYERS * rounding))
+        allowed = min(most, max(_ROUNDINGS * precision * unit, _CHANGES * rounding))
         if not difference <= allowed:
             raise ValueError(
                 f"{program.description['network']} was not exported: the file's numbers are {difference:.2g} from the "
