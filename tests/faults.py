@@ -159,7 +159,7 @@ FAULTS = {
         "plotting_any",
     ),
     "measured in training mode": Fault(
-        "attgconv_jax/equivariance.py", "    _check_mode(function)\n", "", "plotting_refusals"
+        "attgconv_jax/equivariance.py", "    check_mode(function)\n", "", "plotting_refusals"
     ),
     # Training and runs.
     "filling counts as errors": Fault(
