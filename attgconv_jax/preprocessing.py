@@ -146,8 +146,10 @@ def resize(
     rows, columns = (
         resampling_matrix(side, size, step).astype(images.dtype) for side, step in zip(sides, steps, strict=True)
     )
-    resized = library.einsum("ix,...xyhc->...iyhc", rows, images, optimize=True)
-    resized = library.einsum("jy,...iyhc->...ijhc", columns, resized, optimize=True)
+    # NumPy has no other precision than its own.
+    exact = {"precision": "highest"} if library is jnp else {}
+    resized = library.einsum("ix,...xyhc->...iyhc", rows, images, optimize=True, **exact)
+    resized = library.einsum("jy,...iyhc->...ijhc", columns, resized, optimize=True, **exact)
     outside = 1 - np.outer(rows.any(axis=1), columns.any(axis=1)).astype(images.dtype)
     return resized + (images.dtype.type(background) * outside)[:, :, None, None] if outside.any() else resized
 

@@ -128,7 +128,8 @@ def _beside(arguments, dataset):
         return {}
     if (path / "network.json").exists():
         network = load_network(path)
-        seen = dataset.resized(functools.partial(_size_of, network)).standardised()
+        seen = dataset.resized(functools.partial(_size_of, network))
+        seen = seen.standardised(getattr(network, "preprocessing", None))
     else:
         run = Run.open(path)
         config, trained_on = run.config(arguments.directory), run.dataset(arguments.directory)
@@ -197,7 +198,7 @@ def _saved_network(arguments):
     size_of = functools.partial(_size_of, network)
     dataset = load(data, arguments.directory, path=place, size_of=size_of).resized(size_of)
     _check_classes(path, network, dataset)
-    beside, dataset = _beside(arguments, dataset), dataset.standardised()
+    beside, dataset = _beside(arguments, dataset), dataset.standardised(getattr(network, "preprocessing", None))
     _check(arguments, network, dataset)
     errors = {
         name: [float(100 * np.mean(predict(network, split.images).argmax(axis=1) != split.labels))]

@@ -32,7 +32,7 @@ class Arguments:
     file: Annotated[tyro.conf.Positional[pathlib.Path], tyro.conf.arg(metavar="FILE")]
     """To write; nothing must be there."""
     format: Literal["stablehlo", "onnx"] = "stablehlo"
-    """StableHLO is run by JAX on any platform, ONNX by onnxruntime and others; it needs the extra "onnx"."""
+    """StableHLO is run by JAX on any platform, ONNX by onnxruntime and others; it needs jax2onnx."""
     shape: tuple[int, int, int] | None = None
     """Of an image that goes in: pixels along x and y, channels. Default: as the preprocessing leaves it."""
     platforms: tuple[Literal["cpu", "cuda", "tpu"], ...] = PLATFORMS

@@ -60,4 +60,4 @@ def test_errors_are_one_line(run, capsys, monkeypatch):
     assert "there is no directory" in error_of(capsys, run, run / "missing" / "net.zip")
     monkeypatch.setitem(sys.modules, "jax2onnx", None)
     line = error_of(capsys, run, run / "net.onnx", "--format", "onnx")
-    assert line == 'error: format "onnx" needs jax2onnx and onnxruntime: pip install "attgconv_jax[onnx]"'
+    assert line == 'error: format "onnx" needs jax2onnx and onnxruntime: pip install jax2onnx onnxruntime'

@@ -50,7 +50,7 @@ def onnx_model(exported: Program, about: dict[str, Any]) -> tuple[Callable, dict
         import jax2onnx  # noqa: PLC0415 (an extra, and slow to import)
         import onnxruntime  # noqa: PLC0415
     except ImportError as error:
-        raise ImportError('format "onnx" needs jax2onnx and onnxruntime: pip install "attgconv_jax[onnx]"') from error
+        raise ImportError('format "onnx" needs jax2onnx and onnxruntime: pip install jax2onnx onnxruntime') from error
     name, gives = about["network"], about["gives"]
     double = {"float64"} & {str(exported.images.dtype), about["output"]["dtype"]}
     names = dict(model_name=name, input_names=["images"], output_names=[gives])

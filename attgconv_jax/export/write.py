@@ -73,7 +73,7 @@ def export_network(
       class_names: of the logits, in their order; None: "0", "1" and so on.
       shape: `[x, y, c]` of the images that go in; None: as the preprocessing leaves them, or as the network takes them.
       format: "stablehlo", which needs flatbuffers (the extra `export`), or "onnx", which needs jax2onnx and onnxruntime
-        (the extra `onnx`).
+        (`pip install jax2onnx onnxruntime`).
       platforms: that a file of StableHLO is to run on; None: all of `PLATFORMS`. A file of ONNX is for no platform.
 
     Returns:

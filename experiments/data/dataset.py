@@ -91,15 +91,21 @@ class Dataset:
         changed = self._with_images(lambda images: _resized(images, size, self.preprocessing))
         return dataclasses.replace(changed, preprocessing=dataclasses.replace(self.preprocessing, size=size))
 
-    def standardised(self, by: "Dataset | None" = None) -> "Dataset":
+    def standardised(self, by: "Dataset | Preprocessing | None" = None) -> "Dataset":
         """Subtracts the training images' mean and divides by their deviation, one number each.
 
-        Those of `by`, not standardised, if it is given: a network trained on one set sees another as it saw its own.
+        Those of `by`, not standardised, or as they were kept with a network, if it is given: a network trained on one
+        set sees another as it saw its own.
         """
-        counted = by or self
-        mean, deviation = counted.train.images.mean(), counted.train.images.std()
-        if deviation == 0:
-            raise ValueError(f"{counted.name}: all training pixels are equal to {mean}; there is nothing to learn from")
+        if isinstance(by, Preprocessing):
+            mean, deviation = np.float32(by.mean), np.float32(by.deviation)
+        else:
+            counted = by or self
+            mean, deviation = counted.train.images.mean(), counted.train.images.std()
+            if deviation == 0:
+                raise ValueError(
+                    f"{counted.name}: all training pixels are equal to {mean}; there is nothing to learn from"
+                )
         changed = self._with_images(lambda images: _standardised(images, mean, deviation))
         preprocessing = dataclasses.replace(self.preprocessing, mean=float(mean), deviation=float(deviation))
         return dataclasses.replace(changed, preprocessing=preprocessing)

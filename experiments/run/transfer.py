@@ -13,6 +13,7 @@ import numpy as np
 from flax import nnx
 
 from attgconv_jax.models import NETWORKS, Network, load_network
+from attgconv_jax.models.description import read_description
 from attgconv_jax.models.skeleton import ARRAYS
 from experiments.data import Dataset
 from experiments.run.configuration import Config
@@ -69,9 +70,7 @@ def read_weights(path: pathlib.Path) -> Weights:
         raise ValueError(f"init_from must be the folder of a run or of a saved network, got {path}")
     if _is_double(folder) and not jax.config.jax_enable_x64:
         raise ValueError(f"init_from: the weights of {folder} are float64; take --model.dtype float64")
-    network = load_network(folder)
-    run = Run(path if folder != path else folder.parent.parent)
-    names = (run.description or {}).get("class_names")
+    network, names = load_network(folder), read_description(folder).get("class_names")
     return Weights(folder, network, None if names is None else tuple(names), _fingerprint(_arrays(network)))
 
 
