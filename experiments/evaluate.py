@@ -36,6 +36,8 @@ from experiments.run.workdir import Run, standardised, write_json
 _PATH = "Where images of your own lie: the run's, if they were moved since, or those of --data folder or arrays."
 MovedPath = Annotated[pathlib.Path | None, tyro.conf.arg(name="path", metavar="PATH", help=_PATH)]
 
+_ANGLE_IMAGES = 500
+
 OF_MNIST = {"mnist", "rot_mnist/original", *REGENERATED}
 """Sets made of the same digits."""
 
@@ -52,14 +54,14 @@ class Arguments:
     data_path: MovedPath = None
     seed: int | None = None
     """Whose network, best on validation, is turned, drawn and its confusions counted. Default: the run's first."""
-    images: tuple[int, ...] = (0, 1, 2)
-    """Test images whose attention maps are drawn, of networks on finite groups."""
+    images: tuple[int, ...] | None = None
+    """Test images whose attention maps are drawn, of networks on finite groups. Default: the first three."""
     layer: int | None = None
     """Whose attention maps are drawn, from 0. Default: the first that has attention."""
     angle_step: float = ANGLE_STEP
     """Between the angles at which images are turned, in degrees; 360 must be a multiple."""
-    angle_images: int = 500
-    """How many test images are turned."""
+    angle_images: int | None = None
+    """How many test images are turned. Default: 500, or all if there are fewer."""
     beside: pathlib.Path | None = None
     """Another run or network, of the same classes: what turning the images does to it is drawn beside."""
     out: Folder | None = None
@@ -70,7 +72,7 @@ class Arguments:
         if not 1 <= turns <= 720 or abs(turns - round(turns)) > 1e-9:
             step = self.angle_step
             raise ValueError(f"angle_step must divide 360 degrees, like 15 or 7.5, and be at least 0.5, got {step}")
-        check("angle_images", self.angle_images, "at least 1", self.angle_images >= 1)
+        check("angle_images", self.angle_images, "at least 1", self.angle_images is None or self.angle_images >= 1)
         if self.beside is not None and self.beside.resolve() == self.path.resolve():
             raise ValueError(f"beside must be another run or network than path, got {self.beside} for both")
 
@@ -94,24 +96,25 @@ def main(arguments: Arguments) -> None:
 def _evaluate(arguments, out, network, dataset, report, metrics, others):
     name = arguments.path.resolve().name
     out.mkdir(parents=True, exist_ok=True)
-    draw_attention(network, dataset, out / "attention.png", arguments.images, arguments.layer)
+    angle_images = arguments.angle_images or min(_ANGLE_IMAGES, len(dataset.test))
     found = findings_of(
         name,
         network,
         dataset,
-        angle_images=arguments.angle_images,
+        angle_images=angle_images,
         angle_step=arguments.angle_step,
         layer=arguments.layer,
         report=report,
         metrics=metrics,
         command=given_command(),
+        attention=draw_attention(network, dataset, out / "attention.png", arguments.images, arguments.layer),
     )
-    beside = {other: by_angle(*of, arguments.angle_step, arguments.angle_images) for other, of in others.items()}
+    beside = {other: by_angle(*of, arguments.angle_step, angle_images) for other, of in others.items()}
     found = dataclasses.replace(found, angles=found.angles | beside)
     evaluation = report | {
         "equivariance_by_element": by_element(network, dataset, 250),
         "angles": found.angles[name],
-        "angle_images": arguments.angle_images,
+        "angle_images": angle_images,
         "beside": beside,
         "layers": found.layers,
         "confusion": found.confusion.tolist(),
@@ -224,10 +227,11 @@ def _check_classes(path, network, dataset):
 def _check(arguments, network, dataset):
     """Raises a `ValueError`, before anything is computed, unless there are such images, angles and layer."""
     count, layer, layers = len(dataset.test), arguments.layer, network.attending_layers
-    wrong = [image for image in arguments.images if not 0 <= image < count]
-    if wrong or not arguments.images:
-        raise ValueError(f"images must be in 0 to {count - 1}, at least one, got {wrong or 'none'}")
-    check("angle_images", arguments.angle_images, f"at most {count}", arguments.angle_images <= count)
+    if arguments.images is not None:
+        wrong = [image for image in arguments.images if not 0 <= image < count]
+        if wrong or not arguments.images:
+            raise ValueError(f"images must be in 0 to {count - 1}, at least one, got {wrong or 'none'}")
+    check("angle_images", arguments.angle_images, f"at most {count}", (arguments.angle_images or 1) <= count)
     if layer is None:
         return
     if not isinstance(network.group, Group):

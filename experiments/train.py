@@ -109,7 +109,6 @@ def train_run(
             run.discard_networks()
             save_networks(run, trainer, state, best, dataset, report)
             network = trainer.network(best.params, best.rest, 0)
-            draw_attention(network, dataset, workdir / "attention.png")
             found = findings_of(
                 run.name,
                 network,
@@ -117,6 +116,7 @@ def train_run(
                 report=report,
                 metrics=run.metrics(),
                 angle_images=angle_images_of(config, dataset),
+                attention=draw_attention(network, dataset, workdir / "attention.png"),
                 command=given_command(),
             )
             run.finish(found.report | {"angles": found.angles[run.name], "angle_images": found.angle_images})

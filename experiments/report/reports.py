@@ -115,18 +115,31 @@ def draw_attention(
     network: nnx.Module,
     dataset: Dataset,
     path: pathlib.Path,
-    images: Sequence[int] = (0, 1, 2),
+    images: Sequence[int] | None = None,
     layer: int | None = None,
-) -> None:
+) -> list[pathlib.Path]:
     """Draws what the network suppresses in test images under four rotations, if it has attention on a finite group.
 
     Of attention on responses also, to `NAME-pairs.SUFFIX` beside it, what it suppresses of the first image between
-    group elements: in the second layer if `layer` is the first, whose input has but one. `layer` counts from 0; None:
-    the first that has attention.
+    group elements: in the second layer if `layer` is the first, whose input has but one.
+
+    Args:
+      network: of the registry, in evaluation mode.
+      dataset: standardised.
+      path: of the picture.
+      images: which test images; None: the first three, or as many as there are.
+      layer: whose attention, from 0; None: the first that has attention.
+
+    Returns:
+      The paths of the pictures that were written.
     """
-    if isinstance(network.group, Group) and network.attending_layers:
-        chosen = jnp.asarray(dataset.test.images[np.array(images)])
-        plotting.attention_figure(network, chosen, cyclic(4), layer=layer).savefig(path, dpi=150)
-        if network.settings["attention"].startswith("response"):
-            figure = plotting.response_figure(network, chosen[0], layer=max(1, layer or 0))
-            figure.savefig(path.with_name(f"{path.stem}-pairs{path.suffix}"), dpi=150)
+    if not (isinstance(network.group, Group) and network.attending_layers):
+        return []
+    images = range(min(3, len(dataset.test))) if images is None else images
+    chosen = jnp.asarray(dataset.test.images[np.array(images)])
+    plotting.attention_figure(network, chosen, cyclic(4), layer=layer).savefig(path, dpi=150)
+    if not network.settings["attention"].startswith("response"):
+        return [path]
+    pairs = path.with_name(f"{path.stem}-pairs{path.suffix}")
+    plotting.response_figure(network, chosen[0], layer=max(1, layer or 0)).savefig(pairs, dpi=150)
+    return [path, pairs]
