@@ -107,7 +107,7 @@ def test_a_folder_is_trained_on_evaluated_and_found_again_where_it_was_moved_to(
     evaluate.cli([str(tmp_path / "run"), *FIGURES])
     (tmp_path / "set").rename(tmp_path / "moved")
     evaluation = json.loads((tmp_path / "run" / "evaluation" / "evaluation.json").read_text())
-    evaluate.cli([str(tmp_path / "run"), "--path", str(tmp_path / "moved"), *FIGURES])
+    evaluate.cli([str(tmp_path / "run"), "--data-path", str(tmp_path / "moved"), *FIGURES])
     again = json.loads((tmp_path / "run" / "evaluation" / "evaluation.json").read_text())
     assert again["best_on_validation"] == evaluation["best_on_validation"]
     with pytest.raises(SystemExit):
@@ -115,7 +115,7 @@ def test_a_folder_is_trained_on_evaluated_and_found_again_where_it_was_moved_to(
     assert "set is not there" in capsys.readouterr().err
     (tmp_path / "moved").rename(tmp_path / "set")
     other = two_classes(tmp_path / "other")
-    evaluate.cli([str(tmp_path / "run"), "--data", "folder", "--path", str(other), *FIGURES])
+    evaluate.cli([str(tmp_path / "run"), "--data", "folder", "--data-path", str(other), *FIGURES])
 
 
 @pytest.mark.slow
@@ -128,7 +128,7 @@ def test_arrays_from_python_are_trained_on(tmp_path, capsys):
     assert (run.config().data.name, run.report["data"]["classes"]) == ("arrays", '["a", "b"]')
     assert train.train_run(config, tmp_path / "run", data=data).report == run.report
     np.savez(tmp_path / "a.npz", images=images, labels=data.labels)
-    evaluate.cli([str(tmp_path / "run"), "--path", str(tmp_path / "a.npz"), *FIGURES])
+    evaluate.cli([str(tmp_path / "run"), "--data-path", str(tmp_path / "a.npz"), *FIGURES])
     with pytest.raises(SystemExit):
         evaluate.cli([str(tmp_path / "run"), *FIGURES])
     assert "the data set arrays needs data.path" in capsys.readouterr().err

@@ -25,7 +25,8 @@ _CONFUSIONS = 10
 def write_page(folder: pathlib.Path, findings: Findings) -> pathlib.Path:
     """Draws the pictures, writes them and the page to a folder that is there, and returns the page's path.
 
-    The page holds its pictures, loads nothing and runs nothing. A sentence stands in for a picture that cannot be drawn.
+    The page holds its pictures, loads nothing and runs nothing.
+    A sentence stands in for a picture that cannot be drawn.
     """
     sections = (_summary, _curves, _confusions, _classes, _mistakes, _attention, _angles, _layers, _origin)
     path = folder / PAGE
@@ -62,8 +63,8 @@ def _summary(findings, folder) -> Iterator[Element]:
     yield element(
         "p",
         "The test error above is that of the network with the fewest validation errors. The best epoch on the test "
-        "split is how papers often choose theirs; it is no honest estimate. Confusions and all that follows them are of "
-        f"the network best on validation{_of_seed(report)}.",
+        "split is how papers often choose theirs; it is no honest estimate. Confusions and all that follows them are "
+        f"of the network best on validation{_of_seed(report)}.",
         class_="muted",
     )
 
