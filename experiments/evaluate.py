@@ -216,18 +216,20 @@ def _opened(path):
     return network, getattr(network, "preprocessing", None), None if names is None else tuple(names)
 
 
-def _loaded(name, size_of, fit, *, directory, seed, **options):
+def _loaded(name, size_of, *, directory, seed, **options):
     """A data set by name, brought to the size that `size_of` makes of that of its images; not standardised."""
-    return load(name, directory, seed, size_of=size_of, fit=fit, **options).resized(size_of)
+    return load(name, directory, seed, size_of=size_of, **options).resized(size_of)
 
 
 def _as_seen(loaded, path, network, stored, class_names):
-    """The set that `loaded(size_of, fit)` makes, as a network sees it: by its preprocessing, if that is known.
+    """The set that `loaded(size_of, ...)` makes, as a network sees it: by its preprocessing, if that is known.
 
     Raises a `ValueError` unless its classes are the network's: `class_names` or, if those are not known, their number.
     """
-    fit = "pad" if stored is None else stored.fit
-    dataset = loaded(functools.partial(_size_of, network) if stored is None else lambda pixels: stored.size, fit)
+    if stored is None:
+        dataset = loaded(functools.partial(_size_of, network))
+    else:
+        dataset = loaded(lambda pixels: stored.size, fit=stored.fit, background=stored.background)
     known = network.settings["classes"]
     if class_names is None and known != dataset.classes:
         data = dataset.provenance.get("set", dataset.name)
