@@ -75,6 +75,36 @@ def test_a_path_chooses_the_source(tmp_path):
     assert train.command_line(["--data.name", "folder", "--data.path", "x"])[1].data.name == "digits"
 
 
+def test_a_finished_run_accepts_other_paths_to_the_same_images_alone(tmp_path):
+    arrays = dict(images=np.arange(96, dtype=np.uint8).reshape(6, 4, 4), labels=[0, 1] * 3)
+    for name, content in {"here": arrays, "moved": arrays, "other": arrays | {"labels": [1, 0] * 3}}.items():
+        np.savez(tmp_path / f"{name}.npz", **content)
+
+    def config(name):
+        return Config(data=DataConfig("arrays", path=tmp_path / f"{name}.npz"))
+
+    run = Run(tmp_path / "run")
+    with run.locked():
+        run.begin(config("here"), dataset_of(config("here")))
+    run.finish({})
+    assert train.train_run(config("here"), run.workdir).report == {}
+    assert train.train_run(config("moved"), run.workdir).report == {}
+    with assert_refused("began with other data: train_sha256 was "):
+        train.train_run(config("other"), run.workdir)
+    with run.locked():
+        run.begin(config("moved"), dataset_of(config("moved")))
+    assert Run.open(run.workdir).config() == config("moved")
+
+
+def test_a_run_on_one_s_own_images_is_called_as_they_are(tmp_path):
+    folder = two_classes(tmp_path)
+    words = ["--data.path", str(folder), "--augment.preview"]
+    _, defaults, others = train.command_line(words)
+    assert defaults.workdir == pathlib.Path("runs/set") and others[-1] == "runs/set-augmentation.png"
+    np.savez(tmp_path / "a.npz", images=np.zeros([2, 3, 3]))
+    assert train.command_line(["digits-z2", f"--data.path={tmp_path / 'a.npz'}"])[1].workdir == pathlib.Path("runs/a")
+
+
 def test_images_are_as_they_were_where_they_are_not_to_be_standardised():
     config = Config(data=DataConfig(standardise=False))
     data = dataset_of(config)

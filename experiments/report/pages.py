@@ -15,8 +15,7 @@ from experiments.report.findings import Findings
 from experiments.report.html import RESOLUTION, Element, document, element, picture, table
 from experiments.report.markdown import ERROR_COLUMNS, error_rows, mean_and_deviation
 from experiments.run.runtime import describe_device, writing
-
-PAGE = "report.html"
+from experiments.run.workdir import PAGE
 
 _ROWS_A_TABLE = 25
 _CONFUSIONS = 10

@@ -15,6 +15,7 @@ from attgconv_jax.models import save_network
 from experiments.data import Dataset
 from experiments.report.classes import per_class
 from experiments.report.measures import confusion, measured_group
+from experiments.run.configuration import steps_per_epoch
 from experiments.run.loop import Best, Spent, percent
 from experiments.run.training import Trainer, TrainState, predict
 from experiments.run.workdir import Run
@@ -30,15 +31,15 @@ def report_of(
     parameters.
     """
     config, described = run.config(), run.description["data"]
-    steps_per_epoch = int(described["train_images"]) // config.optimizer.batch_size
-    epoch, step = divmod(int(state.step[0]), steps_per_epoch)
+    per_epoch = steps_per_epoch(config, int(described["train_images"]))
+    epoch, step = divmod(int(state.step[0]), per_epoch)
     networks = [trainer.network(best.params, best.rest, i) for i in range(len(config.seeds))]
     group, images = measured_group(config.model.parsed_group()), jnp.asarray(dataset.test.images[:250])
     best_errors = errors(trainer, best.params, best.rest, dataset)
     # A network that is the best and the last is not tested twice.
     same = not step and set(best.epoch.tolist()) == {epoch}
     last_errors = best_errors if same else errors(trainer, state.params, state.rest, dataset)
-    last = [epoch + round(step / steps_per_epoch, 2) if step else epoch] * len(config.seeds)
+    last = [epoch + round(step / per_epoch, 2) if step else epoch] * len(config.seeds)
     report = run.description | {
         "data": dict(dataset.provenance),
         "best_on_validation": {"epoch": best.epoch.tolist(), "error_percent": best_errors},
