@@ -150,8 +150,8 @@ def start_message(config: Config, record: Mapping[str, Any], classes: int) -> st
     words = [f"starts from {record['network']}"]
     if record["new_head"]:
         count = record["classes"]
-        told = f"{count} classes there, {classes} here" if count != classes else f"other {classes} classes"
-        words.append(f"with a new head ({told}): {', '.join(record['new_head'])}")
+        difference = f"{count} classes there, {classes} here" if count != classes else f"other {classes} classes"
+        words.append(f"with a new head ({difference}): {', '.join(record['new_head'])}")
     else:
         words.append("with its head, for the classes are the same")
     if config.freeze == "body":
