@@ -40,11 +40,8 @@ def divided(
     for label, name in enumerate(class_names):
         chosen = generator.permutation(np.flatnonzero(label_of_group == label))
         if not len(chosen):
-            lack = (
-                "only copies, byte for byte, of images of other classes"
-                if label in labels
-                else ("no image that can be read")
-            )
+            copies = "only copies, byte for byte, of images of other classes"
+            lack = copies if label in labels else "no image that can be read"
             raise ValueError(f"class {name} has {lack}: add images of it, or leave the class out")
         if len(chosen) < len(shares):
             copies = ", copies aside" if sum(len(groups[group]) for group in chosen) > len(chosen) else ""
