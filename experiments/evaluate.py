@@ -19,7 +19,8 @@ import tyro
 
 from attgconv_jax import Group
 from attgconv_jax.models import NETWORKS, load_network
-from experiments.data import Dataset, DatasetName, load, own_name
+from attgconv_jax.models.description import read_description
+from experiments.data import OWN_NAMES, DatasetName, load, own_name
 from experiments.data.prepared import REGENERATED
 from experiments.report.findings import ANGLE_STEP, findings_of
 from experiments.report.markdown import ERROR_COLUMNS, error_rows, markdown_table
@@ -27,14 +28,16 @@ from experiments.report.measures import by_angle, by_element, equivariance_line
 from experiments.report.pages import write_page
 from experiments.report.reports import draw_attention, report_of
 from experiments.run.checks import check
-from experiments.run.configuration import Config, Directory
+from experiments.run.configuration import Directory
 from experiments.run.loop import last_state, make_trainer
 from experiments.run.runtime import Folder, command, describe_device, given_command, precision, use_compilation_cache
 from experiments.run.training import predict
 from experiments.run.workdir import Run, standardised, write_json
 
 _PATH = "Where images of your own lie: the run's, if they were moved since, or those of --data folder or arrays."
-MovedPath = Annotated[pathlib.Path | None, tyro.conf.arg(name="path", metavar="PATH", help=_PATH)]
+MovedPath = Annotated[pathlib.Path | None, tyro.conf.arg(metavar="PATH", help=_PATH)]
+
+_ANGLE_IMAGES = 500
 
 OF_MNIST = {"mnist", "rot_mnist/original", *REGENERATED}
 """Sets made of the same digits."""
@@ -52,14 +55,14 @@ class Arguments:
     data_path: MovedPath = None
     seed: int | None = None
     """Whose network, best on validation, is turned, drawn and its confusions counted. Default: the run's first."""
-    images: tuple[int, ...] = (0, 1, 2)
-    """Test images whose attention maps are drawn, of networks on finite groups."""
+    images: tuple[int, ...] | None = None
+    """Test images whose attention maps are drawn, of networks on finite groups. Default: the first three."""
     layer: int | None = None
     """Whose attention maps are drawn, from 0. Default: the first that has attention."""
     angle_step: float = ANGLE_STEP
     """Between the angles at which images are turned, in degrees; 360 must be a multiple."""
-    angle_images: int = 500
-    """How many test images are turned."""
+    angle_images: int | None = None
+    """How many test images are turned. Default: 500, or all if there are fewer."""
     beside: pathlib.Path | None = None
     """Another run or network, of the same classes: what turning the images does to it is drawn beside."""
     out: Folder | None = None
@@ -70,7 +73,9 @@ class Arguments:
         if not 1 <= turns <= 720 or abs(turns - round(turns)) > 1e-9:
             step = self.angle_step
             raise ValueError(f"angle_step must divide 360 degrees, like 15 or 7.5, and be at least 0.5, got {step}")
-        check("angle_images", self.angle_images, "at least 1", self.angle_images >= 1)
+        check("angle_images", self.angle_images, "at least 1", self.angle_images is None or self.angle_images >= 1)
+        if self.data_path is not None and self.data not in (None, *OWN_NAMES):
+            raise ValueError(f"--data-path is of --data {' or '.join(OWN_NAMES)}, got {self.data}; leave one out")
         if self.beside is not None and self.beside.resolve() == self.path.resolve():
             raise ValueError(f"beside must be another run or network than path, got {self.beside} for both")
 
@@ -94,24 +99,25 @@ def main(arguments: Arguments) -> None:
 def _evaluate(arguments, out, network, dataset, report, metrics, others):
     name = arguments.path.resolve().name
     out.mkdir(parents=True, exist_ok=True)
-    draw_attention(network, dataset, out / "attention.png", arguments.images, arguments.layer)
+    angle_images = arguments.angle_images or min(_ANGLE_IMAGES, len(dataset.test))
     found = findings_of(
         name,
         network,
         dataset,
-        angle_images=arguments.angle_images,
+        angle_images=angle_images,
         angle_step=arguments.angle_step,
         layer=arguments.layer,
         report=report,
         metrics=metrics,
         command=given_command(),
+        attention=draw_attention(network, dataset, out / "attention.png", arguments.images, arguments.layer),
     )
-    beside = {other: by_angle(*of, arguments.angle_step, arguments.angle_images) for other, of in others.items()}
+    beside = {other: by_angle(*of, arguments.angle_step, angle_images) for other, of in others.items()}
     found = dataclasses.replace(found, angles=found.angles | beside)
     evaluation = report | {
         "equivariance_by_element": by_element(network, dataset, 250),
         "angles": found.angles[name],
-        "angle_images": arguments.angle_images,
+        "angle_images": angle_images,
         "beside": beside,
         "layers": found.layers,
         "confusion": found.confusion.tolist(),
@@ -121,63 +127,58 @@ def _evaluate(arguments, out, network, dataset, report, metrics, others):
     print(f"report with pictures: {write_page(out, found)}")
 
 
-def _beside(arguments, dataset):
+def _beside(arguments, loaded):
     """By name the network to compare with, if there is one, and the data as it sees them."""
     path = arguments.beside
     if path is None:
         return {}
     if (path / "network.json").exists():
-        network = load_network(path)
-        seen = dataset.resized(functools.partial(_size_of, network))
-        seen = seen.standardised(getattr(network, "preprocessing", None))
+        network, stored, class_names = _opened(path)
     else:
         run = Run.open(path)
         config, trained_on = run.config(arguments.directory), run.dataset(arguments.directory)
         trainer = make_trainer(config, trained_on)
         _, best, _ = last_state(run, trainer)
         network = trainer.network(best.params, best.rest, 0)
-        seen = standardised(config, dataset.resized(lambda pixels: trained_on.preprocessing.size), trained_on)
-    _check_classes(path, network, dataset)
+        stored, class_names = standardised(config, trained_on).preprocessing, trained_on.class_names
     name = path.resolve().name
-    name = name if name != arguments.path.resolve().name else str(path)
-    return {name: (network, seen)}
+    name = name if name != arguments.path.resolve().name else str(path.resolve())
+    return {name: (network, _as_seen(loaded, path, network, stored, class_names))}
 
 
 def _network_of_run(arguments, run):
     """The network best on validation of one seed, its data, the run's report and metrics, and what is beside."""
     # With --data, the path is that of the other data.
     moved = arguments.data_path if arguments.data is None else None
+    if moved is not None and run.description["config"].get("data.name") not in OWN_NAMES:
+        raise ValueError(
+            "--data-path is of runs on images of one's own: add --data folder or --data arrays, got "
+            f"{run.workdir}, on {run.description['config'].get('data.name')}"
+        )
     config, seeds = run.config(arguments.directory, moved), run.config().seeds
     seed = seeds[0] if arguments.seed is None else arguments.seed
     if seed not in seeds:
         raise ValueError(f"--seed must be one of the run's, {', '.join(map(str, seeds))}, got {seed}")
-    dataset = trained_on = run.dataset(arguments.directory, moved)
+    trained_on = run.dataset(arguments.directory, moved)
     trainer = make_trainer(config, trained_on)
     state, best, spent = last_state(run, trainer)
+    network = trainer.network(best.params, best.rest, seeds.index(seed))
+    dataset = standardised(config, trained_on)
+    # Of the run's seed, by which the sets of digits have the same digits in a split.
+    options = dict(directory=arguments.directory, seed=config.data.seed)
     others = arguments.data not in (None, config.data.name) or arguments.data_path != moved
     if others:
-        dataset = _other_set(arguments, config, trained_on)
-    beside = _beside(arguments, dataset)
-    dataset = standardised(config, dataset, trained_on)
-    network = trainer.network(best.params, best.rest, seeds.index(seed))
+        loaded = functools.partial(_loaded, arguments.data, path=arguments.data_path, **options)
+        dataset = _as_seen(loaded, arguments.path, network, dataset.preprocessing, trained_on.class_names)
+    else:
+        options |= dict(test_images=config.data.test_images, shares=config.data.shares, broken=config.data.broken)
+        loaded = functools.partial(_loaded, config.data.name, path=config.data.path, **options)
+    beside = _beside(arguments, loaded)
     _check(arguments, network, dataset)
     report = report_of(run, trainer, state, best, dataset, spent) | {"seed": seed}
     if others and share_digits({arguments.data, config.data.name}):
         report["note"] = f"{arguments.data} and {config.data.name} share digits: it was trained on some that are tested"
     return network, dataset, report, run.metrics(), beside
-
-
-def _other_set(arguments: Arguments, config: Config, trained_on: Dataset) -> Dataset:
-    """The images of `--data`, brought to what the run's were; of the same classes, in its order."""
-    # Of the same seed, by which the sets of digits have the same digits in a split.
-    options = dict(path=arguments.data_path, size_of=lambda pixels: trained_on.preprocessing.size, fit=config.data.fit)
-    dataset = load(arguments.data, arguments.directory, config.data.seed, **options).resized(options["size_of"])
-    if dataset.class_names != trained_on.class_names:
-        raise ValueError(
-            f"{dataset.name} has the classes {', '.join(dataset.class_names)}, but the run was trained on "
-            f"{', '.join(trained_on.class_names)}: choose other data"
-        )
-    return dataset.with_features(trained_on.in_features)
 
 
 def share_digits(names: set[str]) -> bool:
@@ -194,18 +195,51 @@ def _saved_network(arguments):
         data = own_name(place)
     if data is None:
         raise ValueError(f"{path} is a network without a run: name its data, for example --data digits")
-    network = load_network(path)
-    size_of = functools.partial(_size_of, network)
-    dataset = load(data, arguments.directory, path=place, size_of=size_of).resized(size_of)
-    _check_classes(path, network, dataset)
-    beside, dataset = _beside(arguments, dataset), dataset.standardised(getattr(network, "preprocessing", None))
+    network, stored, class_names = _opened(path)
+    loaded = functools.partial(_loaded, data, directory=arguments.directory, seed=0, path=place)
+    dataset = _as_seen(loaded, path, network, stored, class_names)
+    beside = _beside(arguments, loaded)
     _check(arguments, network, dataset)
     errors = {
         name: [float(100 * np.mean(predict(network, split.images).argmax(axis=1) != split.labels))]
         for name, split in dataset.splits().items()
     }
     report = {"network": network.settings, "data": dict(dataset.provenance), **describe_device()}
+    if data in OWN_NAMES:
+        report["note"] = f"the test split may hold images that {path} was trained on"
     return network, dataset, report | {"as_loaded": {"error_percent": errors}}, [], beside
+
+
+def _opened(path):
+    """A saved network, its preprocessing and its class names, None where they were not saved with it."""
+    network, names = load_network(path), read_description(path).get("class_names")
+    return network, getattr(network, "preprocessing", None), None if names is None else tuple(names)
+
+
+def _loaded(name, size_of, *, directory, seed, **options):
+    """A data set by name, brought to the size that `size_of` makes of that of its images; not standardised."""
+    return load(name, directory, seed, size_of=size_of, **options).resized(size_of)
+
+
+def _as_seen(loaded, path, network, stored, class_names):
+    """The set that `loaded(size_of, ...)` makes, as a network sees it: by its preprocessing, if that is known.
+
+    Raises a `ValueError` unless its classes are the network's: `class_names` or, if those are not known, their number.
+    """
+    if stored is None:
+        dataset = loaded(functools.partial(_size_of, network))
+    else:
+        dataset = loaded(lambda pixels: stored.size, fit=stored.fit, background=stored.background)
+    known = network.settings["classes"]
+    if class_names is None and known != dataset.classes:
+        data = dataset.provenance.get("set", dataset.name)
+        raise ValueError(f"{path} tells {known} classes apart, but {data} has {dataset.classes}: choose other data")
+    if class_names not in (None, dataset.class_names):
+        raise ValueError(
+            f"{dataset.name} has the classes {', '.join(dataset.class_names)}, but {path} was trained on "
+            f"{', '.join(class_names)}: choose other data"
+        )
+    return dataset.with_features(network.settings.get("in_features", dataset.in_features)).standardised(stored)
 
 
 def _size_of(network, pixels):
@@ -214,20 +248,14 @@ def _size_of(network, pixels):
     return entry.nearest_size(min(pixels, entry.size or pixels), network.group)
 
 
-def _check_classes(path, network, dataset):
-    """Raises a `ValueError` unless the network has the data's classes."""
-    known, data = network.settings["classes"], dataset.provenance.get("set", dataset.name)
-    if known != dataset.classes:
-        raise ValueError(f"{path} tells {known} classes apart, but {data} has {dataset.classes}: choose other data")
-
-
 def _check(arguments, network, dataset):
     """Raises a `ValueError`, before anything is computed, unless there are such images, angles and layer."""
     count, layer, layers = len(dataset.test), arguments.layer, network.attending_layers
-    wrong = [image for image in arguments.images if not 0 <= image < count]
-    if wrong or not arguments.images:
-        raise ValueError(f"images must be in 0 to {count - 1}, at least one, got {wrong or 'none'}")
-    check("angle_images", arguments.angle_images, f"at most {count}", arguments.angle_images <= count)
+    if arguments.images is not None:
+        wrong = [image for image in arguments.images if not 0 <= image < count]
+        if wrong or not arguments.images:
+            raise ValueError(f"images must be in 0 to {count - 1}, at least one, got {wrong or 'none'}")
+    check("angle_images", arguments.angle_images, f"at most {count}", (arguments.angle_images or 1) <= count)
     if layer is None:
         return
     if not isinstance(network.group, Group):

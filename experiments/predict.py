@@ -61,6 +61,8 @@ class Arguments:
 def main(arguments: Arguments) -> None:
     """Classifies, prints, writes."""
     use_compilation_cache()
+    if arguments.output is not None:
+        _check_writable(arguments.output)
     folder = network_folder(arguments.run)
     files = find_pictures(arguments.paths)
     description = read_description(folder)
@@ -98,10 +100,15 @@ def _loaded(folder, named):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         classifier = load_classifier(folder)
-    dtype = classifier.preprocessing.dtype
+    dtype, mean = classifier.preprocessing.dtype, classifier.preprocessing.mean
     if not named:
         print("note: the network has no class names; its classes are called by their numbers, from 0")
     if np.issubdtype(dtype, np.floating):
+        if not 0 <= mean <= 1:
+            raise ValueError(
+                f"{folder} was trained on {dtype} pixels with mean {mean:g}; pictures in files do not have such: take "
+                "attgconv_jax.models.load_classifier, on arrays"
+            )
         print(f"note: the network was trained on {dtype} pixels; white in a picture is taken as 1")
     return classifier
 
@@ -112,9 +119,23 @@ def _row(prediction):
     return [prediction.file, prediction.classes[0], f"{prediction.probabilities[0]:.3f}", cells]
 
 
+def _check_writable(path):
+    """Raises an `OSError` where no file can be written; before pictures are classified, which may take long."""
+    partial = _partial(path)
+    with writing(path):
+        if path.is_dir():
+            raise IsADirectoryError(f"{path} is a folder")
+        partial.touch()
+        partial.unlink()
+
+
+def _partial(path):
+    return path.with_name(f".{path.name}.partial")
+
+
 def _write(path, made):
     """A file that appears whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
+    partial = _partial(path)
     with writing(path):
         partial.write_text(WRITERS[path.suffix](made), encoding="utf-8")
         os.replace(partial, path)

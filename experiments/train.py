@@ -24,17 +24,17 @@ from experiments.report.examples import draw_examples
 from experiments.report.findings import angle_images_of, findings_of
 from experiments.report.markdown import side_by_side
 from experiments.report.measures import equivariance_line
-from experiments.report.pages import PAGE, write_page
+from experiments.report.pages import write_page
 from experiments.report.reports import draw_attention, report_of, save_networks
 from experiments.run.checks import check_name
-from experiments.run.configuration import Config, DataConfig
+from experiments.run.configuration import Config, DataConfig, steps_per_epoch
 from experiments.run.extending import extension_message
 from experiments.run.groups import is_lie
-from experiments.run.loop import fit, make_trainer, steps_per_epoch
+from experiments.run.loop import fit, make_trainer
 from experiments.run.model_configuration import ModelConfig, config_class, model
 from experiments.run.runtime import Folder, command, given_command, precision, use_compilation_cache
 from experiments.run.transfer import check_start, start_message, start_of
-from experiments.run.workdir import Run, dataset_of, standardised
+from experiments.run.workdir import PAGE, Run, dataset_of, standardised
 
 PARTS = ("data", "model", "optimizer", "augment")
 """Of a configuration: the groups of options."""
@@ -88,6 +88,8 @@ def train_run(
     with precision(config.model.dtype):
         check_start(run, config)
     if run.is_finished(config):
+        if run.has_moved(config):
+            run.check_data(dataset_of(config))
         return run
     dataset = standardised(config, data if isinstance(data, Dataset) else dataset_of(config, data))
     with precision(config.model.dtype):
@@ -100,16 +102,17 @@ def train_run(
             if run.extensions:
                 trainer = make_trainer(config, dataset, run.extensions)
             if len(run.extensions) > extended:
-                message = extension_message(config.optimizer, steps_per_epoch(config, dataset), run.extensions)
+                message = extension_message(
+                    config.optimizer, steps_per_epoch(config, len(dataset.train)), run.extensions
+                )
                 print(f"{workdir} is {message}", flush=True)
             if start is not None:
                 print(start_message(config, start.record, dataset.classes), flush=True)
             state, best, spent = fit(run, trainer, dataset, start=start, **options)
             report = report_of(run, trainer, state, best, dataset, spent)
-            run.discard_networks()
+            run.discard_results()
             save_networks(run, trainer, state, best, dataset, report)
             network = trainer.network(best.params, best.rest, 0)
-            draw_attention(network, dataset, workdir / "attention.png")
             found = findings_of(
                 run.name,
                 network,
@@ -117,6 +120,7 @@ def train_run(
                 report=report,
                 metrics=run.metrics(),
                 angle_images=angle_images_of(config, dataset),
+                attention=draw_attention(network, dataset, workdir / "attention.png"),
                 command=given_command(),
             )
             run.finish(found.report | {"angles": found.angles[run.name], "angle_images": found.angle_images})
@@ -152,9 +156,13 @@ def main(arguments: Arguments) -> None:
         print(class_table(report["classes"]))
     print(equivariance_line(network.parsed_group(), max(report["equivariance_error"])))
     print(f"trained in {report['training_seconds']:.0f} s, evaluated in {report['evaluation_seconds']:.0f} s")
+    evaluation = f"python -m experiments.evaluate {shlex.quote(str(workdir))}"
     if (workdir / PAGE).exists():
         print(f"report with pictures: {workdir / PAGE}")
-    print(f"more figures, and beside another run: python -m experiments.evaluate {shlex.quote(str(workdir))}")
+        print(f"more figures, and beside another run: {evaluation}")
+    else:
+        # The run was killed after it was complete, and before its page was.
+        print(f"report with pictures: {evaluation} draws it")
 
 
 def command_line(words: list[str]) -> tuple[type[Arguments], Arguments, list[str]]:
@@ -179,7 +187,7 @@ def command_line(words: list[str]) -> tuple[type[Arguments], Arguments, list[str
     made = dataclasses.make_dataclass("Arguments", fields, bases=(Arguments,), frozen=True)
     presets = f"Presets, as the first word: {DEFAULT} (the default); {_preset_names()}."
     made.__doc__ = f"{preset.description}\n\n{presets}{hidden}"
-    workdir, others = pathlib.Path("runs") / name, words[len(given) :]
+    workdir, others = pathlib.Path("runs") / (_own_title(words) or name), words[len(given) :]
     return made, made(**parts, workdir=workdir, words=tuple(words)), _with_preview(others, workdir)
 
 
@@ -206,6 +214,12 @@ def _data(data: DataConfig, words: list[str]) -> DataConfig:
     path = _value_of("--data.path", words)
     own = path is not None and _value_of("--data.name", words) is None
     return dataclasses.replace(data, name=own_name(path), test_images=None) if own else data
+
+
+def _own_title(words):
+    """What a run on the set that `--data.path` names is called: as its folder, or its file but for the suffix."""
+    path = pathlib.Path(_value_of("--data.path", words) or "").resolve()
+    return (path.name if path.is_dir() else path.stem) if _value_of("--data.path", words) else None
 
 
 def _network(network: ModelConfig, words: list[str]) -> ModelConfig:

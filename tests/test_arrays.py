@@ -84,10 +84,27 @@ def test_pixels_of_every_type_have_white_at_1(dtype):
     scale = np.iinfo(dtype).max if dtype.startswith("u") else 1
     images = (RANDOM.random([30, 12, 12, 3]) * scale).astype(dtype)
     data = set_of_arrays(Arrays(images, LABELS))
-    assert data.preprocessing == Preprocessing(12, 3, dtype, "pad")
+    background = 0 if dtype.startswith("u") else data.train.images.min()
+    assert data.preprocessing.background == pytest.approx(background, rel=1e-6)
+    assert data.preprocessing == Preprocessing(12, 3, dtype, "pad", data.preprocessing.background)
     images = np.sort((images.astype(np.float64) / scale).astype(np.float32).ravel())
     got = np.concatenate([split.images.ravel() for split in data.splits().values()])
     np.testing.assert_allclose(np.sort(got), images, atol=1e-6)
+
+
+def test_floating_images_are_padded_with_the_smallest_training_pixel():
+    data = set_of_arrays(Arrays(RANDOM.uniform(9_000, 11_000, [30, 10, 6]), LABELS))
+    assert data.train.images.min() == np.float32(data.preprocessing.background) >= 9_000
+    assert (data.test.images[:, :, 0] == np.float32(data.preprocessing.background)).all()
+    assert set_of_arrays(Arrays(IMAGES[:, :6] / 255, LABELS), background=0.5).test.images[0, 0, 0, 0, 0] == 0.5
+    assert set_of_arrays(Arrays(IMAGES[:, :6], LABELS)).test.images[:, 0].max() == 0
+
+
+def test_the_order_of_bytes_changes_nothing():
+    images = RANDOM.integers(0, 65536, (30, 6, 6), np.uint16)
+    native, other = (set_of_arrays(Arrays(images.astype(dtype), LABELS.astype(">i4"))) for dtype in ("<u2", ">u2"))
+    assert native.provenance == other.provenance and native.preprocessing == other.preprocessing
+    assert rows(other.train) == rows(native.train)
 
 
 def test_labels_may_be_strings(tmp_path):
@@ -158,6 +175,10 @@ REFUSED = {
         _of(LABELS, np.where((LABELS == 1)[:, None, None], np.uint8(7), IMAGES)),
         "class 1 has one image, copies aside, fewer than the 3 splits",
     ),
+    "copies of another class alone": (
+        _of(LABELS, np.where((LABELS == 1)[:, None, None], IMAGES[0], IMAGES)),
+        "class 1 has only copies, byte for byte, of images of other classes: add images of it",
+    ),
     "classes that differ between splits": (
         medmnist(test_labels=np.zeros([6, 1], int)),
         "class 1 has no images in the test split: add some, or leave the class out of all splits",
@@ -204,6 +225,13 @@ def test_files_that_are_no_arrays_are_a_line(tmp_path):
         with assert_refused(f"{tmp_path / name} cannot be read as arrays: File is not a zip file") as caught:
             load("arrays", path=tmp_path / name)
         assert "\n" not in str(caught.value)
+    np.savez_compressed(tmp_path / "packed.npz", images=IMAGES, labels=LABELS)
+    packed = bytearray((tmp_path / "packed.npz").read_bytes())
+    packed[200:260] = b"\xff" * 60
+    (tmp_path / "packed.npz").write_bytes(packed)
+    with assert_refused(f"{tmp_path / 'packed.npz'} cannot be read as arrays: ") as caught:
+        load("arrays", path=tmp_path / "packed.npz")
+    assert "\n" not in str(caught.value)
     np.save(tmp_path / "images.npy", IMAGES)
     for path, message in {
         tmp_path / "images.npy": "must be a .npz file, or a folder that holds images.npy and labels.npy, got",

@@ -143,12 +143,13 @@ def test_an_extension_is_written_and_makes_the_report_one_of_before(finished, di
     ("changed", "extend", "message"),
     [
         (config(20), False, "optimizer.epochs is 10 there and 20 here. .*; --optimizer.epochs 20 extends it$"),
+        (config(5), False, "optimizer.epochs is 10 there and 5 here. .* repeat the other command$"),
         (config(20, l2=0.5), True, "configuration: optimizer.l2 is 0.0001 there and 0.5 here. .* the other command$"),
         (config(9), True, "optimizer.epochs must be at least 10, the epochs that this run has trained, got 9: give "),
     ],
-    ids=["not asked for", "another field", "fewer than trained"],
+    ids=["not asked for", "fewer, not asked for", "another field", "fewer than trained"],
 )
-@pytest.mark.default("not asked for", "another field", "fewer than trained")
+@pytest.mark.default("not asked for", "fewer, not asked for", "another field", "fewer than trained")
 def test_other_changes_are_refused_and_leave_the_run_as_it_is(finished, digits, changed, extend, message):
     before = (finished.workdir / "run.json").read_text()
     with pytest.raises(ValueError, match=message), finished.locked():
@@ -171,12 +172,28 @@ def test_a_finished_run_says_how_to_extend_it(finished, monkeypatch, capsys):
     arguments = dataclasses.replace(arguments, test_every=100, workdir=finished.workdir)
     monkeypatch.setattr(train, "use_compilation_cache", lambda: None)
     train.main(arguments)
-    second, third = capsys.readouterr().out.splitlines()[1:3]
+    _, second, third, *others = capsys.readouterr().out.splitlines()
     assert second == (
         f"{finished.workdir} is finished, with 10 epochs; to extend it: python -m experiments.train digits-z2 "
         f"--workdir {finished.workdir} --optimizer.epochs 20"
     )
     assert third.startswith("| run |")
+    assert others[-1] == f"report with pictures: python -m experiments.evaluate {finished.workdir} draws it"
+
+
+def test_results_of_before_are_removed_and_nothing_else(finished, digits):
+    folder = finished.workdir
+    for name in ("report.html", "angles.png", "attention-pairs.png", "own.png"):
+        (folder / name).touch()
+    (folder / "networks").mkdir()
+    finished.discard_results()
+    assert {path.name for path in folder.iterdir()} >= {"networks", "own.png", "run.json"}
+    assert not [path.name for path in folder.iterdir() if path.name in ("report.html", "angles.png")]
+    assert not (folder / "attention-pairs.png").exists()
+    with finished.locked():
+        finished.begin(config(20), digits, extend=True)
+    finished.discard_results()
+    assert not (folder / "networks").exists()
 
 
 def test_a_run_extended_with_a_constant_rate_is_bit_for_bit_one_of_so_many_epochs(tmp_path, digits):

@@ -183,7 +183,7 @@ def test_a_broken_picture_is_a_line_or_left_out_and_counted(classes, capsys):
 def test_a_class_of_which_nothing_can_be_read_is_refused(classes):
     for file in (classes / "dogs").iterdir():
         file.write_text("no picture")
-    with assert_refused("class dogs has 0 images, fewer than the 3 splits"):
+    with assert_refused("class dogs has no image that can be read: add images of it, or leave the class out"):
         folder(classes, broken="skip")
 
 

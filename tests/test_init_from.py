@@ -141,6 +141,11 @@ def test_other_classes_get_a_new_head_that_is_named(saved, digits, tmp_path):
     save_network(run.workdir / "networks" / "seed-0-best", random_network(classes=5))
     assert start_of(config(run.workdir), few).record["new_head"] == [HEAD]
     assert start_of(config(run.workdir), few_classes(digits, tuple("fghij"))).record["new_head"] == []
+    # The names that stand with the network go before those of its run.
+    named = tmp_path / "named" / "networks" / "seed-0-best"
+    save_network(named, random_network(classes=5), class_names=tuple("abcde"))
+    shutil.copy(run.workdir / "run.json", tmp_path / "named")
+    assert read_weights(named).class_names == read_weights(tmp_path / "named").class_names == few.class_names
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,36 @@ def test_a_path_chooses_the_source(tmp_path):
     assert train.command_line(["--data.name", "folder", "--data.path", "x"])[1].data.name == "digits"
 
 
+def test_a_finished_run_accepts_other_paths_to_the_same_images_alone(tmp_path):
+    arrays = dict(images=np.arange(96, dtype=np.uint8).reshape(6, 4, 4), labels=[0, 1] * 3)
+    for name, content in {"here": arrays, "moved": arrays, "other": arrays | {"labels": [1, 0] * 3}}.items():
+        np.savez(tmp_path / f"{name}.npz", **content)
+
+    def config(name):
+        return Config(data=DataConfig("arrays", path=tmp_path / f"{name}.npz"))
+
+    run = Run(tmp_path / "run")
+    with run.locked():
+        run.begin(config("here"), dataset_of(config("here")))
+    run.finish({})
+    assert train.train_run(config("here"), run.workdir).report == {}
+    assert train.train_run(config("moved"), run.workdir).report == {}
+    with assert_refused("began with other data: train_sha256 was "):
+        train.train_run(config("other"), run.workdir)
+    with run.locked():
+        run.begin(config("moved"), dataset_of(config("moved")))
+    assert Run.open(run.workdir).config() == config("moved")
+
+
+def test_a_run_on_one_s_own_images_is_called_as_they_are(tmp_path):
+    folder = two_classes(tmp_path)
+    words = ["--data.path", str(folder), "--augment.preview"]
+    _, defaults, others = train.command_line(words)
+    assert defaults.workdir == pathlib.Path("runs/set") and others[-1] == "runs/set-augmentation.png"
+    np.savez(tmp_path / "a.npz", images=np.zeros([2, 3, 3]))
+    assert train.command_line(["digits-z2", f"--data.path={tmp_path / 'a.npz'}"])[1].workdir == pathlib.Path("runs/a")
+
+
 def test_images_are_as_they_were_where_they_are_not_to_be_standardised():
     config = Config(data=DataConfig(standardise=False))
     data = dataset_of(config)
@@ -107,7 +137,7 @@ def test_a_folder_is_trained_on_evaluated_and_found_again_where_it_was_moved_to(
     evaluate.cli([str(tmp_path / "run"), *FIGURES])
     (tmp_path / "set").rename(tmp_path / "moved")
     evaluation = json.loads((tmp_path / "run" / "evaluation" / "evaluation.json").read_text())
-    evaluate.cli([str(tmp_path / "run"), "--path", str(tmp_path / "moved"), *FIGURES])
+    evaluate.cli([str(tmp_path / "run"), "--data-path", str(tmp_path / "moved"), *FIGURES])
     again = json.loads((tmp_path / "run" / "evaluation" / "evaluation.json").read_text())
     assert again["best_on_validation"] == evaluation["best_on_validation"]
     with pytest.raises(SystemExit):
@@ -115,7 +145,7 @@ def test_a_folder_is_trained_on_evaluated_and_found_again_where_it_was_moved_to(
     assert "set is not there" in capsys.readouterr().err
     (tmp_path / "moved").rename(tmp_path / "set")
     other = two_classes(tmp_path / "other")
-    evaluate.cli([str(tmp_path / "run"), "--data", "folder", "--path", str(other), *FIGURES])
+    evaluate.cli([str(tmp_path / "run"), "--data", "folder", "--data-path", str(other), *FIGURES])
 
 
 @pytest.mark.slow
@@ -128,7 +158,7 @@ def test_arrays_from_python_are_trained_on(tmp_path, capsys):
     assert (run.config().data.name, run.report["data"]["classes"]) == ("arrays", '["a", "b"]')
     assert train.train_run(config, tmp_path / "run", data=data).report == run.report
     np.savez(tmp_path / "a.npz", images=images, labels=data.labels)
-    evaluate.cli([str(tmp_path / "run"), "--path", str(tmp_path / "a.npz"), *FIGURES])
+    evaluate.cli([str(tmp_path / "run"), "--data-path", str(tmp_path / "a.npz"), *FIGURES])
     with pytest.raises(SystemExit):
         evaluate.cli([str(tmp_path / "run"), *FIGURES])
     assert "the data set arrays needs data.path" in capsys.readouterr().err

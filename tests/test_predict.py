@@ -132,6 +132,7 @@ def test_broken_pictures_are_told_at_the_end(run, pictures, tmp_path, capsys):
 def test_wrong_arguments_are_one_line_each(run, pictures, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     save_network(tmp_path / "old", means())
+    save_network(tmp_path / "counts", means(), preprocessing=Preprocessing(4, dtype="float32", mean=1e4))
     (tmp_path / "begun").mkdir()
     (tmp_path / "begun/run.json").write_text("{}")
     wrong = [
@@ -142,10 +143,17 @@ def test_wrong_arguments_are_one_line_each(run, pictures, tmp_path, capsys):
             f"{tmp_path / 'begun'} holds no network yet: networks/ is written when a run",
         ),
         ([tmp_path / "old", pictures], f"{tmp_path / 'old'} has no preprocessing, without which pixels would be"),
+        (
+            [tmp_path / "counts", pictures],
+            f"{tmp_path / 'counts'} was trained on float32 pixels with mean 10000; pictures in files do not have such",
+        ),
         ([run, tmp_path / "empty"], "there are no pictures (.png, .jpg, .jpeg, .tif, .tiff, .bmp, .webp) in "),
         ([run, tmp_path / "nowhere"], f"there is no file or folder {tmp_path / 'nowhere'}"),
         ([run, pictures, "--output", "x.txt"], "output must be a .csv or .jsonl file, got x.txt"),
-        ([run, pictures, "--output", tmp_path / "no/x.csv"], f"cannot write to {tmp_path / 'no/x.csv'}: No such file"),
+        (
+            [run, tmp_path / "empty", "--output", tmp_path / "no/x.csv"],
+            f"cannot write to {tmp_path / 'no/x.csv'}: No such file",
+        ),
         ([run, pictures, "--top", "0"], "top must be at least 1, got 0"),
         ([run, pictures, "--batch-size", "0"], "batch_size must be at least 1, got 0"),
     ]

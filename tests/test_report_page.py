@@ -101,8 +101,10 @@ def page_of(findings, folder):
 
 
 def test_the_page_holds_everything_and_needs_nothing_else(tmp_path):
-    Image.new("RGB", (30, 20)).save(tmp_path / "attention.png")
-    page = page_of(made_up(), tmp_path)
+    for name in ("attention", "attention-pairs"):
+        Image.new("RGB", (30, 20)).save(tmp_path / f"{name}.png")
+    # Pictures of attention that are not the findings' are not taken in.
+    page = page_of(made_up(attention=[tmp_path / "attention.png"]), tmp_path)
     assert page.tags.count("img") == 6 and "script" not in page.tags
     assert all(address.startswith("data:") for address in page.addresses) and len(page.addresses) == 7
     assert (

@@ -13,6 +13,7 @@ import pytest
 from flax import nnx
 from helpers import assert_refused
 
+from experiments.augmentation import AugmentConfig
 from experiments.configs import PRESETS
 from experiments.configs.preset import reports
 from experiments.data import Dataset, Split, rotated_digits
@@ -315,6 +316,10 @@ def test_metrics_that_cannot_be_written_are_one_line(tmp_path):
             "optimizer.milestones must lie after the 3 epochs of warm-up",
         ),
         (lambda: OptimizerConfig(momentum=1.0), r"optimizer.momentum must be in \[0, 1\)"),
+        (
+            lambda: Config(data=DataConfig(standardise=False), augment=AugmentConfig(noise=0.1)),
+            "augment.noise needs data.standardise",
+        ),
     ],
 )
 def test_configurations_without_sense_are_refused(change, message):

@@ -6,7 +6,7 @@ import pytest
 
 from experiments.configs import preset
 from experiments.report import quoted, tables
-from experiments.report.markdown import cells
+from experiments.report.markdown import cells, markdown_table
 
 
 def test_the_documents_have_the_figures_that_were_measured(capsys):
@@ -64,3 +64,7 @@ def test_a_marker_names_a_table_and_has_an_end(text, message):
 def test_cells_have_the_formats_of_their_columns():
     columns = {"a": ("x", ",.1f"), "b": (lambda row: row["x"] / 2, ".0f"), "c": ("y", ".2f"), "d": ("z", "")}
     assert cells({"x": 1234.56, "y": None, "z": "z"}, columns) == ["1,234.6", "617", "", "z"]
+
+
+def test_bars_in_cells_do_not_end_them():
+    assert markdown_table(["a|b", "c"], [["x", "y|z"]]).splitlines() == [r"| a\|b | c |", "|---|---|", r"| x | y\|z |"]

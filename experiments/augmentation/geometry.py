@@ -7,9 +7,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Key
 
-from experiments.augmentation.kinds import register, up_to, yes_or_no
+from experiments.augmentation.kinds import Images, register, up_to, yes_or_no
 
-Images = Float[Array, "batch x y 1 c"]
 Maps = Float[Array, "batch 3 3"]
 
 

@@ -2,11 +2,9 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Key
 
-from experiments.augmentation.kinds import register, up_to
-
-Images = Float[Array, "batch x y 1 c"]
+from experiments.augmentation.kinds import Images, register, up_to
 
 
 @register("contrast", "pixels", help="Share: times a factor in 1 - it to 1 + it, about the picture's mean.", **up_to(1))

@@ -3,6 +3,9 @@
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
+from jaxtyping import Array, Float
+
+Images = Float[Array, "batch x y 1 c"]
 Site = Literal["permutation", "place", "pixels", "mixture"]
 
 

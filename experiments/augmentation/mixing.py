@@ -6,9 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
-from experiments.augmentation.kinds import register
-
-Images = Float[Array, "batch x y 1 c"]
+from experiments.augmentation.kinds import Images, register
 
 
 @register(

@@ -56,7 +56,7 @@ def load(
         raise ValueError(f"name must be one of {', '.join(SOURCES)}, got {name!r}")
     options |= {"directory": directory, "seed": seed, "test_images": test_images}
     dataset = made_by(SOURCES[name], options)
-    # The sets of one's own, which read no image in vain, have done so.
+    # `folder` and `arrays` limit the test split themselves, before they read images.
     return dataset if test_images is None or name in OWN_NAMES else dataset.with_fewer_test_images(test_images)
 
 

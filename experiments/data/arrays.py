@@ -5,6 +5,7 @@ import hashlib
 import os
 import pathlib
 import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -51,6 +52,7 @@ def array_file(
     fit: str = "pad",
     shares: Sequence[float] = SHARES,
     test_images: int | None = None,
+    background: float | None = None,
 ) -> Dataset:
     """The set in a `.npz` file, or in a folder of `.npy` files that are called as the arrays of such a file.
 
@@ -60,7 +62,7 @@ def array_file(
     """
     if path is None:
         raise ValueError("the data set arrays needs data.path, a .npz file or a folder of .npy files, or Arrays")
-    options = dict(seed=seed, size_of=size_of, fit=fit, shares=shares, test_images=test_images)
+    options = dict(seed=seed, size_of=size_of, fit=fit, shares=shares, test_images=test_images, background=background)
     return set_of_arrays(read_arrays(path), title=str(path), **options)
 
 
@@ -72,6 +74,7 @@ def set_of_arrays(
     fit: str = "pad",
     shares: Sequence[float] = SHARES,
     test_images: int | None = None,
+    background: float | None = None,
     title: str = "the arrays",
 ) -> Dataset:
     """The set of arrays; they are checked first.
@@ -83,6 +86,7 @@ def set_of_arrays(
       fit: how they are brought to that size; see `attgconv_jax.preprocessing.resize`.
       shares: of training, validation and test in every class; where validation alone is not given, of it in training.
       test_images: how many of the test split, the first; None: all.
+      background: beside images that are not square; None: black, of floating images the smallest training pixel.
       title: in messages.
 
     Raises:
@@ -113,7 +117,11 @@ def set_of_arrays(
     say_copies(lambda i: f"image {i}" if not given else f"image {i} of all", labels, prints, parts)
     size = common_size([each.shape[1:3] for each in images.values()], size_of, fit)
     ((dtype, features),) = kinds
-    preprocessing = Preprocessing(size, features, dtype, fit)
+    if background is None and np.issubdtype(dtype, np.floating):
+        # Whose black is not known to be 0.
+        smallest = np.concatenate([each.reshape(len(each), -1).min(axis=1) for each in images.values()])
+        background = smallest[parts["train"]].min()
+    preprocessing = Preprocessing(size, features, dtype, fit, background or 0.0)
     return Dataset(
         name=title,
         classes=len(class_names),
@@ -141,7 +149,8 @@ def read_arrays(path: str | os.PathLike) -> Arrays:
             return _paired(
                 path, {name: _member(path, name, arrays.get, name) for name in names if _is_known(name)}, names
             )
-    except (OSError, EOFError, zipfile.BadZipFile) as error:
+    # A RuntimeError: it is encrypted, or compressed in another way.
+    except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         message = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise ValueError(f"{path} cannot be read as arrays: {message}") from error
 
@@ -186,6 +195,7 @@ def _paired(path, members, names=()):
 def _images(where, images):
     """Images `[image, x, y, c]`, checked."""
     images = np.asarray(images)
+    images = images.astype(images.dtype.newbyteorder("="), copy=False)
     if images.dtype not in (np.uint8, np.uint16) and not np.issubdtype(images.dtype, np.floating):
         raise ValueError(f"{where}: images must be uint8, uint16 or floating with white at 1, got {images.dtype}")
     if images.ndim not in (3, 4) or 0 in images.shape:

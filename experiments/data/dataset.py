@@ -35,7 +35,8 @@ class Dataset:
       train: the images that a network is trained on.
       validation: those that choose the epoch.
       test: those that decide nothing.
-      provenance: how the set came to be (see `describe`), of the images before resizing and standardisation.
+      provenance: how the set came to be, of the images before resizing and standardisation; left out, `describe` of
+        the images as they are.
       class_names: by label; left out, "0", "1" and so on.
       preprocessing: how pixels in a file became these images; left out, they are floating and as they were.
 
@@ -64,6 +65,8 @@ class Dataset:
         if self.preprocessing is None:
             as_they_were = Preprocessing(max(self.sides), self.in_features, "float32", "frame")
             object.__setattr__(self, "preprocessing", as_they_were)
+        if not self.provenance:
+            object.__setattr__(self, "provenance", describe(self.name, "1", "none", self.splits()))
 
     def splits(self) -> dict[str, Split]:
         """The splits by name."""
@@ -82,7 +85,7 @@ class Dataset:
     def resized(self, size_of: Callable[[int], int]) -> "Dataset":
         """The set with square images of the size that `size_of` makes of the larger of their sides.
 
-        How is said by `preprocessing.fit`: of the named sets zeros are put around the images; where as many on both
+        `preprocessing.fit` decides how: of the named sets zeros are put around the images; where as many on both
         sides do not do it, they are stretched. Either commutes with quarter turns and reflections, up to rounding.
         """
         size = size_of(max(self.sides))

@@ -70,10 +70,12 @@ def picture_folder(
     if broken not in ("raise", "skip"):
         raise ValueError(f"data.broken must be raise or skip, got {broken!r}")
     root, by_share = pathlib.Path(path), by_shares(shares)
-    layout, bad = layout_of(root), _Broken(broken)
+    layout, broken_files = layout_of(root), _Broken(broken)
     listed = [(file, label, split) for split, pairs in layout.splits.items() for file, label in pairs]
     files = [
-        file for file in (bad.caught(_inspected, *each) for each in _progress(listed, "looking at pictures")) if file
+        file
+        for file in (broken_files.caught(_inspected, *each) for each in _progress(listed, "looking at pictures"))
+        if file
     ]
     labels, digests = np.array([file.label for file in files], np.int32), [file.digest for file in files]
     if None in layout.splits:
@@ -87,13 +89,13 @@ def picture_folder(
     dtype, features = _say_mixture(files)
     size = common_size([file.sides for file in files], size_of, fit)
     preprocessing = Preprocessing(size, features, dtype, fit)
-    parts, images = _decoded(files, parts, preprocessing, bad)
+    parts, images = _decoded(files, parts, preprocessing, broken_files)
     for split, indices in parts.items():
         missing = sorted({*range(len(layout.class_names))} - {*labels[indices].tolist()})
         if missing and test_images is None:
             raise ValueError(
                 f"class {layout.class_names[missing[0]]} has no picture that can be read in the {split} split: see to "
-                f"{bad.paths[0]}"
+                f"{broken_files.paths[0]}"
             )
     return Dataset(
         name=f"the pictures in {root}",
@@ -131,20 +133,20 @@ def _inspected(path, label, split):
     return _File(path, label, split, hashlib.sha256(content).digest(), *kind_of(path, content))
 
 
-def _decoded(files, parts, preprocessing, bad):
+def _decoded(files, parts, preprocessing, broken_files):
     """The images of every part, resized, with white at 1, and the parts without what cannot be read."""
     size, features = preprocessing.size, preprocessing.features
     images = {split: np.zeros([len(parts[split]), size, size, 1, features], np.float32) for split in parts}
     read, composed = {split: [] for split in parts}, []
     places = [(split, index) for split, indices in parts.items() for index in indices]
     for split, index in _progress(places, "reading pictures"):
-        picture = bad.caught(_resized, files[index].path, preprocessing)
+        picture = broken_files.caught(_resized, files[index].path, preprocessing)
         if picture is not None:
             # A grey picture among those of colour has it in all channels.
             images[split][len(read[split])], transparent = picture
             read[split].append(index)
             composed += [files[index].path] if transparent else []
-    bad.say()
+    broken_files.say()
     if composed:
         print(f"note: {len(composed)} pictures have transparent pixels, which become black, such as {composed[0]}")
     kept = {split: np.array(indices, int) for split, indices in read.items()}

@@ -29,7 +29,7 @@ def divided(
       seed: of the one generator.
 
     Raises:
-      ValueError: a class has fewer different images than there are parts.
+      ValueError: a class has fewer different images than there are parts, or none of its own.
     """
     generator, members = np.random.default_rng(seed), {}
     for index, content in enumerate(prints):
@@ -39,6 +39,10 @@ def divided(
     parts = {name: [] for name in shares}
     for label, name in enumerate(class_names):
         chosen = generator.permutation(np.flatnonzero(label_of_group == label))
+        if not len(chosen):
+            copies = "only copies, byte for byte, of images of other classes"
+            lack = copies if label in labels else "no image that can be read"
+            raise ValueError(f"class {name} has {lack}: add images of it, or leave the class out")
         if len(chosen) < len(shares):
             copies = ", copies aside" if sum(len(groups[group]) for group in chosen) > len(chosen) else ""
             count = ("one image" if len(chosen) == 1 else f"{len(chosen)} images") + copies

@@ -126,8 +126,8 @@ def _reading(path) -> Iterator[None]:
     except MemoryError:
         raise
     except Exception as error:
-        said = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(f"{path} cannot be read as a picture: {said}") from error
+        message = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"{path} cannot be read as a picture: {message}") from error
 
 
 def _opened(content):

@@ -10,6 +10,8 @@ from matplotlib.figure import Figure
 
 from experiments.augmentation import AugmentConfig, augment
 from experiments.data import Dataset
+from experiments.report.figures import cut
+from experiments.report.mistakes import shown
 from experiments.run.runtime import writing
 
 ROWS, DRAWN = 6, 7
@@ -41,16 +43,14 @@ def augmentation_figure(dataset: Dataset, config: AugmentConfig, seed: int = 0) 
     low, high = float(dataset.train.images.min()), float(dataset.train.images.max())
     keys = jax.random.split(jax.random.key(seed), DRAWN)
     changed, mixture = jax.jit(jax.vmap(lambda key: augment(key, images, labels, config, low)))(keys)
-    columns = np.concatenate([images[None], changed])[:, :, :, :, 0]
-    columns = np.clip((columns - low) / (high - low), 0, 1)
-    shown = columns if columns.shape[-1] == 3 else columns.mean(axis=-1)
+    columns = shown(np.concatenate([images[None], changed]), (low, high))
 
-    names = [textwrap.shorten(name, 18, placeholder="...") or name[:18] for name in dataset.class_names]
+    names = [cut(name, 18) for name in dataset.class_names]
     size = 1.25 * (1 + DRAWN) + 1, (1.45 if mixture else 1.25) * len(chosen) + 0.6
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots(len(chosen), 1 + DRAWN, squeeze=False)
     for (row, column), axis in np.ndenumerate(axes):
-        axis.imshow(shown[column, row], cmap="gray", vmin=0, vmax=1)
+        axis.imshow(columns[column, row], cmap="gray", vmin=0, vmax=1)
         axis.set(xticks=[], yticks=[])
         if mixture and column:
             share, other = float(mixture.share[column - 1, row]), int(mixture.labels[column - 1, row])

@@ -1,6 +1,7 @@
 """What the page of a run shows: measured once, of one network on one data set."""
 
 import dataclasses
+import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -39,6 +40,7 @@ class Findings:
       layers: equivariance error by layer; or, in a sentence, why there is none.
       metrics: a record an epoch.
       command: that made the page; None: Python.
+      attention: pictures that `draw_attention` has written.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Findings:
     layers: Sequence[tuple[str, float]] | str
     metrics: Sequence[Mapping[str, Any]] = ()
     command: str | None = None
+    attention: Sequence[pathlib.Path] = ()
 
 
 def findings_of(

@@ -15,8 +15,9 @@ Column = tuple[str | Callable[[Mapping[str, Any]], Any], str]
 
 
 def markdown_table(columns: Iterable[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table."""
-    heading, *lines = (f"| {' | '.join(row)} |" for row in (columns, *rows))
+    """A Markdown table; bars in cells are escaped."""
+    escaped = ([cell.replace("|", "\\|") for cell in row] for row in (columns, *rows))
+    heading, *lines = (f"| {' | '.join(row)} |" for row in escaped)
     return "\n".join([heading, "|---" * len(list(columns)) + "|", *lines])
 
 

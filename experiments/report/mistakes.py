@@ -102,11 +102,17 @@ def figure(mistakes: Mistakes, class_names: tuple[str, ...]) -> Figure:
     return made
 
 
-def shown(image: Float[np.ndarray, "x y 1 c"]) -> Float[np.ndarray, "x y"] | Float[np.ndarray, "x y 3"]:
-    """A standardised image in [0, 1]: its darkest value black, its brightest white; in colour if it has three channels.
+def shown(
+    images: Float[np.ndarray, "*batch x y 1 c"], limits: tuple[float, float] | None = None
+) -> Float[np.ndarray, "..."]:
+    """Standardised images `[..., x, y]` or `[..., x, y, 3]` in [0, 1]: in colour if they have three channels.
 
     Of other numbers of channels the mean.
+
+    Args:
+      images: standardised.
+      limits: what is black and what white, and what is beyond is cut off; None: the darkest and the brightest value.
     """
-    pixels = image[:, :, 0] if image.shape[-1] == 3 else image.mean(axis=(-2, -1))
-    low, high = pixels.min(), pixels.max()
-    return (pixels - low) / max(high - low, 1e-6)
+    pixels = images[..., 0, :] if images.shape[-1] == 3 else images.mean(axis=(-2, -1))
+    low, high = (pixels.min(), pixels.max()) if limits is None else limits
+    return np.clip((pixels - low) / max(high - low, 1e-6), 0, 1)

@@ -15,8 +15,7 @@ from experiments.report.findings import Findings
 from experiments.report.html import RESOLUTION, Element, document, element, picture, table
 from experiments.report.markdown import ERROR_COLUMNS, error_rows, mean_and_deviation
 from experiments.run.runtime import describe_device, writing
-
-PAGE = "report.html"
+from experiments.run.workdir import PAGE
 
 _ROWS_A_TABLE = 25
 _CONFUSIONS = 10
@@ -25,8 +24,8 @@ _CONFUSIONS = 10
 def write_page(folder: pathlib.Path, findings: Findings) -> pathlib.Path:
     """Draws the pictures, writes them and the page to a folder that is there, and returns the page's path.
 
-    The page holds its pictures, loads nothing and runs nothing. What there is nothing to draw of is said in a sentence.
-    The pictures of attention that `draw_attention` has written to the folder are taken in.
+    The page holds its pictures, loads nothing and runs nothing.
+    A sentence stands in for a picture that cannot be drawn.
     """
     sections = (_summary, _curves, _confusions, _classes, _mistakes, _attention, _angles, _layers, _origin)
     path = folder / PAGE
@@ -63,8 +62,8 @@ def _summary(findings, folder) -> Iterator[Element]:
     yield element(
         "p",
         "The test error above is that of the network with the fewest validation errors. The best epoch on the test "
-        "split is how papers often choose theirs; it is no honest estimate. What follows is of the network best on "
-        f"validation{_of_seed(report)}.",
+        "split is how papers often choose theirs; it is no honest estimate. Confusions and all that follows them are "
+        f"of the network best on validation{_of_seed(report)}.",
         class_="muted",
     )
 
@@ -148,10 +147,9 @@ def _mistakes(findings, folder) -> Iterator[Element]:
 
 
 def _attention(findings, folder) -> Iterator[Element]:
-    pictures = sorted(folder.glob("attention*.png"))
-    if pictures:
+    if findings.attention:
         yield element("h2", "Attention to images that turn")
-        for path in pictures:
+        for path in findings.attention:
             yield picture(path, "Attention maps of test images at four quarter turns")
 
 

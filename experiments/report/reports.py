@@ -15,6 +15,7 @@ from attgconv_jax.models import save_network
 from experiments.data import Dataset
 from experiments.report.classes import per_class
 from experiments.report.measures import confusion, measured_group
+from experiments.run.configuration import steps_per_epoch
 from experiments.run.loop import Best, Spent, percent
 from experiments.run.training import Trainer, TrainState, predict
 from experiments.run.workdir import Run
@@ -30,15 +31,15 @@ def report_of(
     parameters.
     """
     config, described = run.config(), run.description["data"]
-    steps_per_epoch = int(described["train_images"]) // config.optimizer.batch_size
-    epoch, step = divmod(int(state.step[0]), steps_per_epoch)
+    per_epoch = steps_per_epoch(config, int(described["train_images"]))
+    epoch, step = divmod(int(state.step[0]), per_epoch)
     networks = [trainer.network(best.params, best.rest, i) for i in range(len(config.seeds))]
     group, images = measured_group(config.model.parsed_group()), jnp.asarray(dataset.test.images[:250])
     best_errors = errors(trainer, best.params, best.rest, dataset)
     # A network that is the best and the last is not tested twice.
     same = not step and set(best.epoch.tolist()) == {epoch}
     last_errors = best_errors if same else errors(trainer, state.params, state.rest, dataset)
-    last = [epoch + round(step / steps_per_epoch, 2) if step else epoch] * len(config.seeds)
+    last = [epoch + round(step / per_epoch, 2) if step else epoch] * len(config.seeds)
     report = run.description | {
         "data": dict(dataset.provenance),
         "best_on_validation": {"epoch": best.epoch.tolist(), "error_percent": best_errors},
@@ -115,18 +116,31 @@ def draw_attention(
     network: nnx.Module,
     dataset: Dataset,
     path: pathlib.Path,
-    images: Sequence[int] = (0, 1, 2),
+    images: Sequence[int] | None = None,
     layer: int | None = None,
-) -> None:
+) -> list[pathlib.Path]:
     """Draws what the network suppresses in test images under four rotations, if it has attention on a finite group.
 
     Of attention on responses also, to `NAME-pairs.SUFFIX` beside it, what it suppresses of the first image between
-    group elements: in the second layer if `layer` is the first, whose input has but one. `layer` counts from 0; None:
-    the first that has attention.
+    group elements: in the second layer if `layer` is the first, whose input has but one.
+
+    Args:
+      network: of the registry, in evaluation mode.
+      dataset: standardised.
+      path: of the picture.
+      images: which test images; None: the first three, or as many as there are.
+      layer: whose attention, from 0; None: the first that has attention.
+
+    Returns:
+      The paths of the pictures that were written.
     """
-    if isinstance(network.group, Group) and network.attending_layers:
-        chosen = jnp.asarray(dataset.test.images[np.array(images)])
-        plotting.attention_figure(network, chosen, cyclic(4), layer=layer).savefig(path, dpi=150)
-        if network.settings["attention"].startswith("response"):
-            figure = plotting.response_figure(network, chosen[0], layer=max(1, layer or 0))
-            figure.savefig(path.with_name(f"{path.stem}-pairs{path.suffix}"), dpi=150)
+    if not (isinstance(network.group, Group) and network.attending_layers):
+        return []
+    images = range(min(3, len(dataset.test))) if images is None else images
+    chosen = jnp.asarray(dataset.test.images[np.array(images)])
+    plotting.attention_figure(network, chosen, cyclic(4), layer=layer).savefig(path, dpi=150)
+    if not network.settings["attention"].startswith("response"):
+        return [path]
+    pairs = path.with_name(f"{path.stem}-pairs{path.suffix}")
+    plotting.response_figure(network, chosen[0], layer=max(1, layer or 0)).savefig(pairs, dpi=150)
+    return [path, pairs]

@@ -158,6 +158,21 @@ class Config:
         check_name("freeze", self.freeze, get_args(Freeze))
         if self.freeze != "none" and self.init_from is None:
             raise ValueError(f"freeze {self.freeze} needs init_from: without it the {self.freeze} would stay random")
+        # Contrast is about a picture's own mean, the others in units of the training pixels.
+        for name in ("brightness", "noise", "cutout"):
+            if getattr(self.augment, name) and not self.data.standardise:
+                raise ValueError(
+                    f"augment.{name} needs data.standardise, for it is in deviations of the training pixels, or puts "
+                    "their mean: leave one out"
+                )
+
+
+def steps_per_epoch(config: Config, images: int) -> int:
+    """Full batches among so many training images; a `ValueError` if there is none."""
+    batch_size = config.optimizer.batch_size
+    if batch_size > images:
+        raise ValueError(f"optimizer.batch_size must be at most {images}, the training images, got {batch_size}")
+    return images // batch_size
 
 
 _NO_IDENTITY = {"data.directory", "data.path", "augment.preview"}

@@ -13,7 +13,7 @@ import numpy as np
 from experiments.data import Dataset
 from experiments.run.checkpoints import Checkpoints
 from experiments.run.class_weights import class_weights
-from experiments.run.configuration import Config, identity
+from experiments.run.configuration import Config, identity, steps_per_epoch
 from experiments.run.extending import Extensions, schedule_of
 from experiments.run.metrics import Metrics, progress_bar
 from experiments.run.training import Trainer, TrainState, make_optimizer
@@ -51,7 +51,7 @@ def make_trainer(config: Config, dataset: Dataset, extensions: Extensions = ()) 
 
     Its learning rate is that of a run that was extended so.
     """
-    steps, batch_size, mode = steps_per_epoch(config, dataset), config.optimizer.batch_size, config.seeds_mode
+    steps, mode = steps_per_epoch(config, len(dataset.train)), config.seeds_mode
     if config.model.dtype == "float64" and not jax.config.jax_enable_x64:
         raise ValueError("model.dtype float64 needs jax.enable_x64(True) around it")
     if mode == "auto":
@@ -59,15 +59,8 @@ def make_trainer(config: Config, dataset: Dataset, extensions: Extensions = ()) 
     optimizer = make_optimizer(config.optimizer, steps, schedule_of(config.optimizer, steps, extensions))
     weights = class_weights(config.optimizer.class_weights, dataset.train.labels, dataset.classes)
     options = dict(in_features=dataset.in_features, augmentation=config.augment, class_weights=weights)
-    return Trainer(config.model, dataset.classes, optimizer, batch_size, mode, freeze=config.freeze, **options)
-
-
-def steps_per_epoch(config: Config, dataset: Dataset) -> int:
-    """Full batches in the training split; a `ValueError` if there is none."""
-    images, batch_size = len(dataset.train), config.optimizer.batch_size
-    if batch_size > images:
-        raise ValueError(f"optimizer.batch_size must be at most {images}, the training images, got {batch_size}")
-    return images // batch_size
+    options |= dict(freeze=config.freeze)
+    return Trainer(config.model, dataset.classes, optimizer, config.optimizer.batch_size, mode, **options)
 
 
 def first_state(
@@ -123,7 +116,7 @@ def fit(
       OutOfTime: the run would end after the deadline, or has reached it; a checkpoint is written.
     """
     config = run.config()
-    per_epoch = steps_per_epoch(config, dataset)
+    per_epoch = steps_per_epoch(config, len(dataset.train))
     total = per_epoch * config.optimizer.epochs
     schedule = schedule_of(config.optimizer, per_epoch, run.extensions)
     splits = {name: jax.device_put((split.images, split.labels)) for name, split in dataset.splits().items()}

@@ -77,7 +77,7 @@ def predictions(
     top: int,
     done: Callable[[int], object] = lambda count: None,
 ) -> Iterator[Prediction | Failure]:
-    """What becomes of every file, in order; `done` is told of every batch how many files it was."""
+    """A prediction or failure for each file, in order; `done` is called with each batch's number of files."""
 
     def read(path):
         try:

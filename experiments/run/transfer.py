@@ -61,16 +61,18 @@ def read_weights(path: pathlib.Path) -> Weights:
     Raises:
       ValueError: there is neither, or the run is not complete; or what `load_network` raises.
     """
-    folder = path
+    folder, names = path, None
     if (path / "run.json").is_file():
-        folder = path / "networks" / f"seed-{Run.open(path).config().seeds[0]}-best"
+        run = Run.open(path)
+        folder, names = path / "networks" / f"seed-{run.config().seeds[0]}-best", run.description.get("class_names")
         if not folder.is_dir():
             raise ValueError(f"init_from: {path} is not complete and has saved no network yet: train it to its end")
     elif not (path / "network.json").is_file():
         raise ValueError(f"init_from must be the folder of a run or of a saved network, got {path}")
     if _is_double(folder) and not jax.config.jax_enable_x64:
         raise ValueError(f"init_from: the weights of {folder} are float64; take --model.dtype float64")
-    network, names = load_network(folder), read_description(folder).get("class_names")
+    # Networks that were saved before they had class names have those of their run.
+    network, names = load_network(folder), read_description(folder).get("class_names") or names
     return Weights(folder, network, None if names is None else tuple(names), _fingerprint(_arrays(network)))
 
 
@@ -148,8 +150,8 @@ def start_message(config: Config, record: Mapping[str, Any], classes: int) -> st
     words = [f"starts from {record['network']}"]
     if record["new_head"]:
         count = record["classes"]
-        told = f"{count} classes there, {classes} here" if count != classes else f"other {classes} classes"
-        words.append(f"with a new head ({told}): {', '.join(record['new_head'])}")
+        difference = f"{count} classes there, {classes} here" if count != classes else f"other {classes} classes"
+        words.append(f"with a new head ({difference}): {', '.join(record['new_head'])}")
     else:
         words.append("with its head, for the classes are the same")
     if config.freeze == "body":

@@ -27,7 +27,7 @@ class Wait:
 
     def __init__(self, expected: float | None):
         self._began = time.perf_counter()
-        self._told = False
+        self._announced = False
         self.compiling = 0.0
         """Seconds that the programs of `compile` took after they were traced."""
         _say("compiling ...")
@@ -41,14 +41,14 @@ class Wait:
 
     def expect(self, seconds: float) -> None:
         """Says how long it takes in all, unless that was said before."""
-        if not self._told:
+        if not self._announced:
             _say(f" (about {max(1, round(seconds))} s)")
-        self._told = True
+        self._announced = True
 
     def compile(self, programs: Sequence[Callable[[], jax.stages.Traced]]) -> None:
         """Compiles programs, so that their first calls do not.
 
-        Where nothing was expected it says how long it takes by how long tracing took, on platforms of
+        Without a record of an earlier compilation, the time is estimated from the tracing time, on platforms of
         `COMPILING_PER_TRACING`.
 
         Args:
@@ -70,9 +70,9 @@ def compiling(described: Any = None) -> Iterator[Wait]:
 
         compiling ... (about 13 s), compiled in 12.4 s
 
-    What it took the last time under the same description, device and versions is what is expected; after the first time
-    it is that without the compilation, which the next finds in JAX's cache. It is kept in the folder of that cache,
-    and forgotten with it.
+    What it took the last time under the same description, device and versions is what is expected; after the first run
+    the kept time excludes XLA's compilation, which later runs read from JAX's cache. It is kept in the folder of that
+    cache, and forgotten with it.
 
     Args:
       described: what decides the programs, as JSON can hold it; None: it is not kept.

@@ -6,6 +6,7 @@ tensorboard/      the same for TensorBoard
 checkpoints/      the newest two; each holds the last and the best networks
 networks/         of every seed the last and the best, for `attgconv_jax.models.load_classifier`
 report.json       written when the run is complete
+report.html       written after it, with its pictures (see `experiments.report.pages`)
 """
 
 import contextlib
@@ -23,10 +24,14 @@ import filelock
 
 from attgconv_jax.models import NETWORKS
 from experiments.data import OWN_NAMES, Arrays, Dataset, load, set_of_arrays
-from experiments.run.configuration import Config, from_identity, identity
+from experiments.run.configuration import Config, from_identity, identity, steps_per_epoch
 from experiments.run.extending import extension
 from experiments.run.metrics import read_metrics
 from experiments.run.runtime import describe_device, given_command, writing
+
+PAGE = "report.html"
+PICTURES = ("angles", "attention", "attention-pairs", "confusion", "curves", "layers", "mistakes")
+"""PNG files beside the page."""
 
 _EPOCHS = "optimizer.epochs"
 _THERE_AND_HERE = "{} is {} there and {} here"
@@ -81,7 +86,7 @@ class Run:
     def dataset(self, directory: pathlib.Path | None = None, path: pathlib.Path | None = None) -> Dataset:
         """The data it began with, not standardised; a `ValueError` if they are not there, or are others by now."""
         dataset = dataset_of(self.config(directory, path))
-        self._check_data(dataset)
+        self.check_data(dataset)
         return dataset
 
     def metrics(self) -> list[dict[str, Any]]:
@@ -104,7 +109,8 @@ class Run:
         differing = _differences(former, now | ({_EPOCHS: former[_EPOCHS]} if extend else {}), _THERE_AND_HERE)
         if differing:
             alone = differing == _differences({_EPOCHS: former[_EPOCHS]}, {_EPOCHS: now[_EPOCHS]}, _THERE_AND_HERE)
-            hint = f"; --optimizer.epochs {config.optimizer.epochs} extends it" if alone else ""
+            longer = config.optimizer.epochs > former[_EPOCHS]
+            hint = f"; --optimizer.epochs {config.optimizer.epochs} extends it" if alone and longer else ""
             raise ValueError(
                 f"--workdir {self.workdir} holds a run of another configuration: {differing}. Name another folder, or "
                 f"repeat the other command{hint}"
@@ -130,7 +136,10 @@ class Run:
         self.description = self._read_description()
         self.check(config, extend=extend)
         if self.description is not None:
-            self._check_data(dataset)
+            self.check_data(dataset)
+            if self.has_moved(config):
+                self.description |= {"path": str(config.data.path.absolute())}
+                write_json(self.workdir / "run.json", self.description)
             if config.optimizer.epochs != self.config().optimizer.epochs:
                 self._extend(config, dataset)
             return
@@ -147,6 +156,17 @@ class Run:
         }
         write_json(self.workdir / "run.json", self.description)
 
+    def has_moved(self, config: Config) -> bool:
+        """Whether a configuration names another place for the data than the one where they lay."""
+        path = config.data.path
+        return path is not None and str(path.absolute()) != self.description.get("path")
+
+    def check_data(self, dataset: Dataset) -> None:
+        """Raises a `ValueError` unless a set, standardised or not, is the one that the run began with."""
+        differing = _differences(self.description["data"], dataset.provenance, "{} was {}, is {}")
+        if differing:
+            raise ValueError(f"{self.workdir} began with other data: {differing}")
+
     def _extend(self, config, dataset):
         """Writes that the run has other epochs; a report of those before is not the run's any more."""
         if self.newest_step is None and self.report is not None:
@@ -154,8 +174,8 @@ class Run:
                 f"{self.workdir} has no checkpoint left to be extended from: train in another --workdir, or start from "
                 f"its weights with --init-from {self.workdir}"
             )
-        steps_per_epoch = len(dataset.train) // config.optimizer.batch_size
-        record = extension(self.config(), config.optimizer.epochs, self.newest_step or 0, steps_per_epoch)
+        per_epoch = steps_per_epoch(config, len(dataset.train))
+        record = extension(self.config(), config.optimizer.epochs, self.newest_step or 0, per_epoch)
         changed = self.description["config"] | {_EPOCHS: config.optimizer.epochs}
         self.description |= {"config": changed, "extensions": [*self.extensions, record]}
         write_json(self.workdir / "run.json", self.description)
@@ -176,11 +196,13 @@ class Run:
         finally:
             lock.release()
 
-    def discard_networks(self) -> None:
-        """Removes the networks that were saved before the run was extended."""
+    def discard_results(self) -> None:
+        """Removes a former page with its pictures, and the networks that were saved before the run was extended."""
         folder = self.workdir / "networks"
-        if self.extensions and folder.is_dir():
-            with writing(folder):
+        with writing(self.workdir):
+            for name in (PAGE, *(f"{name}.png" for name in PICTURES)):
+                (self.workdir / name).unlink(missing_ok=True)
+            if self.extensions and folder.is_dir():
                 shutil.rmtree(folder)
 
     def finish(self, report: Mapping[str, Any]) -> None:
@@ -190,11 +212,6 @@ class Run:
 
     def _read_description(self):
         return _read(self.workdir / "run.json", ("config", "data"), f"delete {self.workdir} to start anew")
-
-    def _check_data(self, dataset):
-        differing = _differences(self.description["data"], dataset.provenance, "{} was {}, is {}")
-        if differing:
-            raise ValueError(f"{self.workdir} began with other data: {differing}")
 
 
 def _differences(former, now, words):
