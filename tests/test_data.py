@@ -9,6 +9,7 @@ from sklearn.datasets import load_digits
 
 from attgconv_jax.preprocessing import Preprocessing, resize
 from experiments.data import Dataset, Split, rotated_digits
+from experiments.data.dataset import describe
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +33,13 @@ def test_digits_have_fixed_disjoint_splits(digits):
     assert len(np.unique(flat, axis=0)) == 1797
     labels = np.concatenate([split.labels for split in splits])
     assert sorted(labels) == sorted(load_digits().target)
+
+
+def test_a_set_that_does_not_say_how_it_came_to_be_is_described_by_its_images():
+    splits = dict.fromkeys(("train", "validation", "test"), _split())
+    data = Dataset("own", 10, **splits)
+    assert data.provenance == describe("own", "1", "none", splits) and data.provenance["train_images"] == "4"
+    assert data.standardised().provenance == data.provenance
 
 
 def test_digits_are_the_same_for_the_same_seed_and_differ_for_another(digits):
