@@ -25,7 +25,7 @@ from experiments.run.model_configuration import model
 from experiments.run.training import make_network, predict
 from experiments.run.workdir import Run
 
-SHORT = ["--optimizer.epochs", "2", "--optimizer.batch-size", "250", "--test-every", "1"]
+SHORT = ["--optimizer.epochs", "2", "--optimizer.batch-size", "250", "--test-every", "1", "--model.features", "2"]
 
 
 @pytest.fixture(scope="module")
