@@ -50,9 +50,9 @@ def test_examples_of_the_readme_run_and_its_network_learns():
 
 
 def test_the_readme_is_read_in_a_few_minutes():
-    assert len(README.splitlines()) <= 165
+    assert len(README.splitlines()) <= 150
     assert len(README.split()) <= 1500
-    assert len(blocks("README.md")) == 4
+    assert len(blocks("README.md")) == 3
 
 
 def test_the_test_command_is_what_ci_runs():
