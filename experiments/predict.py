@@ -67,7 +67,7 @@ def main(arguments: Arguments) -> None:
     files = find_pictures(arguments.paths)
     description = read_description(folder)
     with precision(description.get("param_dtype", "")):
-        classifier = _loaded(folder, named="class_names" in description)
+        classifier = _loaded(folder, named=description.get("class_names") is not None)
         compilation = compile_for(classifier, arguments.batch_size)
         started = time.perf_counter()
         with tqdm.tqdm(total=len(files), unit="picture", file=sys.stderr, mininterval=0.5) as bar:

@@ -115,6 +115,8 @@ def test_the_description_is_readable(saved):
         },
         "param_dtype": "float32",
         "version": attgconv_jax.__version__,
+        "preprocessing": None,
+        "class_names": None,
     }
 
 

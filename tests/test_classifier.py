@@ -144,6 +144,25 @@ def test_a_checkpoint_without_preprocessing_says_what_to_give(tmp_path):
     assert given.names(pixels) == [NAMES[label] for label in probabilities(pixels).argmax(axis=1)]
 
 
+@pytest.mark.parametrize(
+    ("fields", "lacking"),
+    [(["preprocessing"], "preprocessing"), (["preprocessing", "class_names"], "preprocessing and class names")],
+    ids=["preprocessing", "both"],
+)
+def test_a_checkpoint_from_before_preprocessing_was_kept_warns_until_it_is_saved_anew(path, tmp_path, fields, lacking):
+    description = json.loads((path / "network.json").read_text())
+    (path / "network.json").write_text(json.dumps({key: description[key] for key in description if key not in fields}))
+    with pytest.warns(UserWarning) as caught:
+        network = load_network(path)
+    assert [str(each.message) for each in caught] == [
+        f"{path} was saved by an earlier version, without {lacking}: images must be standardised as those of its "
+        "training were. To keep how, save it anew: save_network(another_path, network, "
+        "preprocessing=Preprocessing(...), class_names=[...])"
+    ]
+    assert load_network(saved(tmp_path / "without", network)).preprocessing is None
+    assert load_network(saved(tmp_path / "with", network, preprocessing=UINT8)).preprocessing == UINT8
+
+
 def test_a_runs_folder_means_the_best_network_of_the_lowest_seed(tmp_path):
     (tmp_path / "run.json").write_text("{}")
     with assert_refused(

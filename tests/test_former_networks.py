@@ -12,7 +12,8 @@ from flax import nnx
 from helpers import assert_close
 
 from attgconv_jax import Sampling
-from attgconv_jax.models import NETWORKS, load_network
+from attgconv_jax.models import NETWORKS, load_classifier, load_network
+from attgconv_jax.preprocessing import Preprocessing
 
 FOLDER = pathlib.Path(__file__).parent / "fixtures/networks-0.1.0"
 with np.load(FOLDER / "logits.npz") as _file:
@@ -25,6 +26,12 @@ def saved(tmp_path_factory):
     with tarfile.open(FOLDER / "networks.tar.xz") as archive:
         archive.extractall(folder, filter="data")
     return folder
+
+
+def loaded(folder):
+    """The network, whose folder does not say how images are standardised."""
+    with pytest.warns(UserWarning, match=f"^{folder} was saved by an earlier version, without preprocessing and class"):
+        return load_network(folder)
 
 
 def logits(network, image):
@@ -49,7 +56,7 @@ OTHERS = [name for name in LOGITS if not name.startswith("images/") and name not
 
 
 def check_logits(saved, name):
-    network = load_network(saved / name)
+    network = loaded(saved / name)
     kind = name.split("-")[0]
     assert type(network) is NETWORKS[kind].network
     image = jnp.asarray(LOGITS[f"images/{kind}"], jnp.float64) / 64
@@ -71,7 +78,7 @@ def test_every_other_network_of_version_0_1_0_gives_its_logits(saved, name):
 def test_settings_that_version_0_1_0_named_otherwise(saved):
     kinds = {"none": "nonseparable", "gseparable": "gseparable", "separable_input": "separable"}
     for name, kind in kinds.items():
-        settings = load_network(saved / f"rot_mnist-{name}").settings
+        settings = loaded(saved / f"rot_mnist-{name}").settings
         assert settings["kind"] == kind and "separable" not in settings
         assert settings["sampling"] == {"kind": "bilinear", "disc_mask": False}
 
@@ -81,7 +88,13 @@ def test_interpolation_of_attention_alone_stays_its_own(saved):
     description = json.loads(file.read_text())
     description["settings"]["attention_options"] = {"interpolation": "cubic", "disc_mask": True}
     file.write_text(json.dumps(description))
-    network = load_network(file.parent)
+    network = loaded(file.parent)
     layer = network.convolutions[1]
     assert dict(layer.attention._options)["sampling"] == Sampling("cubic", disc_mask=True)
     assert layer.conv.sampling == Sampling()
+
+
+def test_a_former_network_classifies_with_the_preprocessing_that_is_given(saved):
+    folder, preprocessing = saved / "rot_mnist-none", Preprocessing(28, mean=0.1)
+    classifier = load_classifier(folder, preprocessing=preprocessing, class_names=list("0123456789"))
+    assert classifier.preprocessing == preprocessing

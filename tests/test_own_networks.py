@@ -78,7 +78,8 @@ def test_without_the_module_the_message_asks_for_it(saved):
     )
     with assert_refused(message):
         load_network(saved)
-    assert sorted(json.loads((saved / "network.json").read_text())) == ["class", "format", "structure", "version"]
+    expected = ["class", "class_names", "format", "preprocessing", "structure", "version"]
+    assert sorted(json.loads((saved / "network.json").read_text())) == expected
 
 
 @pytest.mark.parametrize(

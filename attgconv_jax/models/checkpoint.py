@@ -5,6 +5,7 @@ import os
 import pathlib
 import shutil
 import uuid
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -25,6 +26,7 @@ from attgconv_jax.models.description import (
     read_description,
     registered_name,
     stored_preprocessing,
+    unrecorded,
 )
 from attgconv_jax.models.skeleton import ARRAYS, skeleton
 from attgconv_jax.models.structure import differences, structure, text, text_differences
@@ -108,7 +110,11 @@ def load_network(path: str | os.PathLike, like: nnx.Module | None = None) -> nnx
     The network is in evaluation mode, with the arrays bit for bit; its random streams start anew. It takes images that
     are standardised as those of its training were: a network of the registry has the `Preprocessing` that was saved
     with it as its attribute `preprocessing` (None: none was), and `network(network.preprocessing(pixels))` are the
-    logits of pixels as they come out of a file. `load_classifier` does both in one.
+    logits of pixels as they come out of a file. `load_classifier` does both in one; of networks that are not in the
+    registry, `load_classifier(path, like=module).preprocessing` is what was saved.
+
+    Checkpoints of versions that kept no preprocessing are loaded with a `UserWarning` that says what is missing; those
+    that were saved without since are not.
 
     Args:
       path: of the checkpoint.
@@ -123,6 +129,19 @@ def load_network(path: str | os.PathLike, like: nnx.Module | None = None) -> nnx
     """
     path = pathlib.Path(path).absolute()
     description = read_description(path)
+    network = described_network(path, description, like)
+    if missing := unrecorded(description):
+        warnings.warn(
+            f"{path} was saved by an earlier version, without {' and '.join(missing)}: images must be standardised "
+            "as those of its training were. To keep how, save it anew: save_network(another_path, network, "
+            "preprocessing=Preprocessing(...), class_names=[...])",
+            stacklevel=2,
+        )
+    return network
+
+
+def described_network(path: pathlib.Path, description: Mapping[str, Any], like: nnx.Module | None = None) -> nnx.Module:
+    """The network of a checkpoint's description, as `load_network` returns it."""
     network = _load_like(path, description, like) if like is not None else _load_registered(path, description)
     preprocessing = stored_preprocessing(path, description)
     if isinstance(network, Network) and preprocessing is not None:

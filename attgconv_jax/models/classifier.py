@@ -15,7 +15,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Shaped
 
-from attgconv_jax.models.checkpoint import load_network
+from attgconv_jax.models.checkpoint import described_network
 from attgconv_jax.models.description import NAME, check_use, read_description, stored_preprocessing
 from attgconv_jax.preprocessing import Preprocessing
 
@@ -115,7 +115,7 @@ def load_classifier(
             "load_classifier(path, preprocessing=Preprocessing(size=..., dtype=..., mean=..., deviation=...)), with "
             "mean and deviation of the training images"
         )
-    network = load_network(path, like)
+    network = described_network(path, description, like)
     if class_names is None:
         class_names = description.get("class_names")
     if class_names is None:

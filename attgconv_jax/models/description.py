@@ -69,13 +69,12 @@ def describe_use(
     class_names: Sequence[str] | None,
     metrics: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
-    """How a network is used, as far as it is given; a `ValueError` if the network is of another kind."""
+    """How a network is used, None for what is not given; a `ValueError` if the network is of another kind."""
     check_use(network, preprocessing, class_names)
-    description = {}
-    if preprocessing is not None:
-        description["preprocessing"] = dataclasses.asdict(preprocessing)
-    if class_names is not None:
-        description["class_names"] = list(class_names)
+    description = {
+        "preprocessing": None if preprocessing is None else dataclasses.asdict(preprocessing),
+        "class_names": None if class_names is None else list(class_names),
+    }
     if metrics is not None:
         try:
             description["metrics"] = json.loads(json.dumps(dict(metrics), allow_nan=False))
@@ -153,6 +152,13 @@ def described(file: pathlib.Path, make: Callable[[], Any]) -> Any:
         return make()
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{file} does not describe a network: {first_line(error)}") from error
+
+
+def unrecorded(description: Mapping[str, Any]) -> list[str]:
+    """What an earlier version did not write with a network; empty if it was saved since, with that or without."""
+    names = {"preprocessing": "preprocessing", "class_names": "class names"}
+    missing = [name for field, name in names.items() if field not in description]
+    return missing if "preprocessing" not in description else []
 
 
 def stored_preprocessing(path: pathlib.Path, description: Mapping[str, Any]) -> Preprocessing | None:

@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from attgconv_jax.models import NETWORKS, Network, load_network
+from attgconv_jax.models import NETWORKS, Network
+from attgconv_jax.models.checkpoint import described_network
 from attgconv_jax.models.description import read_description
 from attgconv_jax.models.skeleton import ARRAYS
 from experiments.data import Dataset
@@ -72,7 +73,8 @@ def read_weights(path: pathlib.Path) -> Weights:
     if _is_double(folder) and not jax.config.jax_enable_x64:
         raise ValueError(f"init_from: the weights of {folder} are float64; take --model.dtype float64")
     # Networks that were saved before they had class names have those of their run.
-    network, names = load_network(folder), read_description(folder).get("class_names") or names
+    description = read_description(folder)
+    network, names = described_network(folder.absolute(), description), description.get("class_names") or names
     return Weights(folder, network, None if names is None else tuple(names), _fingerprint(_arrays(network)))
 
 
