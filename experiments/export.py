@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 import tyro
 
 from attgconv_jax import models
-from attgconv_jax.export import PLATFORMS, export_network
+from attgconv_jax.export import export_network
 from experiments.run.runtime import command, precision
 
 LOADING = {
@@ -35,8 +35,8 @@ class Arguments:
     """StableHLO is run by JAX on any platform, ONNX by onnxruntime and others; it needs jax2onnx."""
     shape: tuple[int, int, int] | None = None
     """Of an image that goes in: pixels along x and y, channels. Default: as the preprocessing leaves it."""
-    platforms: tuple[Literal["cpu", "cuda", "tpu"], ...] = PLATFORMS
-    """That a file of StableHLO is to run on."""
+    platforms: tuple[Literal["cpu", "cuda", "tpu"], ...] | None = None
+    """That a file of StableHLO is to run on. Default: all."""
     logits: bool = False
     """The network alone: standardised images go in and logits come out."""
 

@@ -197,6 +197,7 @@ def test_network_that_asks_for_the_batch_is_refused_by_name(tmp_path):
         ({"shape": 3}, ["shape must be that of one image, [x, y, c], got 3"]),
         ({"platforms": "cpu"}, ["platforms must be a list of names among cpu, cuda, tpu, got 'cpu'"]),
         ({"platforms": ["cpu"], "format": "onnx"}, ['platforms must be left out of format "onnx"']),
+        ({"platforms": ["cpu", "cuda", "tpu"], "format": "onnx"}, ['platforms must be left out of format "onnx"']),
         ({"class_names": "0123456789"}, ["class_names must be different strings, one a class, got '0123456789'"]),
         ({"class_names": ["a"] * 10}, ["class_names must be different strings"]),
         ({"preprocessing": {"size": 28}}, ["preprocessing must be a Preprocessing, got dict"]),
