@@ -50,8 +50,6 @@ class Arguments(Config):
     """Folder of the run."""
     checkpoint_seconds: float = 30.0
     """Least time between checkpoints. Changes no number."""
-    words: tyro.conf.Suppress[tuple[str, ...]] = ()
-    """The command line, as it was given."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -142,14 +140,14 @@ def main(arguments: Arguments) -> None:
     images = config.data.name if config.data.path is None else f"{config.data.name} {config.data.path}"
     described = f"{network.name} on {network.group}, attention {network.attention}, on {images}"
     print(f"{described}; work directory {workdir}")
-    extend = _value_of(_EPOCHS, arguments.words) is not None
+    words = shlex.split(given_command() or "python -m experiments.train")
+    extend = _value_of(_EPOCHS, words) is not None
     finished = Run(workdir).is_finished(config)
     run = train_run(config, workdir, extend=extend, checkpoint_seconds=arguments.checkpoint_seconds)
     report = run.report
     if finished:
-        longer = [*_without_option(_EPOCHS, arguments.words), _EPOCHS, str(2 * config.optimizer.epochs)]
-        command_of_it = f"python -m experiments.train {shlex.join(longer)}"
-        print(f"{workdir} is finished, with {config.optimizer.epochs} epochs; to extend it: {command_of_it}")
+        longer = shlex.join([*_without_option(_EPOCHS, words), _EPOCHS, str(2 * config.optimizer.epochs)])
+        print(f"{workdir} is finished, with {config.optimizer.epochs} epochs; to extend it: {longer}")
     print(side_by_side([(run.name, report)]))
     # Reports of earlier versions have none.
     if "classes" in report:
@@ -188,7 +186,7 @@ def command_line(words: list[str]) -> tuple[type[Arguments], Arguments, list[str
     presets = f"Presets, as the first word: {DEFAULT} (the default); {_preset_names()}."
     made.__doc__ = f"{preset.description}\n\n{presets}{hidden}"
     workdir, others = pathlib.Path("runs") / (_own_title(words) or name), words[len(given) :]
-    return made, made(**parts, workdir=workdir, words=tuple(words)), _with_preview(others, workdir)
+    return made, made(**parts, workdir=workdir), _with_preview(others, workdir)
 
 
 def _with_preview(words, workdir):

@@ -1,6 +1,5 @@
 """A run of other epochs: what its learning rate becomes, what is written, and what stays bit for bit."""
 
-import dataclasses
 import json
 import re
 import shutil
@@ -166,10 +165,10 @@ def test_a_finished_run_without_a_checkpoint_is_not_begun_anew(finished, digits)
 
 def test_a_finished_run_says_how_to_extend_it(finished, monkeypatch, capsys):
     """The words of the command in their order, but for the epochs, which are doubled."""
-    words = ["digits-z2", "--optimizer.epochs=10", "--workdir", str(finished.workdir)]
-    _, default, _ = train.command_line(words)
-    arguments = dataclasses.replace(default, **{field: getattr(config(10), field) for field in ("model", "optimizer")})
-    arguments = dataclasses.replace(arguments, test_every=100, workdir=finished.workdir)
+    fields = {field: getattr(config(10), field) for field in ("model", "optimizer")}
+    arguments = train.Arguments(data=config(10).data, **fields, test_every=100, workdir=finished.workdir)
+    given = f"python -m experiments.train digits-z2 --optimizer.epochs=10 --workdir {finished.workdir}"
+    monkeypatch.setattr(train, "given_command", lambda: given)
     monkeypatch.setattr(train, "use_compilation_cache", lambda: None)
     train.main(arguments)
     _, second, third, *others = capsys.readouterr().out.splitlines()
