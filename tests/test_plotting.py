@@ -156,12 +156,24 @@ def test_response_maps_of_one_pixel_are_permuted_along_both_axes():
 
 
 @pytest.mark.usefixtures("close")
+@pytest.mark.parametrize("channels", [2, 3])
+def test_images_of_three_channels_are_in_colour_and_of_others_their_mean(channels):
+    network = networks.random_network(P4, "input_channel", features=1, in_features=channels)
+    images = 5 + 3 * random(2, 28, 28, 1, channels)
+    shown = pictures(plotting.attention_figure(network, images, P4, elements=[0, 1]))
+    for image, (upright, turned) in zip(images[..., 0, :], (shown[:2], shown[4:6]), strict=True):
+        expected = image if channels == 3 else image.mean(axis=-1)
+        assert_close(upright, (expected - expected.min()) / (expected.max() - expected.min()), 1e-12)
+        np.testing.assert_array_equal(turned, np.rot90(upright))
+
+
+@pytest.mark.usefixtures("close")
 def test_between_right_angles_the_disc_that_stays_is_compared_on_the_images_background():
     group = cyclic(8)
     image = 3 + jnp.abs(random(1, 28, 28, 1, 1))
     figure = plotting.attention_figure(made(group, "input"), image, group, elements=[0, 1], turned_back=True)
     shown = pictures(figure)
-    assert_close(shown[1][0, 0], np.min(image))
+    assert shown[1][0, 0] == np.min(shown[1]) and np.min(shown[1]) == np.min(shown[0])
     radius = np.hypot(*np.meshgrid(*[np.arange(28) - 13.5] * 2))
     for back in shown[4:]:
         np.testing.assert_array_equal(np.isnan(back), radius > 13.5)

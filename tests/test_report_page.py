@@ -223,10 +223,13 @@ def test_the_worst_mistakes_are_the_most_confident_with_attention_over_pixels_wh
 
 
 def test_mistakes_in_colour_are_shown_in_colour_and_others_in_grey():
-    image = np.zeros([2, 2, 1, 3], np.float32)
-    image[0, 0, 0] = [-1, 3, 1]
-    assert mistakes.shown(image)[0, 0].tolist() == [0, 1, 0.5]
-    assert mistakes.shown(image[..., :2])[0].tolist() == [1, 0]
+    images = np.zeros([1, 2, 2, 1, 3], np.float32)
+    images[0, 0, 0, 0] = [-1, 3, 1]
+    for shown, expected in ((images, [0, 1, 0.5]), (images[..., :2], 1)):
+        found = Mistakes(*(np.zeros(1, int) for _ in range(5)))._replace(images=shown)
+        (axis,) = mistakes.figure(found, ("a", "b")).axes
+        np.testing.assert_array_equal(axis.images[0].get_array()[0, 0], expected)
+        assert axis.images[0].get_clim() == (0, 1)
 
 
 def test_turning_at_the_end_of_training_takes_a_few_per_cent_of_it():

@@ -1,9 +1,10 @@
 """Filters, attention maps and equivariance in pictures. Needs matplotlib, else an `ImportError` is raised.
 
-Networks are drawn in evaluation mode, of standardised images `[x, y, 1, c]`, shown as the mean over their channels. Any
-`nnx.Module` that takes them will do. Networks of `attgconv_jax.models` number their layers; of others the convolutions
-and the attention of `attgconv_jax.nn`, and modules with a method `attention_maps`, are found wherever they are, and
-named by their paths, such as `layers.2`, in the order in which they are called.
+Networks are drawn in evaluation mode, of standardised images `[x, y, 1, c]`, shown in colour where there are three
+channels, else as the mean over them. Any `nnx.Module` that takes them will do. Networks of `attgconv_jax.models` number
+their layers; of others the convolutions and the attention of `attgconv_jax.nn`, and modules with a method
+`attention_maps`, are found wherever they are, and named by their paths, such as `layers.2`, in the order in which they
+are called.
 
 What cannot be shown raises a `ValueError`: layers, channels or group elements that there are not, attention of another
 kind, images with other axes. Figures are matplotlib's.

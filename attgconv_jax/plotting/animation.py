@@ -15,7 +15,7 @@ from attgconv_jax.checks import check_integer
 from attgconv_jax.filters import disc
 from attgconv_jax.groups import cyclic
 from attgconv_jax.plotting import common
-from attgconv_jax.plotting.common import IMAGE_COLOURS, MAP_COLOURS
+from attgconv_jax.plotting.common import IMAGE_LOOK, MAP_COLOURS
 from attgconv_jax.plotting.layers import layers_of
 
 
@@ -67,10 +67,12 @@ def turning_animation(
 
     images = turn(image)
     alpha = layers.maps(images, layer, functools.partial(_single_map, channel=channel))
-    turned, maps, back = (np.array(jnp.mean(f, axis=(-2, -1)), np.float64) for f in (images, alpha, turn_back(alpha)))
+    maps, back = (np.array(jnp.mean(f, axis=(-2, -1)), np.float64) for f in (alpha, turn_back(alpha)))
     meaning = common.meaning(layers.combination(layer))
     back[:, disc(back.shape[1]) == 0] = np.nan
-    _write(path, turned, maps, back, f"attention of {layers.title(layer)}", meaning, frames_per_second)
+    _write(
+        path, common.shown_images(images), maps, back, f"attention of {layers.title(layer)}", meaning, frames_per_second
+    )
     return path
 
 
@@ -88,7 +90,7 @@ def _write(path, turned, maps, back, title, meaning, frames_per_second):
     """Draws and writes one frame after the other."""
     figure = common.matplotlib("figure").Figure(figsize=(8.4, 3.4), dpi=80, layout="constrained")
     axes = figure.subplots(1, 3)
-    looks = [dict(cmap=IMAGE_COLOURS, **common.shades(turned)), *[dict(cmap=MAP_COLOURS, **common.shades(maps))] * 2]
+    looks = [IMAGE_LOOK, *[dict(cmap=MAP_COLOURS, **common.shades(maps))] * 2]
     videos = turned, maps, back
     drawn = [axis.imshow(video[0], **look) for axis, video, look in zip(axes, videos, looks, strict=True)]
     for axis, name in zip(axes, ("image", title, "turned back"), strict=True):

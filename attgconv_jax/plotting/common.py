@@ -11,7 +11,10 @@ from attgconv_jax.attention import ResponseMaps
 from attgconv_jax.equivariance import act
 from attgconv_jax.groups import Group
 
-MAP_COLOURS, IMAGE_COLOURS, FILTER_COLOURS = "cividis", "gray_r", "PuOr"
+MAP_COLOURS, FILTER_COLOURS = "cividis", "PuOr"
+
+IMAGE_LOOK = dict(cmap="gray_r", vmin=0, vmax=1)
+"""Of `shown_images`, those in colour aside."""
 
 
 def matplotlib(module: str):
@@ -44,9 +47,20 @@ def turned_image(image: Float[Array, "*batch x y 1 c"], group: Group, element: i
     return act(image - background, group, element, "image") + background
 
 
-def shown_image(image: Float[Array, "*batch x y 1 c"]) -> Float[np.ndarray, "*batch x y"]:
-    """The mean over channels."""
-    return np.asarray(jnp.mean(image, axis=(-2, -1)))
+def shown_images(
+    images: Float[Array | np.ndarray, "*batch x y 1 c"], limits: tuple[float, float] | None = None
+) -> Float[np.ndarray, "..."]:
+    """Images in [0, 1]: those of three channels in colour, `[..., x, y, 3]`, of others the mean, `[..., x, y]`.
+
+    Args:
+      images: of any range, such as standardised ones.
+      limits: what is black and what white, and what is beyond is cut off; None: the darkest and the brightest value
+        shown.
+    """
+    images = np.asarray(images, np.float64)
+    pixels = images[..., 0, :] if images.shape[-1] == 3 else images.mean(axis=(-2, -1))
+    low, high = (pixels.min(), pixels.max()) if limits is None else limits
+    return np.clip((pixels - low) / (high - low if high > low else 1), 0, 1)
 
 
 def maps_by_channel(maps: Array | ResponseMaps, channels: int | Sequence[int] | None) -> dict[int | None, Array]:

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 from attgconv_jax.filters import disc
 from attgconv_jax.groups import Group
 from attgconv_jax.plotting import common
-from attgconv_jax.plotting.common import IMAGE_COLOURS, MAP_COLOURS, element_name
+from attgconv_jax.plotting.common import IMAGE_LOOK, MAP_COLOURS, element_name
 from attgconv_jax.plotting.layers import layers_of
 
 # So many numbers can be read in a picture.
@@ -78,8 +78,8 @@ def attention_figure(
         axis.set_title(element_name(group, element))
     meaning = common.meaning(layers.combination(layer))
     for i in range(len(images)):
-        for axis, image in zip(axes[block * i], transformed[:, i], strict=True):
-            axis.imshow(common.shown_image(image), cmap=IMAGE_COLOURS)
+        for axis, image in zip(axes[block * i], common.shown_images(transformed[:, i]), strict=True):
+            axis.imshow(image, **IMAGE_LOOK)
         axes[block * i, 0].set_ylabel("image")
         for row, ((channel, back), alpha) in enumerate(rows.items(), block * i + 1):
             label = "attention map" if channel is None else f"channel {channel}"

@@ -54,9 +54,9 @@ def response_figure(
     size = 1.1 * (outputs + 1) * len(elements) + 0.8, 1.1 * inputs + 1
     figure = pyplot.figure(figsize=size, layout="constrained")
     parts = figure.subfigures(1, len(elements), squeeze=False)[0]
-    for part, picture, values, element in zip(parts, transformed, shown, elements, strict=True):
+    for part, picture, values, element in zip(parts, common.shown_images(transformed), shown, elements, strict=True):
         axes = part.subplots(inputs, outputs + 1, squeeze=False)
-        axes[0, 0].imshow(common.shown_image(picture), cmap=common.IMAGE_COLOURS)
+        axes[0, 0].imshow(picture, **common.IMAGE_LOOK)
         for h, g in np.ndindex(inputs, outputs):
             mappable = axes[h, g + 1].imshow(values[:, :, h, g], cmap=common.MAP_COLOURS, **common.shades(shown))
         for h in range(inputs):

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
+from attgconv_jax.plotting.common import shown_images
 from experiments.augmentation import AugmentConfig, augment
 from experiments.data import Dataset
 from experiments.report.figures import cut
-from experiments.report.mistakes import shown
 from experiments.run.runtime import writing
 
 ROWS, DRAWN = 6, 7
@@ -43,7 +43,7 @@ def augmentation_figure(dataset: Dataset, config: AugmentConfig, seed: int = 0) 
     low, high = float(dataset.train.images.min()), float(dataset.train.images.max())
     keys = jax.random.split(jax.random.key(seed), DRAWN)
     changed, mixture = jax.jit(jax.vmap(lambda key: augment(key, images, labels, config, low)))(keys)
-    columns = shown(np.concatenate([images[None], changed]), (low, high))
+    columns = shown_images(np.concatenate([images[None], changed]), (low, high))
 
     names = [cut(name, 18) for name in dataset.class_names]
     size = 1.25 * (1 + DRAWN) + 1, (1.45 if mixture else 1.25) * len(chosen) + 0.6

@@ -92,7 +92,7 @@ def figure(mistakes: Mistakes, class_names: tuple[str, ...]) -> Figure:
         label, prediction = (cut(class_names[of[i]], 18) for of in (mistakes.labels, mistakes.predictions))
         title = f"{label}\ntaken for {prediction}\n({100 * mistakes.probabilities[i]:.1f} %)"
         cell[0].set_title(title, fontsize=8, loc="left")
-        cell[0].imshow(shown(mistakes.images[i]), cmap="gray")
+        cell[0].imshow(common.shown_images(mistakes.images[i]), cmap="gray", vmin=0, vmax=1)
         cell[0].set_xlabel(f"test image {mistakes.places[i]}", fontsize=7)
         if with_maps:
             cell[1].imshow(mistakes.maps[i], cmap=common.MAP_COLOURS, **common.shades(mistakes.maps[i]))
@@ -100,19 +100,3 @@ def figure(mistakes: Mistakes, class_names: tuple[str, ...]) -> Figure:
         for axis in cell:
             axis.set_axis_on()
     return made
-
-
-def shown(
-    images: Float[np.ndarray, "*batch x y 1 c"], limits: tuple[float, float] | None = None
-) -> Float[np.ndarray, "..."]:
-    """Standardised images `[..., x, y]` or `[..., x, y, 3]` in [0, 1]: in colour if they have three channels.
-
-    Of other numbers of channels the mean.
-
-    Args:
-      images: standardised.
-      limits: what is black and what white, and what is beyond is cut off; None: the darkest and the brightest value.
-    """
-    pixels = images[..., 0, :] if images.shape[-1] == 3 else images.mean(axis=(-2, -1))
-    low, high = (pixels.min(), pixels.max()) if limits is None else limits
-    return np.clip((pixels - low) / max(high - low, 1e-6), 0, 1)

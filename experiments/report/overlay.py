@@ -85,13 +85,13 @@ def overlay_figure(network: nnx.Module, image: Float[Array, "x x 1 c"], layer: i
 
 
 def _draw(axis, image, attention, limits):
-    """An image in grey, and attention over it: maps are smaller by the borders that were cut, and by pooling."""
-    picture = common.shown_image(image)
+    """An image, and attention over it: maps are smaller by the borders that were cut, and by pooling."""
+    picture = common.shown_images(image)
     size = len(picture)
     axis.set(xticks=[], yticks=[])
     for side in axis.spines.values():
         side.set_color("0.8")
-    axis.imshow(picture, cmap="gray_r", extent=(0, size, size, 0))
+    axis.imshow(picture, extent=(0, size, size, 0), **common.IMAGE_LOOK)
     if attention is not None:
         shown = np.asarray(attention[..., 0, 0])
         strength = np.clip((shown - limits[0]) / (limits[1] - limits[0]), 0, 1)
