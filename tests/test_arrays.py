@@ -128,6 +128,22 @@ def test_sizes_are_brought_to_that_of_the_network(capsys):
         assert (away.min(axis=1) < 1e-6).all()
 
 
+def test_every_image_keeps_its_number_in_the_arrays(tmp_path):
+    data = set_of_arrays(Arrays(IMAGES, LABELS))
+    for split in data.splits().values():
+        numbers = [int(name.removeprefix("image ")) for name in split.names]
+        np.testing.assert_allclose(split.images[:, :, :, 0, 0], IMAGES[numbers] / 255, atol=1e-6)
+    data = load("arrays", path=saved(tmp_path / "a.npz", **medmnist(val_images=None, val_labels=None)))
+    for part, start, splits in (("train", 0, (data.train, data.validation)), ("test", 24, (data.test,))):
+        for split in splits:
+            numbers = [start + int(name.removeprefix(f"{part} image ")) for name in split.names]
+            np.testing.assert_allclose(split.images[:, :, :, 0], COLOURS[numbers] / 255, atol=1e-6)
+    few = load("arrays", path=tmp_path / "a.npz", test_images=2).with_fewer_test_images(1)
+    assert few.test.names == data.test.names[:1]
+    with assert_refused("names must be one an image, got 1 for 6 images"):
+        dataclasses.replace(data, test=dataclasses.replace(data.test, names=["a"]))
+
+
 def test_copies_stay_in_one_split_or_are_warned_about(tmp_path, capsys):
     images = IMAGES.copy()
     images[[0, 3, 6]] = images[9]
@@ -136,7 +152,9 @@ def test_copies_stay_in_one_split_or_are_warned_about(tmp_path, capsys):
     assert sorted(rows(split).count(row) for split in data.splits().values()) == [0, 0, 4]
     assert "3 images are copies of others, byte for byte; they are in the same split" in capsys.readouterr().out
     load("arrays", path=saved(tmp_path / "a.npz", **medmnist(val_images=COLOURS[:6])))
-    assert "warning: 6 images are copies, byte for byte, of images of another split" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "warning: 6 images are copies, byte for byte, of images of another split" in printed
+    assert "for example train image 0 (train) and validation image 0 (validation)" in printed
 
 
 def _nan():

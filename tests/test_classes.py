@@ -108,7 +108,8 @@ def test_channels_classes_and_size_come_from_the_data(name, group, size, taken):
     assert dataset.train.images.shape == (8, taken, taken, 1, 3)
     trained = jax.eval_shape(lambda state: trainer.train(state, dataset.train.images, dataset.train.labels, 2), state)
     assert jax.tree.structure(trained) == jax.tree.structure(state)
-    counted = jax.eval_shape(trainer.count_errors, state.params, state.rest, *vars(dataset.test).values())
+    test = dataset.test.images, dataset.test.labels
+    counted = jax.eval_shape(trainer.count_errors, state.params, state.rest, *test)
     assert counted[0].shape == (1,)
 
 

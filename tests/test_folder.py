@@ -110,6 +110,22 @@ def test_validation_is_held_out_of_training_where_it_is_not_given_and_is_no_trai
     assert "there is no validation split, so 2 of the 12 training images are held out" in capsys.readouterr().out
 
 
+def test_every_image_keeps_the_name_of_its_file(classes, given, capsys):
+    write(classes / "cats" / os.fsdecode(b"sm\xe9.png"), picture(50))
+    (classes / "dogs" / "text.png").write_text("no picture")
+    data = folder(classes, broken="skip")
+    held = {}
+    for split in data.splits().values():
+        for image, name in zip(split.images, split.names, strict=True):
+            held[name] = image
+    assert held.keys() == {f"cats/{i}.png" for i in range(20)} | {f"dogs/{i}.png" for i in range(10)} | {"cats/sm?.png"}
+    for name, seed in {"cats/3.png": 3, "dogs/7.png": 107, "cats/sm?.png": 50}.items():
+        np.testing.assert_allclose(held[name][:, :, 0, 0], picture(seed) / 255, atol=1e-6)
+    changed = folder(given, test_images=2).with_features(3).resized(lambda pixels: 16).standardised()
+    assert len(changed.test.names) == 2 and set(changed.test.names) < set(folder(given).test.names)
+    assert {name[:7] for name in changed.test.names} <= {"test/a/", "test/b/"}
+
+
 def test_hidden_names_are_ignored_and_other_files_skipped_and_counted(classes, capsys):
     expected = folder(classes).provenance
     (classes / ".ipynb_checkpoints").mkdir()

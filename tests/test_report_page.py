@@ -58,7 +58,8 @@ def made_up(classes=3, names=None, count=5, maps=True, **changes):
     labels = np.arange(count) % classes
     attention = generator.uniform(size=[count, 6, 6]) if maps else None
     probabilities = np.linspace(0.99, 0.5, count)
-    wrong = Mistakes(np.arange(count), images, labels, (labels + 1) % classes, probabilities, attention, 1)
+    files = [f"{i}/a rather long name, {i}.png" for i in range(count)]
+    wrong = Mistakes(np.arange(count), files, images, labels, (labels + 1) % classes, probabilities, attention, 1)
     confusion = generator.poisson(0.4, size=[classes, classes]) + 40 * np.eye(classes, dtype=int)
     angles = [{"degrees": 15.0 * i, "error_percent": i % 3, "logits_change": 0.1 * (i % 6)} for i in range(25)]
     metrics = [
@@ -114,6 +115,7 @@ def test_the_page_holds_everything_and_needs_nothing_else(tmp_path):
     said = [
         "6.00 ± 1.41 %", "12,345", "0:01:15", "best on validation", "The first 77 test images", "98.0 to 100.0 %",
         "of seed 11", "The 5 wrong predictions", "attention of layer 2 keeps", "0123abc", "jaxlib", "11, 12",
+        "3/a rather long name, 3.png",
         "python -m experiments.train digits --seeds 11 12", "python -m experiments.evaluate runs/made-up",
     ]  # fmt: skip
     assert [sentence for sentence in said if sentence not in page.text] == []
@@ -210,7 +212,9 @@ def test_the_worst_mistakes_are_the_most_confident_with_attention_over_pixels_wh
     for place, confidence in {4: 3, 7: 9, 11: 5}.items():
         logits[place, (data.test.labels[place] + 1) % 10] = confidence
     found = worst_mistakes(Attentive(attention, pixels), data, logits)
-    assert found.places.tolist() == [7, 11, 4]
+    assert found.places.tolist() == [7, 11, 4] and found.names == ["test image 7", "test image 11", "test image 4"]
+    named = dataclasses.replace(data, test=dataclasses.replace(data.test, names=list("abcdefghijklmnopqrst")))
+    assert worst_mistakes(Attentive(attention, pixels), named, logits).names == ["h", "l", "e"]
     assert found.predictions.tolist() == ((data.test.labels[[7, 11, 4]] + 1) % 10).tolist()
     assert found.probabilities[0] == pytest.approx(np.exp(9) / (np.exp(9) + np.exp(1) + 8))
     if pixels:
@@ -226,7 +230,7 @@ def test_mistakes_in_colour_are_shown_in_colour_and_others_in_grey():
     images = np.zeros([1, 2, 2, 1, 3], np.float32)
     images[0, 0, 0, 0] = [-1, 3, 1]
     for shown, expected in ((images, [0, 1, 0.5]), (images[..., :2], 1)):
-        found = Mistakes(*(np.zeros(1, int) for _ in range(5)))._replace(images=shown)
+        found = Mistakes(*(np.zeros(1, int) for _ in range(6)))._replace(names=["a.png"], images=shown)
         (axis,) = mistakes.figure(found, ("a", "b")).axes
         np.testing.assert_array_equal(axis.images[0].get_array()[0, 0], expected)
         assert axis.images[0].get_clim() == (0, 1)

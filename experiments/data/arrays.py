@@ -111,10 +111,12 @@ def set_of_arrays(
     if given:
         starts = {split: np.arange(end - len(numbers[split]), end) for split, end in zip(numbers, ends, strict=True)}
         parts = as_given(starts, labels, prints, class_names, shares, seed)
+        names = [f"{split} image {i}" for split, each in numbers.items() for i in range(len(each))]
     else:
         parts = divided(labels, prints, class_names, by_share, seed)
+        names = [f"image {i}" for i in range(len(labels))]
     parts = first_of_test(parts, test_images)
-    say_copies(lambda i: f"image {i}" if not given else f"image {i} of all", labels, prints, parts)
+    say_copies(names, labels, prints, parts)
     size = common_size([each.shape[1:3] for each in images.values()], size_of, fit)
     ((dtype, features),) = kinds
     if background is None and np.issubdtype(dtype, np.floating):
@@ -125,7 +127,10 @@ def set_of_arrays(
     return Dataset(
         name=title,
         classes=len(class_names),
-        **{split: Split(_resized(images, ends, parts[split], preprocessing), labels[parts[split]]) for split in parts},
+        **{
+            split: Split(_resized(images, ends, indices, preprocessing), labels[indices], [names[i] for i in indices])
+            for split, indices in parts.items()
+        },
         provenance=describe_own("arrays", seed, class_names, labels, prints, parts),
         class_names=class_names,
         preprocessing=preprocessing,

@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,10 +16,11 @@ CHUNK = 2**22
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """Images `[image, x, y, 1, c]` (float32) and their labels `[image]` (int32)."""
+    """Images `[image, x, y, 1, c]` (float32), their labels `[image]` (int32) and, if they have any, their names."""
 
     images: np.ndarray
     labels: np.ndarray
+    names: Sequence[str] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -124,14 +125,17 @@ class Dataset:
 
     def _with_images(self, change):
         """The set with changed images, its provenance as it was."""
-        splits = {name: Split(change(split.images), split.labels) for name, split in self.splits().items()}
+        splits = {
+            name: dataclasses.replace(split, images=change(split.images)) for name, split in self.splits().items()
+        }
         return dataclasses.replace(self, **splits)
 
     def with_fewer_test_images(self, count: int) -> "Dataset":
         """The set with the first `count` images of its test split alone, and its provenance saying so."""
         if not 1 <= count <= len(self.test):
             raise ValueError(f"{self.name} has {len(self.test)} test images: take 1 to {len(self.test)}, got {count}")
-        test = Split(self.test.images[:count], self.test.labels[:count])
+        names = None if self.test.names is None else self.test.names[:count]
+        test = Split(self.test.images[:count], self.test.labels[:count], names)
         described = {"test_images": str(count), "test_sha256": fingerprint(test)}
         return dataclasses.replace(self, test=test, provenance={**self.provenance, **described})
 
@@ -204,6 +208,8 @@ def _check(name, split, classes):
             f"{name}: labels must be integers, one an image and at least one, got {labels.dtype} of shape "
             f"{labels.shape} for {len(images)} images"
         )
+    if split.names is not None and len(split.names) != len(images):
+        raise ValueError(f"{name}: names must be one an image, got {len(split.names)} for {len(images)} images")
     bad = np.flatnonzero(~np.isfinite(images).all(axis=(1, 2, 3, 4)))
     if len(bad):
         raise ValueError(

@@ -85,7 +85,9 @@ def picture_folder(
         parts = as_given(given, labels, digests, layout.class_names, shares, seed)
     parts = first_of_test(parts, test_images)
     _say_skipped(layout.skipped)
-    say_copies(lambda i: str(files[i].path.relative_to(root)), labels, digests, parts)
+    # Bytes that are no UTF-8 can be in a file's name, but not in a page.
+    names = [str(file.path.relative_to(root)).encode("utf-8", "replace").decode() for file in files]
+    say_copies(names, labels, digests, parts)
     dtype, features = _say_mixture(files)
     size = common_size([file.sides for file in files], size_of, fit)
     preprocessing = Preprocessing(size, features, dtype, fit)
@@ -100,7 +102,10 @@ def picture_folder(
     return Dataset(
         name=f"the pictures in {root}",
         classes=len(layout.class_names),
-        **{split: Split(images[split], labels[parts[split]]) for split in images},
+        **{
+            split: Split(images[split], labels[indices], [names[i] for i in indices])
+            for split, indices in parts.items()
+        },
         provenance=describe_own("folder", seed, layout.class_names, labels, digests, parts),
         class_names=layout.class_names,
         preprocessing=preprocessing,

@@ -109,7 +109,7 @@ def first_of_test(parts: Parts, count: int | None) -> Parts:
     return {**parts, "test": parts["test"][:count]}
 
 
-def say_copies(names: Callable[[int], str], labels: np.ndarray, prints: Sequence[bytes], parts: Parts) -> None:
+def say_copies(names: Sequence[str], labels: np.ndarray, prints: Sequence[bytes], parts: Parts) -> None:
     """Prints what images with the same bytes there are, and warns where they stand in two splits or two classes."""
     split_of = {index: split for split, indices in parts.items() for index in indices.tolist()}
     first, copies, across, contradicting = {}, 0, [], []
@@ -125,7 +125,7 @@ def say_copies(names: Callable[[int], str], labels: np.ndarray, prints: Sequence
     for pairs, what in ((across, "split: what is tested was trained on"), (contradicting, "class: one label is wrong")):
         if pairs:
             where, _, why = what.partition(": ")
-            example = " and ".join(f"{names(i)} ({split_of[i]})" for i in pairs[0])
+            example = " and ".join(f"{names[i]} ({split_of[i]})" for i in pairs[0])
             print(
                 f"warning: {len(pairs)} images are copies, byte for byte, of images of another {where}, and {why}; "
                 f"for example {example}"

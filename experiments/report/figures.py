@@ -120,9 +120,10 @@ def confusion(counts: Int[np.ndarray, "label prediction"], class_names: Sequence
     return figure
 
 
-def cut(name: str, longest: int = 24) -> str:
-    """The name of a class in a picture: of a long one the beginning; dollar signs are no formula."""
-    name = name if len(name) <= longest else name[: longest - 1] + "…"
+def cut(name: str, longest: int = 24, *, end: bool = False) -> str:
+    """A name in a picture: of a long one the beginning, or the end; dollar signs are no formula."""
+    if len(name) > longest:
+        name = "…" + name[1 - longest :] if end else name[: longest - 1] + "…"
     return name.replace("$", r"\$")
 
 

@@ -1,5 +1,6 @@
 """The test images whose wrong predictions are the most confident, with what the network attends to in them."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -25,6 +26,8 @@ class Mistakes(NamedTuple):
 
     places: Int[np.ndarray, " mistake"]
     """In the test split, from 0."""
+    names: Sequence[str]
+    """Of the images: files, or numbers in arrays or in the test split."""
     images: Float[np.ndarray, "mistake x y 1 c"]
     labels: Int[np.ndarray, " mistake"]
     predictions: Int[np.ndarray, " mistake"]
@@ -52,7 +55,11 @@ def worst_mistakes(
     confidence = probabilities[np.arange(len(labels)), predictions]
     wrong = np.flatnonzero(predictions != labels)
     places = wrong[np.argsort(-confidence[wrong], kind="stable")][:SHOWN]
-    found = Mistakes(places, dataset.test.images[places], labels[places], predictions[places], confidence[places])
+    known = dataset.test.names
+    names = [f"test image {place}" if known is None else known[place] for place in places]
+    found = Mistakes(
+        places, names, dataset.test.images[places], labels[places], predictions[places], confidence[places]
+    )
     if len(places):
         layers = network.attending_layers if layer is None else [layer]
         for attending in layers:
@@ -93,7 +100,7 @@ def figure(mistakes: Mistakes, class_names: tuple[str, ...]) -> Figure:
         title = f"{label}\ntaken for {prediction}\n({100 * mistakes.probabilities[i]:.1f} %)"
         cell[0].set_title(title, fontsize=8, loc="left")
         cell[0].imshow(common.shown_images(mistakes.images[i]), cmap="gray", vmin=0, vmax=1)
-        cell[0].set_xlabel(f"test image {mistakes.places[i]}", fontsize=7)
+        cell[0].set_xlabel(cut(mistakes.names[i], 22, end=True), fontsize=7)
         if with_maps:
             cell[1].imshow(mistakes.maps[i], cmap=common.MAP_COLOURS, **common.shades(mistakes.maps[i]))
             cell[1].set_xlabel("attention", fontsize=7)

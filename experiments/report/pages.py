@@ -144,6 +144,11 @@ def _mistakes(findings, folder) -> Iterator[Element]:
     else:
         caption += f" Beside them what the attention of layer {found.layer + 1} keeps: yellow most, blue least."
     yield picture(path, "Misclassified test images with label, prediction and probability", caption)
+    classes = ([findings.class_names[label] for label in labels] for labels in (found.labels, found.predictions))
+    percent = (f"{100 * probability:.1f}" for probability in found.probabilities)
+    rows = zip(found.names, *classes, percent, strict=True)
+    columns = ["image", "class", "taken for", "probability, %"]
+    yield element("details", element("summary", "The same in words"), table(columns, rows))
 
 
 def _attention(findings, folder) -> Iterator[Element]:
