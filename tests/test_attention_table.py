@@ -11,7 +11,8 @@ from experiments.bench import attention
 from experiments.configs import TABLES
 from experiments.configs.preset import RESULTS, reports
 from experiments.report.documents import document
-from experiments.run.configuration import Config, from_identity, identity
+from experiments.run.configuration import Config
+from experiments.run.identity import from_identity, identity
 from experiments.run.model_configuration import model, parse_options
 from experiments.run.training import make_network
 

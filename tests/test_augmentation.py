@@ -13,7 +13,8 @@ from helpers import assert_close, assert_refused
 from experiments.augmentation import KINDS, AugmentConfig, Mixture, augment
 from experiments.augmentation.geometry import resample, rotation, turned
 from experiments.run.class_weights import class_weights
-from experiments.run.configuration import Config, OptimizerConfig, from_identity, identity
+from experiments.run.configuration import Config, OptimizerConfig
+from experiments.run.identity import from_identity, identity
 from experiments.run.model_configuration import model
 from experiments.run.training import Trainer, make_optimizer
 

@@ -45,7 +45,6 @@ def digits():
 
 
 def test_the_main_job_trains_the_attentive_network_on_digits_by_default():
-    assert train.DEFAULT == "digits"
     made, default, _ = train.command_line([])
     config = tyro.cli(made, args=[], default=default)
     assert config.model == PRESETS["digits"].config.model

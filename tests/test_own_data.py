@@ -11,7 +11,8 @@ from small_pictures import two_classes
 
 from experiments import evaluate, train
 from experiments.data import Arrays, set_of_arrays
-from experiments.run.configuration import Config, DataConfig, OptimizerConfig, from_identity, identity
+from experiments.run.configuration import Config, DataConfig, OptimizerConfig
+from experiments.run.identity import from_identity, identity
 from experiments.run.model_configuration import model
 from experiments.run.workdir import Run, dataset_of, image_size, standardised
 

@@ -18,7 +18,8 @@ from experiments.configs import PRESETS
 from experiments.configs.preset import reports
 from experiments.data import Dataset, Split, rotated_digits
 from experiments.report.markdown import protocols
-from experiments.run.configuration import Config, DataConfig, OptimizerConfig, from_identity, identity
+from experiments.run.configuration import Config, DataConfig, OptimizerConfig
+from experiments.run.identity import from_identity, identity
 from experiments.run.metrics import Metrics, read_metrics
 from experiments.run.model_configuration import model
 from experiments.run.training import make_network

@@ -13,8 +13,9 @@ import numpy as np
 from experiments.data import Dataset
 from experiments.run.checkpoints import Checkpoints
 from experiments.run.class_weights import class_weights
-from experiments.run.configuration import Config, identity, steps_per_epoch
+from experiments.run.configuration import Config, steps_per_epoch
 from experiments.run.extending import Extensions, schedule_of
+from experiments.run.identity import identity
 from experiments.run.metrics import Metrics, progress_bar
 from experiments.run.training import Trainer, TrainState, make_optimizer
 from experiments.run.waiting import compiling

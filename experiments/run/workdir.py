@@ -24,8 +24,9 @@ import filelock
 
 from attgconv_jax.models import NETWORKS
 from experiments.data import OWN_NAMES, Arrays, Dataset, load, set_of_arrays
-from experiments.run.configuration import Config, from_identity, identity, steps_per_epoch
+from experiments.run.configuration import Config, steps_per_epoch
 from experiments.run.extending import extension
+from experiments.run.identity import from_identity, identity
 from experiments.run.metrics import read_metrics
 from experiments.run.runtime import describe_device, given_command, writing
 
