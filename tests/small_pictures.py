@@ -1,4 +1,4 @@
-"""Small pictures of one's own, written to folders."""
+"""Small pictures of one's own, written to folders, and how the images of sets are compared with them."""
 
 import numpy as np
 from PIL import Image
@@ -37,3 +37,20 @@ def three_splits(root):
 
 def folder(path, **options):
     return load("folder", path=path, **options)
+
+
+def rows(*splits):
+    """Images and labels of splits as bytes, sorted."""
+    return sorted(
+        image.tobytes() + bytes([label])
+        for split in splits
+        for image, label in zip(split.images, split.labels, strict=True)
+    )
+
+
+def expected_rows(pixels, labels):
+    """The same of pixels of 8 bits, in their own size."""
+    return sorted(
+        (image / np.float32(255)).astype(np.float32).tobytes() + bytes([label])
+        for image, label in zip(pixels, labels, strict=True)
+    )

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 from helpers import assert_refused
+from small_pictures import expected_rows, rows
 
 from attgconv_jax.preprocessing import Preprocessing
 from experiments.data import Arrays, load, own_name, set_of_arrays
@@ -26,19 +27,6 @@ def medmnist(**changes):
 def saved(path, **arrays):
     np.savez(path, **arrays)
     return path
-
-
-def rows(*splits):
-    return sorted(
-        image.tobytes() + bytes([label])
-        for split in splits
-        for image, label in zip(split.images, split.labels, strict=True)
-    )
-
-
-def expected_rows(images, labels):
-    images = (images / np.float32(255)).astype(np.float32)
-    return sorted(image.tobytes() + bytes([label]) for image, label in zip(images, labels, strict=True))
 
 
 def test_images_and_labels_are_divided_by_a_seed(tmp_path):

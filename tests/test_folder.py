@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 from helpers import assert_refused
-from small_pictures import folder, picture, three_splits, two_classes, write
+from small_pictures import expected_rows, folder, picture, rows, three_splits, two_classes, write
 
 from attgconv_jax.preprocessing import Preprocessing
 from experiments.data import own_name
@@ -24,12 +24,6 @@ def given(tmp_path):
     return three_splits(tmp_path)
 
 
-def rows(*splits):
-    return sorted(
-        image.tobytes() + bytes([y]) for split in splits for image, y in zip(split.images, split.labels, strict=True)
-    )
-
-
 def test_a_seed_divides_every_class_by_shares(classes):
     data = folder(classes)
     assert data.class_names == ("cats", "dogs")
@@ -41,10 +35,7 @@ def test_a_seed_divides_every_class_by_shares(classes):
     assert data.preprocessing == Preprocessing(12, 1, "uint8", "pad")
     assert data.train.images.shape == (21, 12, 12, 1, 1)
     every = [picture(i) for i in range(20)] + [picture(100 + i) for i in range(10)]
-    expected = [
-        (each / np.float32(255)).astype(np.float32).tobytes() + bytes([i >= 20]) for i, each in enumerate(every)
-    ]
-    assert rows(*data.splits().values()) == sorted(expected)
+    assert rows(*data.splits().values()) == expected_rows(every, [0] * 20 + [1] * 10)
     assert len({*data.train.labels[:7]}) == 2, "the order in a split is random"
     shares = folder(classes, shares=(0.5, 0.3, 0.2))
     assert [len(split) for split in shares.splits().values()] == [15, 9, 6]
@@ -90,10 +81,8 @@ def test_splits_are_as_given(given, capsys):
     assert [len(split) for split in data.splits().values()] == [12, 4, 6]
     for i, split in enumerate(data.splits().values()):
         for label in (0, 1):
-            expected = {
-                (picture(100 * i + 10 * label + k) / np.float32(255)).astype(np.float32).tobytes() for k in range(6)
-            }
-            assert {image.tobytes() for image in split.images[split.labels == label]} <= expected
+            expected = expected_rows([picture(100 * i + 10 * label + k) for k in range(6)], [label] * 6)
+            assert {row for row in rows(split) if row[-1] == label} <= {*expected}
     assert capsys.readouterr().out == ""
     (given / "val").rename(given / "Validation")
     assert folder(given).provenance == data.provenance
@@ -208,13 +197,9 @@ def test_copies_stay_in_one_split_where_a_seed_divides(classes, capsys):
         shutil.copy(classes / "cats" / "1.png", classes / "cats" / f"{name}.png")
     for seed in range(4):
         data = folder(classes, seed=seed)
-        holding = [rows(split).count(rows_of(picture(1), 0)) for split in data.splits().values()]
+        holding = [rows(split).count(expected_rows([picture(1)], [0])[0]) for split in data.splits().values()]
         assert sorted(holding) == [0, 0, 5]
     assert "4 images are copies of others, byte for byte; they are in the same split" in capsys.readouterr().out
-
-
-def rows_of(pixels, label):
-    return (pixels / np.float32(255)).astype(np.float32).tobytes() + bytes([label])
 
 
 def test_copies_in_two_given_splits_or_two_classes_are_warned_about(given, classes, capsys):

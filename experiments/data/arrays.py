@@ -13,16 +13,7 @@ import numpy as np
 
 from attgconv_jax.preprocessing import Preprocessing, resize
 from experiments.data.dataset import Dataset, Split, images_at_a_time, register
-from experiments.data.own import (
-    SHARES,
-    as_given,
-    by_shares,
-    common_size,
-    describe_own,
-    divided,
-    first_of_test,
-    say_copies,
-)
+from experiments.data.own import SHARES, by_shares, common_size, describe_own, splits_of
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -81,18 +72,15 @@ def set_of_arrays(
 
     Args:
       arrays: images and labels.
-      seed: of the splits, and of the order in them.
-      size_of: makes the size of the set's images of the longer side of the arrays'.
-      fit: how they are brought to that size; see `attgconv_jax.preprocessing.resize`.
-      shares: of training, validation and test in every class; where validation alone is not given, of it in training.
-      test_images: how many of the test split, the first; None: all.
       background: beside images that are not square; None: black, of floating images the smallest training pixel.
       title: in messages.
+
+    Further arguments: see `experiments.data.own`.
 
     Raises:
       ValueError: arrays do not fit, pixels are not finite, or labels are none; the message is a line.
     """
-    by_share, pairs = by_shares(shares), {"train": (arrays.images, arrays.labels)}
+    shares, pairs = by_shares(shares), {"train": (arrays.images, arrays.labels)}
     pairs |= {"validation": arrays.validation} if arrays.validation is not None else {}
     pairs |= {"test": arrays.test} if arrays.test is not None else {}
     if "validation" in pairs and "test" not in pairs:
@@ -108,15 +96,10 @@ def set_of_arrays(
 
     labels, ends = np.concatenate(list(numbers.values())), np.cumsum([len(each) for each in numbers.values()])
     prints = [hashlib.sha256(image.tobytes()).digest() for split in images for image in images[split]]
-    if given:
-        starts = {split: np.arange(end - len(numbers[split]), end) for split, end in zip(numbers, ends, strict=True)}
-        parts = as_given(starts, labels, prints, class_names, shares, seed)
-        names = [f"{split} image {i}" for split, each in numbers.items() for i in range(len(each))]
-    else:
-        parts = divided(labels, prints, class_names, by_share, seed)
-        names = [f"image {i}" for i in range(len(labels))]
-    parts = first_of_test(parts, test_images)
-    say_copies(names, labels, prints, parts)
+    names = [f"{split} image {i}" if given else f"image {i}" for split in numbers for i in range(len(numbers[split]))]
+    places = {split: np.arange(end - len(numbers[split]), end) for split, end in zip(numbers, ends, strict=True)}
+    options = dict(shares=shares, seed=seed, test_images=test_images)
+    parts = splits_of(places if given else None, names, labels, prints, class_names, **options)
     size = common_size([each.shape[1:3] for each in images.values()], size_of, fit)
     ((dtype, features),) = kinds
     if background is None and np.issubdtype(dtype, np.floating):

@@ -13,16 +13,7 @@ import tqdm
 from attgconv_jax.preprocessing import Preprocessing, resize
 from experiments.data.dataset import Dataset, Split, register
 from experiments.data.layout import layout_of
-from experiments.data.own import (
-    SHARES,
-    as_given,
-    by_shares,
-    common_size,
-    describe_own,
-    divided,
-    first_of_test,
-    say_copies,
-)
+from experiments.data.own import SHARES, by_shares, common_size, describe_own, splits_of
 from experiments.data.pictures import as_type, decode, file_bytes, kind_of
 
 
@@ -55,12 +46,9 @@ def picture_folder(
 
     Args:
       path: of the folder; see `experiments.data.layout`, for pictures `experiments.data.pictures.read_picture`.
-      seed: of the splits, and of the order in them.
-      size_of: makes the size of the set's images of the longer side of the pictures, or of the median of those.
-      fit: how they are brought to that size; see `attgconv_jax.preprocessing.resize`.
-      shares: of training, validation and test in every class; where validation alone is not given, of it in training.
       broken: "raise", or "skip" for leaving out what cannot be read, which is counted.
-      test_images: how many of the test split, the first; None: all.
+
+    Further arguments: see `experiments.data.own`.
 
     Raises:
       ValueError: a picture cannot be read, or the folder is laid out in another way; the message is a line.
@@ -69,7 +57,7 @@ def picture_folder(
         raise ValueError("the data set folder needs data.path, the folder of class folders")
     if broken not in ("raise", "skip"):
         raise ValueError(f"data.broken must be raise or skip, got {broken!r}")
-    root, by_share = pathlib.Path(path), by_shares(shares)
+    root, shares = pathlib.Path(path), by_shares(shares)
     layout, broken_files = layout_of(root), _Broken(broken)
     listed = [(file, label, split) for split, pairs in layout.splits.items() for file, label in pairs]
     files = [
@@ -78,16 +66,12 @@ def picture_folder(
         if file
     ]
     labels, digests = np.array([file.label for file in files], np.int32), [file.digest for file in files]
-    if None in layout.splits:
-        parts = divided(labels, digests, layout.class_names, by_share, seed)
-    else:
-        given = {split: np.flatnonzero([file.split == split for file in files]) for split in layout.splits}
-        parts = as_given(given, labels, digests, layout.class_names, shares, seed)
-    parts = first_of_test(parts, test_images)
-    _say_skipped(layout.skipped)
     # Bytes that are no UTF-8 can be in a file's name, but not in a page.
     names = [str(file.path.relative_to(root)).encode("utf-8", "replace").decode() for file in files]
-    say_copies(names, labels, digests, parts)
+    given = {split: np.flatnonzero([file.split == split for file in files]) for split in layout.splits}
+    options = dict(shares=shares, seed=seed, test_images=test_images)
+    parts = splits_of(None if None in given else given, names, labels, digests, layout.class_names, **options)
+    _say_skipped(layout.skipped)
     dtype, features = _say_mixture(files)
     size = common_size([file.sides for file in files], size_of, fit)
     preprocessing = Preprocessing(size, features, dtype, fit)

@@ -1,4 +1,13 @@
-"""What data sets of one's own have in common: splits by a seed, copies, sizes, provenance."""
+"""What data sets of one's own have in common: arguments, splits, copies, sizes, provenance.
+
+Their sources take
+
+- `seed`: of the splits, and of the order in them.
+- `size_of`: makes the size of the set's images of the longer side of those that are read, or of the median of those.
+- `fit`: how they are brought to that size; see `attgconv_jax.preprocessing.resize`.
+- `shares`: of training, validation and test in every class; where validation alone is not given, of it in training.
+- `test_images`: how many of the test split, the first; None: all.
+"""
 
 import hashlib
 import json
@@ -12,6 +21,30 @@ SPLITS = ("train", "validation", "test")
 
 Parts = Mapping[str, np.ndarray]
 """By split the indices of its images, in the split's order."""
+
+
+def splits_of(
+    given: Parts | None,
+    names: Sequence[str],
+    labels: np.ndarray,
+    prints: Sequence[bytes],
+    class_names: Sequence[str],
+    *,
+    shares: Mapping[str, float],
+    seed: int,
+    test_images: int | None,
+) -> Parts:
+    """The splits of a set: those `given`, or without such by the seed; copies among its images are reported.
+
+    Arguments are those of `divided`; `names` are what the images are called.
+    """
+    if given is None:
+        parts = divided(labels, prints, class_names, shares, seed)
+    else:
+        parts = as_given(given, labels, prints, class_names, shares, seed)
+    parts = first_of_test(parts, test_images)
+    say_copies(names, labels, prints, parts)
+    return parts
 
 
 def divided(
@@ -68,7 +101,12 @@ def by_shares(shares: Sequence[float]) -> dict[str, float]:
 
 
 def as_given(
-    given: Parts, labels: np.ndarray, prints: Sequence[bytes], class_names: Sequence[str], shares: Sequence[float], seed
+    given: Parts,
+    labels: np.ndarray,
+    prints: Sequence[bytes],
+    class_names: Sequence[str],
+    shares: Mapping[str, float],
+    seed: int,
 ) -> dict[str, np.ndarray]:
     """Splits as they are given, each in a random order; validation is held out of training where there is none.
 
@@ -84,7 +122,7 @@ def as_given(
             )
     generator, parts = np.random.default_rng(seed), dict(given)
     if "validation" not in given:
-        train, shares = given["train"], by_shares(shares)
+        train = given["train"]
         held_out = shares["validation"] / (shares["train"] + shares["validation"])
         inner = divided(
             labels[train],
