@@ -14,11 +14,9 @@ from typing import Any
 
 import tyro
 
-from attgconv_jax import Group
 from attgconv_jax.models import NETWORKS
 from experiments.configs import DEFAULT, PRESETS, TABLES
-from experiments.data import OWN_NAMES, Arrays, Dataset, own_name
-from experiments.data.prepared import PUBLISHED_SIZES
+from experiments.data import Arrays, Dataset, own_name
 from experiments.report.classes import class_table
 from experiments.report.examples import draw_examples
 from experiments.report.findings import angle_images_of, findings_of
@@ -30,6 +28,7 @@ from experiments.run.checks import check_name
 from experiments.run.configuration import Config, DataConfig, steps_per_epoch
 from experiments.run.extending import extension_message
 from experiments.run.groups import is_lie
+from experiments.run.idle import check_effect, idle_options
 from experiments.run.loop import fit, make_trainer
 from experiments.run.model_configuration import ModelConfig, config_class, model
 from experiments.run.runtime import Folder, command, given_command, precision, use_compilation_cache
@@ -132,6 +131,7 @@ def train_run(
 def main(arguments: Arguments) -> None:
     """Trains, and prints the report."""
     config = Config(**{field.name: getattr(arguments, field.name) for field in dataclasses.fields(Config)})
+    check_effect(config)
     use_compilation_cache()
     network, workdir = config.model, arguments.workdir
     if config.augment.preview is not None:
@@ -259,21 +259,8 @@ def _shown(parts, words):
     def choice(part, field):
         return _value_of(f"--{part}.{field}", words) or getattr(parts[part], field)
 
-    data, schedule = choice("data", "name"), choice("optimizer", "schedule")
     group = dataclasses.replace(parts["model"], group=choice("model", "group")).parsed_group()
-    idle = {
-        "directory": data.startswith("digits") or data in OWN_NAMES,
-        "fit": data not in OWN_NAMES,
-        "shares": data not in OWN_NAMES,
-        "broken": data != "folder",
-        "seed": "validation" in PUBLISHED_SIZES.get(data, ()),
-        "sampling": group.is_exact if isinstance(group, Group) else choice("model", "attention") == "none",
-        "max_scale": isinstance(group, Group) or group.scales is None,
-        "momentum": choice("optimizer", "name") != "sgd",
-        "milestones": schedule != "step",
-        "decay": schedule != "step",
-    }
-    hidden = [name for name, is_idle in idle.items() if is_idle]
+    hidden = [option.partition(".")[2] for option in idle_options(choice, group)]
     return {part: _without(parts[part], hidden) for part in PARTS}
 
 
