@@ -5,6 +5,8 @@ Public functions and constructors check where they are entered; what they call i
 
 import math
 import numbers
+import os
+import pathlib
 from collections.abc import Iterable
 from typing import Any
 
@@ -45,6 +47,13 @@ def check_boolean(**values: Any) -> tuple[bool, ...]:
         if not isinstance(value, bool | np.bool_):
             raise ValueError(f"{name} must be True or False, got {value!r}")
     return tuple(map(bool, values.values()))
+
+
+def check_path(path: Any, name: str = "path") -> pathlib.Path:
+    """Raises a `ValueError` unless this is a path as text or an `os.PathLike`; returns the absolute one."""
+    if not isinstance(path, str | os.PathLike):
+        raise ValueError(f"{name} must be a path, a string or an os.PathLike, got {type(path).__name__}")
+    return pathlib.Path(path).absolute()
 
 
 def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:

@@ -59,12 +59,17 @@ def equivariance_error(
       x: its argument: a feature map on `group`, or an image (`h == 1`).
       output: what it returns: a "feature_map" on the group, an "image" (one group element), or something "invariant".
     """
-    kind = "image" if x.shape[-2:-1] == (1,) else "feature_map"
+    if not callable(function) or isinstance(function, type):
+        got = f"the class {function.__name__}" if isinstance(function, type) else type(function).__name__
+        raise ValueError(f"function must be a function or a module of one argument, got {got}")
+    kind = "image" if getattr(x, "shape", ())[-2:-1] == (1,) else "feature_map"
     _check_kind(x, group, kind, "x")
     check_mode(function)
     # Moved on the host, where right angles need no program of their own for every element and shape.
     place = x.sharding if isinstance(x, jax.Array) and x.committed else None
     x = np.asarray(x)
+    if not np.isfinite(x).all():
+        raise ValueError("x must be finite, got NaN or infinity")
     expected = function(jax.device_put(x, place))
     _check_kind(expected, group, output, "the function's output")
     expected = np.asarray(expected)
@@ -132,7 +137,7 @@ def _check_module(nnx, root, argument):
 def _check_kind(f, group, kind, name="f"):
     check_group(group)
     lengths = {"feature_map": group.order, "image": 1, "invariant": None}
-    if kind not in lengths:
+    if not isinstance(kind, str) or kind not in lengths:
         argument = "output" if name == "the function's output" else "kind"
         raise ValueError(f'{argument} must be "feature_map", "image" or "invariant", got {kind!r}')
     if not isinstance(f, jax.Array | np.ndarray):

@@ -1,6 +1,7 @@
 """From pixels as they come out of a file to what a network takes, in steps that commute with the group."""
 
 import dataclasses
+import os
 from typing import Literal, get_args
 
 import jax
@@ -89,17 +90,20 @@ class Preprocessing:
         wanted = f"[batch, x, y, {self.features}]" if self.features > 1 else "[batch, x, y] or [batch, x, y, 1]"
         # Arrays of JAX have no wider type than that of the device.
         known = {self.dtype, self.device_dtype.name} if isinstance(pixels, jax.Array) else {self.dtype}
+        pixels = pixels if isinstance(pixels, jax.Array) else _pixel_array(pixels, wanted)
         if pixels.dtype.name not in known:
             raise ValueError(
                 f"images must be {self.dtype} with white at {self.white:g}, as those of training, got {pixels.dtype}; "
                 "convert them"
             )
-        if pixels.ndim == 3 and pixels.shape[-1] in (1, self.features):
+        if pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[-1] in (1, self.features)):
             raise ValueError(f"images must be {wanted}, got one of shape {pixels.shape}: pass images[None]")
         if pixels.ndim == 3:
             pixels = pixels[..., None]
         if pixels.ndim != 4 or pixels.shape[-1] not in (1, self.features):
-            raise ValueError(f"images must be {wanted}, got shape {pixels.shape}")
+            first = pixels.ndim == 4 and pixels.shape[1] in (1, self.features)
+            hint = "; channels are the last axis: pass numpy.moveaxis(images, 1, -1)" if first else ""
+            raise ValueError(f"images must be {wanted}, got shape {pixels.shape}{hint}")
         shape = (*pixels.shape[:3], 1, self.features)
         if pixels.dtype != self.device_dtype:
             pixels = pixels.astype(self.device_dtype)
@@ -170,6 +174,19 @@ def resampling_matrix(length: int, size: int, step: float) -> Float[np.ndarray, 
     inside = (np.abs(positions) <= max(length, step) / 2)[:, None]
     matrix = np.where(inside, weights / np.maximum(weights.sum(axis=1, keepdims=True), 1e-12), 0)
     return (matrix + matrix[::-1, ::-1]) / 2
+
+
+def _pixel_array(images, wanted):
+    """Images as an array of NumPy; a `ValueError` if they are none, such as names of files or of several sizes."""
+    try:
+        array = np.asarray(images)
+    except ValueError as error:
+        raise ValueError(f"images must be one array {wanted}, of one size, got {type(images).__name__}") from error
+    if array.dtype.kind not in "biufcV":
+        names = array.dtype.kind in "US" or any(isinstance(each, os.PathLike) for each in array.flat)
+        hint = ": read files first, for example by numpy.asarray(PIL.Image.open(file))[None]" if names else ""
+        raise ValueError(f"images must be an array {wanted}, got {type(images).__name__}{hint}")
+    return array
 
 
 def _number(name, value):

@@ -10,7 +10,6 @@ network makes of the same images when they turn.
 
 import dataclasses
 import functools
-import json
 import pathlib
 from typing import Annotated
 
@@ -19,7 +18,6 @@ import tyro
 
 from attgconv_jax import Group
 from attgconv_jax.models import NETWORKS, load_network
-from attgconv_jax.models.description import read_description
 from experiments.data import OWN_NAMES, DatasetName, load, own_name
 from experiments.data.prepared import REGENERATED
 from experiments.report.findings import ANGLE_STEP, findings_of
@@ -30,7 +28,16 @@ from experiments.report.reports import draw_attention, report_of
 from experiments.run.checks import check
 from experiments.run.configuration import Directory
 from experiments.run.loop import last_state, make_trainer
-from experiments.run.runtime import Folder, command, describe_device, given_command, precision, use_compilation_cache
+from experiments.run.runtime import (
+    Folder,
+    command,
+    describe_device,
+    given_command,
+    precision,
+    use_compilation_cache,
+    writing,
+)
+from experiments.run.saved import registered_description
 from experiments.run.training import predict
 from experiments.run.workdir import Run, standardised, write_json
 
@@ -83,12 +90,15 @@ class Arguments:
 def main(arguments: Arguments) -> None:
     """Evaluates, prints, draws."""
     use_compilation_cache()
-    if arguments.path.is_file():
-        raise ValueError(f"path must be the folder of a run or of a saved network, got the file {arguments.path}")
+    for name in ("path", "beside"):
+        given = getattr(arguments, name)
+        if given is not None and given.is_file():
+            raise ValueError(f"{name} must be the folder of a run or of a saved network, got the file {given}")
     out = arguments.out or arguments.path / "-".join(["evaluation", *(arguments.data or "").split("/")]).rstrip("-")
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"out must be a folder, got the file {out}")
     if (arguments.path / "network.json").exists():
-        stored = json.loads((arguments.path / "network.json").read_text())
-        with precision(str(stored.get("param_dtype")) if isinstance(stored, dict) else ""):
+        with precision(registered_description(arguments.path)["param_dtype"]):
             _evaluate(arguments, out, *_saved_network(arguments))
     else:
         run = Run.open(arguments.path)
@@ -98,7 +108,8 @@ def main(arguments: Arguments) -> None:
 
 def _evaluate(arguments, out, network, dataset, report, metrics, others):
     name = arguments.path.resolve().name
-    out.mkdir(parents=True, exist_ok=True)
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
     angle_images = arguments.angle_images or min(_ANGLE_IMAGES, len(dataset.test))
     found = findings_of(
         name,
@@ -212,12 +223,15 @@ def _saved_network(arguments):
 
 def _opened(path):
     """A saved network, its preprocessing and its class names, None where they were not saved with it."""
-    network, names = load_network(path), read_description(path).get("class_names")
+    names = registered_description(path).get("class_names")
+    network = load_network(path)
     return network, getattr(network, "preprocessing", None), None if names is None else tuple(names)
 
 
 def _loaded(name, size_of, *, directory, seed, **options):
     """A data set by name, brought to the size that `size_of` makes of that of its images; not standardised."""
+    if name in OWN_NAMES and options["path"] is None:
+        raise ValueError(f"--data {name} needs --data-path, where the images are")
     return load(name, directory, seed, size_of=size_of, **options).resized(size_of)
 
 

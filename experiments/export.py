@@ -7,7 +7,6 @@ a picture and gives probabilities; a process that loads it does not need this li
 """
 
 import dataclasses
-import json
 import pathlib
 from typing import Annotated, Literal
 
@@ -15,7 +14,9 @@ import tyro
 
 from attgconv_jax import models
 from attgconv_jax.export import export_network
+from attgconv_jax.models.classifier import network_folder
 from experiments.run.runtime import command, precision
+from experiments.run.saved import registered_description
 
 LOADING = {
     "stablehlo": "jax.export.deserialize(bytearray(zipfile.ZipFile(FILE).read('network.stablehlo'))).call(images)",
@@ -46,7 +47,7 @@ def main(arguments: Arguments) -> None:
     if arguments.path.is_file():
         raise ValueError(f"path must be the folder of a run or of a saved network, got the file {arguments.path}")
     options = dict(shape=arguments.shape, format=arguments.format, platforms=arguments.platforms)
-    with precision(_parameters_of(arguments.path)):
+    with precision(registered_description(network_folder(arguments.path))["param_dtype"]):
         network = models.load_classifier(arguments.path)
         if arguments.logits:
             size, features = network.preprocessing.size, network.preprocessing.features
@@ -57,15 +58,6 @@ def main(arguments: Arguments) -> None:
         except ImportError as error:
             raise ValueError(str(error)) from error
     _print(arguments, about)
-
-
-def _parameters_of(path):
-    """The type of the parameters in a network's folder, or in a run's."""
-    for file in (path / "network.json", *sorted(path.glob("networks/*/network.json"))):
-        if file.is_file():
-            stored = json.loads(file.read_text())
-            return str(stored.get("param_dtype")) if isinstance(stored, dict) else ""
-    return ""
 
 
 def _print(arguments, about):

@@ -22,11 +22,11 @@ import tyro
 
 from attgconv_jax.models import load_classifier
 from attgconv_jax.models.classifier import network_folder
-from attgconv_jax.models.description import read_description
 from experiments.report.markdown import markdown_table
 from experiments.run.checks import check
 from experiments.run.prediction import Failure, compile_for, find_pictures, predictions
 from experiments.run.runtime import command, precision, use_compilation_cache, writing
+from experiments.run.saved import registered_description
 
 ROWS = 20
 """So many are printed where a file holds them all, and so many errors."""
@@ -65,9 +65,12 @@ def main(arguments: Arguments) -> None:
         _check_writable(arguments.output)
     folder = network_folder(arguments.run)
     files = find_pictures(arguments.paths)
-    description = read_description(folder)
+    description = registered_description(folder)
     with precision(description.get("param_dtype", "")):
         classifier = _loaded(folder, named=description.get("class_names") is not None)
+        classes = len(classifier.class_names)
+        # The default asks for a runner-up, which a network of one class has not.
+        check("top", arguments.top, f"at most {classes}, the classes of {folder}", arguments.top <= max(2, classes))
         compilation = compile_for(classifier, arguments.batch_size)
         started = time.perf_counter()
         with tqdm.tqdm(total=len(files), unit="picture", file=sys.stderr, mininterval=0.5) as bar:

@@ -22,6 +22,7 @@ from experiments.report.reports import draw_attention, report_of, save_networks
 from experiments.run.command_line import Arguments, command_line, value_of, without_option
 from experiments.run.configuration import Config, steps_per_epoch
 from experiments.run.extending import extension_message
+from experiments.run.idle import check_effect
 from experiments.run.loop import fit, make_trainer
 from experiments.run.runtime import command, given_command, precision, use_compilation_cache
 from experiments.run.transfer import check_start, start_message, start_of
@@ -103,6 +104,7 @@ def train_run(
 def main(arguments: Arguments) -> None:
     """Trains, and prints the report."""
     config = Config(**{field.name: getattr(arguments, field.name) for field in dataclasses.fields(Config)})
+    check_effect(config)
     use_compilation_cache()
     network, workdir = config.model, arguments.workdir
     if config.augment.preview is not None:

@@ -102,7 +102,15 @@ def test_images_are_resized_and_made_colour_as_in_training(tmp_path):
             "images must be uint8 with white at 255, as those of training, got float32",
         ),
         (images(2, 4, 4, 3), "images must be [batch, x, y] or [batch, x, y, 1], got shape (2, 4, 4, 3)"),
-        (images(4, 4), "images must be [batch, x, y] or [batch, x, y, 1], got shape (4, 4)"),
+        (
+            images(2, 1, 4, 4),
+            "images must be [batch, x, y] or [batch, x, y, 1], got shape (2, 1, 4, 4); channels are the last axis: "
+            "pass numpy.moveaxis(images, 1, -1)",
+        ),
+        (None, "images must be an array [batch, x, y] or [batch, x, y, 1], got NoneType"),
+        ("cell.png", "images must be an array [batch, x, y] or [batch, x, y, 1], got str: read files first, for "),
+        ([images(4, 4), images(5, 5)], "images must be one array [batch, x, y] or [batch, x, y, 1], of one size, got "),
+        (images(4, 4), "images must be [batch, x, y] or [batch, x, y, 1], got one of shape (4, 4): pass images[None]"),
     ],
 )
 def test_other_pixels_than_those_of_training_are_refused(path, pixels, message):

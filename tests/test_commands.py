@@ -343,7 +343,7 @@ def test_the_best_epoch_on_test_is_the_earliest_of_all_that_were_measured():
 @pytest.mark.parametrize(
     ("module", "arguments", "message"),
     [
-        (train, ["--model.group", "p5"], "the group must be z2, p4, p4m"),
+        (train, ["--model.group", "p5"], "model.group must be z2, p4, p4m"),
         (train, ["digits", "--model.attention", "channel"], "input_channel"),
         (train, ["--optimizer.epochs", "0"], "optimizer.epochs must be at least 1, got 0"),
         (train, ["rot-mnist"], "rot-mnist-alpha-f-p4"),

@@ -82,6 +82,11 @@ def test_few_test_images_are_all_drawn_and_turned_unless_more_are_asked_for(arra
         evaluate._check(evaluate.Arguments(path, angle_images=3), attentive, data)
     with assert_refused("images must be in 0 to 1, at least one, got [2]"):
         evaluate._check(evaluate.Arguments(path, images=(0, 2)), attentive, data)
+    with assert_refused("layer must be one with attention: 0; got 3"):
+        evaluate._check(evaluate.Arguments(path, layer=3), attentive, data)
+    attentive.attending_layers = []
+    with assert_refused("layer 3: the network has no attention to draw; leave out --layer"):
+        evaluate._check(evaluate.Arguments(path, layer=3), attentive, data)
     with assert_refused("angle_images must be at least 1, got 0"):
         evaluate.Arguments(path, angle_images=0)
 

@@ -1,7 +1,6 @@
 """The command that exports a run's network."""
 
 import sys
-import types
 import zipfile
 
 import jax.export
@@ -10,25 +9,26 @@ import numpy as np
 import pytest
 from networks import random_network
 
-from attgconv_jax import cyclic, models
+from attgconv_jax import cyclic
+from attgconv_jax.models import save_network
 from attgconv_jax.preprocessing import Preprocessing
 from experiments import export
 
 
-@pytest.fixture
-def run(tmp_path, monkeypatch):
-    """A folder of which `load_classifier` makes a classifier."""
-    classifier = types.SimpleNamespace(
-        network=random_network(cyclic(4), features=2, classes=12, param_dtype=jnp.float32),
-        preprocessing=Preprocessing(28, mean=0.13, deviation=0.31),
-        class_names=tuple("abcdefghijkl"),
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run's folder with a network."""
+    folder = tmp_path_factory.mktemp("run")
+    network = random_network(cyclic(4), features=2, classes=12, param_dtype=jnp.float32)
+    preprocessing = Preprocessing(28, mean=0.13, deviation=0.31)
+    save_network(
+        folder / "networks/seed-0-best", network, preprocessing=preprocessing, class_names=list("abcdefghijkl")
     )
-    monkeypatch.setattr(models, "load_classifier", lambda path: classifier, raising=False)
-    return tmp_path
+    return folder
 
 
-def test_command_says_what_it_wrote_and_how_it_is_loaded(run, capsys):
-    file = run / "net.zip"
+def test_command_says_what_it_wrote_and_how_it_is_loaded(run, tmp_path, capsys):
+    file = tmp_path / "net.zip"
     export.cli([str(run), str(file), "--platforms", "cpu", "tpu"])
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"{file}: rot_mnist as stablehlo, for cpu, tpu, {file.stat().st_size / 1e6:.2f} MB"
@@ -40,8 +40,8 @@ def test_command_says_what_it_wrote_and_how_it_is_loaded(run, capsys):
     assert eval(lines[4].removeprefix("load: "), {"jax": jax, "zipfile": zipfile, "images": images}).shape == (2, 12)
 
 
-def test_logits_of_standardised_images(run, capsys):
-    file = run / "net.zip"
+def test_logits_of_standardised_images(run, tmp_path, capsys):
+    file = tmp_path / "net.zip"
     export.cli([str(run), str(file), "--platforms", "cpu", "--logits"])
     assert "takes float32 [batch, 28, 28, 1, 1]; gives logits" in capsys.readouterr().out
 
@@ -54,10 +54,10 @@ def error_of(capsys, *words):
     return line
 
 
-def test_errors_are_one_line(run, capsys, monkeypatch):
-    assert "path must be the folder of a run" in error_of(capsys, __file__, run / "net.zip")
+def test_errors_are_one_line(run, tmp_path, capsys, monkeypatch):
+    assert "path must be the folder of a run" in error_of(capsys, __file__, tmp_path / "net.zip")
     assert "exists: choose another path" in error_of(capsys, run, run)
-    assert "there is no directory" in error_of(capsys, run, run / "missing" / "net.zip")
+    assert "there is no directory" in error_of(capsys, run, tmp_path / "missing" / "net.zip")
     monkeypatch.setitem(sys.modules, "jax2onnx", None)
-    line = error_of(capsys, run, run / "net.onnx", "--format", "onnx")
+    line = error_of(capsys, run, tmp_path / "net.onnx", "--format", "onnx")
     assert line == 'error: format "onnx" needs jax2onnx and onnxruntime: pip install jax2onnx onnxruntime'

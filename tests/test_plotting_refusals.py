@@ -44,6 +44,10 @@ def lie():
     return LieConv(1, 2, 3, rotations(4), lifting=True, coordinates="paper", rngs=nnx.Rngs(0))
 
 
+ERRORS = (
+    "networks must be a network, its errors [(layer, error), ...] from layer_errors, or a dictionary of either by name"
+)
+# After a space at the end something follows that is tested elsewhere, or what Flax says.
 CASES = {
     "no layer of ours": (
         lambda: plotting.layer_errors(nnx.Sequential(nnx.Conv(1, 2, (3, 3), rngs=nnx.Rngs(0))), IMAGES),
@@ -123,6 +127,64 @@ CASES = {
         lambda: plotting.filter_bank_figure(random(3, 3, 1, 1), cyclic(4)),
         "bank must be [k, k, h_in, c_in, h, c_out] with h = 4 for cyclic(4), got (3, 3, 1, 1)",
     ),
+    "a class for a network": (
+        lambda: plotting.attention_figure(Called, IMAGES),
+        "network must be an nnx.Module, got the class Called: make one first",
+    ),
+    "no images": (
+        lambda: plotting.attention_figure(readme(), None),
+        "images must be an array [image, x, y, 1, c], got NoneType",
+    ),
+    "images and network the other way around": (
+        lambda: plotting.attention_figure(IMAGES, readme()),
+        "images must be an array [image, x, y, 1, c], got Sequential",
+    ),
+    "bytes": (
+        lambda: plotting.attention_figure(readme(), IMAGES.astype(jnp.uint8)),
+        "images must be floating, got uint8; cast and standardise them",
+    ),
+    "images that are not finite": (
+        lambda: plotting.layer_errors(readme(), IMAGES * jnp.nan),
+        "images must be finite, got NaN or infinity",
+    ),
+    "a list of images": (
+        lambda: plotting.layer_errors(readme(), IMAGES.tolist()),
+        "images must be an array [..., x, y, 1, c], got list",
+    ),
+    "a group by its name": (
+        lambda: plotting.attention_figure(readme(), IMAGES, "p4"),
+        "group must be a finite Group such as attgconv_jax.cyclic(4), got 'p4'; what Lie groups have is in ",
+    ),
+    "a Lie group": (
+        lambda: plotting.filter_bank_figure(random(3, 3, 1, 1, 4, 1), rotations(4)),
+        "group must be a finite Group such as attgconv_jax.cyclic(4), got rotations(4); what Lie groups have is in ",
+    ),
+    "a word for turned_back": (
+        lambda: plotting.attention_figure(readme(), IMAGES, turned_back="yes"),
+        "turned_back must be True or False, got 'yes'",
+    ),
+    "numbers for errors": (lambda: plotting.equivariance_figure([1e-7, 1e-6]), f"{ERRORS}, got 1e-07"),
+    "errors without their networks": (lambda: plotting.equivariance_figure({"layer 1": 1e-7}), f"{ERRORS}, got 1e-07"),
+    "networks in a list": (lambda: plotting.equivariance_figure([readme()], IMAGES), f"{ERRORS}, got Sequential"),
+    "a class for errors": (lambda: plotting.equivariance_figure(Called, IMAGES), f"{ERRORS}, got Called"),
+    "a path for errors": (lambda: plotting.equivariance_figure("runs/mine"), f"{ERRORS}, got 'runs/mine'"),
+    "a list for a bank": (
+        lambda: plotting.filter_bank_figure([[0.0]], cyclic(4)),
+        "bank must be an array [k, k, h_in, c_in, h, c_out], got list",
+    ),
+    "a bank of complex numbers": (
+        lambda: plotting.filter_bank_figure(1j * random(3, 3, 1, 1, 4, 1), cyclic(4)),
+        "bank must hold real numbers, got complex128",
+    ),
+    "a bank on no group": (
+        lambda: plotting.filter_bank_figure(random(3, 3, 2, 1, 4, 1), cyclic(4)),
+        "bank must be of square filters on an image or on cyclic(4), h_in = 1 or 4, and not empty, got "
+        "(3, 3, 2, 1, 4, 1)",
+    ),
+    "a speed in words": (
+        lambda: plotting.turning_animation(readme(), IMAGES[0], "x.gif", frames_per_second="fast"),
+        "frames_per_second must be in (0, 50], got 'fast'",
+    ),
     "a network under another group": (
         lambda: plotting.filter_bank_figure(readme(), cyclic(2)),
         "group must be cyclic(4), that of the convolution, or left out, got cyclic(2)",
@@ -137,8 +199,7 @@ def test_what_cannot_be_drawn_is_refused_in_one_line(case):
     with assert_refused() as caught:
         call()
     raised = str(caught.value)
-    # What Flax says follows.
-    assert raised.startswith(message) if message.endswith(": ") else raised == message
+    assert raised.startswith(message) if message.endswith(" ") else raised == message
     assert "\n" not in raised
 
 

@@ -257,7 +257,7 @@ def test_metrics_that_cannot_be_written_are_one_line(tmp_path):
         (lambda: model("rot_mnist", "p4", dtype="float16"), "model.dtype must be one of float32, bfloat16, float64"),
         (lambda: model("rotmnist", "p4"), "model.name must be one of .*, got 'rotmnist'; perhaps rot_mnist"),
         (lambda: model("rot_mnist", "p4", width=8), "an argument of rot_mnist must be one of .*, got 'width'"),
-        (lambda: model("rot_mnist", "p5"), "the group must be z2, p4, p4m, or like C8"),
+        (lambda: model("rot_mnist", "p5"), "model.group must be z2, p4, p4m, or like C8"),
         (
             lambda: model("rot_mnist", "SE2-8"),
             "networks? on groups such as SE2-8: lie_all_cnn, lie_resnet; got rot_mnist",

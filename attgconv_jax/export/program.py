@@ -99,8 +99,9 @@ def program(
 
 def _evaluating(network, name):
     """The network in evaluation mode; the one that was given stays as it is."""
-    if not callable(network):
-        raise ValueError(f"network must be a module or a function of images, got {name}")
+    if not callable(network) or isinstance(network, type):
+        got = f"the class {network.__name__}: make one first" if isinstance(network, type) else name
+        raise ValueError(f"network must be a module or a function of images, got {got}")
     if isinstance(network, nnx.Module):
         network = nnx.merge(*nnx.split(network))
         network.eval()
@@ -123,7 +124,10 @@ def _images(batch, network, entry, preprocessing, shape):
     if shape is not None:
         if not isinstance(shape, list | tuple) or len(shape) != 3:
             raise ValueError(f"shape must be that of one image, [x, y, c], got {shape!r}")
-        shape = tuple(check_integer("shape", length) for length in shape)
+        try:
+            shape = tuple(check_integer("shape", length) for length in shape)
+        except ValueError as error:
+            raise ValueError(f"shape must be three integers of at least 1, [x, y, c], got {shape!r}") from error
     elif preprocessing is not None:
         shape = preprocessing.size, preprocessing.size, preprocessing.features
     elif entry is not None and entry.size is not None:

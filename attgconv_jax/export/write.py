@@ -4,7 +4,6 @@ import dataclasses
 import importlib.util
 import json
 import os
-import pathlib
 import uuid
 import zipfile
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ import jax.extend.mlir
 from jax.extend.mlir.dialects import stablehlo
 
 from attgconv_jax import __version__
-from attgconv_jax.checks import check_choice
+from attgconv_jax.checks import check_choice, check_path
 from attgconv_jax.export.comparison import largest_difference
 from attgconv_jax.export.onnx import REWRITES, onnx_model
 from attgconv_jax.export.program import program
@@ -83,7 +82,8 @@ def export_network(
       FileExistsError: there is something at `path`.
       FileNotFoundError: there is no folder for `path`.
       ImportError: the format needs packages that are not installed.
-      ValueError: the network cannot be exported; the message gives the reason.
+      ValueError: the network cannot be exported, or `path` ends as files of the other format do (`.zip`, `.onnx`); the
+        message gives the reason.
 
     Source: our own.
     """
@@ -92,7 +92,11 @@ def export_network(
     if format == "stablehlo" and importlib.util.find_spec("flatbuffers") is None:
         # What `jax.export` serialises with, and does not declare.
         raise ImportError('format "stablehlo" needs flatbuffers: pip install "attgconv_jax[export]"')
-    path = pathlib.Path(path).absolute()
+    path = check_path(path)
+    if {".onnx": "onnx", ".zip": "stablehlo"}.get(path.suffix, format) != format:
+        raise ValueError(
+            f'path must not end in {path.suffix} with format "{format}", got {path.name}: change one of them'
+        )
     if os.path.lexists(path):
         raise FileExistsError(f"{path} exists: choose another path, or remove it first")
     if not path.parent.is_dir():
@@ -122,6 +126,8 @@ def _checked_platforms(platforms, format):
     unknown = [name for name in platforms if name not in PLATFORMS]
     if unknown or not platforms:
         raise ValueError(f"platforms must be among {known}, at least one, got {unknown or 'none'}")
+    if len(set(platforms)) < len(platforms):
+        raise ValueError(f"platforms must be different ones, got {platforms!r}")
     if format == "onnx":
         raise ValueError(f'platforms must be left out of format "onnx", which is for none of them, got {platforms!r}')
     return tuple(platforms)

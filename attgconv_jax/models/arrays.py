@@ -11,6 +11,8 @@ from flax import nnx
 
 from attgconv_jax.models.skeleton import ARRAYS
 
+_SHOWN = 4
+
 # Endings of arrays' names in version 0.1.0, and what they are where a network no longer has them.
 FORMER_NAMES = {
     "attention.w1": "attention.weights.channel.w1",
@@ -121,8 +123,13 @@ def _check_fit(stored, expected, problem):
         "extra": sorted(stored.keys() - expected.keys()),
         "misshapen": [f"{name} is {got} instead of {good}" for name, (got, good) in shapes.items() if got != good],
     }
-    if problems := [f"{label}: {', '.join(names)}" for label, names in misfits.items() if names]:
+    if problems := [f"{label}: {_first(names)}" for label, names in misfits.items() if names]:
         raise ValueError(f"{problem}; " + "; ".join(problems))
+
+
+def _first(names):
+    """Some of them, in a line that can be read."""
+    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
 
 
 def _name(keys):

@@ -198,6 +198,14 @@ class Network(nnx.Module):
         raise NotImplementedError
 
 
+def check_module(name: str, module: Any) -> None:
+    """Raises a `ValueError` unless this is an `nnx.Module`; a class of them is not one yet."""
+    if not isinstance(module, nnx.Module):
+        made = isinstance(module, type) and issubclass(module, nnx.Module)
+        got = f"the class {module.__name__}: make one first" if made else type(module).__name__
+        raise ValueError(f"{name} must be an nnx.Module, got {got}")
+
+
 def check_image(image: Array, size: int | None = None, in_features: int | None = None) -> None:
     """Raises a `ValueError` unless `image` is `[..., size, size, 1, in_features]`; None: any."""
     if not jnp.issubdtype(image.dtype, jnp.floating):

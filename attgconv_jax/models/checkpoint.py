@@ -13,8 +13,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from attgconv_jax.checks import check_boolean, check_path
 from attgconv_jax.models.arrays import filled, first_line, read_arrays, write_arrays
-from attgconv_jax.models.base import Network
+from attgconv_jax.models.base import Network, check_module
 from attgconv_jax.models.description import (
     NAME,
     builder,
@@ -79,9 +80,9 @@ def save_network(
         several dtypes; JSON cannot hold one of its options, such as an initialiser that is a function; preprocessing or
         class names do not fit it.
     """
-    if not isinstance(network, nnx.Module):
-        raise ValueError(f"network must be an nnx.Module, got {type(network).__name__}")
-    path = pathlib.Path(path).absolute()
+    check_module("network", network)
+    check_boolean(arrays_only=arrays_only)
+    path = check_path(path)
     if os.path.lexists(path):
         raise FileExistsError(f"{path} exists: choose another path, or remove it first")
     if preprocessing is None and isinstance(network, Network):
@@ -97,6 +98,9 @@ def save_network(
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
     try:
         partial.mkdir(parents=True)
+    except OSError as error:
+        raise type(error)(f"{path} cannot be made: {error.strerror}") from error
+    try:
         (partial / NAME).write_text(json.dumps(description | use, indent=2) + "\n")
         write_arrays(partial / _STORE, network)
         partial.rename(path)
@@ -127,7 +131,7 @@ def load_network(path: str | os.PathLike, like: nnx.Module | None = None) -> nnx
         fit it; `like` is missing, or of another structure; float64 arrays without `jax_enable_x64`; a format of a later
         version.
     """
-    path = pathlib.Path(path).absolute()
+    path = check_path(path)
     description = read_description(path)
     network = described_network(path, description, like)
     if missing := unrecorded(description):
@@ -190,8 +194,7 @@ def _load_registered(path, description):
 
 
 def _load_like(path, description, like):
-    if not isinstance(like, nnx.Module):
-        raise ValueError(f"like must be an nnx.Module, got {type(like).__name__}")
+    check_module("like", like)
     found = _structure(like)
     if "class" in description:
         different = text_differences({name: text(value) for name, value in found.items()}, description["structure"])

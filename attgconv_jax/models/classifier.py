@@ -15,8 +15,10 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Shaped
 
+from attgconv_jax.checks import check_path
+from attgconv_jax.models.base import check_module
 from attgconv_jax.models.checkpoint import described_network
-from attgconv_jax.models.description import NAME, check_use, read_description, stored_preprocessing
+from attgconv_jax.models.description import NAME, check_use, described, read_description, stored_preprocessing
 from attgconv_jax.preprocessing import Preprocessing
 
 _BEST = re.compile(r"seed-(\d+)-best")
@@ -42,6 +44,10 @@ class Classifier:
     metrics: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
+        check_module("network", self.network)
+        for name in ("preprocessing", "class_names"):
+            if getattr(self, name) is None:
+                raise ValueError(f"{name} must be given, got None")
         check_use(self.network, self.preprocessing, self.class_names)
 
     def __call__(self, images: Shaped[Array | np.ndarray, "..."]) -> Float[Array, "batch classes"]:
@@ -49,7 +55,7 @@ class Classifier:
 
         A `ValueError` if type, axes or channels are others than those of the preprocessing.
         """
-        images = self.preprocessing.checked(images if isinstance(images, jax.Array) else np.asarray(images))
+        images = self.preprocessing.checked(images)
         return self._compiled(nnx.split(self.network)[1], images, raw=True)
 
     def of_standardised(self, images: Float[Array | np.ndarray, "batch x y 1 c"]) -> Float[Array, "batch classes"]:
@@ -116,15 +122,18 @@ def load_classifier(
             "mean and deviation of the training images"
         )
     network = described_network(path, description, like)
+    check_use(network, preprocessing, class_names)
     if class_names is None:
         class_names = description.get("class_names")
+        described(path / NAME, lambda: check_use(network, None, class_names))
+    if preprocessing is None:
+        described(path / NAME, lambda: check_use(network, stored, None))
     if class_names is None:
         class_names = [str(label) for label in range(_classes(path, network))]
         warnings.warn(
             f'{path} has no class names: they are "0" to "{len(class_names) - 1}"; pass class_names=[...] to name them',
             stacklevel=2,
         )
-    check_use(network, preprocessing or stored, class_names)
     return Classifier(network, preprocessing or stored, tuple(class_names), description.get("metrics", {}))
 
 
@@ -133,7 +142,7 @@ def network_folder(path: str | os.PathLike) -> pathlib.Path:
 
     A `ValueError` if a run's folder holds no network.
     """
-    path = pathlib.Path(path).absolute()
+    path = check_path(path)
     if (path / NAME).exists() or not ((path / "networks").is_dir() or (path / "run.json").exists()):
         return path
     found = {int(match[1]): folder for folder in path.glob("networks/*") if (match := _BEST.fullmatch(folder.name))}

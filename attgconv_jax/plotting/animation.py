@@ -1,6 +1,7 @@
 """Animated pictures of attention to an image that turns."""
 
 import functools
+import numbers
 import os
 import pathlib
 
@@ -11,7 +12,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from attgconv_jax.attention import ResponseMaps
-from attgconv_jax.checks import check_integer
+from attgconv_jax.checks import check_integer, check_path
 from attgconv_jax.filters import disc
 from attgconv_jax.groups import cyclic
 from attgconv_jax.plotting import common
@@ -46,12 +47,16 @@ def turning_animation(
       channel: output channel shown, of attention on responses; None: the first.
       frames_per_second: of the animation, 50 at most, beyond which viewers slow down.
     """
+    check_path(path)
     path = pathlib.Path(path)
     if path.suffix.lower() != ".gif":
         raise ValueError(f"path must end in .gif, which is what is written, got {path}")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"there is no directory {path.parent.absolute()}")
     frames = check_integer("frames", frames, 2)
-    if not 0 < frames_per_second <= 50:
-        raise ValueError(f"frames_per_second must be in (0, 50], got {frames_per_second}")
+    if not isinstance(frames_per_second, numbers.Real) or not 0 < frames_per_second <= 50:
+        raise ValueError(f"frames_per_second must be in (0, 50], got {frames_per_second!r}")
+    common.check_images("image", image, "[x, x, 1, c]")
     if image.ndim != 4 or image.shape[0] != image.shape[1]:
         raise ValueError(f"image must be a single square one, [x, x, 1, c], got shape {image.shape}")
     layers, turns = layers_of(network), cyclic(frames)

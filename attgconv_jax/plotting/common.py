@@ -2,7 +2,9 @@
 
 import importlib
 from collections.abc import Sequence
+from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -23,6 +25,23 @@ def matplotlib(module: str):
         return importlib.import_module(f"matplotlib.{module}")
     except ImportError as error:
         raise ImportError("plotting needs matplotlib: install attgconv_jax[plotting]") from error
+
+
+def check_drawable(name: str, array: Any, axes: str) -> None:
+    """Raises a `ValueError` unless this is an array of finite numbers, without imaginary parts."""
+    if not isinstance(array, jax.Array | np.ndarray):
+        raise ValueError(f"{name} must be an array {axes}, got {type(array).__name__}")
+    if jnp.issubdtype(array.dtype, jnp.complexfloating) or not jnp.issubdtype(array.dtype, jnp.number):
+        raise ValueError(f"{name} must hold real numbers, got {array.dtype}")
+    if not np.isfinite(np.asarray(array)).all():
+        raise ValueError(f"{name} must be finite, got NaN or infinity")
+
+
+def check_images(name: str, images: Any, axes: str) -> None:
+    """Raises a `ValueError` unless this is an array that a network can be drawn of: floating and finite."""
+    check_drawable(name, images, axes)
+    if not jnp.issubdtype(images.dtype, jnp.floating):
+        raise ValueError(f"{name} must be floating, got {images.dtype}; cast and standardise them")
 
 
 def chosen_of(chosen: int | Sequence[int] | np.ndarray, known: int, what: str) -> list[int]:

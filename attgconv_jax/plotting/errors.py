@@ -1,14 +1,16 @@
 """How far every layer of a network is from equivariance, measured and drawn."""
 
-from collections.abc import Mapping, Sequence
+import numbers
+from collections.abc import Iterable, Mapping, Sequence
 
+import jax
 import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
 from attgconv_jax.equivariance import equivariance_error
-from attgconv_jax.groups import Group
-from attgconv_jax.plotting.common import matplotlib
+from attgconv_jax.groups import Group, check_group
+from attgconv_jax.plotting.common import check_images, matplotlib
 from attgconv_jax.plotting.layers import as_output, layers_of
 
 Errors = Sequence[tuple[str, float]]
@@ -50,6 +52,9 @@ def layer_errors(
         the trivial one, as a comparison; it must be given where layers have several.
     """
     layers = layers_of(network)
+    check_images("images", images, "[..., x, y, 1, c]")
+    if group is not None:
+        check_group(group)
     group = layers.check_group(group, "layer_errors")
     compute, errors = layers.functions(), []
     for i, (name, f) in enumerate(layers.outputs(images).items()):
@@ -114,7 +119,22 @@ def equivariance_figure(
 
 def _errors(known, images, group):
     if not isinstance(known, nnx.Module):
-        return list(known)
+        pairs = list(known) if isinstance(known, Iterable) and not isinstance(known, str) else [known]
+        for pair in pairs:
+            if not _is_error(pair):
+                plain = isinstance(pair, str | numbers.Number | list | tuple | None)
+                got = repr(pair)[:60] if plain else getattr(pair, "__name__", type(pair).__name__)
+                raise ValueError(
+                    "networks must be a network, its errors [(layer, error), ...] from layer_errors, or a dictionary "
+                    f"of either by name, got {got}"
+                )
+        return pairs
     if images is None:
         raise ValueError("images must be given to measure the errors of a network; or give errors from layer_errors")
     return layer_errors(known, images, group)
+
+
+def _is_error(pair):
+    """Whether this is the name of a layer and a number."""
+    is_pair = isinstance(pair, list | tuple) and len(pair) == 2 and isinstance(pair[0], str)
+    return is_pair and isinstance(pair[1], numbers.Real | jax.Array) and np.ndim(pair[1]) == 0

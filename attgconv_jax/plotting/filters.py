@@ -7,8 +7,8 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from attgconv_jax.filters import Sampling, filter_bank
-from attgconv_jax.groups import Group
-from attgconv_jax.plotting.common import FILTER_COLOURS, chosen_of, element_name, matplotlib
+from attgconv_jax.groups import Group, check_group
+from attgconv_jax.plotting.common import FILTER_COLOURS, check_drawable, chosen_of, element_name, matplotlib
 from attgconv_jax.plotting.found import find_convolutions
 
 # Of the frames around one filter's pictures; Okabe and Ito 2008, and in neither arm of `FILTER_COLOURS`.
@@ -42,9 +42,16 @@ def filter_bank_figure(
     elif path is not None or group is None:
         what = "path must be left out" if path is not None else "group must be given"
         raise ValueError(f"{what} of a bank that is an array; a network has convolutions by path, and their group")
+    check_group(group)
+    check_drawable("bank", bank, "[k, k, h_in, c_in, h, c_out]")
     if len(bank.shape) != 6 or bank.shape[4] != group.order:
         raise ValueError(
             f"bank must be [k, k, h_in, c_in, h, c_out] with h = {group.order} for {group}, got {bank.shape}"
+        )
+    if bank.shape[0] != bank.shape[1] or bank.shape[2] not in (1, group.order) or 0 in bank.shape:
+        raise ValueError(
+            f"bank must be of square filters on an image or on {group}, h_in = 1 or {group.order}, and not empty, got "
+            f"{bank.shape}"
         )
     chosen_of([c_in], bank.shape[3], "input channels")
     chosen_of([c_out], bank.shape[5], "output channels")
@@ -88,9 +95,9 @@ def layer_filters_figure(
 
 def _bank(network, path):
     """The filter bank of a network's convolution, and its group."""
-    convolutions = find_convolutions(network)
+    convolutions = find_convolutions(network) if isinstance(network, nnx.Module) else {}
     if not convolutions:
-        got = type(network).__name__
+        got = f"the class {network.__name__}" if isinstance(network, type) else type(network).__name__
         raise ValueError(
             f"layer must be a group convolution, with a filter `w` and a `group`, got {got}; or a network that has one"
         )

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from attgconv_jax.attention import OPERATORS
 from attgconv_jax.equivariance import Kind
 from attgconv_jax.groups import Group, cyclic, trivial
-from attgconv_jax.models.base import NETWORKS, Network
+from attgconv_jax.models.base import NETWORKS, Network, check_module
 from attgconv_jax.plotting.found import FoundLayers
 
 
@@ -87,8 +87,7 @@ class RegisteredLayers:
 
 def layers_of(network: nnx.Module) -> RegisteredLayers | FoundLayers:
     """The layers of a copy of a network in evaluation mode, whatever mode the network is in."""
-    if not isinstance(network, nnx.Module):
-        raise ValueError(f"network must be an nnx.Module, got {type(network).__name__}")
+    check_module("network", network)
     copy = nnx.clone(network)
     copy.eval()
     registered = {entry.network for entry in NETWORKS.values()}

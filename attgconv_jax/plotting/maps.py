@@ -7,8 +7,9 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
+from attgconv_jax.checks import check_boolean
 from attgconv_jax.filters import disc
-from attgconv_jax.groups import Group
+from attgconv_jax.groups import Group, check_group
 from attgconv_jax.plotting import common
 from attgconv_jax.plotting.common import IMAGE_LOOK, MAP_COLOURS, element_name
 from attgconv_jax.plotting.layers import layers_of
@@ -50,9 +51,13 @@ def attention_figure(
         has the trivial one), and several elements.
     """
     pyplot = common.matplotlib("pyplot")
+    common.check_images("images", images, "[image, x, y, 1, c]")
+    check_boolean(turned_back=turned_back)
     if images.ndim != 5 or len(images) == 0:
         raise ValueError(f"images must be [image, x, y, 1, c], one at least, got shape {images.shape}")
     layers = layers_of(network)
+    if group is not None:
+        check_group(group)
     if group is None or turned_back:
         group = layers.check_group(group, "turned_back" if turned_back else "group=None")
     elements = range(group.order) if elements is None else elements

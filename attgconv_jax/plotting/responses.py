@@ -35,6 +35,7 @@ def response_figure(
       channel: output channel shown.
     """
     pyplot = common.matplotlib("pyplot")
+    common.check_images("image", image, "[x, y, 1, c]")
     if image.ndim != 4:
         raise ValueError(f"image must be a single one, [x, y, 1, c], got shape {image.shape}")
     layers = layers_of(network)

@@ -133,7 +133,9 @@ class Dataset:
     def with_fewer_test_images(self, count: int) -> "Dataset":
         """The set with the first `count` images of its test split alone, and its provenance saying so."""
         if not 1 <= count <= len(self.test):
-            raise ValueError(f"{self.name} has {len(self.test)} test images: take 1 to {len(self.test)}, got {count}")
+            raise ValueError(
+                f"data.test_images must be 1 to {len(self.test)}, the images of the test split, got {count}"
+            )
         names = None if self.test.names is None else self.test.names[:count]
         test = Split(self.test.images[:count], self.test.labels[:count], names)
         described = {"test_images": str(count), "test_sha256": fingerprint(test)}

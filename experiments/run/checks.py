@@ -16,9 +16,14 @@ def check_name(field: str, name: str, known: Iterable[str]) -> None:
     """Raises a `ValueError` unless a name is known; the message has all that are, and the nearest first."""
     known = list(known)
     if name not in known:
-        near = difflib.get_close_matches(str(name), known, n=1)
-        hint = f"; perhaps {near[0]}" if near else ""
-        raise ValueError(f"{field} must be one of {', '.join(known)}, got {name!r}{hint}")
+        raise ValueError(unknown_name(field, name, known))
+
+
+def unknown_name(field: str, name: str, known: Sequence[str]) -> str:
+    """What is said of a name that is none of the known ones: all that are, and the nearest."""
+    near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.7)
+    hint = f"; perhaps {near[0]}" if near else ""
+    return f"{field} must be one of {', '.join(known)}, got {name!r}{hint}"
 
 
 def chosen(field: str, names: Sequence[str], known: Iterable[str]) -> Sequence[str]:

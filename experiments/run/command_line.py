@@ -7,14 +7,13 @@ from collections.abc import Sequence
 
 import tyro
 
-from attgconv_jax import Group
 from attgconv_jax.models import NETWORKS
 from experiments.configs import DEFAULT, PRESETS, TABLES
-from experiments.data import OWN_NAMES, own_name
-from experiments.data.prepared import PUBLISHED_SIZES
+from experiments.data import own_name
 from experiments.run.checks import check_name
 from experiments.run.configuration import Config, DataConfig
 from experiments.run.groups import is_lie
+from experiments.run.idle import idle_options
 from experiments.run.model_configuration import ModelConfig, config_class, model
 from experiments.run.runtime import Folder
 
@@ -131,21 +130,8 @@ def _shown(parts, words):
     def choice(part, field):
         return value_of(f"--{part}.{field}", words) or getattr(parts[part], field)
 
-    data, schedule = choice("data", "name"), choice("optimizer", "schedule")
     group = dataclasses.replace(parts["model"], group=choice("model", "group")).parsed_group()
-    idle = {
-        "directory": data.startswith("digits") or data in OWN_NAMES,
-        "fit": data not in OWN_NAMES,
-        "shares": data not in OWN_NAMES,
-        "broken": data != "folder",
-        "seed": "validation" in PUBLISHED_SIZES.get(data, ()),
-        "sampling": group.is_exact if isinstance(group, Group) else choice("model", "attention") == "none",
-        "max_scale": isinstance(group, Group) or group.scales is None,
-        "momentum": choice("optimizer", "name") != "sgd",
-        "milestones": schedule != "step",
-        "decay": schedule != "step",
-    }
-    hidden = [name for name, is_idle in idle.items() if is_idle]
+    hidden = [option.partition(".")[2] for option in idle_options(choice, group)]
     return {part: _without(parts[part], hidden) for part in PARTS}
 
 

@@ -6,7 +6,7 @@ from attgconv_jax import Group, cyclic, dihedral, trivial
 from attgconv_jax.lie import LieGroup, rotations, scalings, similarities
 
 
-def parse_group(name: str) -> Group:
+def parse_group(name: str, field: str = "group") -> Group:
     """The group of this name: z2, p4, p4m, or any other as C8 or D2; a `ValueError` if there is none."""
     named = {"z2": trivial(), "p4": cyclic(4), "p4m": dihedral(4)}
     if name in named:
@@ -14,7 +14,7 @@ def parse_group(name: str) -> Group:
     match = re.fullmatch(r"([CD])([1-9]\d*)", name)
     if match is None:
         raise ValueError(
-            "the group must be z2, p4, p4m, or like C8 (rotations) or D2 (and reflections); Lie groups of networks are "
+            f"{field} must be z2, p4, p4m, or like C8 (rotations) or D2 (and reflections); Lie groups of networks are "
             f"like SE2-8, R2xR-3, Sim2-16x3; got {name!r}"
         )
     make = cyclic if match[1] == "C" else dihedral

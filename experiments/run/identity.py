@@ -36,6 +36,8 @@ def from_identity(
       ValueError: a field is missing, unknown or wrong; the message names it.
     """
     nested = _nested(_LATER | _renamed(dict(fields)))
+    if "name" not in nested["model"]:
+        raise ValueError("it lacks model.name")
     made = config_class(nested["model"]["name"])
     classes = {"data": DataConfig, "model": made, "optimizer": OptimizerConfig, "augment": AugmentConfig}
     sampling = nested["model"].get("sampling")

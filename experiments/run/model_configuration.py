@@ -52,7 +52,9 @@ class ModelConfig:
 
     def parsed_group(self) -> Group | LieGroup:
         """The group; a `ValueError` if there is none of this name, or `max_scale` is out of range."""
-        return parse_lie_group(self.group, getattr(self, "max_scale", MAX_SCALE)) or parse_group(self.group)
+        return parse_lie_group(self.group, getattr(self, "max_scale", MAX_SCALE)) or parse_group(
+            self.group, "model.group"
+        )
 
     def image_size(self, pixels: int) -> int:
         """Pixels along each axis to which images of so many are brought for this network."""

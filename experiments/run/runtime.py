@@ -11,7 +11,6 @@ import logging
 import os
 import pathlib
 import platform
-import re
 import shlex
 import sys
 from collections.abc import Callable, Iterator
@@ -19,6 +18,8 @@ from typing import Annotated, Any
 
 import jax
 import tyro
+
+from experiments.run.messages import one_line
 
 Folder = Annotated[pathlib.Path, tyro.conf.arg(metavar="DIR")]
 
@@ -80,7 +81,7 @@ def _run_command(main, arguments, words=None):
             parsed = tyro.cli(arguments, args=words, default=default, **options)
     except SystemExit as stop:
         if stop.code:
-            print(f"error: {_plain(message.getvalue())}", file=sys.stderr)
+            print(f"error: {one_line(message.getvalue())}", file=sys.stderr)
         raise
     except (ValueError, OverflowError) as error:
         _fail(error)
@@ -107,13 +108,6 @@ def _fail(error):
     sys.exit(2)
 
 
-def _plain(message):
-    """Tyro's message without the box around it and the name of the parser that found it."""
-    lines = [line.strip("│ ") for line in message.splitlines() if not line.startswith(("╭", "╰"))]
-    words = " ".join(re.sub(r"[^\x20-\x7e]|-{3,}", " ", " ".join(lines)).split())
-    return re.sub(r"^(.*? )?Error parsing [^:]*: ", "", words)
-
-
 @contextlib.contextmanager
 def writing(path: pathlib.Path, failures: type[Exception] = OSError) -> Iterator[None]:
     """Within it, failures become an `OSError` that says in a line why `path` cannot be written, and what to do."""
@@ -128,7 +122,7 @@ def writing(path: pathlib.Path, failures: type[Exception] = OSError) -> Iterator
 def reason(failure: Exception) -> str:
     """What the system said, in a line, where libraries wrap it in a page."""
     message = str(failure) or type(failure).__name__
-    codes = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO, errno.ENOENT)
+    codes = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO, errno.ENOENT, errno.ENOTDIR)
     known = [os.strerror(code) for code in codes if os.strerror(code) in message]
     return known[0] if known else message.strip().splitlines()[0][:100]
 

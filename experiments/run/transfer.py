@@ -1,7 +1,6 @@
 """Training that starts from the weights of another network: which, whether they fit, and what is made anew."""
 
 import hashlib
-import json
 import pathlib
 import warnings
 from collections.abc import Mapping
@@ -14,11 +13,11 @@ from flax import nnx
 
 from attgconv_jax.models import NETWORKS, Network
 from attgconv_jax.models.checkpoint import described_network
-from attgconv_jax.models.description import read_description
 from attgconv_jax.models.skeleton import ARRAYS
 from experiments.data import Dataset
 from experiments.run.configuration import Config
 from experiments.run.head import head_of, named
+from experiments.run.saved import registered_description
 from experiments.run.training import TrainState, make_network
 from experiments.run.workdir import Run
 
@@ -70,10 +69,10 @@ def read_weights(path: pathlib.Path) -> Weights:
             raise ValueError(f"init_from: {path} is not complete and has saved no network yet: train it to its end")
     elif not (path / "network.json").is_file():
         raise ValueError(f"init_from must be the folder of a run or of a saved network, got {path}")
-    if _is_double(folder) and not jax.config.jax_enable_x64:
+    description = registered_description(folder)
+    if description["param_dtype"] == "float64" and not jax.config.jax_enable_x64:
         raise ValueError(f"init_from: the weights of {folder} are float64; take --model.dtype float64")
     # Networks that were saved before they had class names have those of their run.
-    description = read_description(folder)
     network, names = described_network(folder.absolute(), description), description.get("class_names") or names
     return Weights(folder, network, None if names is None else tuple(names), _fingerprint(_arrays(network)))
 
@@ -176,14 +175,6 @@ def _check_same(path, theirs, ours):
             f"init_from: {path} holds another network: {'; '.join(differing)}. Take --model options and data as of "
             "that network, or other weights"
         )
-
-
-def _is_double(folder):
-    """Whether a network's description says so; a damaged one is left to `load_network`, which says what is wrong."""
-    try:
-        return json.loads((folder / "network.json").read_text())["param_dtype"] == "float64"
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
 
 
 def _is_free(name):

@@ -1,0 +1,52 @@
+"""Options without effect on what is chosen beside them: hidden by the help, and an error where one is changed."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from attgconv_jax import Group
+from attgconv_jax.lie import LieGroup
+from experiments.data import OWN_NAMES
+from experiments.data.prepared import PUBLISHED_SIZES
+from experiments.run.configuration import Config
+
+
+def idle_options(choice: Callable[[str, str], Any], group: Group | LieGroup) -> dict[str, str]:
+    """The options without effect, by dotted name, each with the choice that makes it so.
+
+    Args:
+      choice: what is chosen of a part of the configuration, by its field.
+      group: of the network.
+    """
+    data, rule, schedule = choice("data", "name"), choice("optimizer", "name"), choice("optimizer", "schedule")
+    finite = isinstance(group, Group)
+    idle = {
+        f"data.name {data}": {
+            "data.directory": data.startswith("digits") or data in OWN_NAMES,
+            "data.fit": data not in OWN_NAMES,
+            "data.shares": data not in OWN_NAMES,
+            "data.broken": data != "folder",
+            "data.seed": "validation" in PUBLISHED_SIZES.get(data, ()),
+        },
+        f"model.group {choice('model', 'group')}": {
+            "model.sampling": group.is_exact if finite else choice("model", "attention") == "none",
+            "model.max_scale": finite or group.scales is None,
+        },
+        f"optimizer.name {rule}": {"optimizer.momentum": rule != "sgd"},
+        f"optimizer.schedule {schedule}": {
+            "optimizer.milestones": schedule != "step",
+            "optimizer.decay": schedule != "step",
+        },
+    }
+    return {option: cause for cause, options in idle.items() for option, is_idle in options.items() if is_idle}
+
+
+def check_effect(config: Config) -> None:
+    """Raises a `ValueError` if an option without effect is changed: whoever does that expects one."""
+    idle = idle_options(lambda part, field: getattr(getattr(config, part), field), config.model.parsed_group())
+    for option, cause in idle.items():
+        part, name = option.split(".")
+        chosen = getattr(config, part)
+        for field in dataclasses.fields(chosen):
+            if field.name == name and getattr(chosen, name) != field.default:
+                raise ValueError(f"{option} has no effect with {cause}: leave it out, got {getattr(chosen, name)}")

@@ -1,0 +1,42 @@
+"""What tyro says of wrong words on a command line, in one line: the option, what it must be, what was given."""
+
+import re
+
+from experiments.run.checks import unknown_name
+
+_RULE = re.compile(r"[╭╰─].*|-{3,}")
+_VALUE = re.compile(r"(?:with base 10:|to float:|for arguments:|instantiated from) (.*?)(?:\. Got errors:.*)?$")
+_CHOICE = re.compile(r"invalid choice '(.*)' for argument '(\S+)'\. Expected one of \((.*)\)\.")
+
+
+def one_line(page: str) -> str:
+    """Tyro's message without the box around it, its title, and the name of the parser that found it."""
+    sections = [[]]
+    for line in page.splitlines():
+        words = line.strip("│ ")
+        if _RULE.fullmatch(words):
+            sections.append([])
+        elif words:
+            sections[-1].append(words)
+    # Before the first rule there is nothing but, where a terminal has no boxes, the title, which the message repeats.
+    found, *others = sections[1:]
+    message, helped = " ".join(found), others[0] if others and others[0][:1] == ["Argument helptext:"] else []
+    if parsing := re.fullmatch(r"Error parsing ([^:]*): (.*)", message):
+        option, message = parsing.groups()
+        given = _VALUE.search(message) if helped else None
+        if given is not None:
+            wanted = helped[1].removeprefix(option).strip()
+            message = f"{option} must be {wanted}, got {_words(given[1])}. {' '.join(helped[2:])}"
+            others = others[1:]
+    elif choice := _CHOICE.fullmatch(message):
+        # Tyro's order is another in every process.
+        message = unknown_name(choice[2], choice[1], sorted(re.findall("'([^']*)'", choice[3])))
+    elif message.startswith("Unrecognized options:") and re.search(r"\b(True|False)\b", message):
+        message += "; an option that is on or off takes no value: --NAME, or no- before the last part of its name"
+    message += "" if message.endswith((".", ":", ")")) else "."
+    return " ".join(" ".join([message, *(line for section in others for line in section)]).split())
+
+
+def _words(given):
+    """What was given, without the list around it."""
+    return " ".join(re.findall("'([^']*)'", given)) or given
