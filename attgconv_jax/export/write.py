@@ -103,7 +103,10 @@ def export_network(
         raise FileExistsError(f"{path} exists: choose another path, or remove it first")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"there is no directory {path.parent}")
-    exported = program(network, preprocessing, class_names, shape, REWRITES if format == "onnx" else None)
+    rewrites = REWRITES if format == "onnx" else None
+    # What is computed once is computed in full precision, whatever device is at hand.
+    with jax.default_device(device_of(["cpu"]) or jax.devices()[0]):
+        exported = program(network, preprocessing, class_names, shape, rewrites)
     about = {"format": 1, "library": f"attgconv_jax {__version__}", "jax": jax.__version__, **exported.description}
     if format == "onnx":
         contents, about = onnx_model(exported, about, tolerance)
