@@ -38,6 +38,8 @@ class Arguments:
     """Of an image that goes in: pixels along x and y, channels. Default: as the preprocessing leaves it."""
     platforms: tuple[Literal["cpu", "cuda", "tpu"], ...] | None = None
     """That a file of StableHLO is to run on. Default: all."""
+    tolerance: float | None = None
+    """How far the file's probabilities may be from the network's. Default: 1e-5; in bfloat16 0.05."""
     logits: bool = False
     """The network alone: standardised images go in and logits come out."""
 
@@ -46,7 +48,7 @@ def main(arguments: Arguments) -> None:
     """Exports, and prints what was written."""
     if arguments.path.is_file():
         raise ValueError(f"path must be the folder of a run or of a saved network, got the file {arguments.path}")
-    options = dict(shape=arguments.shape, format=arguments.format, platforms=arguments.platforms)
+    options = {name: getattr(arguments, name) for name in ("shape", "format", "platforms", "tolerance")}
     with precision(registered_description(network_folder(arguments.path))["param_dtype"]):
         network = models.load_classifier(arguments.path)
         if arguments.logits:
@@ -69,7 +71,9 @@ def _print(arguments, about):
     print(f"takes {about['input']['dtype']} [{', '.join(map(str, about['input']['shape']))}]; gives {about['gives']}")
     print(f"classes: {shown}")
     if about["largest_difference"] is not None:
-        print(f"largest difference to the network: {about['largest_difference']:.1e}")
+        print(
+            f"largest difference to the network: {about['largest_difference']:.1e}, of {about['tolerance']:.1e} allowed"
+        )
     print(f"load: {LOADING[arguments.format].replace('FILE', repr(str(arguments.file)))}")
 
 

@@ -1,5 +1,6 @@
 """The command that exports a run's network."""
 
+import re
 import sys
 import zipfile
 
@@ -10,6 +11,7 @@ import pytest
 from networks import random_network
 
 from attgconv_jax import cyclic
+from attgconv_jax.export import comparison
 from attgconv_jax.models import save_network
 from attgconv_jax.preprocessing import Preprocessing
 from experiments import export
@@ -34,10 +36,18 @@ def test_command_says_what_it_wrote_and_how_it_is_loaded(run, tmp_path, capsys):
     assert lines[0] == f"{file}: rot_mnist as stablehlo, for cpu, tpu, {file.stat().st_size / 1e6:.2f} MB"
     assert lines[1] == "takes uint8 [batch, 28, 28, 1]; gives probabilities"
     assert lines[2] == "classes: a, b, c, d, e, f, g, h, i, j and 2 more"
-    assert lines[3].startswith("largest difference to the network: ")
+    assert re.fullmatch(r"largest difference to the network: \d\.\de-\d\d, of 1.0e-05 allowed", lines[3])
     assert lines[4].startswith("load: jax.export.deserialize(") and str(file) in lines[4]
     images = np.zeros([2, 28, 28, 1], np.uint8)
     assert eval(lines[4].removeprefix("load: "), {"jax": jax, "zipfile": zipfile, "images": images}).shape == (2, 12)
+
+
+def test_tolerance_decides_whether_a_file_is_written(run, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(comparison, "TOLERANCES", {"float32": 1e-30})
+    assert "(--tolerance " in error_of(capsys, run, tmp_path / "net.zip", "--platforms", "cpu")
+    assert "tolerance must be a positive number" in error_of(capsys, run, tmp_path / "net.zip", "--tolerance", "0")
+    export.cli([str(run), str(tmp_path / "net.zip"), "--platforms", "cpu", "--tolerance", "0.001"])
+    assert ", of 1.0e-03 allowed" in capsys.readouterr().out
 
 
 def test_logits_of_standardised_images(run, tmp_path, capsys):

@@ -1,6 +1,7 @@
 """What a file gives, compared with what the network gives."""
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -11,60 +12,118 @@ from attgconv_jax import kernels
 from attgconv_jax.export.program import Program
 from attgconv_jax.preprocessing import Preprocessing
 
-# Roundings that two orders of the same sums may be apart: 1e-5 in float32.
-_ROUNDINGS = 84
-
-# How many times as far as one such change moves the network's logits those of a file may be.
-_CHANGES = 100
+TOLERANCES = {"float64": 1e-9, "float32": 1e-5, "float16": 1e-2, "bfloat16": 5e-2}
+"""How far a file's probabilities may be from the network's, by the coarsest type that it computes in."""
 
 # Smaller probabilities are not told apart; float32 has nothing below 1e-38.
 _LEAST = 1e-35
 
 
-def largest_difference(program: Program, run: Callable[[np.ndarray], Any], batch: int = 3) -> float:
-    """How far what `run` gives for images of noise is from what the network gives; a `ValueError` if it is far.
+def check_tolerance(tolerance: Any) -> float | None:
+    """The tolerance as Python's number; a `ValueError` unless it is None, or positive and finite."""
+    if tolerance is None:
+        return None
+    number = isinstance(tolerance, int | float | np.integer | np.floating) and not isinstance(tolerance, bool)
+    if not (number and tolerance > 0 and math.isfinite(tolerance)):
+        raise ValueError(f"tolerance must be a positive number, such as 1e-4, or None, got {tolerance!r}")
+    return float(tolerance)
+
+
+def device_of(platforms: Sequence[str]) -> jax.Device | None:
+    """Where a file is compared: a CPU if it runs there, else the default device; None if it does not run there either.
+
+    Other devices round products of float32 to fewer digits.
+    """
+    default = jax.devices()[0]
+    if "cpu" in platforms:
+        try:
+            return default if default.platform == "cpu" else jax.devices("cpu")[0]
+        except RuntimeError:
+            # JAX was told to use other platforms alone.
+            pass
+    return default if {"gpu": "cuda"}.get(default.platform, default.platform) in platforms else None
+
+
+def compared(
+    program: Program, run: Callable[[np.ndarray], Any], tolerance: float | None, device: jax.Device, batch: int = 3
+) -> dict[str, float]:
+    """How far a file's numbers for images of noise are from the network's, as "largest_difference", and "tolerance".
 
     Of probabilities, logarithms are compared as well: those of a certain network are 0 and 1 whatever its logits are.
-    Allowed is 1e-5 in float32, times the largest logit for logits and logarithms; more, but at most half of the digits,
-    where the network itself gives no more digits: its logits move so much when its input is rounded once, or when its
-    sums are taken in another order or precision.
+    Logits and logarithms may differ by the tolerance times the largest logit.
+
+    Args:
+      program: what was exported.
+      run: the file, as a function of images.
+      tolerance: None: that of `TOLERANCES` for the coarsest type of images, network and device.
+      device: to compute on.
+      batch: how many images.
+
+    Raises:
+      ValueError: they are farther; the message says how far rounding moves the network's own numbers.
     """
-    images = _noise(program, batch)
-    standardised = jax.jit(program.prepare)(images)
-    logits = np.asarray(jax.jit(program.network)(standardised), np.float64)
-    got, wanted = np.asarray(run(images), np.float64), logits
-    scale = max(1.0, float(np.max(np.abs(logits))))
-    compared = [(scale, got, logits)]
-    if program.description["preprocessing"] is not None:
-        wanted = _softmax(logits)
-        compared = [(1.0, got, wanted), (scale, *(np.log(np.maximum(each, _LEAST)) for each in (got, wanted)))]
-    precision = max(_epsilon(program.description["output"]["dtype"]), _epsilon(program.description["settings"]))
-    differences = [(unit, float(np.max(np.abs(a - b)))) for unit, a, b in compared]
-    if not all(difference <= _ROUNDINGS * precision * unit for unit, difference in differences):
-        _check_conditioned(program, standardised, logits, differences, precision)
-    return float(np.max(np.abs(got - wanted)))
+    with jax.default_device(device):
+        images = _noise(program, batch)
+        standardised = jax.jit(program.prepare)(images)
+        logits = jax.jit(program.network)(standardised)
+        if tolerance is None:
+            tolerance = _tolerance(program, logits.dtype, device)
+        wanted = np.asarray(logits, np.float64)
+        if program.description["preprocessing"] is not None:
+            wanted = softmax(wanted)
+        got = np.asarray(run(images), np.float64)
+        difference = _difference(program, got, wanted, logits)
+        if not difference <= tolerance:
+            rounding = max(_difference(program, other, wanted, logits) for other in _rounded(program, standardised))
+            raise ValueError(_message(program, difference, tolerance, rounding))
+    return {"largest_difference": float(np.max(np.abs(got - wanted))), "tolerance": tolerance}
 
 
-def _check_conditioned(program, standardised, logits, differences, precision):
-    """Raises a `ValueError` unless the network's own rounding explains these differences, each with its unit."""
+def _tolerance(program, dtype, device):
+    """That of the coarsest type; pixels that are integers become float32."""
+    settings = program.description["settings"] or {}
+    names = [str(program.images.dtype), str(dtype), settings.get("dtype") or str(dtype)]
+    if device.platform != "cpu":
+        names.append("float16")
+    return max(TOLERANCES.get(name, TOLERANCES["float32"]) for name in names)
+
+
+def _difference(program, got, wanted, logits):
+    """The largest difference of probabilities, or, by the largest logit, of their logarithms or of logits."""
+    scale = max(1.0, float(np.max(np.abs(np.asarray(logits, np.float64)))))
+    if program.description["preprocessing"] is None:
+        return float(np.max(np.abs(got - wanted))) / scale
+    logarithms = [np.log(np.maximum(each, _LEAST)) for each in (got, wanted)]
+    # The larger of the two, and NaN if either is.
+    return float(np.maximum(np.max(np.abs(got - wanted)), np.max(np.abs(np.subtract(*logarithms))) / scale))
+
+
+def _rounded(program, standardised):
+    """The network's numbers with its input rounded once more, and with its sums in another order."""
+    precision = float(jnp.finfo(standardised.dtype).eps)
     change = np.random.default_rng(1).choice([-precision, precision], np.shape(standardised))
     moved = (np.asarray(standardised, np.float64) * (1 + change)).astype(standardised.dtype)
     others = [jax.jit(program.network)(moved)]
-    # Where products are rounded to fewer digits, as on GPUs.
-    with jax.default_matmul_precision("highest"):
-        others.append(jax.jit(program.network)(standardised))
-    # In another order of the same sums.
     with kernels.portable():
         others.append(jax.jit(program.network)(standardised))
-    rounding = max(float(np.max(np.abs(np.asarray(other, np.float64) - logits))) for other in others)
-    most = precision**0.5 * max(1.0, float(np.max(np.abs(logits))))
-    for unit, difference in differences:
-        allowed = min(most, max(_ROUNDINGS * precision * unit, _CHANGES * rounding))
-        if not difference <= allowed:
-            raise ValueError(
-                f"{program.description['network']} was not exported: the file's numbers are {difference:.2g} from the "
-                f"network's, more than the {allowed:.2g} that rounding may do"
-            )
+    numbers = [np.asarray(other, np.float64) for other in others]
+    return numbers if program.description["preprocessing"] is None else [softmax(logits) for logits in numbers]
+
+
+def _message(program, difference, tolerance, rounding):
+    """Why a file is not written, and what to do."""
+    message = (
+        f"{program.title} was not exported: for images of noise the file's numbers are {difference:.2g} from the "
+        f"network's, more than {tolerance:.2g}"
+    )
+    if not math.isfinite(difference):
+        return f"{message}; one of them is not finite"
+    # Two digits, rounded up.
+    enough = float(f"{1.06 * difference:.1e}")
+    return (
+        f"{message}; rounding alone moves the network's own by {rounding:.2g}. To accept that, pass "
+        f"tolerance={enough:.2g} (--tolerance {enough:.2g})"
+    )
 
 
 def _noise(program, batch):
@@ -75,12 +134,7 @@ def _noise(program, batch):
     return noise.astype(program.images.dtype)
 
 
-def _softmax(logits):
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Probabilities of logits, in NumPy."""
     exponentials = np.exp(logits - np.max(logits, axis=-1, keepdims=True))
     return exponentials / np.sum(exponentials, axis=-1, keepdims=True)
-
-
-def _epsilon(of):
-    """The distance of two numbers at 1, of a type or of what a network's settings say it computes in."""
-    name = (of.get("dtype") if isinstance(of, Mapping) else of) or "float32"
-    return float(jnp.finfo(name).eps)

@@ -6,10 +6,10 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import numpy as np
+import jax
 from jax import lax
 
-from attgconv_jax.export.comparison import largest_difference
+from attgconv_jax.export.comparison import compared, device_of
 from attgconv_jax.export.program import Program
 
 
@@ -39,37 +39,51 @@ REWRITES = {"pad": _pad, "reshape": _reshape}
 """What takes the places of primitives that jax2onnx does not convert, or converts wrongly."""
 
 
-def onnx_model(exported: Program, about: dict[str, Any]) -> tuple[Callable, dict[str, Any]]:
+def onnx_model(
+    exported: Program, about: dict[str, Any], tolerance: float | None = None
+) -> tuple[Callable, dict[str, Any]]:
     """How to write the file of a program, and what is known about it; compared with the network in onnxruntime.
 
     Raises:
       ImportError: jax2onnx or onnxruntime are not installed.
-      ValueError: the program does not convert.
+      ValueError: the program does not convert, or the file's numbers differ by more than the tolerance.
     """
     try:
         import jax2onnx  # noqa: PLC0415 (an extra, and slow to import)
         import onnxruntime  # noqa: PLC0415
     except ImportError as error:
         raise ImportError('format "onnx" needs jax2onnx and onnxruntime: pip install jax2onnx onnxruntime') from error
-    name, gives = about["network"], about["gives"]
     double = {"float64"} & {str(exported.images.dtype), about["output"]["dtype"]}
-    names = dict(model_name=name, input_names=["images"], output_names=[gives])
-    try:
-        with _quiet():
-            model = jax2onnx.to_onnx(exported.folded, [exported.images], enable_double_precision=bool(double), **names)
-            content = model.SerializeToString()
+    names = dict(model_name=about["network"], input_names=["images"], output_names=[about["gives"]])
+    with _named(exported), _quiet():
+        model = jax2onnx.to_onnx(exported.folded, [exported.images], enable_double_precision=bool(double), **names)
+        content = model.SerializeToString()
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    except Exception as error:
-        reason = " ".join(str(error).split())
-        attends = (about["settings"] or {}).get("attention") is not None
-        other = ", or another attention converts" if attends else ""
-        raise ValueError(f'{name} does not convert to ONNX: {reason}; format "stablehlo" takes it{other}') from error
-    difference = largest_difference(exported, lambda images: session.run(None, {"images": np.asarray(images)})[0])
-    about |= {"opset": max(entry.version for entry in model.opset_import), "largest_difference": difference}
+
+    def run(images):
+        with _named(exported):
+            return session.run(None, {"images": images})[0]
+
+    agreement = compared(exported, run, tolerance, device_of(["cpu"]) or jax.devices()[0])
+    about |= {"opset": max(entry.version for entry in model.opset_import), **agreement}
     model.metadata_props.add(key="attgconv_jax", value=json.dumps(about))
     return lambda path: path.write_bytes(model.SerializeToString()), about
+
+
+@contextlib.contextmanager
+def _named(exported: Program) -> Iterator[None]:
+    """Within it, whatever is raised becomes a `ValueError` that names the network and what takes it."""
+    try:
+        yield
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        attends = (exported.description["settings"] or {}).get("attention") is not None
+        other = ", or another attention converts" if attends else ""
+        raise ValueError(
+            f'{exported.title} does not convert to ONNX: {reason}; format "stablehlo" takes it{other}'
+        ) from error
 
 
 @contextlib.contextmanager

@@ -38,6 +38,12 @@ class Program:
     folded: Callable
     description: dict[str, Any]
 
+    @property
+    def title(self) -> str:
+        """The network's name, and its attention's if it has one, as messages have them."""
+        attention = (self.description["settings"] or {}).get("attention")
+        return self.description["network"] + (f" with attention {attention}" if attention else "")
+
 
 def program(
     network: Any,

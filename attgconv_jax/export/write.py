@@ -16,7 +16,7 @@ from jax.extend.mlir.dialects import stablehlo
 
 from attgconv_jax import __version__
 from attgconv_jax.checks import check_choice, check_path
-from attgconv_jax.export.comparison import largest_difference
+from attgconv_jax.export.comparison import check_tolerance, compared, device_of
 from attgconv_jax.export.onnx import REWRITES, onnx_model
 from attgconv_jax.export.program import program
 from attgconv_jax.preprocessing import Preprocessing
@@ -36,6 +36,7 @@ def export_network(
     shape: Sequence[int] | None = None,
     format: str = "stablehlo",
     platforms: Sequence[str] | None = None,
+    tolerance: float | None = None,
 ) -> dict[str, Any]:
     """Writes a network as one file, which runs without this library and takes batches of any length.
 
@@ -43,7 +44,7 @@ def export_network(
     come out of a file go in and probabilities come out; without, standardised images and logits. All that depends on
     weights alone (filter banks, kernels of Lie groups) is computed once and written as constants, and every kernel of
     this library takes its plain implementation. What the file gives for three images of noise is compared with what the
-    network gives before anything is written.
+    network gives before anything is written, on a CPU if the file runs there.
 
     A file of StableHLO is a ZIP archive of `network.stablehlo`, to be read by `jax.export.deserialize`, and
     `network.json`, which says what goes in and comes out, the class names, and the preprocessing. In a file of ONNX the
@@ -74,21 +75,25 @@ def export_network(
       format: "stablehlo", which needs flatbuffers (the extra `export`), or "onnx", which needs jax2onnx and onnxruntime
         (`pip install jax2onnx onnxruntime`).
       platforms: that a file of StableHLO is to run on; None: all of `PLATFORMS`. A file of ONNX is for no platform.
+      tolerance: how far the file's probabilities may be from the network's, and logits or the probabilities' logarithms
+        from the network's in units of the largest logit; None: 1e-5, in float64 throughout 1e-9, with float16 1e-2 and
+        with bfloat16 5e-2.
 
     Returns:
-      What `network.json` holds, `largest_difference` to the network's numbers among it.
+      What `network.json` holds, among it `largest_difference`, of the file's numbers for images of noise to the
+      network's, and `tolerance`; both are None where the file does not run here.
 
     Raises:
       FileExistsError: there is something at `path`.
       FileNotFoundError: there is no folder for `path`.
       ImportError: the format needs packages that are not installed.
-      ValueError: the network cannot be exported, or `path` ends as files of the other format do (`.zip`, `.onnx`); the
-        message gives the reason.
+      ValueError: the network cannot be exported, the file's numbers differ by more than the tolerance, or `path` ends
+        as files of the other format do (`.zip`, `.onnx`); the message gives the reason.
 
     Source: our own.
     """
     check_choice("format", format, FORMATS)
-    platforms = _checked_platforms(platforms, format)
+    platforms, tolerance = _checked_platforms(platforms, format), check_tolerance(tolerance)
     if format == "stablehlo" and importlib.util.find_spec("flatbuffers") is None:
         # What `jax.export` serialises with, and does not declare.
         raise ImportError('format "stablehlo" needs flatbuffers: pip install "attgconv_jax[export]"')
@@ -101,12 +106,15 @@ def export_network(
         raise FileExistsError(f"{path} exists: choose another path, or remove it first")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"there is no directory {path.parent}")
-    exported = program(network, preprocessing, class_names, shape, REWRITES if format == "onnx" else None)
+    rewrites = REWRITES if format == "onnx" else None
+    # What is computed once is computed in full precision, whatever device is at hand.
+    with jax.default_device(device_of(["cpu"]) or jax.devices()[0]):
+        exported = program(network, preprocessing, class_names, shape, rewrites)
     about = {"format": 1, "library": f"attgconv_jax {__version__}", "jax": jax.__version__, **exported.description}
     if format == "onnx":
-        contents, about = onnx_model(exported, about)
+        contents, about = onnx_model(exported, about, tolerance)
     else:
-        contents, about = _stablehlo(exported, about, platforms)
+        contents, about = _stablehlo(exported, about, platforms, tolerance)
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
     try:
         contents(partial)
@@ -133,15 +141,15 @@ def _checked_platforms(platforms, format):
     return tuple(platforms)
 
 
-def _stablehlo(exported, about, platforms):
+def _stablehlo(exported, about, platforms, tolerance):
     """How to write the file, and what is known about it."""
     portable = _for_older_versions(jax.export.export(jax.jit(exported.folded), platforms=platforms)(exported.images))
     serialised = portable.serialize()
-    here, difference = jax.devices()[0].platform, None
-    if {"gpu": "cuda"}.get(here, here) in platforms:
+    device, agreement = device_of(platforms), {"largest_difference": None, "tolerance": None}
+    if device is not None:
         # Read back, so that what is compared is what is written.
-        difference = largest_difference(exported, jax.jit(jax.export.deserialize(serialised).call))
-    about |= {"platforms": list(platforms), "largest_difference": difference}
+        agreement = compared(exported, jax.jit(jax.export.deserialize(serialised).call), tolerance, device)
+    about |= {"platforms": list(platforms), **agreement}
 
     def write(path):
         with zipfile.ZipFile(path, "w") as file:

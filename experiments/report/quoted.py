@@ -152,6 +152,27 @@ On Sim(2) with 16 rotations and 3 scales, `separable+2d` takes {cost(sim2, " and
 {ratio[sim2]:.2f} of its time."""
 
 
+def exported_files() -> str:
+    """How far exported files are from trained networks, a row a network and group; and which were refused."""
+    groups: dict[tuple[str, ...], list[dict]] = {}
+    for row in _named("exports-cpu"):
+        groups.setdefault(tuple(row["name"].split()[:2]), []).append(row)
+    table, refused = [], []
+    for (network, group), rows in groups.items():
+        errors, largest, other_classes = [row["test_error_percent"] for row in rows], [], 0
+        for format, title in (("stablehlo", "StableHLO"), ("onnx", "ONNX")):
+            found = {row["name"]: row[format] for row in rows if isinstance(row[format], dict)}
+            written = [record for record in found.values() if record["refused"] is None]
+            refused += [f"`{name}` as {title}" for name, record in found.items() if record["refused"] is not None]
+            differences = [max(record["difference"].values()) for record in written]
+            largest.append(f"{max(differences):.1e}" if differences else "-")
+            other_classes += sum(record["other_classes"] for record in written)
+        span = f"{min(errors):.1f}" if len(rows) == 1 else f"{min(errors):.1f} to {max(errors):.1f}"
+        table.append([f"`{network}`", group, str(len(rows)), span, *largest, str(other_classes)])
+    columns = ["network", "group", "variants", "test error (%)", "StableHLO", "ONNX", "other classes"]
+    return f"{markdown_table(columns, table)}\n\nRefused: {', '.join(refused) or 'none'}."
+
+
 QUOTED: dict[str, Callable[[], str]] = {
     "results": lambda: _runs("rot-mnist", title="network", **PROTOCOLS, paper="the paper, original set, best on test"),
     "digits": lambda: _runs("digits", title="network", **VALIDATION_AND_LAST),
@@ -161,6 +182,7 @@ QUOTED: dict[str, Callable[[], str]] = {
     "operators-short-run": lambda: _runs("operators", title="operator", parameters="parameters", **VALIDATION_AND_LAST),
     "sampling": lambda: record_table(_figures("interpolation")["rows"], interpolation.COLUMNS),
     "transfer": lambda: record_table(_figures("transfer-cpu")["rows"], transfer.COLUMNS),
+    "exports": exported_files,
     "memory": lambda: record_table(_named("memory-cpu"), memory.COLUMNS),
     "growth": growth,
     "overhead": lambda: record_table(_named("overhead", "presets"), OVERHEAD),
