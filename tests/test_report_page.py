@@ -226,6 +226,17 @@ def test_the_worst_mistakes_are_the_most_confident_with_attention_over_pixels_wh
     assert len(mistakes.figure(found, data.class_names).axes) == (6 if pixels else 3)
 
 
+def test_long_names_of_files_keep_their_end_and_stay_in_the_picture():
+    findings = made_up(count=5, names=("WWWWWWWWWWWWWWWWWWWWWWW", "b", "c"))
+    files = [f"a class of a long name/{i} of $1.png" for i in range(5)]
+    figure = mistakes.figure(findings.mistakes._replace(names=files), findings.class_names)
+    figure.draw_without_rendering()
+    labels = [axis.xaxis.label for axis in figure.axes[::2]]
+    assert [label.get_text() for label in labels] == [rf"…ng name/{i} of \$1.png" for i in range(5)]
+    boxes = [label.get_window_extent() for label in labels]
+    assert all(box.x0 >= figure.bbox.x0 and box.x1 <= figure.bbox.x1 for box in boxes)
+
+
 def test_mistakes_in_colour_are_shown_in_colour_and_others_in_grey():
     images = np.zeros([1, 2, 2, 1, 3], np.float32)
     images[0, 0, 0, 0] = [-1, 3, 1]

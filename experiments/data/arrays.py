@@ -70,12 +70,9 @@ def set_of_arrays(
 ) -> Dataset:
     """The set of arrays; they are checked first.
 
-    Args:
-      arrays: images and labels.
+    Options (further ones: see `experiments.data.own`):
       background: beside images that are not square; None: black, of floating images the smallest training pixel.
       title: in messages.
-
-    Further arguments: see `experiments.data.own`.
 
     Raises:
       ValueError: arrays do not fit, pixels are not finite, or labels are none; the message is a line.

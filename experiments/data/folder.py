@@ -44,11 +44,9 @@ def picture_folder(
     They are read one at a time and resized at once: memory is that of the resized set. Nothing depends on the file
     system's order. Pictures with the same bytes stay in one split where a seed divides, else they are warned about.
 
-    Args:
+    Options (further ones: see `experiments.data.own`):
       path: of the folder; see `experiments.data.layout`, for pictures `experiments.data.pictures.read_picture`.
       broken: "raise", or "skip" for leaving out what cannot be read, which is counted.
-
-    Further arguments: see `experiments.data.own`.
 
     Raises:
       ValueError: a picture cannot be read, or the folder is laid out in another way; the message is a line.

@@ -100,7 +100,7 @@ def figure(mistakes: Mistakes, class_names: tuple[str, ...]) -> Figure:
         title = f"{label}\ntaken for {prediction}\n({100 * mistakes.probabilities[i]:.1f} %)"
         cell[0].set_title(title, fontsize=8, loc="left")
         cell[0].imshow(common.shown_images(mistakes.images[i]), cmap="gray", vmin=0, vmax=1)
-        cell[0].set_xlabel(cut(mistakes.names[i], 22, end=True), fontsize=7)
+        cell[0].set_xlabel(cut(mistakes.names[i], 18, end=True), fontsize=7, loc="left")
         if with_maps:
             cell[1].imshow(mistakes.maps[i], cmap=common.MAP_COLOURS, **common.shades(mistakes.maps[i]))
             cell[1].set_xlabel("attention", fontsize=7)
