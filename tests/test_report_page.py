@@ -231,8 +231,8 @@ def test_long_names_of_files_keep_their_end_and_stay_in_the_picture():
     files = [f"a class of a long name/{i} of $1.png" for i in range(5)]
     figure = mistakes.figure(findings.mistakes._replace(names=files), findings.class_names)
     figure.draw_without_rendering()
-    labels = [axis.xaxis.label for axis in figure.axes[::2]]
-    assert [label.get_text() for label in labels] == [rf"…ng name/{i} of \$1.png" for i in range(5)]
+    labels = [axis.xaxis.label for axis in figure.axes[:10:2]]
+    assert [label.get_text() for label in labels] == [rf"… name/{i} of \$1.png" for i in range(5)]
     boxes = [label.get_window_extent() for label in labels]
     assert all(box.x0 >= figure.bbox.x0 and box.x1 <= figure.bbox.x1 for box in boxes)
 
