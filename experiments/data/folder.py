@@ -135,7 +135,9 @@ def _decoded(files, parts, preprocessing, broken_files):
             composed += [files[index].path] if transparent else []
     broken_files.say()
     if composed:
-        print(f"note: {len(composed)} pictures have transparent pixels, which become black, such as {composed[0]}")
+        print(
+            f"note: {len(composed)} pictures have transparent pixels, which are laid over black, such as {composed[0]}"
+        )
     kept = {split: np.array(indices, int) for split, indices in read.items()}
     return kept, {split: images[split][: len(indices)] for split, indices in kept.items()}
 
