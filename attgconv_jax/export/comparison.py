@@ -140,7 +140,7 @@ def _rounded(program, standardised):
 def _message(program, images, difference, tolerance, rounding):
     """Why a file is not written, and what to do."""
     message = (
-        f"{program.title} was not exported: for {images} the file's numbers are {difference:.2g} from the network's, "
+        f"{program.title} was not exported: for {images} the file's numbers are {difference:.3g} from the network's, "
         f"more than {tolerance:.2g}"
     )
     if not math.isfinite(difference):

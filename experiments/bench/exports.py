@@ -48,8 +48,6 @@ NOT_INSTALLED = "not installed"
 BATCHES = {"1": (0, 1), "7": (1, 8), "64": (8, 72), "64, second": (72, 136), "64, third": (136, 200)}
 """Test images of every batch, from and to."""
 LEARNING_RATE = 1e-2
-LOWER = {"rot_mnist p4m input_spatial": 2e-3}
-"""Rates of those that collapse with `LEARNING_RATE`."""
 ANYTHING = 1e30
 """A tolerance that refuses nothing finite."""
 
@@ -152,21 +150,18 @@ def main(arguments: Arguments) -> None:
         path = arguments.runs / f"{name.replace(' ', '-')}.json"
         kept = json.loads(path.read_text()) if path.exists() else {}
         if kept.get("made_with") != made_with:
-            kept = {"made_with": made_with, "record": measure(name, arguments)}
+            kept = {"made_with": made_with, "record": measure(CASES[name], arguments)}
             write_json(path, kept)
         results.add(kept["record"], name)
 
 
-def measure(name: str, arguments: Arguments) -> dict[str, Any]:
+def measure(network: ModelConfig, arguments: Arguments) -> dict[str, Any]:
     """Figures of one network: what it is after training, and by format how far its file is from it."""
-    network, rate = CASES[name], LOWER.get(name, LEARNING_RATE)
     attention = OPERATORS.get(network.attention)
     epochs = arguments.pairwise_epochs if attention is not None and attention.pairwise else arguments.epochs
-    optimizer = OptimizerConfig(epochs=epochs, batch_size=arguments.batch_size, learning_rate=rate)
+    optimizer = OptimizerConfig(epochs=epochs, batch_size=arguments.batch_size, learning_rate=LEARNING_RATE)
     config = Config(model=network, optimizer=optimizer)
     classifier, record = trained(config)
-    if rate != LEARNING_RATE:
-        record["learning_rate"] = rate
     pixels, labels = test_pixels()
     batches = {name: pixels[slice(*places)] for name, places in BATCHES.items()}
     wanted = {name: np.asarray(classifier(images)) for name, images in batches.items()}
