@@ -130,7 +130,7 @@ def _row(prediction):
 
 
 def _check_writable(path):
-    """Raises an `OSError` where there is a file already or none can be written; before pictures are classified, which may take long."""
+    """Raises an `OSError` where there is a file or none can be written: before the pictures, which may take long."""
     if path.is_file():
         raise FileExistsError(f"{path} exists: choose another path, or remove it first")
     partial = _partial(path)

@@ -38,7 +38,7 @@ def test_command_says_what_it_wrote_and_how_it_is_loaded(run, tmp_path, capsys):
     assert lines[2] == "classes: a, b, c, d, e, f, g, h, i, j and 2 more"
     assert lines[3].startswith("pictures must have 28 x 28 pixels: bring others to that size, or give --shape")
     assert re.fullmatch(r"largest difference to the network: \d\.\de-\d\d, of 1.0e-05 allowed", lines[4])
-    assert lines[5].startswith("load: jax.export.deserialize(") and str(file) in lines[4]
+    assert lines[5].startswith("load: jax.export.deserialize(") and str(file) in lines[5]
     images = np.zeros([2, 28, 28, 1], np.uint8)
     assert eval(lines[5].removeprefix("load: "), {"jax": jax, "zipfile": zipfile, "images": images}).shape == (2, 12)
 
