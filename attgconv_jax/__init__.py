@@ -42,10 +42,11 @@ from attgconv_jax.attention import (
     squeeze_excitation,
     style_recalibration,
 )
+from attgconv_jax.bases import FilterBasis
 from attgconv_jax.convolution import group_conv, grouped_group_conv, max_pool, mean_pool, project_max, project_mean
 from attgconv_jax.deprecation import former_attributes
 from attgconv_jax.equivariance import act, equivariance_error
-from attgconv_jax.filters import Sampling, filter_bank
+from attgconv_jax.filters import Sampling, filter_bank, filter_basis
 from attgconv_jax.groups import Group, cyclic, dihedral, trivial
 from attgconv_jax.kernels import maximum
 from attgconv_jax.separable import gseparable_group_conv, separable_group_conv
@@ -54,15 +55,15 @@ __version__ = "0.1.0"
 
 __all__ = [
     "OPERATORS", "BottleneckWeights", "ChannelWeights", "ConvolutionalBlockWeights", "CoordinateWeights",
-    "GatherExciteWeights", "GlobalContextWeights", "Group", "GroupEnhanceWeights", "InputWeights", "MLPWeights",
-    "NonLocalWeights", "ResponseChannelWeights", "ResponseMaps", "Sampling", "SelectiveKernelWeights",
+    "FilterBasis", "GatherExciteWeights", "GlobalContextWeights", "Group", "GroupEnhanceWeights", "InputWeights",
+    "MLPWeights", "NonLocalWeights", "ResponseChannelWeights", "ResponseMaps", "Sampling", "SelectiveKernelWeights",
     "SelfAttentionWeights", "act", "alpha_f", "attend", "bottleneck_attention", "channel_attention", "co_attention",
     "convolutional_block_attention", "coordinate_attention", "cyclic", "dihedral", "efficient_channel_attention",
-    "equivariance_error", "filter_bank", "gather_excite", "global_context", "group_conv", "grouped_group_conv",
-    "gseparable_group_conv", "input_attention", "input_attention_map", "input_co_attention", "max_pool", "maximum",
-    "mean_pool", "non_local", "project_max", "project_mean", "response_attentive_group_conv", "selective_kernel",
-    "self_attention", "separable_group_conv", "spatial_attention", "spatial_group_enhance", "squeeze_excitation",
-    "style_recalibration", "trivial",
+    "equivariance_error", "filter_bank", "filter_basis", "gather_excite", "global_context", "group_conv",
+    "grouped_group_conv", "gseparable_group_conv", "input_attention", "input_attention_map", "input_co_attention",
+    "max_pool", "maximum", "mean_pool", "non_local", "project_max", "project_mean", "response_attentive_group_conv",
+    "selective_kernel", "self_attention", "separable_group_conv", "spatial_attention", "spatial_group_enhance",
+    "squeeze_excitation", "style_recalibration", "trivial",
 ]  # fmt: skip
 
 _LAZY = ("export", "interop", "lie", "models", "nn", "plotting")

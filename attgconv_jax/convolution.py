@@ -7,7 +7,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from attgconv_jax import checks, kernels
-from attgconv_jax.filters import Sampling, check_sampling, former_sampling, transformed
+from attgconv_jax.bases import FilterBasis
+from attgconv_jax.filters import Sampling, check_sampling, filter_size, former_sampling, transformed
 from attgconv_jax.geometry import Padding, check_symmetric_grid, windows_of
 from attgconv_jax.groups import Group, check_on_group
 from attgconv_jax.kernels.taps import Window, take_tap
@@ -16,7 +17,7 @@ from attgconv_jax.kernels.taps import Window, take_tap
 @former_sampling
 def group_conv(
     f: Float[Array, "*batch x y h_in c_in"],
-    w: Float[Array, "k k h_in c_in c_out"],
+    w: Float[Array, "*pixels h_in c_in c_out"],
     group: Group,
     *,
     stride: int = 1,
@@ -24,7 +25,7 @@ def group_conv(
     dilation: int = 1,
     haar: bool = False,
     exact: bool = True,
-    sampling: Sampling = Sampling(),
+    sampling: Sampling | FilterBasis = Sampling(),
     implementation: str | None = None,
 ) -> Float[Array, "*batch x_out y_out h c_out"]:
     """Group convolution (as a cross-correlation); on an image (`h_in == 1`) the lifting convolution.
@@ -49,7 +50,8 @@ def group_conv(
       dilation: of the filter, in pixels.
       haar: whether the sum over a feature map carries the Haar weight, as in the published networks.
       exact: whether a sampling grid that the group does not map to itself raises.
-      sampling: of the filter, at other than right angles.
+      sampling: of the filter, at other than right angles. With a `FilterBasis` the filter may be given by its
+        coefficients, `[j, h_in, c_in, c_out]`.
       implementation: of the convolution; see `attgconv_jax.kernels.conv`.
 
     Source: Cohen and Welling 2016; Romero et al. 2020, section 2.
@@ -61,16 +63,16 @@ def group_conv(
 def check_convolution(f, w, group, stride, padding, dilation, haar, exact, sampling) -> tuple[Window, Window]:
     """Raises a `ValueError` unless these are arguments of `group_conv`; its windows."""
     check_on_group(f, group)
-    checks.check_filter(w, group)
-    checks.check_dtypes(f, w=w)
     check_sampling(sampling)
+    size = filter_size(w, group, sampling)
+    checks.check_dtypes(f, w=w)
     checks.check_boolean(haar=haar, exact=exact)
-    if f.shape[-2:] != w.shape[2:4]:
+    if f.shape[-2:] != w.shape[-3:-1]:
         raise ValueError(
             f"f has {f.shape[-2]} group elements and {f.shape[-1]} channels (shape {f.shape}), but w takes "
-            f"{w.shape[2]} and {w.shape[3]} (shape {w.shape}){_lifting_hint(f, w)}"
+            f"{w.shape[-3]} and {w.shape[-2]} (shape {w.shape}){_lifting_hint(f, w)}"
         )
-    windows = windows_of(w.shape[0], stride, padding, dilation, f.shape[-4:-2])
+    windows = windows_of(size, stride, padding, dilation, f.shape[-4:-2])
     if exact:
         check_symmetric_grid(windows, group, f.shape[-4:-2], padding)
     return windows
@@ -103,16 +105,16 @@ def add_bias(y: Float[Array, "*shape c"], bias: Float[Array, " c"]) -> Float[Arr
 
 def _lifting_hint(f, w):
     """What to do where images meet filters on feature maps, or the reverse."""
-    if f.shape[-2] == 1 and w.shape[2] > 1:
+    if f.shape[-2] == 1 and w.shape[-3] > 1:
         return "; f is an image: lift it, with lifting=True or a filter of one input group element"
-    if f.shape[-2] > 1 and w.shape[2] == 1:
+    if f.shape[-2] > 1 and w.shape[-3] == 1:
         return "; f is a feature map: leave out lifting=True, or take a filter of all its group elements"
     return ""
 
 
 def grouped_group_conv(
     f: Float[Array, "*batch x y h_in c_in"],
-    w: Float[Array, "k k h_in c_part c_out"],
+    w: Float[Array, "*pixels h_in c_part c_out"],
     group: Group,
     channel_groups: int,
     **options,
@@ -127,17 +129,19 @@ def grouped_group_conv(
     """
     # Before they are split, so that messages show the user's shapes.
     check_on_group(f, group)
-    checks.check_filter(w, group)
+    sampling = options.get("sampling", Sampling())
+    check_sampling(sampling)
+    filter_size(w, group, sampling)
     checks.check_dtypes(f, w=w)
     channel_groups = checks.check_divisor("channel_groups", channel_groups, f.shape[-1], w.shape[-1])
     if channel_groups == 1:
         return group_conv(f, w, group, **options)
     c_part, c_out = f.shape[-1] // channel_groups, w.shape[-1]
-    if w.shape[2:4] != (f.shape[-2], c_part):
+    if w.shape[-3:-1] != (f.shape[-2], c_part):
         hint = _lifting_hint(f, w)
         raise ValueError(
             f"f has {f.shape[-2]} group elements and {f.shape[-1]} channels in {channel_groups} parts of {c_part} "
-            f"(shape {f.shape}), but w takes {w.shape[2]} and {w.shape[3]} of a part (shape {w.shape}){hint}"
+            f"(shape {f.shape}), but w takes {w.shape[-3]} and {w.shape[-2]} of a part (shape {w.shape}){hint}"
         )
     conv = jax.vmap(functools.partial(group_conv, group=group, **options), in_axes=(-2, -2), out_axes=-2)
     y = conv(f.reshape(*f.shape[:-1], channel_groups, c_part), w.reshape(*w.shape[:-1], channel_groups, -1))

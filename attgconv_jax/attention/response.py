@@ -18,6 +18,7 @@ from attgconv_jax.attention.response_weights import (
     response_channel_bank,
     response_spatial_bank,
 )
+from attgconv_jax.bases import FilterBasis
 from attgconv_jax.checks import check_boolean, check_positive
 from attgconv_jax.convolution import check_convolution, convolve
 from attgconv_jax.filters import Sampling, former_sampling, transformed
@@ -48,7 +49,7 @@ def response_attentive_group_conv(
     attention_dilation: int = 1,
     haar: bool = False,
     exact: bool = True,
-    sampling: Sampling = Sampling(),
+    sampling: Sampling | FilterBasis = Sampling(),
     return_attention: bool = False,
     implementation: Implementation | None = None,
 ) -> Float[Array, "*batch x_out y_out h c_out"] | tuple[Float[Array, "*batch x_out y_out h c_out"], ResponseMaps]:

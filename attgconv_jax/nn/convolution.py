@@ -9,9 +9,10 @@ from flax import nnx
 from flax.nnx.nn.dtypes import promote_dtype
 from jaxtyping import Array, Float
 
+from attgconv_jax.bases import FilterBasis
 from attgconv_jax.checks import check_boolean, check_divisor, check_positive, check_window
 from attgconv_jax.convolution import add_bias, grouped_group_conv
-from attgconv_jax.filters import Sampling, check_sampling, former_sampling
+from attgconv_jax.filters import Sampling, basis_of, check_sampling, former_sampling
 from attgconv_jax.geometry import Padding
 from attgconv_jax.groups import Group, check_group
 from attgconv_jax.initializers import FilterInitializer, filter_initializer
@@ -51,7 +52,7 @@ class GroupConv(nnx.Module):
         channel_groups: int = 1,
         use_bias: bool = False,
         exact: bool = True,
-        sampling: Sampling = Sampling(),
+        sampling: Sampling | FilterBasis = Sampling(),
         kernel_init: FilterInitializer = "he_normal",
         dtype=None,
         param_dtype=jnp.float32,
@@ -66,6 +67,8 @@ class GroupConv(nnx.Module):
         self.group, self.haar, self.exact, self.sampling, self.dtype = group, haar, exact, sampling, dtype
         c_in = in_features // self.channel_groups
         shape = (kernel_size, kernel_size, 1 if lifting else group.order, c_in, out_features)
+        if kernel_size > 1 and (basis := basis_of(group, kernel_size, sampling)) is not None:
+            self.sampling = basis
         self._draw(filter_initializer(kernel_init), shape, param_dtype, rngs)
         self.bias = nnx.Param(jnp.zeros(out_features, param_dtype)) if use_bias else nnx.data(None)
 
@@ -81,7 +84,13 @@ class GroupConv(nnx.Module):
         return {name: getattr(self, name) for name in names}
 
     def _draw(self, init, shape, dtype, rngs):
-        self.w = nnx.Param(init(rngs.params(), shape, dtype))
+        self.w = nnx.Param(self._coefficients(init(rngs.params(), shape, dtype)))
+
+    def _coefficients(self, drawn):
+        """As many independent numbers as the filter's basis has functions; filters of pixels are as drawn."""
+        if len(drawn) == 1 or not isinstance(self.sampling, FilterBasis):
+            return drawn
+        return drawn.reshape(-1, *drawn.shape[2:])[: len(self.sampling)]
 
     def _convolve(self, f, w):
         return grouped_group_conv(f, w, self.group, self.channel_groups, **self._options)
