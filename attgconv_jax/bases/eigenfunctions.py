@@ -77,10 +77,20 @@ def _eigenfunctions(
         inverse = np.linalg.inv(np.linalg.cholesky((forms[1] + forms[1].T) / 2))
         values, vectors = np.linalg.eigh(inverse @ (forms[0] + forms[0].T) @ inverse.T / 2)
         errors.append(values)
-        functions.append(basis @ (inverse.T @ vectors))
+        functions.append(_with_sign(basis @ (inverse.T @ vectors)))
     errors, functions = np.concatenate(errors), np.concatenate(functions, axis=1)
     order = np.argsort(errors, kind="stable")
     return errors[order], functions[:, order]
+
+
+def _with_sign(functions):
+    """The functions or their negatives, the same whatever signs an eigenvalue solver gives: saved networks need that.
+
+    The first part of a pixel that is not small becomes positive. (Parts equal by symmetry are far from the bound.)
+    """
+    parts = np.concatenate([functions.real, functions.imag])
+    first = np.argmax(np.abs(parts) > 0.62 * np.max(np.abs(parts), axis=0), axis=0)
+    return functions * np.sign(np.take_along_axis(parts, first[None], axis=0)[0])
 
 
 def _correlation(first, second):

@@ -67,8 +67,8 @@ class GroupConv(nnx.Module):
         self.group, self.haar, self.exact, self.sampling, self.dtype = group, haar, exact, sampling, dtype
         c_in = in_features // self.channel_groups
         shape = (kernel_size, kernel_size, 1 if lifting else group.order, c_in, out_features)
-        if kernel_size > 1 and (basis := basis_of(group, kernel_size, sampling)) is not None:
-            self.sampling = basis
+        # Of one pixel: nothing to turn.
+        self.basis = basis_of(group, kernel_size, sampling) if kernel_size > 1 else None
         self._draw(filter_initializer(kernel_init), shape, param_dtype, rngs)
         self.bias = nnx.Param(jnp.zeros(out_features, param_dtype)) if use_bias else nnx.data(None)
 
@@ -80,17 +80,16 @@ class GroupConv(nnx.Module):
 
     @property
     def _options(self):
-        names = "stride", "padding", "dilation", "haar", "exact", "sampling"
-        return {name: getattr(self, name) for name in names}
+        names = "stride", "padding", "dilation", "haar", "exact"
+        sampling = self.sampling if self.basis is None else self.basis
+        return {name: getattr(self, name) for name in names} | {"sampling": sampling}
 
     def _draw(self, init, shape, dtype, rngs):
         self.w = nnx.Param(self._coefficients(init(rngs.params(), shape, dtype)))
 
     def _coefficients(self, drawn):
         """As many independent numbers as the filter's basis has functions; filters of pixels are as drawn."""
-        if len(drawn) == 1 or not isinstance(self.sampling, FilterBasis):
-            return drawn
-        return drawn.reshape(-1, *drawn.shape[2:])[: len(self.sampling)]
+        return drawn if self.basis is None else drawn.reshape(-1, *drawn.shape[2:])[: len(self.basis)]
 
     def _convolve(self, f, w):
         return grouped_group_conv(f, w, self.group, self.channel_groups, **self._options)
