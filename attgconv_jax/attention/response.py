@@ -9,6 +9,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from attgconv_jax import kernels
+from attgconv_jax.antialiasing import smoothed_before
 from attgconv_jax.attention.layers import check_weights
 from attgconv_jax.attention.operator import Operator, register_factors
 from attgconv_jax.attention.response_weights import (
@@ -49,6 +50,7 @@ def response_attentive_group_conv(
     attention_dilation: int = 1,
     haar: bool = False,
     exact: bool = True,
+    antialiased: bool = False,
     sampling: Sampling | FilterBasis = Sampling(),
     return_attention: bool = False,
     implementation: Implementation | None = None,
@@ -96,11 +98,13 @@ def response_attentive_group_conv(
     weights = ResponseWeights(channel, spatial)
     check_weights("response attention", f, weights, ResponseWeights, group, o=w.shape[-1])
     check_positive(attention_dilation=attention_dilation)
-    check_boolean(return_attention=return_attention)
+    check_boolean(antialiased=antialiased, return_attention=return_attention)
     kernels.check_implementation(implementation)
     f, w, channel, spatial = jax.tree.map(jnp.asarray, (f, w, channel, spatial))
     attends = channel is not None or spatial is not None
     out_dtype = f.dtype
+    if antialiased:
+        f = smoothed_before(f, windows[0].stride)
     if attends:
         # What is left of a response can be a small difference of two large parts: bfloat16 would round both.
         dtype = sum_dtype(f)
