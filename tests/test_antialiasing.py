@@ -3,7 +3,9 @@
 import functools
 
 import jax
+import jax.export
 import jax.numpy as jnp
+import networks
 import numpy as np
 import pytest
 from compilation import optimised
@@ -26,6 +28,7 @@ from attgconv_jax import (
     smooth_max_pool,
 )
 from attgconv_jax.antialiasing import DEVIATION
+from attgconv_jax.models import load_network, save_network
 from attgconv_jax.nn import GroupConv, SpatialPool
 
 relu = oversampled(jax.nn.relu)
@@ -196,6 +199,55 @@ def test_compiled_gradient_is_that_of_finite_differences():
     assert_close(jnp.vdot(gradient, along), slope, 1e-6)
     mapped = jax.vmap(relu)(f)
     np.testing.assert_array_equal(mapped, relu(f))
+
+
+NETWORKS = {
+    # Shape of images, further settings, how often pixels are left out, and how many relus there are.
+    "rot_mnist": ((1, 28, 28, 1, 1), {}, 1, 6),
+    "all_cnn": ((1, 32, 32, 1, 3), {}, 2, 9),
+    # The lifting, the pooling, and a convolution and the shortcut in three stages; two relus in each of eight blocks.
+    "resnet": ((1, 65, 65, 1, 3), {"depth": 18, "classes": 2}, 1 + 1 + 3 * 2, 1 + 2 * 8),
+}
+
+
+@pytest.mark.default("rot_mnist")
+@pytest.mark.parametrize("name", NETWORKS)
+def test_options_reach_every_layer_of_a_network(name):
+    shape, settings, strides, relus = NETWORKS[name]
+
+    def products(**options):
+        network = networks.random_network_of(name, cyclic(4), features=2, **settings, **options)
+        assert options.items() <= network.settings.items()
+        return primitives(network, jnp.ones(shape))["dot_general"]
+
+    plain = products()
+    # One product along each axis; to oversample takes it there and back.
+    assert products(antialiased=True) == plain + 2 * strides
+    assert products(oversampled=True) == plain + 4 * relus
+
+
+@pytest.mark.default("rot_mnist")
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks_with_both_are_loaded_and_exact_at_right_angles(name, tmp_path):
+    shape, settings, _, _ = NETWORKS[name]
+    group = cyclic(4) if name == "rot_mnist" else dihedral(4)
+    network = networks.random_network_of(name, group, features=2, antialiased=True, oversampled=True, **settings)
+    save_network(tmp_path / "network", network)
+    image = random(*shape)
+    images = jnp.concatenate([image, *(act(image, group, element, "image") for element in (1, group.order - 1))])
+    logits = networks.logits(load_network(tmp_path / "network"), images)
+    assert_close(logits[1:], np.broadcast_to(logits[:1], logits[1:].shape), 1e-12)
+
+
+@pytest.mark.slow
+def test_network_is_exported_for_any_number_of_images():
+    network = networks.random_network(cyclic(4), features=2, antialiased=True, oversampled=True)
+    batch = jax.export.symbolic_shape("batch")
+    shape = jax.ShapeDtypeStruct((*batch, 28, 28, 1, 1), jnp.float64)
+    exported = jax.export.export(jax.jit(network))(shape)
+    for n in (1, 3):
+        image = random(n, 28, 28, 1, 1)
+        assert_close(jax.jit(exported.call)(image), networks.logits(network, image), 1e-12)
 
 
 def test_modules_take_the_option():
