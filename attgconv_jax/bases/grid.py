@@ -23,7 +23,7 @@ def source_pixels(group: Group, size: int) -> Float[np.ndarray, "g u 2"]:
 @functools.lru_cache(maxsize=256)
 def grid_permutation(group: Group, size: int) -> Int[np.ndarray, "g u"]:
     """`permutation[g, u]` is the flat index of `g^-1 u` on a `size x size` grid."""
-    if not group.is_exact:
+    if size > 1 and not group.is_exact:
         raise ValueError(f"{group} does not map a square grid to itself; use resampling_operator")
     source = np.rint(source_pixels(group, size) + (size - 1) / 2).astype(np.int64)
     return frozen(source[..., 0] * size + source[..., 1])
