@@ -4,7 +4,7 @@ import functools
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Complex, Float
 
 from attgconv_jax.checks import check_finite_positive
 from attgconv_jax.groups import Group, frozen
@@ -90,7 +90,7 @@ class FilterBasis:
 
 
 def steered(
-    group: Group, functions: list[Float[np.ndarray, " u"]], frequencies: list[int], *, lowpass: float | None
+    group: Group, functions: list[Complex[np.ndarray, " u"]], frequencies: list[int], *, lowpass: float | None
 ) -> FilterBasis:
     """The basis of complex functions with `L_R psi = e^{-i m theta} psi` and `L_M psi = conj(psi)`, each with its `m`.
 
