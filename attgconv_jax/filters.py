@@ -78,7 +78,7 @@ class Sampling:
             raise ValueError(f'lowpass is of kind "least_error" or "rings", got kind={self.kind!r}')
 
 
-def filter_basis(group: Group, size: int, sampling: Sampling = Sampling("least_error")) -> FilterBasis:
+def filter_basis(group: Group, size: int, sampling: Sampling | FilterBasis = Sampling("least_error")) -> FilterBasis:
     """The functions of which filters are sums; `sampling` is of kind "least_error", "rings" or None.
 
     The functions are scaled so that independent coefficients of one variance make filters of a flat spectrum, or of a
