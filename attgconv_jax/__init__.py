@@ -58,15 +58,17 @@ from attgconv_jax.equivariance import act, equivariance_error
 from attgconv_jax.filters import Sampling, filter_bank, filter_basis
 from attgconv_jax.groups import Group, cyclic, dihedral, trivial
 from attgconv_jax.kernels import maximum
+from attgconv_jax.probes import BandLimitedError, band_limited_error
 from attgconv_jax.separable import gseparable_group_conv, separable_group_conv
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "OPERATORS", "BottleneckWeights", "ChannelWeights", "ConvolutionalBlockWeights", "CoordinateWeights",
-    "FilterBasis", "GatherExciteWeights", "GlobalContextWeights", "Group", "GroupEnhanceWeights", "InputWeights",
-    "MLPWeights", "NonLocalWeights", "ResponseChannelWeights", "ResponseMaps", "Sampling", "SelectiveKernelWeights",
-    "SelfAttentionWeights", "act", "alpha_f", "attend", "bottleneck_attention", "channel_attention", "co_attention",
+    "OPERATORS", "BandLimitedError", "BottleneckWeights", "ChannelWeights", "ConvolutionalBlockWeights",
+    "CoordinateWeights", "FilterBasis", "GatherExciteWeights", "GlobalContextWeights", "Group",
+    "GroupEnhanceWeights", "InputWeights", "MLPWeights", "NonLocalWeights", "ResponseChannelWeights",
+    "ResponseMaps", "Sampling", "SelectiveKernelWeights", "SelfAttentionWeights", "act", "alpha_f", "attend",
+    "band_limited_error", "bottleneck_attention", "channel_attention", "co_attention",
     "convolutional_block_attention", "coordinate_attention", "cyclic", "dihedral", "efficient_channel_attention",
     "equivariance_error", "filter_bank", "filter_basis", "gather_excite", "global_context", "group_conv",
     "grouped_group_conv", "gseparable_group_conv", "input_attention", "input_attention_map", "input_co_attention",
