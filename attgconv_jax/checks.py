@@ -134,9 +134,14 @@ def check_filter(w: Array, group: Any, name: str = "w") -> None:
     check_array(name, w, "k k h_in c_in c_out")
     if w.shape[0] != w.shape[1]:
         raise ValueError(f"{name} must be square, got a {w.shape[0]}x{w.shape[1]} filter")
-    if w.shape[2] not in (1, group.order):
+    check_group_axis(w, group, name)
+
+
+def check_group_axis(w: Array, group: Any, name: str = "w") -> None:
+    """Raises a `ValueError` unless a filter's group axis, the third last, is that of images or of feature maps."""
+    if w.shape[-3] not in (1, group.order):
         raise ValueError(
-            f"{name} has {w.shape[2]} input group elements, but {group} needs 1 (on images) or {group.order} "
+            f"{name} has {w.shape[-3]} input group elements, but {group} needs 1 (on images) or {group.order} "
             "(on feature maps)"
         )
 

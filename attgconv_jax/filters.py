@@ -8,7 +8,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from attgconv_jax.checks import check_boolean, check_choice, check_filter
+from attgconv_jax.bases import FilterBasis, least_error, rings
+from attgconv_jax.bases.grid import grid_permutation, source_pixels
+from attgconv_jax.checks import (
+    check_array,
+    check_boolean,
+    check_choice,
+    check_filter,
+    check_finite_positive,
+    check_group_axis,
+    check_integer,
+)
 from attgconv_jax.deprecation import convert_arguments, warn_deprecated
 from attgconv_jax.groups import Group, check_group, frozen
 
@@ -27,26 +37,87 @@ def _keys(t: np.ndarray) -> np.ndarray:
 _KERNELS = {"bilinear": _hat, "cubic": _keys}
 
 
+BASES = {"least_error": least_error, "rings": rings}
+"""Kinds of `Sampling` that are bases."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Sampling:
     """How a filter is transformed by elements that do not map its grid to itself, such as turns by 45 degrees.
 
-    Elements that do (`n` in 1, 2, 4, and reflections) permute pixels, whatever the sampling. One object reaches every
-    filter of a layer or network, those of its attention included.
+    One object reaches every filter of a layer or network, those of its attention included. A *basis* makes filters sums
+    of functions whose transformed versions are known; an *interpolation* reads between the pixels of free filters.
+    Where all elements map the grid to itself (`n` in 1, 2, 4, and reflections) pixels are permuted, unless a basis is
+    asked for. Filters of one pixel are as they are.
 
     Attributes:
-      kind: interpolation between pixels: "bilinear", or "cubic" (Keys 1981, a = -1/2). The filter is zero outside its
-        grid.
-      disc_mask: whether the filter is zero farther than `(k - 1) / 2` pixels from its centre, so that no rotation moves
-        a tap off the grid. (Filters of size 2 keep their four taps.)
+      kind: "least_error" (see `attgconv_jax.bases.least_error`) or "rings" (`attgconv_jax.bases.rings`), bases;
+        "bilinear" or "cubic" (Keys 1981, a = -1/2), interpolations, for which the filter is zero outside its grid.
+        None: a permutation where there is one, else "least_error".
+      disc_mask: of interpolations: whether the filter is zero farther than `(k - 1) / 2` pixels from its centre, so
+        that no rotation moves a tap off the grid. (Filters of size 2 keep their four taps.)
+      tolerance: of "least_error": the largest relative error of a function.
+      lowpass: of bases: deviation of the spectrum of random filters in cycles a pixel, such as 0.2; None: as flat as
+        the functions allow. Low-pass filters err less behind a nonlinearity.
     """
 
-    kind: Literal["bilinear", "cubic"] = "bilinear"
+    kind: Literal["least_error", "rings", "bilinear", "cubic"] | None = None
     disc_mask: bool = False
+    tolerance: float = 0.01
+    lowpass: float | None = None
 
     def __post_init__(self):
-        check_choice("kind", self.kind, _KERNELS)
+        if self.kind is not None:
+            check_choice("kind", self.kind, (*BASES, *_KERNELS))
         check_boolean(disc_mask=self.disc_mask)
+        check_finite_positive(tolerance=self.tolerance)
+        if self.lowpass is not None:
+            check_finite_positive(lowpass=self.lowpass)
+        if self.disc_mask and self.kind not in _KERNELS:
+            raise ValueError(f'disc_mask is of kind "bilinear" or "cubic", got kind={self.kind!r}')
+        if self.lowpass is not None and self.kind in _KERNELS:
+            raise ValueError(f'lowpass is of kind "least_error" or "rings", got kind={self.kind!r}')
+
+
+def filter_basis(group: Group, size: int, sampling: Sampling | FilterBasis = Sampling("least_error")) -> FilterBasis:
+    """The functions of which filters are sums; `sampling` is of kind "least_error", "rings" or None, or a basis.
+
+    The functions are scaled so that independent coefficients of one variance make filters of a flat spectrum, or of a
+    Gaussian one of deviation `sampling.lowpass`: with initialisers for filters of pixels, feature maps keep their
+    variance.
+
+    Args:
+      group: of rotations and reflections, of any order.
+      size: `k`, pixels along each axis of the filter; at least 2.
+      sampling: kind of basis and its options.
+
+    Raises:
+      ValueError: a filter of one pixel, an interpolation, or a tolerance that no function meets.
+    """
+    check_group(group)
+    check_sampling(sampling)
+    size = check_integer("size", size)
+    if size == 1:
+        raise ValueError("size must be at least 2, got 1: a filter of one pixel has nothing to turn and needs no basis")
+    if isinstance(sampling, FilterBasis):
+        sampling.check_group(group)
+        if sampling.size != size:
+            raise ValueError(f"size must be {sampling.size}, that of the basis, got {size}")
+        return sampling
+    if sampling.kind in _KERNELS:
+        raise ValueError(f'sampling must be of kind "least_error" or "rings" to be a basis, got "{sampling.kind}"')
+    if sampling.kind == "rings":
+        return rings(group, size, sampling.lowpass)
+    return least_error(group, size, sampling.tolerance, sampling.lowpass)
+
+
+def basis_of(group: Group, size: int, sampling: Sampling | FilterBasis) -> FilterBasis | None:
+    """The basis of which filters of this size are sums; None where they are free in every pixel."""
+    if isinstance(sampling, FilterBasis):
+        return filter_basis(group, size, sampling)
+    if size == 1 or sampling.kind in _KERNELS or (sampling.kind is None and group.is_exact):
+        return None
+    return filter_basis(group, size, sampling)
 
 
 @convert_arguments
@@ -57,60 +128,93 @@ def former_sampling(arguments: dict[str, Any]) -> dict[str, Any]:
         if "sampling" in arguments:
             raise ValueError(f"sampling takes the place of {' and '.join(former)}: give sampling alone")
         warn_deprecated(" and ".join(former), "sampling=Sampling(...)", stacklevel=4)
-        if "interpolation" in former:
-            former["kind"] = former.pop("interpolation")
+        former["kind"] = former.pop("interpolation", "bilinear")
         arguments["sampling"] = Sampling(**former)
     return arguments
 
 
-def check_sampling(sampling: Sampling) -> None:
-    """Raises a `ValueError` unless this is a `Sampling`."""
-    if not isinstance(sampling, Sampling):
-        raise ValueError(f'sampling must be a Sampling, such as Sampling("cubic", disc_mask=True), got {sampling!r}')
+def check_sampling(sampling: Sampling | FilterBasis) -> None:
+    """Raises a `ValueError` unless this is a `Sampling`, or a basis."""
+    if not isinstance(sampling, Sampling | FilterBasis):
+        raise ValueError(
+            f'sampling must be a Sampling, such as Sampling("least_error"), or a FilterBasis, got {sampling!r}'
+        )
 
 
 @former_sampling
 def filter_bank(
-    w: Float[Array, "k k h_in c_in c_out"], group: Group, *, sampling: Sampling = Sampling()
+    w: Float[Array, "*pixels h_in c_in c_out"], group: Group, *, sampling: Sampling | FilterBasis = Sampling()
 ) -> Float[Array, "k k h_in c_in h c_out"]:
     """Transforms a filter by every group element.
 
         bank[u, h', c, g, o] = (L_g w)[u, h', c, o] = w[g^-1 u, g^-1 h', c, o]
 
     A filter on images (`h_in == 1`) has no group axis to act on. Where every element maps the grid to itself
-    (`n` in 1, 2, 4) the bank is one gather; otherwise a fixed resampling operator is applied as one einsum.
+    (`n` in 1, 2, 4) the bank is one gather; otherwise a static table is applied as one einsum. `w` is `[k, k, h_in,
+    c_in, c_out]`, or coefficients `[j, h_in, c_in, c_out]` if `sampling` is a `FilterBasis`.
 
     Reshaped to `[k, k, h_in c_in, h c_out]` the bank is XLA's `HWIO`.
 
-    Source: Cohen and Welling 2016 (right angles); the bank of Romero et al. 2020, section 2.
+    Source: Cohen and Welling 2016 (right angles); Weiler et al. 2018 (bases); Romero et al. 2020, section 2.
     """
     check_group(group)
-    check_filter(w, group)
     check_sampling(sampling)
+    filter_size(w, group, sampling)
     return transformed(w, group, sampling)
 
 
-def transformed(w: Array, group: Group, sampling: Sampling) -> Array:
+def filter_size(w: Array, group: Group, sampling: Sampling | FilterBasis = Sampling(), name: str = "w") -> int:
+    """`k`, pixels along each axis of a filter; a `ValueError` unless it is a filter that the group acts on.
+
+    It is `[k, k, h_in, c_in, c_out]`, or coefficients `[j, h_in, c_in, c_out]` where `sampling` is a basis.
+    """
+    is_basis = isinstance(sampling, FilterBasis)
+    if is_basis:
+        sampling.check_group(group)
+    if getattr(w, "ndim", 5) == 4:
+        if not is_basis:
+            raise ValueError(
+                f"{name} must be [k, k, h_in, c_in, c_out], got shape {w.shape}; for coefficients [j, h_in, c_in, "
+                "c_out] let sampling be their basis, filter_basis(group, k)"
+            )
+        check_array(name, w, "j h_in c_in c_out")
+        check_group_axis(w, group, name)
+        if len(w) != len(sampling):
+            raise ValueError(
+                f"{name} must have {len(sampling)} coefficients, one a function of {sampling}, got {len(w)}"
+            )
+        return sampling.size
+    check_filter(w, group, name)
+    if is_basis and len(w) not in (1, sampling.size):
+        raise ValueError(f"{name} must have {sampling.size} pixels, those of {sampling}, got shape {w.shape}")
+    return len(w)
+
+
+def transformed(w: Array, group: Group, sampling: Sampling | FilterBasis) -> Array:
     """`filter_bank` of checked arguments: the one place where filters are transformed."""
-    k, _, h_in, c_in, c_out = w.shape
-    if sampling.disc_mask:
+    *pixels, h_in, c_in, c_out = w.shape
+    k = sampling.size if len(pixels) == 1 else pixels[0]
+    basis = None if k == 1 else basis_of(group, k, sampling)
+    if isinstance(sampling, Sampling) and sampling.disc_mask:
         w = w * disc(k).astype(w.dtype)[:, :, None, None, None]
-    if group.is_exact:
+    if basis is not None:
+        if len(pixels) > 1:
+            w = jnp.einsum("ju,uhio->jhio", basis.projection.astype(w.dtype), w.reshape(k * k, h_in, c_in, c_out))
+        rows = _combined(basis.table, w, group)
+    elif k == 1 or group.is_exact:
         rows = w.reshape(k * k * h_in, c_in, c_out)[_exact_gather(group, k, h_in)]
     else:
-        acted = w.reshape(k * k, h_in, c_in, c_out)[:, _group_axis_gather(group, h_in)]
-        operator = resampling_operator(group, k, sampling.kind).astype(w.dtype)
-        rows = jnp.einsum("guv,vghio->uhgio", operator, acted).reshape(k * k * h_in, group.order, c_in, c_out)
+        operator = resampling_operator(group, k, sampling.kind)
+        rows = _combined(operator, w.reshape(k * k, h_in, c_in, c_out), group)
     return rows.swapaxes(1, 2).reshape(k, k, h_in, c_in, group.order, c_out)
 
 
-@functools.lru_cache(maxsize=256)
-def grid_permutation(group: Group, size: int) -> np.ndarray:
-    """`permutation[g, u]` is the flat index of `g^-1 u` on a `size x size` grid; integers `[order, size^2]`."""
-    if not group.is_exact:
-        raise ValueError(f"{group} does not map a square grid to itself; use resampling_operator")
-    source = np.rint(_source_coordinates(group, size) + (size - 1) / 2).astype(np.int64)
-    return frozen(source[..., 0] * size + source[..., 1])
+def _combined(table, w, group):
+    """`sum over j of table[g, u, j] w[j, g^-1 h']`: rows `(u, h')` of the bank."""
+    h_in, c_in, c_out = w.shape[1:]
+    acted = w[:, _group_axis_gather(group, h_in)]
+    rows = jnp.einsum("guj,jghio->uhgio", table.astype(w.dtype), acted)
+    return rows.reshape(-1, group.order, c_in, c_out)
 
 
 @functools.lru_cache(maxsize=256)
@@ -123,7 +227,7 @@ def resampling_operator(group: Group, size: int, kind: str = "bilinear") -> np.n
     outside the grid counts as zero.
     """
     check_choice("kind", kind, _KERNELS)
-    source = _source_coordinates(group, size) + (size - 1) / 2
+    source = source_pixels(group, size) + (size - 1) / 2
     # Right angles must give an exact permutation: take away the rounding of the coordinates' arithmetic.
     source = np.where(np.abs(source - np.rint(source)) < 1e-9, np.rint(source), source)
     weights = _KERNELS[kind](source[..., None] - np.arange(size))
@@ -137,13 +241,6 @@ def disc(size: int) -> np.ndarray:
     offset = np.arange(size) - (size - 1) / 2
     radius = max((size - 1) / 2, np.sqrt(0.5))
     return frozen((np.hypot(offset[:, None], offset[None, :]) <= radius + 1e-9).astype(np.float64))
-
-
-def _source_coordinates(group: Group, size: int) -> np.ndarray:
-    """`g^-1 u` for every element and every pixel, from the centre of the grid: `[order, size^2, 2]`."""
-    offset = np.arange(size) - (size - 1) / 2
-    grid = np.stack(np.meshgrid(offset, offset, indexing="ij"), -1).reshape(-1, 2)
-    return np.einsum("gji,uj->gui", group.matrices, grid)
 
 
 @functools.lru_cache(maxsize=256)

@@ -9,10 +9,12 @@ from typing import Any, Literal
 from jaxtyping import Array, Float
 
 from attgconv_jax import kernels
+from attgconv_jax.antialiasing import smoothed_before
+from attgconv_jax.bases import FilterBasis
 from attgconv_jax.checks import check_boolean, check_dtypes, check_filter
 from attgconv_jax.convolution import convolve_centred, group_conv
 from attgconv_jax.deprecation import convert_arguments, warn_deprecated
-from attgconv_jax.filters import Sampling, check_sampling, former_sampling, transformed
+from attgconv_jax.filters import Sampling, check_sampling, filter_size, former_sampling, transformed
 from attgconv_jax.geometry import Padding, check_symmetric_grid, windows_of
 from attgconv_jax.groups import Group, check_on_group
 
@@ -23,7 +25,7 @@ Kind = Literal["nonseparable", "gseparable", "separable"]
 def gseparable_group_conv(
     f: Float[Array, "*batch x y h c_in"],
     group_filter: Float[Array, "1 1 h c_in c_out"],
-    spatial_filter: Float[Array, "k k 1 c_in c_out"],
+    spatial_filter: Float[Array, "*pixels 1 c_in c_out"],
     group: Group,
     **options,
 ) -> Float[Array, "*batch x_out y_out h c_out"]:
@@ -36,15 +38,20 @@ def gseparable_group_conv(
 
     Source: Lengyel and van Gemert 2021, g-separable.
     """
-    _check_factors(f, group_filter, spatial_filter, group, "gseparable")
-    return group_conv(f, group_filter * spatial_filter, group, **options)
+    _check_factors(f, group_filter, spatial_filter, group, "gseparable", options.get("sampling", Sampling()))
+    return group_conv(f, product_filter(group_filter, spatial_filter), group, **options)
+
+
+def product_filter(group_filter: Array, spatial_filter: Array) -> Array:
+    """`w_H[h', c, o] w_X[u, c, o]`, by pixels or by coefficients as `w_X` is."""
+    return (group_filter if spatial_filter.ndim == group_filter.ndim else group_filter[0]) * spatial_filter
 
 
 @former_sampling
 def separable_group_conv(
     f: Float[Array, "*batch x y h c_in"],
     group_filter: Float[Array, "1 1 h c_in c_out"],
-    spatial_filter: Float[Array, "k k 1 1 c_out"],
+    spatial_filter: Float[Array, "*pixels 1 1 c_out"],
     group: Group,
     *,
     stride: int = 1,
@@ -52,7 +59,8 @@ def separable_group_conv(
     dilation: int = 1,
     haar: bool = False,
     exact: bool = True,
-    sampling: Sampling = Sampling(),
+    antialiased: bool = False,
+    sampling: Sampling | FilterBasis = Sampling(),
     implementation: str | None = None,
 ) -> Float[Array, "*batch x_out y_out h c_out"]:
     """Group convolution whose filter has one spatial part for every output channel: a matrix product, then depthwise.
@@ -74,15 +82,16 @@ def separable_group_conv(
 
     Source: Lengyel and van Gemert 2021, gc-separable.
     """
-    _check_factors(f, group_filter, spatial_filter, group, "separable")
-    check_sampling(sampling)
-    check_boolean(haar=haar, exact=exact)
+    _check_factors(f, group_filter, spatial_filter, group, "separable", sampling)
+    check_boolean(haar=haar, exact=exact, antialiased=antialiased)
     bank = transformed(spatial_filter, group, sampling)
     k, _, _, _, h, c_out = bank.shape
     *batch, x, y, _, _ = f.shape
     windows = windows_of(k, stride, padding, dilation, (x, y))
     if exact:
         check_symmetric_grid(windows, group, (x, y), padding)
+    if antialiased:
+        f = smoothed_before(f, windows[0].stride)
     z = convolve_centred(f, group_filter, group, haar=haar)
     flat = kernels.depthwise_conv(
         z.reshape(-1, x, y, h * c_out), bank.reshape(k, k, h * c_out), windows, implementation
@@ -106,7 +115,7 @@ def former_kind(arguments: dict[str, Any]) -> dict[str, Any]:
     return arguments
 
 
-def _check_factors(f, group_filter, spatial_filter, group, kind):
+def _check_factors(f, group_filter, spatial_filter, group, kind, sampling):
     """Raises a `ValueError` unless `f` is a feature map on `group` and these are filters on it, of this kind."""
     check_on_group(f, group)
     if f.shape[-2] != group.order:
@@ -114,14 +123,15 @@ def _check_factors(f, group_filter, spatial_filter, group, kind):
             f"f must be a feature map with {group.order} group elements, got shape {f.shape}; lift an image with "
             "group_conv, it has no group axis to separate"
         )
+    check_sampling(sampling)
     check_filter(group_filter, group, "group_filter")
-    check_filter(spatial_filter, group, "spatial_filter")
+    filter_size(spatial_filter, group, sampling, "spatial_filter")
     c_in, c_out = f.shape[-1], group_filter.shape[-1]
     wanted = 1, 1, group.order, c_in, c_out
     if group_filter.shape != wanted:
         raise ValueError(f"group_filter must be {list(wanted)} to fit f, got shape {group_filter.shape}")
     pairs = 1, c_in if kind == "gseparable" else 1, c_out
-    if spatial_filter.shape[2:] != pairs:
+    if spatial_filter.shape[-3:] != pairs:
         raise ValueError(
             f"spatial_filter must be [k, k, {', '.join(map(str, pairs))}] to be {kind}, to fit f and "
             f"group_filter, got shape {spatial_filter.shape}"

@@ -28,9 +28,9 @@ def with_random_arrays(build, seed=0):
             # Positive, so that no layer dies and every logit depends on the image.
             values = generator.uniform(0, 1, leaf.shape)
         else:
-            fan_in = {1: (10,), 2: leaf.shape[:1], 3: leaf.shape[-1:], 4: leaf.shape[-2:-1], 5: leaf.shape[:4]}[
-                leaf.ndim
-            ]
+            of_basis = name in ("w", "spatial_filter")
+            fours = leaf.shape[:3] if of_basis else leaf.shape[-2:-1]
+            fan_in = {1: (10,), 2: leaf.shape[:1], 3: leaf.shape[-1:], 4: fours, 5: leaf.shape[:4]}[leaf.ndim]
             scale = np.prod(fan_in) ** -0.5
             values = scale * generator.standard_normal(leaf.shape)
         return jnp.asarray(values, leaf.dtype)

@@ -110,7 +110,7 @@ def test_the_description_is_readable(saved):
             "classes": 10,
             "dropout_rate": 0.3,
             "haar": True,
-            "sampling": {"kind": "bilinear", "disc_mask": False},
+            "sampling": {"kind": None, "disc_mask": False, "tolerance": 0.01, "lowpass": None},
             "dtype": None,
         },
         "param_dtype": "float32",

@@ -212,7 +212,7 @@ def test_two_types_are_refused_instead_of_cast():
           for name in ("stride", "dilation") for value in (0, -1, 1.5, True, "2")],
         *[({"padding": value}, ('padding must be an integer of at least 0, "SAME" or "VALID"', repr(value)))
           for value in (-1, 1.5, True, "FULL", (1, 1))],
-        ({"sampling": "nearest"}, ('Sampling("cubic", disc_mask=True)', "nearest")),
+        ({"sampling": "nearest"}, ('Sampling("least_error")', "FilterBasis", "nearest")),
         ({"implementation": "cudnn"}, ('None or one of "rows", "fourier", "xla"',)),
     ],
     ids=lambda case: str(case) if isinstance(case, dict) else "",

@@ -82,7 +82,7 @@ def test_growth_is_measured_fitted_and_drawn(tmp_path, capsys, monkeypatch):
 @pytest.mark.slow
 def test_interpolation_is_measured_and_written_to_the_current_folder(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(interpolation, "network_error", lambda *_: 0.5)
-    monkeypatch.setattr(interpolation, "SAMPLINGS", [Sampling(), Sampling("cubic", True)])
+    monkeypatch.setattr(interpolation, "SAMPLINGS", [Sampling("bilinear"), Sampling("cubic", True)])
     monkeypatch.chdir(tmp_path)
     interpolation.cli(["--groups", "C2", "C3", "--images", "1"])
     (path,) = tmp_path.iterdir()

@@ -1,4 +1,4 @@
-"""Filter banks: against rotated copies, interpolation pixel by pixel, masks, and what the exact bank compiles to."""
+"""Filter banks: against rotated copies, interpolation pixel by pixel, masks, and what they compile to."""
 
 import functools
 
@@ -9,7 +9,7 @@ import oracles
 import pytest
 from helpers import EXACT_GROUPS, INTERPOLATED_GROUPS, assert_close, assert_refused, filter_to_ours, primitives, random
 
-from attgconv_jax import Sampling, cyclic, dihedral, filter_bank
+from attgconv_jax import Sampling, cyclic, dihedral, filter_bank, filter_basis
 from attgconv_jax.filters import disc, grid_permutation, resampling_operator
 
 KERNELS = {"bilinear": oracles.hat, "cubic": oracles.keys}
@@ -51,15 +51,16 @@ def test_interpolated_bank_is_the_loop_over_pixels_and_taps(group, k, lifting, i
 @pytest.mark.parametrize(("group", "kernel"), [(dihedral(4), None), (cyclic(8), oracles.hat)], ids=["p4m", "C8"])
 def test_disc_mask_is_applied_before_the_filter_turns(group, kernel, k):
     w = filter_on(group, k, False, c_in=1)
-    bank = compiled_bank(w, group, sampling=Sampling(disc_mask=True))
+    bank = compiled_bank(w, group, sampling=Sampling("bilinear", disc_mask=True))
     assert_close(bank, oracles.filter_bank(np.asarray(w), group, kernel, masked=True))
 
 
 @on_images_and_feature_maps
+@every_interpolation
 @pytest.mark.parametrize("group", EXACT_GROUPS + INTERPOLATED_GROUPS, ids=str)
-def test_identity_gives_the_filter_back(group, lifting):
+def test_identity_gives_the_filter_back(group, lifting, interpolation):
     w = filter_on(group, 5, lifting)
-    np.testing.assert_array_equal(filter_bank(w, group)[:, :, :, :, 0], w)
+    np.testing.assert_array_equal(filter_bank(w, group, sampling=Sampling(interpolation))[:, :, :, :, 0], w)
 
 
 @every_interpolation
@@ -96,7 +97,7 @@ def test_disc_holds_what_is_within_half_the_filter(k):
 
 
 def test_masked_filter_is_zero_at_the_corners():
-    bank = filter_bank(filter_on(cyclic(4), 3, True), cyclic(4), sampling=Sampling(disc_mask=True))
+    bank = filter_bank(filter_on(cyclic(4), 3, True), cyclic(4), sampling=Sampling("cubic", disc_mask=True))
     corners = bank[::2, ::2]
     assert np.all(corners == 0)
     assert np.all(bank[1, :] != 0)
@@ -120,18 +121,23 @@ def test_exact_bank_is_one_gather(group, lifting):
 
 
 @on_images_and_feature_maps
-def test_interpolated_bank_is_one_product(lifting):
-    counts = primitives(lambda w: filter_bank(w, cyclic(8)), filter_on(cyclic(8), 5, lifting))
+@pytest.mark.parametrize("sampling", [Sampling("bilinear"), filter_basis(cyclic(8), 5)], ids=["bilinear", "basis"])
+def test_bank_at_other_angles_is_one_product(lifting, sampling):
+    w = filter_on(cyclic(8), 5, lifting)
+    if sampling != Sampling("bilinear"):
+        w = w.reshape(25, *w.shape[2:])[: len(sampling)]
+    counts = primitives(lambda w: filter_bank(w, cyclic(8), sampling=sampling), w)
     assert counts["dot_general"] == 1
     assert counts["gather"] == 1
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32", "float64"])
 @pytest.mark.parametrize("group", [cyclic(4), cyclic(8)], ids=str)
-def test_bank_keeps_the_type_of_the_filter(group, dtype):
-    assert (
-        filter_bank(filter_on(group, 3, False).astype(dtype), group, sampling=Sampling(disc_mask=True)).dtype == dtype
-    )
+@pytest.mark.parametrize(
+    "sampling", [Sampling(), Sampling("cubic", True), Sampling("rings")], ids=lambda s: str(s.kind)
+)
+def test_bank_keeps_the_type_of_the_filter(group, dtype, sampling):
+    assert filter_bank(filter_on(group, 3, False).astype(dtype), group, sampling=sampling).dtype == dtype
 
 
 @pytest.mark.parametrize(("name", "group"), [("se2", cyclic(4)), ("e2", dihedral(4))])
@@ -168,8 +174,8 @@ def test_bad_filter_is_refused_with_what_would_be_right(shape, parts):
         filter_bank(random(*shape), cyclic(4))
 
 
-def test_unknown_interpolation_is_refused_with_the_known_ones():
-    with assert_refused('kind must be one of "bilinear", "cubic"', "'nearest'"):
+def test_unknown_kind_is_refused_with_the_known_ones():
+    with assert_refused('kind must be one of "least_error", "rings", "bilinear", "cubic"', "'nearest'"):
         Sampling("nearest")
 
 

@@ -80,7 +80,7 @@ def test_settings_that_version_0_1_0_named_otherwise(saved):
     for name, kind in kinds.items():
         settings = loaded(saved / f"rot_mnist-{name}").settings
         assert settings["kind"] == kind and "separable" not in settings
-        assert settings["sampling"] == {"kind": "bilinear", "disc_mask": False}
+        assert settings["sampling"]["kind"] == "bilinear"
 
 
 def test_interpolation_of_attention_alone_stays_its_own(saved):
@@ -91,7 +91,7 @@ def test_interpolation_of_attention_alone_stays_its_own(saved):
     network = loaded(file.parent)
     layer = network.convolutions[1]
     assert dict(layer.attention._options)["sampling"] == Sampling("cubic", disc_mask=True)
-    assert layer.conv.sampling == Sampling()
+    assert layer.conv.sampling == Sampling("bilinear")
 
 
 def test_a_former_network_classifies_with_the_preprocessing_that_is_given(saved):

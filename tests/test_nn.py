@@ -106,7 +106,7 @@ def test_a_bias_starts_at_zero():
         dict(haar=True),
         dict(stride=3, exact=False),
         dict(sampling=Sampling("cubic")),
-        dict(sampling=Sampling(disc_mask=True)),
+        dict(sampling=Sampling("bilinear", True)),
     ],
     ids=lambda options: next(iter(options)),
 )
@@ -115,12 +115,12 @@ def test_group_conv_is_the_function_with_every_option(options):
     layer = float64(GroupConv, 3, 4, 3, group, **options)
     f = input_of(group)
 
-    def function(f, w, **options):
-        return jax.jit(functools.partial(group_conv, group=group, **options))(f, w)
+    def function(f, w, sampling=layer.basis, **options):
+        return jax.jit(functools.partial(group_conv, group=group, sampling=sampling, **options))(f, w)
 
     expected = function(f, layer.w[...], **options)
     assert_close(jax.jit(layer)(f), expected)
-    plain = function(f, layer.w[...])
+    plain = function(f, layer.w[...], sampling=layer.basis or Sampling("bilinear"))
     assert plain.shape != expected.shape or relative_error(plain, expected) > 1e-3
 
 
@@ -164,7 +164,7 @@ def test_input_attention_parameters_and_defaults(group, lifting):
         dict(dilation=2),
         dict(haar=True),
         dict(sampling=Sampling("cubic")),
-        dict(sampling=Sampling(disc_mask=True)),
+        dict(sampling=Sampling("bilinear", True)),
     ],
     ids=str,
 )
@@ -267,7 +267,7 @@ def test_response_attention_parameters_and_defaults(group, lifting):
         dict(haar=True),
         dict(stride=3, exact=False),
         dict(sampling=Sampling("cubic")),
-        dict(sampling=Sampling(disc_mask=True)),
+        dict(sampling=Sampling("bilinear", True)),
     ],
     ids=str,
 )
@@ -279,8 +279,9 @@ def test_response_attention_is_the_function_with_every_option(options):
     spatial = None if layer.spatial is None else layer.spatial[...]
     settings = {name: value for name, value in options.items() if name not in ("channel", "spatial")}
 
-    def function(**settings):
-        convolve = functools.partial(response_attentive_group_conv, group=group, return_attention=True, **settings)
+    def function(sampling=layer.basis, **settings):
+        settings |= dict(sampling=sampling, attention_sampling=layer.sampling, return_attention=True)
+        convolve = functools.partial(response_attentive_group_conv, group=group, **settings)
         return jax.jit(convolve)(f, layer.w[...], channel, spatial)
 
     expected, maps = function(**settings)
@@ -288,7 +289,7 @@ def test_response_attention_is_the_function_with_every_option(options):
     assert_close(y, expected)
     jax.tree.map(assert_close, own_maps, maps)
     if settings:
-        plain, _ = function()
+        plain, _ = function(layer.basis or Sampling("bilinear"))
         assert plain.shape != expected.shape or relative_error(plain, expected) > 1e-6
 
 

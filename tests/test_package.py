@@ -26,11 +26,12 @@ SOURCES = {path: ast.parse(path.read_text(), str(path)) for path in LIBRARY + EX
 RUNGS = (
     {"checks", "deprecation", "docstrings", "initializers"},
     {"groups"},
-    {"kernels"},
+    {"bases", "kernels"},
     {"filters", "geometry", "equivariance", "preprocessing"},
     {"convolution"},
     {"separable", "attention", "lie"},
-    {"nn"},
+    {"moves"},
+    {"nn", "probes"},
     {"models"},
     {"export", "interop", "plotting"},
 )

@@ -125,7 +125,7 @@ def test_it_has_a_map_a_layer_that_attends(name, attention):
 def test_its_settings_make_it_again(name, attention):
     network = nnx.eval_shape(lambda: make(name, attention, sampling=Sampling("cubic", disc_mask=True)))
     settings = json.loads(json.dumps(network.settings))
-    assert settings["sampling"] == {"kind": "cubic", "disc_mask": True}
+    assert settings["sampling"] == {"kind": "cubic", "disc_mask": True, "tolerance": 0.01, "lowpass": None}
     assert settings["attention"] == attention
     settings |= dict(group=network.group, sampling=Sampling(**settings["sampling"]))
     again = nnx.eval_shape(lambda: NETWORKS[name].network(**settings, rngs=nnx.Rngs(0)))

@@ -275,4 +275,4 @@ def test_the_disc_masks_the_attention_filter_too():
     f, w = random(1, 7, 7, 1, 2), jnp.ones((1, 1, 1, 2, 1))
     masked = spatial * disc(5)[:, :, None, None, None]
     layer = functools.partial(response_attentive_group_conv, group=trivial())
-    assert_close(layer(f, w, None, spatial, sampling=Sampling(disc_mask=True)), layer(f, w, None, masked))
+    assert_close(layer(f, w, None, spatial, sampling=Sampling("bilinear", True)), layer(f, w, None, masked))

@@ -13,6 +13,7 @@ import pytest
 from flax import nnx
 from helpers import assert_refused
 
+from attgconv_jax import Sampling
 from experiments.augmentation import AugmentConfig
 from experiments.configs import PRESETS
 from experiments.configs.preset import reports
@@ -104,6 +105,31 @@ def test_a_run_of_version_0_1_0_is_still_known(former, now):
     rest = {name: value for name, value in identity(Config()).items() if not name.startswith("model.")}
     fields = rest | {f"model.{name}": value for name, value in saved.items()} | FORMER | former
     assert from_identity(fields) == Config(model=now)
+
+
+@pytest.mark.parametrize(
+    ("names", "former", "now"),
+    [
+        (("rot_mnist", "p4"), ("bilinear", False), Sampling()),
+        (("rot_mnist", "p4"), ("cubic", True), Sampling("cubic", True)),
+        (("rot_mnist", "C8"), ("bilinear", False), Sampling("bilinear")),
+        (("lie_resnet", "SE2-8", "se"), ("bilinear", False), Sampling()),
+        (("lie_resnet", "SE2-8", "input"), ("bilinear", False), Sampling("bilinear")),
+    ],
+    ids=str,
+)
+def test_a_run_from_before_bases_is_continued_as_it_began(names, former, now):
+    fields = identity(Config(model=model(*names)))
+    fields = {name: value for name, value in fields.items() if not name.startswith("model.sampling.")}
+    fields |= {"model.sampling.kind": former[0], "model.sampling.disc_mask": former[1]}
+    assert from_identity(fields).model.sampling == now
+
+
+def test_a_run_of_version_0_1_0_at_other_angles_interpolates():
+    rest = {name: value for name, value in identity(Config()).items() if not name.startswith("model.")}
+    saved = {"group": "C8", "attention": "sge", "dropout_rate": 0.1, "dtype": "float32"}
+    fields = rest | {f"model.{name}": value for name, value in saved.items()} | FORMER
+    assert from_identity(fields).model.sampling == Sampling("bilinear")
 
 
 def test_another_configuration_is_refused_with_the_differing_fields(begun):

@@ -151,7 +151,7 @@ def test_module_is_the_function_of_its_filters(kind):
 
 
 @pytest.mark.parametrize(
-    "options", [dict(sampling=Sampling("cubic")), dict(sampling=Sampling(disc_mask=True))], ids=str
+    "options", [dict(sampling=Sampling("cubic")), dict(sampling=Sampling("bilinear", True))], ids=str
 )
 def test_module_passes_on_how_filters_turn(options):
     layer, f = module(2, 3, 3, cyclic(8), **options), random(1, 5, 5, 8, 2)
@@ -306,7 +306,7 @@ ERRORS = {
     "module of no stride": (lambda: SeparableGroupConv(2, 3, 3, P4, stride=0, rngs=nnx.Rngs(0)), "stride must be"),
     "module of an unknown interpolation": (
         lambda: SeparableGroupConv(2, 3, 3, P4, sampling=Sampling("nearest"), rngs=nnx.Rngs(0)),
-        'kind must be one of "bilinear", "cubic", got \'nearest\'',
+        'kind must be one of "least_error", "rings", "bilinear", "cubic", got \'nearest\'',
     ),
     "separable lifting": (
         lambda: AttentiveGroupConv(2, 3, 3, P4, lifting=True, kind="gseparable", rngs=nnx.Rngs(0)),

@@ -100,11 +100,11 @@ IN_PYTHON = {
     ),
     "an interpolation by its name": (
         lambda: filter_bank(jnp.zeros((3, 3, 1, 1, 1)), cyclic(8), sampling="cubic"),
-        ("sampling must be a Sampling", 'Sampling("cubic"', "got 'cubic'"),
+        ("sampling must be a Sampling", 'Sampling("least_error")', "got 'cubic'"),
     ),
     "an unknown interpolation": (
         lambda: Sampling("nearest"),
-        ('kind must be one of "bilinear", "cubic", got \'nearest\'',),
+        ('kind must be one of "least_error", "rings", "bilinear", "cubic", got \'nearest\'',),
     ),
     "weights of another dtype": (
         lambda: group_conv(jnp.zeros((1, 5, 5, 1, 1)), jnp.zeros((3, 3, 1, 1, 1), jnp.float32), P4),

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 
 from attgconv_jax.attention import layers
 from attgconv_jax.attention.operator import Operator, register
+from attgconv_jax.bases import FilterBasis
 from attgconv_jax.checks import check_integer, check_odd
 from attgconv_jax.convolution import add_bias, convolve_centred, project_max
 from attgconv_jax.filters import Sampling, check_sampling, former_sampling
@@ -36,7 +37,7 @@ def bottleneck_attention(
     over_group: bool = False,
     channel_norm: Callable | None = None,
     spatial_norm: Callable | None = None,
-    sampling: Sampling = Sampling(),
+    sampling: Sampling | FilterBasis = Sampling(),
 ) -> Float[Array, "*batch x y h c"]:
     """A weight for every channel and position, from a channel network and a stack of convolutions.
 

@@ -10,6 +10,7 @@ from attgconv_jax import kernels
 from attgconv_jax.attention import layers
 from attgconv_jax.attention.operator import Operator, register
 from attgconv_jax.attention.spatial import alpha_x
+from attgconv_jax.bases import FilterBasis
 from attgconv_jax.checks import check_odd
 from attgconv_jax.filters import Sampling, check_sampling, former_sampling
 from attgconv_jax.groups import Group
@@ -30,7 +31,7 @@ def convolutional_block_attention(
     group: Group,
     *,
     over_group: bool = False,
-    sampling: Sampling = Sampling(),
+    sampling: Sampling | FilterBasis = Sampling(),
 ) -> Float[Array, "*batch x y h c"]:
     """A weight for every channel, and of what that leaves one for every position.
 

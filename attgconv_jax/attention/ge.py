@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 from attgconv_jax import kernels
 from attgconv_jax.attention.layers import MLPWeights, check_weights, group_axis, hidden_channels, mlp, mlp_weights
 from attgconv_jax.attention.operator import Operator, register
+from attgconv_jax.bases import FilterBasis
 from attgconv_jax.checks import check_divisor, check_positive
 from attgconv_jax.filters import Sampling, check_sampling, former_sampling, transformed
 from attgconv_jax.groups import Group
@@ -31,7 +32,7 @@ def gather_excite(
     *,
     extent: int | None = None,
     over_group: bool = False,
-    sampling: Sampling = Sampling(),
+    sampling: Sampling | FilterBasis = Sampling(),
 ) -> Float[Array, "*batch #x #y #h c"]:
     """A weight for every channel and group element in every window, from what the window holds.
 

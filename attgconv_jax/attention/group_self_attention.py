@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 from attgconv_jax.attention.layers import check_weights, group_axis, hidden_channels
 from attgconv_jax.attention.non_local_block import SCORES
 from attgconv_jax.attention.operator import Operator, register
+from attgconv_jax.bases import FilterBasis
 from attgconv_jax.checks import check_divisor, check_odd
 from attgconv_jax.filters import Sampling, check_sampling, former_sampling, transformed
 from attgconv_jax.groups import Group
@@ -36,7 +37,7 @@ def self_attention(
     group: Group,
     *,
     heads: int = 1,
-    sampling: Sampling = Sampling(),
+    sampling: Sampling | FilterBasis = Sampling(),
 ) -> Float[Array, "*batch x y h c"]:
     """What is added to every position: a mean of its neighbours on the group, weighed by content and relative position.
 

@@ -9,6 +9,7 @@ from attgconv_jax.attention.channel import ChannelWeights, alpha_c
 from attgconv_jax.attention.layers import check_weights, group_axis
 from attgconv_jax.attention.operator import Operator, register_factors
 from attgconv_jax.attention.spatial import alpha_x, check_spatial_options
+from attgconv_jax.bases import FilterBasis
 from attgconv_jax.checks import check_boolean, check_odd, check_positive
 from attgconv_jax.deprecation import warn_deprecated
 from attgconv_jax.filters import Sampling, former_sampling
@@ -31,7 +32,7 @@ def alpha_f(
     *,
     dilation: int = 1,
     haar: bool = False,
-    sampling: Sampling = Sampling(),
+    sampling: Sampling | FilterBasis = Sampling(),
 ) -> Float[Array, "*batch #x #y h #c"]:
     """What to suppress in the input of a group convolution, as `(1 - alpha) f`.
 
@@ -61,7 +62,7 @@ def input_attention(
     *,
     dilation: int = 1,
     haar: bool = False,
-    sampling: Sampling = Sampling(),
+    sampling: Sampling | FilterBasis = Sampling(),
 ) -> Float[Array, "*batch x y h c"]:
     """Suppresses what attention marks: `(1 - alpha) f` with `alpha = alpha_X alpha_C` of `alpha_f`.
 

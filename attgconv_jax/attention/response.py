@@ -9,6 +9,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from attgconv_jax import kernels
+from attgconv_jax.antialiasing import smoothed_before
 from attgconv_jax.attention.layers import check_weights
 from attgconv_jax.attention.operator import Operator, register_factors
 from attgconv_jax.attention.response_weights import (
@@ -18,9 +19,10 @@ from attgconv_jax.attention.response_weights import (
     response_channel_bank,
     response_spatial_bank,
 )
+from attgconv_jax.bases import FilterBasis
 from attgconv_jax.checks import check_boolean, check_positive
 from attgconv_jax.convolution import check_convolution, convolve
-from attgconv_jax.filters import Sampling, former_sampling, transformed
+from attgconv_jax.filters import Sampling, check_sampling, former_sampling, transformed
 from attgconv_jax.geometry import Padding
 from attgconv_jax.groups import Group
 from attgconv_jax.kernels.chunks import sum_dtype
@@ -37,7 +39,7 @@ class ResponseMaps(NamedTuple):
 @former_sampling
 def response_attentive_group_conv(
     f: Float[Array, "*batch x y h_in c_in"],
-    w: Float[Array, "k k h_in c_in c_out"],
+    w: Float[Array, "*pixels h_in c_in c_out"],
     channel: ResponseChannelWeights | None,
     spatial: Float[Array, "k_a k_a h_in 2 c_out"] | None,
     group: Group,
@@ -48,7 +50,9 @@ def response_attentive_group_conv(
     attention_dilation: int = 1,
     haar: bool = False,
     exact: bool = True,
-    sampling: Sampling = Sampling(),
+    antialiased: bool = False,
+    sampling: Sampling | FilterBasis = Sampling(),
+    attention_sampling: Sampling | FilterBasis | None = None,
     return_attention: bool = False,
     implementation: Implementation | None = None,
 ) -> Float[Array, "*batch x_out y_out h c_out"] | tuple[Float[Array, "*batch x_out y_out h c_out"], ResponseMaps]:
@@ -85,6 +89,7 @@ def response_attentive_group_conv(
       attention_dilation: of the spatial attention filter, in pixels.
       haar: whether the sum over a feature map carries the weight `2 pi / |H|`, as in the published networks. (With
         reflections that is a quarter of the weight of their plain group convolutions.) The attention carries none.
+      attention_sampling: of the spatial attention filter; None: `sampling`.
       return_attention: whether to return the maps too, for pictures: no gradient flows through them, and the map
         `alpha_X` is `h_in` times as large as the output.
       implementation: see `attgconv_jax.kernels.response_attention`.
@@ -95,11 +100,15 @@ def response_attentive_group_conv(
     weights = ResponseWeights(channel, spatial)
     check_weights("response attention", f, weights, ResponseWeights, group, o=w.shape[-1])
     check_positive(attention_dilation=attention_dilation)
-    check_boolean(return_attention=return_attention)
+    attention_sampling = sampling if attention_sampling is None else attention_sampling
+    check_sampling(attention_sampling)
+    check_boolean(antialiased=antialiased, return_attention=return_attention)
     kernels.check_implementation(implementation)
     f, w, channel, spatial = jax.tree.map(jnp.asarray, (f, w, channel, spatial))
     attends = channel is not None or spatial is not None
     out_dtype = f.dtype
+    if antialiased:
+        f = smoothed_before(f, windows[0].stride)
     if attends:
         # What is left of a response can be a small difference of two large parts: bfloat16 would round both.
         dtype = sum_dtype(f)
@@ -113,7 +122,7 @@ def response_attentive_group_conv(
         f.reshape(-1, *f.shape[-4:]),
         bank.reshape(*bank.shape[:4], -1),
         None if channel is None else response_channel_bank(channel, group),
-        None if spatial is None else response_spatial_bank(spatial, group, sampling=sampling),
+        None if spatial is None else response_spatial_bank(spatial, group, sampling=attention_sampling),
     )
     options = dict(dilation=attention_dilation, implementation=implementation)
     attended = kernels.response_attention(*arrays, windows, **options)

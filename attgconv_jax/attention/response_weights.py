@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from attgconv_jax.attention.layers import group_axis
+from attgconv_jax.bases import FilterBasis
 from attgconv_jax.checks import check_boolean, check_odd, check_positive
 from attgconv_jax.filters import Sampling, filter_bank, former_sampling
 from attgconv_jax.groups import Group
@@ -88,7 +89,7 @@ def response_channel_bank(weights: ResponseChannelWeights, group: Group) -> Chan
 
 @former_sampling
 def response_spatial_bank(
-    w: Float[Array, "k k h 2 o"], group: Group, *, sampling: Sampling = Sampling()
+    w: Float[Array, "k k h 2 o"], group: Group, *, sampling: Sampling | FilterBasis = Sampling()
 ) -> Float[Array, "k k 2 h m"]:
     """The spatial attention's filters for every input group element `h'` and every filter `m = (g, o)`.
 

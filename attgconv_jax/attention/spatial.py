@@ -6,6 +6,7 @@ from jaxtyping import Array, Float
 
 from attgconv_jax import kernels
 from attgconv_jax.attention.layers import check_weights
+from attgconv_jax.bases import FilterBasis
 from attgconv_jax.checks import check_boolean, check_integer
 from attgconv_jax.convolution import convolve_centred, project_max
 from attgconv_jax.filters import Sampling, check_sampling, former_sampling
@@ -20,7 +21,7 @@ def spatial_attention(
     *,
     dilation: int = 1,
     haar: bool = False,
-    sampling: Sampling = Sampling(),
+    sampling: Sampling | FilterBasis = Sampling(),
 ) -> Float[Array, "*batch x y h 1"]:
     """How much each position on the group matters.
 
@@ -36,7 +37,7 @@ def spatial_attention(
     return alpha_x(f, w, group, dilation, haar=haar, sampling=sampling)
 
 
-def check_spatial_options(dilation: int, haar: bool, sampling: Sampling) -> int:
+def check_spatial_options(dilation: int, haar: bool, sampling: Sampling | FilterBasis) -> int:
     """Raises a `ValueError` unless these are options of `spatial_attention`; the dilation."""
     check_boolean(haar=haar)
     check_sampling(sampling)

@@ -199,6 +199,7 @@ def _from_first_format(description):
     if sampling := {names[name]: options.pop(name) for name in names.keys() & options.keys()}:
         options["sampling"] = sampling
     settings["attention_options"] = options
+    settings.setdefault("sampling", {})
     networks, network = {entry.network.__name__: name for name, entry in NETWORKS.items()}, description["network"]
     return description | {"network": networks.get(network, network), "settings": settings}
 
@@ -206,4 +207,4 @@ def _from_first_format(description):
 def _with_sampling(settings):
     """Settings from JSON with what was a `Sampling`, the attention's own included."""
     made = {name: _with_sampling(value) if name == "attention_options" else value for name, value in settings.items()}
-    return made | ({"sampling": Sampling(**made["sampling"])} if "sampling" in made else {})
+    return made | ({"sampling": Sampling(**{"kind": "bilinear"} | made["sampling"])} if "sampling" in made else {})

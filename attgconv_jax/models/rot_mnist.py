@@ -3,11 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from attgconv_jax.checks import check_integer, check_positive, check_rate
+from attgconv_jax.checks import check_integer, check_odd, check_positive, check_rate
 from attgconv_jax.convolution import max_pool, project_max
 from attgconv_jax.filters import Sampling
 from attgconv_jax.groups import Group, check_group
@@ -15,6 +14,7 @@ from attgconv_jax.initializers import FilterInitializer
 from attgconv_jax.models.base import check_image, register
 from attgconv_jax.models.layers import ConvolutionalNetwork, check_kind
 from attgconv_jax.nn import Dropout
+from attgconv_jax.nn.nonlinearity import relu
 from attgconv_jax.nn.norm import batch_norm
 from attgconv_jax.separable import Kind, former_kind
 
@@ -22,7 +22,6 @@ from attgconv_jax.separable import Kind, former_kind
 class Layer(NamedTuple):
     """One convolution and what follows it; `input_dilation` is of attention on its input, that on responses has 1."""
 
-    kernel_size: int = 3
     input_dilation: int = 1
     pool: bool = False
     dropout: bool = True
@@ -30,7 +29,8 @@ class Layer(NamedTuple):
 
 # Spatial sizes after each layer: 28 -> 26, 24 pooled to 12, 10, 8, 6, 4, 1. All are symmetric grids.
 LAYERS = (Layer(input_dilation=4), Layer(pool=True, dropout=False), Layer(), Layer(), Layer(), Layer())
-CLASSIFIER = Layer(kernel_size=4)
+# What is left after them, which the last convolution takes whole.
+CLASSIFIER_SIZE = 4
 # So many layers have maps of more than 12x12 pixels.
 LARGE = 2
 
@@ -74,6 +74,8 @@ class RotMNISTNet(ConvolutionalNetwork):
         takes the place of every convolution but the last.
       kind: of the filters: "nonseparable", "gseparable" or "separable"; see `attgconv_jax.nn.SeparableGroupConv`. That
         of the first convolution is nonseparable. The others go with attention on the input.
+      kernel_size: of all filters but those of the last convolution; odd and at least 3. Larger ones have as much
+        padding as keeps the sizes of feature maps. On groups with other angles than right ones 5 or more is better.
       features: channels per group element, of all layers or of each of the six; None: 20 on the trivial group, else 10.
       dropout_rate: after every layer but the second and the last.
       haar: whether group convolutions carry the Haar weight, as in the published networks.
@@ -92,6 +94,7 @@ class RotMNISTNet(ConvolutionalNetwork):
         *,
         attention_options: Mapping[str, Any] | None = None,
         kind: Kind = "nonseparable",
+        kernel_size: int = 3,
         features: int | Sequence[int] | None = None,
         in_features: int = 1,
         classes: int = 10,
@@ -99,6 +102,8 @@ class RotMNISTNet(ConvolutionalNetwork):
         haar: bool = True,
         kernel_init: FilterInitializer | None = None,
         sampling: Sampling = Sampling(),
+        antialiased: bool = False,
+        oversampled: bool = False,
         dtype=None,
         param_dtype=jnp.float32,
         rngs: nnx.Rngs,
@@ -115,16 +120,25 @@ class RotMNISTNet(ConvolutionalNetwork):
         widths = tuple(check_integer("features", width) for width in widths)
         in_features, classes = check_positive(in_features=in_features, classes=classes)
         (dropout_rate,) = check_rate(dropout_rate=dropout_rate)
+        (kernel_size,) = check_odd("or feature maps change their sizes", kernel_size=kernel_size)
+        check_integer("kernel_size", kernel_size, 3)
         layers = [
-            dict(kernel_size=layer.kernel_size, input_dilation=layer.input_dilation, large=i < LARGE)
-            for i, layer in enumerate([*LAYERS, CLASSIFIER])
+            dict(
+                kernel_size=kernel_size,
+                padding=kernel_size // 2 - 1,
+                input_dilation=layer.input_dilation,
+                large=i < LARGE,
+            )
+            for i, layer in enumerate(LAYERS)
         ]
+        layers.append(dict(kernel_size=CLASSIFIER_SIZE, input_dilation=1, large=False))
         features = widths if len(set(widths)) > 1 else widths[0]
-        settings = dict(kind=kind, features=features, dropout_rate=dropout_rate)
+        settings = dict(kind=kind, kernel_size=kernel_size, features=features, dropout_rate=dropout_rate)
         arrays = dict(dtype=dtype, param_dtype=param_dtype, rngs=rngs)
         shared = dict(attention_options=attention_options, kind=kind, haar=haar, kernel_init=kernel_init, **arrays)
         channels = [in_features, *widths, classes]
-        super().__init__(group, attention, channels, layers, settings, sampling=sampling, **shared)
+        shared |= dict(sampling=sampling, antialiased=antialiased, oversampled=oversampled)
+        super().__init__(group, attention, channels, layers, settings, **shared)
         self.norms = nnx.List([batch_norm(width, **arrays) for width in widths])
         self.dropouts = nnx.List([Dropout(dropout_rate if layer.dropout else 0.0, rngs=rngs) for layer in LAYERS])
 
@@ -135,7 +149,7 @@ class RotMNISTNet(ConvolutionalNetwork):
     def _follow(self, i, f):
         if i == len(LAYERS):
             return project_max(f)[..., 0, 0, 0, :]
-        f = jax.nn.relu(self.norms[i](f))
+        f = relu(self.norms[i](f), self.oversampled)
         if LAYERS[i].pool:
-            f = max_pool(f, self.group)
+            f = max_pool(f, self.group, antialiased=self.antialiased)
         return self.dropouts[i](f)

@@ -8,6 +8,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from attgconv_jax.attention import OPERATORS
+from attgconv_jax.bases import FilterBasis
 from attgconv_jax.checks import check_choice
 from attgconv_jax.filters import Sampling, former_sampling
 from attgconv_jax.groups import Group
@@ -50,7 +51,7 @@ class AttentiveGroupConv(nnx.Module):
         attention_options: Mapping[str, Any] | None = None,
         lifting: bool = False,
         kind: Kind = "nonseparable",
-        sampling: Sampling = Sampling(),
+        sampling: Sampling | FilterBasis = Sampling(),
         haar: bool = False,
         dtype=None,
         param_dtype=jnp.float32,

@@ -9,9 +9,10 @@ from flax import nnx
 from flax.nnx.nn.dtypes import promote_dtype
 from jaxtyping import Array, Float
 
+from attgconv_jax.bases import FilterBasis
 from attgconv_jax.checks import check_boolean, check_divisor, check_positive, check_window
 from attgconv_jax.convolution import add_bias, grouped_group_conv
-from attgconv_jax.filters import Sampling, check_sampling, former_sampling
+from attgconv_jax.filters import Sampling, basis_of, check_sampling, former_sampling
 from attgconv_jax.geometry import Padding
 from attgconv_jax.groups import Group, check_group
 from attgconv_jax.initializers import FilterInitializer, filter_initializer
@@ -51,7 +52,8 @@ class GroupConv(nnx.Module):
         channel_groups: int = 1,
         use_bias: bool = False,
         exact: bool = True,
-        sampling: Sampling = Sampling(),
+        antialiased: bool = False,
+        sampling: Sampling | FilterBasis = Sampling(),
         kernel_init: FilterInitializer = "he_normal",
         dtype=None,
         param_dtype=jnp.float32,
@@ -61,11 +63,14 @@ class GroupConv(nnx.Module):
         in_features, out_features = check_positive(in_features=in_features, out_features=out_features)
         kernel_size, self.stride, self.padding, self.dilation = check_window(kernel_size, stride, padding, dilation)
         check_sampling(sampling)
-        check_boolean(lifting=lifting, haar=haar, use_bias=use_bias, exact=exact)
+        check_boolean(lifting=lifting, haar=haar, use_bias=use_bias, exact=exact, antialiased=antialiased)
         self.channel_groups = check_divisor("channel_groups", channel_groups, in_features, out_features)
-        self.group, self.haar, self.exact, self.sampling, self.dtype = group, haar, exact, sampling, dtype
+        self.group, self.haar, self.exact, self.antialiased = group, haar, exact, antialiased
+        self.sampling, self.dtype = sampling, dtype
         c_in = in_features // self.channel_groups
         shape = (kernel_size, kernel_size, 1 if lifting else group.order, c_in, out_features)
+        # Of one pixel: nothing to turn.
+        self.basis = basis_of(group, kernel_size, sampling) if kernel_size > 1 else None
         self._draw(filter_initializer(kernel_init), shape, param_dtype, rngs)
         self.bias = nnx.Param(jnp.zeros(out_features, param_dtype)) if use_bias else nnx.data(None)
 
@@ -77,11 +82,16 @@ class GroupConv(nnx.Module):
 
     @property
     def _options(self):
-        names = "stride", "padding", "dilation", "haar", "exact", "sampling"
-        return {name: getattr(self, name) for name in names}
+        names = "stride", "padding", "dilation", "haar", "exact", "antialiased"
+        sampling = self.sampling if self.basis is None else self.basis
+        return {name: getattr(self, name) for name in names} | {"sampling": sampling}
 
     def _draw(self, init, shape, dtype, rngs):
-        self.w = nnx.Param(init(rngs.params(), shape, dtype))
+        self.w = nnx.Param(self._coefficients(init(rngs.params(), shape, dtype)))
+
+    def _coefficients(self, drawn):
+        """As many independent numbers as the filter's basis has functions; filters of pixels are as drawn."""
+        return drawn if self.basis is None else drawn.reshape(-1, *drawn.shape[2:])[: len(self.basis)]
 
     def _convolve(self, f, w):
         return grouped_group_conv(f, w, self.group, self.channel_groups, **self._options)

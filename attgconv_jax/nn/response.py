@@ -87,5 +87,5 @@ class ResponseAttentiveGroupConv(GroupConv):
 
     def _convolve(self, f, w, w1, w2, spatial, **options):
         channel = None if w1 is None else ResponseChannelWeights(w1, w2)
-        options |= dict(attention_dilation=self.attention_dilation, **self._options)
+        options |= dict(attention_dilation=self.attention_dilation, attention_sampling=self.sampling, **self._options)
         return response_attentive_group_conv(f, w, channel, spatial, self.group, **options)

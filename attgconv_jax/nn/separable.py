@@ -10,7 +10,7 @@ from attgconv_jax.filters import former_sampling
 from attgconv_jax.groups import Group
 from attgconv_jax.initializers import draw_normal
 from attgconv_jax.nn.convolution import GroupConv, options_of_group_conv, signature_of_module
-from attgconv_jax.separable import SEPARABLE, former_kind
+from attgconv_jax.separable import SEPARABLE, former_kind, product_filter
 
 
 class SeparableGroupConv(GroupConv):
@@ -59,16 +59,16 @@ class SeparableGroupConv(GroupConv):
     __signature__ = signature_of_module(__init__)
 
     @property
-    def w(self) -> Float[Array, "k k h c_in c_out"]:
+    def w(self) -> Float[Array, "*pixels h c_in c_out"]:
         """The filter of the `GroupConv` that does the same."""
-        return self.group_filter[...] * self.spatial_filter[...]
+        return product_filter(self.group_filter[...], self.spatial_filter[...])
 
     def _draw(self, init, shape, dtype, rngs):
         size, _, _, in_features, out_features = shape
         # One pixel of an ordinary filter: an initialiser sees the shape that its variance is meant for.
         self.group_filter = nnx.Param(size * init(rngs.params(), shape, dtype)[:1, :1])
         pairs = size, size, 1, in_features if self.kind == "gseparable" else 1, out_features
-        self.spatial_filter = nnx.Param(draw_normal(rngs.params(), pairs, dtype) / size)
+        self.spatial_filter = nnx.Param(self._coefficients(draw_normal(rngs.params(), pairs, dtype) / size))
 
     def _convolve(self, f, group_filter, spatial_filter):
         return SEPARABLE[self.kind](f, group_filter, spatial_filter, self.group, **self._options)

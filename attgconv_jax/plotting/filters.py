@@ -103,9 +103,10 @@ def _bank(network, path):
         )
     if path is not None and path not in convolutions:
         raise ValueError(f"path must be that of a group convolution, one of {', '.join(convolutions)}; got {path!r}")
-    lifting = (known for known, layer in convolutions.items() if layer.w.shape[2] == 1)
+    lifting = (known for known, layer in convolutions.items() if layer.w.shape[-3] == 1)
     layer = convolutions[next(lifting, next(iter(convolutions))) if path is None else path]
-    w = filter_bank(layer.w[...], layer.group, sampling=getattr(layer, "sampling", Sampling()))
+    sampling = getattr(layer, "basis", None) or getattr(layer, "sampling", Sampling())
+    w = filter_bank(layer.w[...], layer.group, sampling=sampling)
     return np.asarray(w), layer.group
 
 

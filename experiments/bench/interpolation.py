@@ -51,11 +51,11 @@ def main(arguments: Arguments) -> None:
     images = jnp.asarray(rotated_digits(0).test.images[: arguments.images])
     results = common.Results("interpolation", arguments.out, COLUMNS, images=arguments.images, rows=[])
     for group, sampling in itertools.product(groups, SAMPLINGS):
-        plain = sampling == Sampling()
+        plain = sampling == SAMPLINGS[0]
         if plain or not group.is_exact:
             row = {"group": repr(group), "interpolation": sampling.kind, "disc_mask": sampling.disc_mask}
             row["two_layers"] = two_layers_error(group, images, sampling)
-            row["network"] = network_error(group, images) if plain else None
+            row["network"] = network_error(group, images, sampling) if plain else None
             results.add(row)
 
 
@@ -67,9 +67,9 @@ def two_layers_error(group: Group, images: jax.Array, sampling: Sampling) -> flo
     return equivariance_error(jax.jit(lambda f: jax.nn.relu(conv(jax.nn.relu(lift(f))))), images, group)
 
 
-def network_error(group: Group, images: jax.Array) -> float:
+def network_error(group: Group, images: jax.Array, sampling: Sampling) -> float:
     """The equivariance error of the logits of a freshly initialised network."""
-    network = RotMNISTNet(group, rngs=nnx.Rngs(0))
+    network = RotMNISTNet(group, sampling=sampling, rngs=nnx.Rngs(0))
     network.eval()
     return equivariance_error(jax.jit(network), images, group, output="invariant")
 

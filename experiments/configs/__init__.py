@@ -1,6 +1,6 @@
 """Presets: configurations by name, a table a file; its docstring says what to expect of the rows."""
 
-from experiments.configs import digits, lie, lie_attention, operators, rot_mnist, upright
+from experiments.configs import digits, lie, lie_attention, operators, rot_mnist, rotations, upright
 from experiments.configs.preset import Preset
 
 DEFAULT = "digits"
@@ -9,6 +9,7 @@ TABLES: dict[str, tuple[Preset, ...]] = {
     "digits": digits.ROWS,
     "upright": upright.ROWS,
     "rot-mnist": rot_mnist.ROWS,
+    "rotations": rotations.ROWS,
     "operators": operators.ROWS,
     "lie": lie.ROWS,
     "lie-attention": lie_attention.ROWS,

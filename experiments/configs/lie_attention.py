@@ -8,9 +8,13 @@ at 23 % after two epochs), and the learning rate kept after one epoch of others 
 No paper has these rows.
 """
 
+from attgconv_jax import Sampling
 from experiments.configs.preset import Preset, short_run
 from experiments.run.configuration import OptimizerConfig
 from experiments.run.model_configuration import model
+
+# Of the attention's filters, when their results were measured.
+BILINEAR = Sampling("bilinear")
 
 SHORT_OPTIMIZER = OptimizerConfig(learning_rate=1e-3, schedule="cosine", l2=1e-4, epochs=3, batch_size=16)
 
@@ -29,6 +33,6 @@ ROWS = (
     _row("smooth", "Separable kernels, first frequency 7", network_options=("first_frequency=7",)),
     _row("sge", "Separable kernels and Spatial Group-wise Enhance", "sge", ("groups=4",)),
     _row("se", "Separable kernels and Squeeze-and-Excitation", "se", ("reduction=4",)),
-    _row("cbam", "Separable kernels and CBAM", "cbam", ("reduction=4", "kernel_size=7")),
-    _row("input", "Separable kernels and attention on the input", "input"),
+    _row("cbam", "Separable kernels and CBAM", "cbam", ("reduction=4", "kernel_size=7"), sampling=BILINEAR),
+    _row("input", "Separable kernels and attention on the input", "input", sampling=BILINEAR),
 )

@@ -7,18 +7,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from attgconv_jax import Sampling
-from experiments.augmentation import KINDS, AugmentConfig
-from experiments.data.own import SHARES
+from experiments.augmentation import AugmentConfig
 from experiments.run.configuration import Config, DataConfig, OptimizerConfig
-from experiments.run.groups import is_lie
-from experiments.run.model_configuration import MAX_SCALE, config_class
+from experiments.run.fields import as_json, as_of_now
+from experiments.run.model_configuration import config_class
 
 _NO_IDENTITY = {"data.directory", "data.path", "augment.preview"}
 
 
 def identity(config: Config) -> dict[str, Any]:
     """The fields that decide a run's numbers, by dotted name, as JSON holds them: all but paths of data and preview."""
-    fields = _as_json(dataclasses.asdict(config))
+    fields = as_json(dataclasses.asdict(config))
     fields = {name: value for name, value in fields.items() if name not in _NO_IDENTITY}
     if config.init_from is not None:
         fields["init_from"] = str(config.init_from)
@@ -35,7 +34,7 @@ def from_identity(
     Raises:
       ValueError: a field is missing, unknown or wrong; the message names it.
     """
-    nested = _nested(_LATER | _renamed(dict(fields)))
+    nested = _nested(as_of_now(fields))
     if "name" not in nested["model"]:
         raise ValueError("it lacks model.name")
     made = config_class(nested["model"]["name"])
@@ -66,59 +65,3 @@ def _nested(fields):
         inner = functools.reduce(lambda level, parent: level.setdefault(parent, {}), parents, nested)
         inner[name] = tuple(value) if isinstance(value, list) else value
     return nested
-
-
-def _as_json(fields, prefix=""):
-    """Nested fields by dotted name, tuples as lists."""
-    flat = {}
-    for name, value in fields.items():
-        if isinstance(value, dict):
-            flat |= _as_json(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = list(value) if isinstance(value, tuple) else value
-    return flat
-
-
-# Fields that came later, as they are of runs from before.
-_LATER = {
-    "data.broken": "raise",
-    "data.fit": "pad",
-    "data.shares": list(SHARES),
-    "data.size": "exact",
-    "data.standardise": True,
-    "freeze": "none",
-    "init_from": None,
-    "optimizer.class_weights": "none",
-    **{f"augment.{kind.name}": kind.default for kind in KINDS.values()},
-}
-
-_BEFORE_NETWORKS = {
-    "data.test_images": None,
-    "model.attention_options": [],
-    "model.features": [],
-    "model.kernel_network": "siren",
-    "model.kernel_options": [],
-    "model.kind": None,
-    "model.max_scale": MAX_SCALE,
-    "model.random_grids": False,
-}
-
-
-def _renamed(fields):
-    """Fields of runs of version 0.1.0, before networks had names, as they are called now."""
-    if "model.name" in fields or "model.group" not in fields:
-        return fields
-    lie = is_lie(fields["model.group"])
-    fields = _BEFORE_NETWORKS | fields
-    kinds = {None: "separable" if lie else "nonseparable", "g": "gseparable", "gc": "separable"}
-    kind = fields.pop("model.kind")
-    fields |= {"model.name": "lie_resnet" if lie else "rot_mnist", "model.kind": kinds.get(kind, kind)}
-    former = {"network": "kernel_network", "network_options": "kernel_options"}
-    kernels = {f"model.{name}": fields.pop(f"model.{before}") for name, before in former.items()}
-    if lie:
-        fields |= kernels
-        if not fields["model.features"]:
-            del fields["model.features"]
-    else:
-        del fields["model.max_scale"], fields["model.random_grids"]
-    return _as_json({"model": dataclasses.asdict(config_class(fields["model.name"])())}) | fields

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from attgconv_jax import Group
+from attgconv_jax.filters import BASES
 from attgconv_jax.lie import LieGroup
 from experiments.data import OWN_NAMES
 from experiments.data.prepared import PUBLISHED_SIZES
@@ -20,6 +21,8 @@ def idle_options(choice: Callable[[str, str], Any], group: Group | LieGroup) -> 
     """
     data, rule, schedule = choice("data", "name"), choice("optimizer", "name"), choice("optimizer", "schedule")
     finite = isinstance(group, Group)
+    # Filters of a basis may be asked for on every finite group.
+    has_basis = finite and getattr(choice("model", "sampling"), "kind", None) in BASES
     idle = {
         f"data.name {data}": {
             "data.directory": data.startswith("digits") or data in OWN_NAMES,
@@ -29,7 +32,7 @@ def idle_options(choice: Callable[[str, str], Any], group: Group | LieGroup) -> 
             "data.seed": "validation" in PUBLISHED_SIZES.get(data, ()),
         },
         f"model.group {choice('model', 'group')}": {
-            "model.sampling": group.is_exact if finite else choice("model", "attention") == "none",
+            "model.sampling": not has_basis and (group.is_exact if finite else choice("model", "attention") == "none"),
             "model.max_scale": finite or group.scales is None,
         },
         f"optimizer.name {rule}": {"optimizer.momentum": rule != "sgd"},

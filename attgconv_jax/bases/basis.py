@@ -1,0 +1,158 @@
+"""Functions on the pixels of a filter whose transformed versions are known."""
+
+import functools
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Inexact
+
+from attgconv_jax.checks import check_finite_positive
+from attgconv_jax.groups import Group, frozen
+
+# Pixels along each axis of the grid of frequencies on which spectra are compared.
+_FREQUENCIES = 32
+
+# Steps of the fit of scales; more make it no better, and the scales of functions that resemble each other less equal.
+_STEPS = 30
+
+# The least variance of a function's coefficient, over the mean.
+_LEAST_VARIANCE = 0.01
+
+
+class FilterBasis:
+    """Functions of which filters are sums, with their transformed versions.
+
+        w[u, h', c, o] = sum over j of a[j, h', c, o] psi_j(u)
+        (L_g psi_j)(u) = psi_j(g^-1 u) = table[g, u, j]
+
+    A filter's parameters are its coefficients `a [j, h_in, c_in, c_out]`: functions such as `group_conv` take them in
+    place of a filter `[k, k, h_in, c_in, c_out]` where `sampling` is a basis. A filter of pixels is replaced by the
+    nearest one that is such a sum.
+
+    Make one with `attgconv_jax.filter_basis`, or of functions of your own. A basis is compared and hashed by its table.
+
+    >>> import jax.numpy as jnp
+    >>> from attgconv_jax import cyclic, filter_basis, group_conv
+    >>> c8 = cyclic(8)
+    >>> basis = filter_basis(c8, 5)
+    >>> basis
+    FilterBasis(11 functions on 5x5 pixels, 8 group elements)
+    >>> group_conv(jnp.ones([28, 28, 1, 3]), jnp.ones([11, 1, 3, 16]), c8, sampling=basis).shape
+    (24, 24, 8, 16)
+
+    Args:
+      table: the functions at every pixel of a square filter, row by row, for every element of a group in its order.
+
+    Attributes:
+      table: the same, float64 and read-only.
+      size: `k`, pixels along each axis of the filter.
+    """
+
+    def __init__(self, table: Float[np.ndarray, "g u j"]):
+        table = np.array(table, np.float64)
+        if table.ndim != 3 or 0 in table.shape:
+            raise ValueError(f"table must be [group elements, pixels, functions], got shape {table.shape}")
+        size = round(table.shape[1] ** 0.5)
+        if size**2 != table.shape[1]:
+            raise ValueError(f"table must have the pixels of a square filter, such as 25, got {table.shape[1]}")
+        if not np.all(np.isfinite(table)):
+            raise ValueError("table must be finite; it has NaN or infinity")
+        self.table, self.size = frozen(table), size
+        self._hash = hash(table.tobytes())
+
+    @property
+    def functions(self) -> Float[np.ndarray, "u j"]:
+        """The functions as they are, those of the identity."""
+        return self.table[0]
+
+    @functools.cached_property
+    def projection(self) -> Float[np.ndarray, "j u"]:
+        """The coefficients of the nearest filter to a filter of pixels."""
+        return frozen(np.linalg.pinv(self.functions))
+
+    def check_group(self, group: Group) -> None:
+        """Raises a `ValueError` unless this basis is one for a group of this order."""
+        if len(self.table) != group.order:
+            raise ValueError(f"sampling is a basis of {len(self.table)} group elements, but {group} has {group.order}")
+
+    def __len__(self) -> int:
+        """The number of functions."""
+        return self.table.shape[2]
+
+    def __eq__(self, other: Any) -> bool:
+        return isinstance(other, FilterBasis) and (self is other or np.array_equal(self.table, other.table))
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __repr__(self) -> str:
+        return f"FilterBasis({len(self)} functions on {self.size}x{self.size} pixels, {len(self.table)} group elements)"
+
+
+def steered(
+    group: Group, functions: list[Inexact[np.ndarray, " u"]], frequencies: list[int], *, lowpass: float | None
+) -> FilterBasis:
+    """The basis of complex functions with `L_R psi = e^{-i m theta} psi` and `L_M psi = conj(psi)`, each with its `m`.
+
+    Real and imaginary parts are its functions, those that vanish left out. They are scaled as `_scales` says.
+    """
+    columns, tables = [], []
+    for function, frequency in zip(functions, frequencies, strict=True):
+        parts = np.stack([function.real, function.imag], -1)
+        kept = np.linalg.norm(parts, axis=0) > 1e-9 * np.linalg.norm(parts)
+        columns.append(parts / np.sqrt(np.sum(parts**2) / np.sum(kept)))
+        tables.append(np.einsum("ui,gij->guj", columns[-1], _turns(group, frequency))[:, :, kept])
+    table = np.concatenate(tables, axis=2)
+    return FilterBasis(table * _scales(table, lowpass))
+
+
+def cosines(frequency: int, rotations: int) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+    """`cos(m theta)` and `sin(m theta)` of every rotation, exact at right angles."""
+    quarters = 4 * (frequency * np.arange(rotations) % rotations) / rotations
+    right = quarters % 1 == 0
+    angle = quarters * np.pi / 2
+    return tuple(np.where(right, np.round(values), values) for values in (np.cos(angle), np.sin(angle)))
+
+
+def _turns(group, frequency):
+    """How real and imaginary part of a function of this angular frequency are transformed: `[g, part, part]`."""
+    cos, sin = cosines(frequency, group.rotations)
+    rotations = np.stack([np.stack([cos, -sin], -1), np.stack([sin, cos], -1)], -2)
+    conjugation = np.diag([1.0, -1.0])
+    return np.concatenate([rotations, conjugation @ rotations]) if group.reflections else rotations
+
+
+def _scales(table, lowpass):
+    """Factors of the functions, for which random filters of the basis respond as random filters of pixels do.
+
+    With coefficients of variance 1 the expected power spectrum of a filter is
+
+        G(w) = sum over j of scale_j^2 mean over g of |Psi_j(g^-1 w)|^2
+
+    A filter of independent pixels has the constant `k^2`, and so keeps the variance of feature maps whatever their
+    spectrum. The scales bring `G` near `k^2 exp(-|w|^2 / (2 lowpass^2))`, or near the constant, by multiplicative
+    updates of non-negative least squares: frequency 0 counts as much as all others together.
+
+    Source: our own; the updates are those of Lee and Seung 2001.
+    """
+    size = round(table.shape[1] ** 0.5)
+    grid = table.reshape(len(table), size, size, -1)
+    spectra = np.fft.fft2(grid, (_FREQUENCIES, _FREQUENCIES), axes=(1, 2))
+    power = np.mean(np.abs(spectra) ** 2, axis=0).reshape(-1, table.shape[2]).T
+    wanted = np.full(power.shape[1], float(size**2))
+    if lowpass is not None:
+        frequency = np.fft.fftfreq(_FREQUENCIES)
+        wanted *= np.exp(-np.add.outer(frequency**2, frequency**2).ravel() / (2 * lowpass**2))
+    weights = np.full(power.shape[1], 1 / power.shape[1])
+    weights[0] += 1
+    products, projected = (power * weights) @ power.T, (power * weights) @ wanted
+    variances = np.full(len(power), size**2 / len(power))
+    for _ in range(_STEPS):
+        variances *= projected / (products @ variances)
+    return np.sqrt(np.maximum(variances, _LEAST_VARIANCE * np.mean(variances)))
+
+
+def check_lowpass(lowpass: float | None) -> None:
+    """Raises a `ValueError` unless this is None or a positive number."""
+    if lowpass is not None:
+        check_finite_positive(lowpass=lowpass)

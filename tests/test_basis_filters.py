@@ -1,0 +1,272 @@
+"""Filters by their coefficients: banks, convolutions and modules, at every angle, against loops."""
+
+import functools
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import oracles
+import pytest
+from compilation import optimised
+from flax import nnx
+from helpers import assert_close, assert_refused, random, relative_error, response_weights
+from networks import random_network, with_random_arrays
+
+from attgconv_jax import (
+    FilterBasis,
+    Sampling,
+    act,
+    cyclic,
+    dihedral,
+    filter_bank,
+    filter_basis,
+    group_conv,
+    grouped_group_conv,
+    gseparable_group_conv,
+    response_attentive_group_conv,
+    separable_group_conv,
+)
+from attgconv_jax.export import export_network
+from attgconv_jax.models import load_network, save_network
+from attgconv_jax.nn import GroupConv, ResponseAttentiveGroupConv, SeparableGroupConv
+
+C8 = cyclic(8)
+every_kind = pytest.mark.parametrize("kind", ["least_error", "rings"])
+on_images_and_feature_maps = pytest.mark.parametrize("lifting", [True, False], ids=["image", "feature_map"])
+
+
+def coefficients_on(basis, group, lifting=False, c_in=2, c_out=3):
+    return random(len(basis), 1 if lifting else group.order, c_in, c_out)
+
+
+def loop_bank(a, basis, group):
+    """`sum over j of (L_g psi_j)(u) a[j, g^-1 h']`, one number at a time."""
+    a, k = np.asarray(a), basis.size
+    bank = np.zeros((k, k, *a.shape[1:3], group.order, a.shape[3]))
+    for g, x, y, j in itertools.product(range(group.order), range(k), range(k), range(len(basis))):
+        rows = oracles.rows_of(group, g, a.shape[1])
+        bank[x, y, :, :, g] += basis.table[g, x * k + y, j] * a[j, rows]
+    return bank
+
+
+def loop_conv(f, a, basis, group, stride, dilation, padding, haar):
+    bank = loop_bank(a, basis, group)
+    weight = group.haar_weight if haar and a.shape[1] > 1 else 1
+    seen = oracles.windows(np.asarray(f), bank.shape[:2], (stride,) * 2, [(padding,) * 2] * 2, (dilation,) * 2)
+    return oracles.assemble({at: weight * np.einsum("nabhc,abhcgo->ngo", patch, bank) for at, patch in seen})
+
+
+@every_kind
+@on_images_and_feature_maps
+@pytest.mark.parametrize(("group", "k"), [(C8, 3), (dihedral(3), 4), (cyclic(4), 3), (dihedral(8), 2)], ids=str)
+def test_bank_is_the_sum_of_the_functions_in_a_loop(group, k, lifting, kind):
+    basis = filter_basis(group, k, Sampling(kind, tolerance=0.05))
+    a = coefficients_on(basis, group, lifting, c_in=1, c_out=2)
+    assert_close(filter_bank(a, group, sampling=basis), loop_bank(a, basis, group))
+
+
+@every_kind
+@on_images_and_feature_maps
+@pytest.mark.parametrize("settings", [dict(stride=2, dilation=1), dict(stride=1, dilation=2)], ids=str)
+def test_group_conv_of_coefficients_is_the_loop_over_pixels(settings, lifting, kind):
+    group, basis = dihedral(5), filter_basis(dihedral(5), 3, Sampling(kind))
+    f, a = random(2, 7, 7, 1 if lifting else 10, 2), coefficients_on(basis, group, lifting)
+    settings |= dict(padding=2, haar=True)
+    out = jax.jit(functools.partial(group_conv, group=group, sampling=basis, **settings))(f, a)
+    assert_close(out, loop_conv(f, a, basis, group, **settings))
+
+
+@every_kind
+@pytest.mark.parametrize("group", [C8, cyclic(4), dihedral(3)], ids=str)
+def test_a_filter_of_pixels_is_replaced_by_the_nearest_sum(group, kind):
+    sampling, w = Sampling(kind), random(5, 5, group.order, 2, 3)
+    basis = filter_basis(group, 5, sampling)
+    flat = np.asarray(w).reshape(25, -1)
+    nearest = np.linalg.lstsq(basis.functions, flat)[0].reshape(-1, *w.shape[2:])
+    bank = filter_bank(w, group, sampling=sampling)
+    assert_close(bank, filter_bank(jnp.asarray(nearest), group, sampling=basis))
+    # A filter that is such a sum stays as it is.
+    np.testing.assert_allclose(filter_bank(bank[..., 0, :], group, sampling=basis), bank, atol=1e-12)
+    assert relative_error(bank[..., 0, :], w) > 0.1
+
+
+@pytest.mark.default("least_error")
+@every_kind
+def test_grouped_and_separable_convolutions_take_coefficients(kind):
+    basis = filter_basis(C8, 3, Sampling(kind))
+    f, a = random(1, 5, 5, 8, 4), coefficients_on(basis, C8, c_in=2, c_out=6)
+    y = grouped_group_conv(f, a, C8, 2, sampling=basis)
+    parts = [
+        group_conv(f[..., :2], a[..., :3], C8, sampling=basis),
+        group_conv(f[..., 2:], a[..., 3:], C8, sampling=basis),
+    ]
+    assert_close(y, jnp.concatenate(parts, -1))
+    over_group = random(1, 1, 8, 4, 3)
+    for function, c_in in ((gseparable_group_conv, 4), (separable_group_conv, 1)):
+        spatial = random(len(basis), 1, c_in, 3)
+        expected = group_conv(f, over_group[0] * spatial, C8, sampling=basis)
+        assert_close(function(f, over_group, spatial, C8, sampling=basis), expected)
+
+
+@every_kind
+@pytest.mark.parametrize(
+    ("group", "k", "settings"),
+    [(C8, 5, dict(padding=2)), (dihedral(8), 3, dict(dilation=2)), (cyclic(12), 4, dict(stride=2)),
+     (dihedral(6), 3, dict(padding=1, stride=2))],
+    ids=str,
+)  # fmt: skip
+def test_layers_commute_with_the_elements_that_keep_the_grid(group, k, settings, kind):
+    basis = filter_basis(group, k, Sampling(kind))
+    f = random(1, *[10 if k == 4 else 9] * 2, group.order, 1)
+    layer = jax.jit(
+        functools.partial(group_conv, w=coefficients_on(basis, group, c_in=1), group=group, sampling=basis, **settings)
+    )
+    y = layer(f)
+    for g in np.flatnonzero(group.preserves_grid)[1:].tolist():
+        assert_close(layer(act(f, group, g, "feature_map")), act(y, group, g, "feature_map"), 1e-12)
+
+
+@pytest.mark.default("rings")
+@every_kind
+def test_gradients_of_coefficients_compiled_eager_and_numerical(kind):
+    basis = filter_basis(C8, 3, Sampling(kind))
+    f, a = random(1, 4, 4, 8, 2), coefficients_on(basis, C8, c_out=2)
+
+    def loss(f, a):
+        return jnp.sum(jnp.sin(group_conv(f, a, C8, padding=1, sampling=basis)))
+
+    compiled, eager = optimised(jax.grad(loss, (0, 1)))(f, a), jax.grad(loss, (0, 1))(f, a)
+    jax.tree.map(functools.partial(assert_close, tolerance=1e-12), compiled, eager)
+    along, step = (random(*f.shape, seed=2), random(*a.shape, seed=3)), 1e-5
+    there, back = (loss(f + s * along[0], a + s * along[1]) for s in (step, -step))
+    assert_close(sum(map(jnp.vdot, eager, along)), (there - back) / (2 * step), 1e-7)
+
+
+@every_kind
+@pytest.mark.parametrize(("dtype", "tolerance"), [("bfloat16", 0.02), ("float32", 1e-5)])
+def test_lower_precision_is_close_to_float64(dtype, tolerance, kind):
+    basis = filter_basis(C8, 5, Sampling(kind))
+    f, a = random(1, 6, 6, 8, 2), coefficients_on(basis, C8)
+    out = group_conv(f.astype(dtype), a.astype(dtype), C8, sampling=basis)
+    assert out.dtype == dtype
+    assert_close(out, group_conv(f, a, C8, sampling=basis), tolerance)
+
+
+def test_mapped_coefficients_are_the_loop():
+    basis = filter_basis(C8, 3)
+    f, a = random(1, 4, 4, 1, 2), random(3, len(basis), 1, 2, 2)
+    conv = functools.partial(group_conv, f, group=C8, sampling=basis)
+    assert_close(jax.vmap(conv)(a), jnp.stack([conv(each) for each in a]))
+
+
+def float64(module, *sizes, **options):
+    return with_random_arrays(lambda: module(*sizes, C8, param_dtype=jnp.float64, rngs=nnx.Rngs(0), **options))
+
+
+SAMPLINGS = [Sampling(), Sampling("rings", lowpass=0.2), Sampling("least_error", tolerance=0.1)]
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS, ids=lambda sampling: str(sampling.kind))
+def test_modules_keep_coefficients_and_the_sampling_that_they_were_given(sampling):
+    basis = filter_basis(C8, 5, sampling)
+    layer = float64(GroupConv, 2, 3, 5, sampling=sampling)
+    assert layer.sampling == sampling and layer.basis == basis
+    assert layer.w.shape == (len(basis), 8, 2, 3)
+    separable = float64(SeparableGroupConv, 2, 3, 5, sampling=sampling)
+    assert separable.spatial_filter.shape == (len(basis), 1, 1, 3) and separable.w.shape == (len(basis), 8, 2, 3)
+    f = random(1, 6, 6, 8, 2)
+    assert_close(jax.jit(separable)(f), group_conv(f, separable.w, C8, sampling=basis))
+
+
+def test_modules_of_one_pixel_or_of_permutations_keep_pixels():
+    for k, group, sampling in ((1, C8, Sampling()), (3, cyclic(4), Sampling()), (3, C8, Sampling("cubic"))):
+        layer = GroupConv(2, 3, k, group, sampling=sampling, rngs=nnx.Rngs(0))
+        assert layer.basis is None and layer.w.shape == (k, k, group.order, 2, 3)
+    basis = filter_basis(cyclic(4), 3)
+    own = GroupConv(2, 3, 3, cyclic(4), sampling=Sampling("least_error"), rngs=nnx.Rngs(0))
+    assert own.basis == basis and own.w.shape == (len(basis), 4, 2, 3)
+
+
+@pytest.mark.parametrize("sampling", [Sampling(), Sampling("rings")], ids=lambda sampling: str(sampling.kind))
+def test_response_attention_turns_filters_of_two_sizes(sampling):
+    layer, f = (
+        float64(ResponseAttentiveGroupConv, 2, 3, 3, attention_kernel_size=5, sampling=sampling),
+        random(1, 5, 5, 8, 2),
+    )
+    channel, _ = response_weights(5, 2, 3, 8)
+    layer.w1, layer.w2 = map(nnx.Param, channel)
+    of_pixels = jnp.einsum("uj,jhio->uhio", layer.basis.functions, layer.w[...]).reshape(3, 3, 8, 2, 3)
+    expected = response_attentive_group_conv(f, of_pixels, channel, layer.spatial[...], C8, sampling=sampling)
+    assert_close(jax.jit(layer)(f), expected, 1e-10)
+
+
+def functions_of_ones_own():
+    """Of 3x3 pixels: centre, sum, and the slopes along both axes, on C8."""
+    x, y = np.meshgrid([-1, 0, 1], [-1, 0, 1], indexing="ij")
+    bump = np.exp(-(x**2 + y**2))
+    columns = np.stack([(x**2 + y**2 == 0) * 1.0, bump, x * bump, y * bump], -1).reshape(9, 4)
+    turns = [np.block([[np.eye(2), np.zeros((2, 2))], [np.zeros((2, 2)), matrix]]) for matrix in C8.matrices]
+    return FilterBasis(np.array([columns @ turn for turn in turns]))
+
+
+def test_a_basis_of_ones_own_is_used_by_layers():
+    basis = functions_of_ones_own()
+    layer = float64(GroupConv, 2, 3, 3, sampling=basis, padding=1)
+    f = random(1, 5, 5, 8, 2)
+    y = layer(f)
+    assert_close(y, loop_conv(f, layer.w[...], basis, C8, 1, 1, 1, False))
+    assert_close(layer(act(f, C8, 2, "feature_map")), act(y, C8, 2, "feature_map"))
+
+
+@pytest.mark.default("rings")
+@every_kind
+def test_networks_are_saved_loaded_and_exported(tmp_path, kind):
+    sampling = Sampling(kind, lowpass=0.25)
+    network = random_network(C8, features=2, sampling=sampling, param_dtype=jnp.float32)
+    image = random(1, 28, 28, 1, 1).astype(jnp.float32)
+    expected = network(image)
+    save_network(tmp_path / "network", network)
+    loaded = load_network(tmp_path / "network")
+    assert loaded.convolutions[0].sampling == sampling and loaded.convolutions[0].basis == network.convolutions[0].basis
+    np.testing.assert_array_equal(loaded(image), expected)
+    with assert_refused("convolutions.0.sampling is", "lowpass=None", "instead of", "lowpass=0.25"):
+        load_network(tmp_path / "network", like=random_network(C8, features=2, sampling=Sampling(kind)))
+    about = export_network(tmp_path / "network.zip", network, platforms=["cpu"])
+    assert about["largest_difference"] <= 1e-5
+
+
+REFUSALS = {
+    "coefficients without their basis": (
+        lambda w: filter_bank(w, C8),
+        ("w must be [k, k, h_in, c_in, c_out], got shape (4, 8, 2, 3)", "filter_basis(group, k)"),
+    ),
+    "a number of coefficients that is not the basis's": (
+        lambda w: filter_bank(w[:3], C8, sampling=filter_basis(C8, 3)),
+        ("w must have 4 coefficients, one a function of FilterBasis(4 functions on 3x3 pixels", "got 3"),
+    ),
+    "a filter of another size": (
+        lambda w: filter_bank(random(5, 5, 8, 2, 3), C8, sampling=filter_basis(C8, 3)),
+        ("w must have 3 pixels, those of FilterBasis(", "got shape (5, 5, 8, 2, 3)"),
+    ),
+    "a basis of another group": (
+        lambda w: group_conv(random(1, 5, 5, 12, 2), random(4, 12, 2, 3), cyclic(12), sampling=filter_basis(C8, 3)),
+        ("sampling is a basis of 8 group elements, but cyclic(12) has 12",),
+    ),
+    "a module of another size": (
+        lambda w: GroupConv(2, 3, 5, C8, sampling=filter_basis(C8, 3), rngs=nnx.Rngs(0)),
+        ("size must be 3, that of the basis, got 5",),
+    ),
+    "coefficients of another group axis": (
+        lambda w: filter_bank(w[:, :3], C8, sampling=filter_basis(C8, 3)),
+        ("w has 3 input group elements, but cyclic(8) needs 1 (on images) or 8",),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSALS)
+def test_wrong_filters_are_refused_in_one_line_that_says_what_to_do(case):
+    call, parts = REFUSALS[case]
+    with assert_refused(*parts) as caught:
+        call(random(4, 8, 2, 3))
+    assert "\n" not in str(caught.value)
