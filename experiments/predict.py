@@ -22,11 +22,13 @@ import tyro
 
 from attgconv_jax.models import load_classifier
 from attgconv_jax.models.classifier import network_folder
+from experiments.data.own import plural
 from experiments.report.markdown import markdown_table
 from experiments.run.checks import check
 from experiments.run.prediction import Failure, compile_for, find_pictures, predictions
 from experiments.run.runtime import command, precision, use_compilation_cache, writing
 from experiments.run.saved import registered_description
+from experiments.run.scale import Scale
 
 ROWS = 20
 """So many are printed where a file holds them all, and so many errors."""
@@ -72,14 +74,17 @@ def main(arguments: Arguments) -> None:
         # The default asks for a runner-up, which a network of one class has not.
         check("top", arguments.top, f"at most {classes}, the classes of {folder}", arguments.top <= max(2, classes))
         compilation = compile_for(classifier, arguments.batch_size)
+        scale = Scale(classifier.preprocessing)
         started = time.perf_counter()
         with tqdm.tqdm(total=len(files), unit="picture", file=sys.stderr, mininterval=0.5) as bar:
-            found = list(predictions(classifier, files, arguments.batch_size, arguments.top, bar.update))
+            found = list(predictions(classifier, files, arguments.batch_size, arguments.top, bar.update, scale))
         seconds = time.perf_counter() - started
     failures = [each for each in found if isinstance(each, Failure)]
     made = [each for each in found if not isinstance(each, Failure)]
     if arguments.output is not None:
         _write(arguments.output, made)
+    if scale.note() is not None:
+        print(f"note: {scale.note()}")
     shown = made if arguments.output is None else made[:ROWS]
     if shown:
         print(markdown_table(["file", "class", "probability", "runner-up"], map(_row, shown)))
@@ -88,13 +93,14 @@ def main(arguments: Arguments) -> None:
     if arguments.output is not None:
         print(f"predictions: {arguments.output}")
     print(
-        f"{len(files)} pictures in {seconds:.2f} s, {len(files) / seconds:.0f} a second with reading them; "
-        f"{compilation:.1f} s before that to compile"
+        f"{plural(len(files), 'picture', 'pictures')} in {seconds:.2f} s, {len(files) / seconds:.0f} a second with "
+        f"reading them; {compilation:.1f} s before that to compile"
     )
     for failure in failures[:ROWS]:
         print(f"error: {failure.message}", file=sys.stderr)
     if failures:
-        print(f"error: {len(failures)} of {len(files)} pictures were not classified", file=sys.stderr)
+        told = plural(len(failures), "picture was", "pictures were")
+        print(f"error: {told} not classified, of {len(files)}", file=sys.stderr)
         sys.exit(1)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from attgconv_jax.models import Classifier
 from attgconv_jax.preprocessing import Preprocessing, resize
 from experiments.data.pictures import SUFFIXES, as_type, read_picture
+from experiments.run.scale import Scale
 
 
 class Prediction(NamedTuple):
@@ -45,13 +46,14 @@ def find_pictures(paths: Sequence[pathlib.Path]) -> list[pathlib.Path]:
     return list(found)
 
 
-def standardised_picture(path: pathlib.Path, preprocessing: Preprocessing) -> np.ndarray:
+def standardised_picture(path: pathlib.Path, preprocessing: Preprocessing, scale: Scale | None = None) -> np.ndarray:
     """A picture `[size, size, 1, c]` as the network takes it, computed on the host.
 
     Of a network that was trained on floating pixels, white is taken as 1, as `Preprocessing` does. A `ValueError` if
-    the picture cannot be read, or would lose bits or colours.
+    the picture cannot be read, or would lose bits or colours. It is added to `scale`.
     """
     pixels = read_picture(path)
+    dtype = pixels.dtype.name
     integers = pixels.dtype.name if np.issubdtype(preprocessing.dtype, np.floating) else preprocessing.dtype
     try:
         pixels = as_type(pixels, integers, preprocessing.features)
@@ -59,7 +61,10 @@ def standardised_picture(path: pathlib.Path, preprocessing: Preprocessing) -> np
         raise ValueError(f"{path}: {error}") from error
     images = (pixels.astype(np.float32) / np.float32(np.iinfo(integers).max))[:, :, None]
     images = resize(images, preprocessing.size, preprocessing.fit, preprocessing.background)
-    return (images - np.float32(preprocessing.mean)) / np.float32(preprocessing.deviation)
+    images = (images - np.float32(preprocessing.mean)) / np.float32(preprocessing.deviation)
+    if scale is not None:
+        scale.add(dtype, images)
+    return images
 
 
 def compile_for(classifier: Classifier, batch_size: int) -> float:
@@ -76,12 +81,16 @@ def predictions(
     batch_size: int,
     top: int,
     done: Callable[[int], object] = lambda count: None,
+    scale: Scale | None = None,
 ) -> Iterator[Prediction | Failure]:
-    """A prediction or failure for each file, in order; `done` is called with each batch's number of files."""
+    """A prediction or failure for each file, in order.
+
+    `done` is called with each batch's number of files, and `scale` is told of every picture.
+    """
 
     def read(path):
         try:
-            return standardised_picture(path, classifier.preprocessing)
+            return standardised_picture(path, classifier.preprocessing, scale)
         except ValueError as error:
             return Failure(str(path), " ".join(str(error).split()))
 
