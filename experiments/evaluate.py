@@ -192,7 +192,7 @@ def _network_of_run(arguments, run):
         loaded = functools.partial(_loaded, config.data.name, path=config.data.path, **options)
     beside = _beside(arguments, loaded)
     _check(arguments, network, dataset)
-    with doing("evaluating: errors, confusions and the equivariance error"):
+    with doing("evaluating the networks on all splits"):
         report = report_of(run, trainer, state, best, dataset, spent) | {"seed": seed}
     if others and share_digits({arguments.data, config.data.name}):
         report["note"] = f"{arguments.data} and {config.data.name} share digits: it was trained on some that are tested"

@@ -87,7 +87,7 @@ def train_run(
             if note is not None and run.newest_step is None:
                 print(f"note: {note}", flush=True)
             state, best, spent = fit(run, trainer, dataset, start=start, **options)
-            with doing("evaluating: errors, confusions and the equivariance error"):
+            with doing("evaluating the networks on all splits"):
                 report = report_of(run, trainer, state, best, dataset, spent)
             run.discard_results()
             save_networks(run, trainer, state, best, dataset, report)

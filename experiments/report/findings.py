@@ -100,7 +100,7 @@ def findings_of(
         count, step = affordable(angle_images, angle_step, an_image, seconds)
     with doing(_turning(count, step, angle_images, angle_step), an_image * count * 360 / step):
         angles = by_angle(network, dataset, step, count)
-    with doing("measuring the equivariance error of every layer"):
+    with doing("measuring how equivariant every layer is"):
         layers = _layers(network, dataset)
     return Findings(
         name=name,

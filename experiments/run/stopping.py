@@ -3,7 +3,6 @@
 import contextlib
 import os
 import signal
-import sys
 import threading
 from collections.abc import Iterator
 
@@ -31,7 +30,7 @@ def stop_requests() -> Iterator[list[int]]:
             raise KeyboardInterrupt
         came.append(signum)
         # Whatever writes to `sys.stderr` may have been interrupted, and cannot be entered again.
-        os.write(sys.__stderr__.fileno(), b"\nstopping after this call of some steps; once more stops at once\n")
+        os.write(2, b"\nstopping after this call of some steps; once more stops at once\n")
 
     if threading.current_thread() is not threading.main_thread():
         yield came
