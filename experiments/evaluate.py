@@ -20,9 +20,9 @@ from attgconv_jax import Group
 from attgconv_jax.models import NETWORKS, load_network
 from experiments.data import OWN_NAMES, DatasetName, load, own_name
 from experiments.data.prepared import REGENERATED
-from experiments.report.findings import ANGLE_STEP, findings_of
-from experiments.report.markdown import ERROR_COLUMNS, error_rows, markdown_table
-from experiments.report.measures import by_angle, by_element, equivariance_line
+from experiments.report.findings import ANGLE_SECONDS, ANGLE_STEP, findings_of
+from experiments.report.markdown import BEST_ON_TEST, ERROR_COLUMNS, error_rows, markdown_table
+from experiments.report.measures import by_angle, by_element, equivariance_line, turning_line
 from experiments.report.pages import write_page
 from experiments.report.reports import draw_attention, report_of
 from experiments.run.checks import check
@@ -39,6 +39,7 @@ from experiments.run.runtime import (
 )
 from experiments.run.saved import registered_description
 from experiments.run.training import predict
+from experiments.run.waiting import doing
 from experiments.run.workdir import Run, standardised, write_json
 
 _PATH = "Where images of your own lie: the run's, if they were moved since, or those of --data folder or arrays."
@@ -69,7 +70,7 @@ class Arguments:
     angle_step: float = ANGLE_STEP
     """Between the angles at which images are turned, in degrees; 360 must be a multiple."""
     angle_images: int | None = None
-    """How many test images are turned. Default: 500, or all if there are fewer."""
+    """How many test images are turned. Default: 500, or all if there are fewer; less where it takes over a minute."""
     beside: pathlib.Path | None = None
     """Another run or network, of the same classes: what turning the images does to it is drawn beside."""
     out: Folder | None = None
@@ -110,25 +111,30 @@ def _evaluate(arguments, out, network, dataset, report, metrics, others):
     name = arguments.path.resolve().name
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
-    angle_images = arguments.angle_images or min(_ANGLE_IMAGES, len(dataset.test))
+    with doing("drawing attention"):
+        attention = draw_attention(network, dataset, out / "attention.png", arguments.images, arguments.layer)
     found = findings_of(
         name,
         network,
         dataset,
-        angle_images=angle_images,
+        angle_images=arguments.angle_images or min(_ANGLE_IMAGES, len(dataset.test)),
         angle_step=arguments.angle_step,
         layer=arguments.layer,
         report=report,
         metrics=metrics,
         command=given_command(),
-        attention=draw_attention(network, dataset, out / "attention.png", arguments.images, arguments.layer),
+        attention=attention,
+        seconds=None if arguments.angle_images else ANGLE_SECONDS,
     )
-    beside = {other: by_angle(*of, arguments.angle_step, angle_images) for other, of in others.items()}
+    step = 360 / (len(found.angles[name]) - 1)
+    beside = {other: by_angle(*of, step, found.angle_images) for other, of in others.items()}
     found = dataclasses.replace(found, angles=found.angles | beside)
+    with doing("measuring what every element of the group changes"):
+        changes = by_element(network, dataset, report.get("equivariance_images"))
     evaluation = report | {
-        "equivariance_by_element": by_element(network, dataset, 250),
+        "equivariance_by_element": changes,
         "angles": found.angles[name],
-        "angle_images": angle_images,
+        "angle_images": found.angle_images,
         "beside": beside,
         "layers": found.layers,
         "confusion": found.confusion.tolist(),
@@ -186,7 +192,8 @@ def _network_of_run(arguments, run):
         loaded = functools.partial(_loaded, config.data.name, path=config.data.path, **options)
     beside = _beside(arguments, loaded)
     _check(arguments, network, dataset)
-    report = report_of(run, trainer, state, best, dataset, spent) | {"seed": seed}
+    with doing("evaluating the networks on all splits"):
+        report = report_of(run, trainer, state, best, dataset, spent) | {"seed": seed}
     if others and share_digits({arguments.data, config.data.name}):
         report["note"] = f"{arguments.data} and {config.data.name} share digits: it was trained on some that are tested"
     return network, dataset, report, run.metrics(), beside
@@ -250,7 +257,7 @@ def _as_seen(loaded, path, network, stored, class_names):
         raise ValueError(f"{path} tells {known} classes apart, but {data} has {dataset.classes}: choose other data")
     if class_names not in (None, dataset.class_names):
         raise ValueError(
-            f"{dataset.name} has the classes {', '.join(dataset.class_names)}, but {path} was trained on "
+            f"the classes of {dataset.name} are {', '.join(dataset.class_names)}, but {path} was trained on "
             f"{', '.join(class_names)}: choose other data"
         )
     return dataset.with_features(network.settings.get("in_features", dataset.in_features)).standardised(stored)
@@ -283,15 +290,11 @@ def _check(arguments, network, dataset):
 def _print(evaluation, group):
     if "note" in evaluation:
         print(f"note: {evaluation['note']}")
-    print(f"error in percent on {evaluation['data']['set']}, mean and deviation over seeds")
+    told = f"; {BEST_ON_TEST}" if "best_on_test" in evaluation else ""
+    print(f"error in percent on {evaluation['data']['set']}, mean and deviation over seeds{told}")
     print(markdown_table(ERROR_COLUMNS, error_rows(evaluation)))
     print(equivariance_line(group, max(evaluation["equivariance_by_element"])))
-    fields, angles = ("logits_change", "changed_percent"), evaluation["angles"]
-    logits, predictions = (max(record[field] for record in angles) for field in fields)
-    print(
-        f"over all angles the logits change by up to {100 * logits:.1f} % and up to {predictions:.1f} % of the "
-        "predictions do"
-    )
+    print(turning_line(evaluation["angles"], evaluation["angle_images"]))
 
 
 cli = command(main, Arguments)

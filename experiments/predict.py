@@ -23,11 +23,13 @@ import tyro
 
 from attgconv_jax.models import load_classifier
 from attgconv_jax.models.classifier import network_folder
+from experiments.data.own import plural
 from experiments.report.markdown import markdown_table
 from experiments.run.checks import check
 from experiments.run.prediction import Failure, compile_for, find_pictures, predictions
 from experiments.run.runtime import command, precision, use_compilation_cache, writing
 from experiments.run.saved import registered_description
+from experiments.run.scale import Scale
 
 ROWS = 20
 """So many are printed where a file holds them all, and so many errors."""
@@ -67,7 +69,9 @@ def main(arguments: Arguments) -> None:
     folder = network_folder(arguments.run)
     pictures, others = find_pictures(arguments.paths)
     if others:
-        print(f"note: {_count(others, 'other file')} in the folders, which no picture is by its name, left out")
+        print(
+            f"note: {plural(others, 'other file', 'other files')} in the folders, which no picture is by its name, left out"
+        )
     description = registered_description(folder)
     with precision(description.get("param_dtype", "")):
         classifier = _loaded(folder, named=description.get("class_names") is not None)
@@ -75,14 +79,17 @@ def main(arguments: Arguments) -> None:
         # The default asks for a runner-up, which a network of one class has not.
         check("top", arguments.top, f"at most {classes}, the classes of {folder}", arguments.top <= max(2, classes))
         compilation = compile_for(classifier, arguments.batch_size)
+        scale = Scale(classifier.preprocessing)
         started = time.perf_counter()
         with tqdm.tqdm(total=len(pictures), unit="picture", file=sys.stderr, mininterval=0.5) as bar:
-            found = list(predictions(classifier, pictures, arguments.batch_size, arguments.top, bar.update))
+            found = list(predictions(classifier, pictures, arguments.batch_size, arguments.top, bar.update, scale))
         seconds = time.perf_counter() - started
     failures = [each for each in found if isinstance(each, Failure)]
     made = [each for each in found if not isinstance(each, Failure)]
     if arguments.output is not None:
         _write(arguments.output, made)
+    if scale.note() is not None:
+        print(f"note: {scale.note()}")
     shown = made if arguments.output is None else made[:ROWS]
     if shown:
         print(markdown_table(["file", "class", "probability", "runner-up"], map(_row, shown)))
@@ -91,13 +98,14 @@ def main(arguments: Arguments) -> None:
     if arguments.output is not None:
         print(f"predictions: {arguments.output}")
     print(
-        f"{_count(len(pictures), 'picture')} in {seconds:.2f} s, {len(pictures) / seconds:.0f} a second with reading "
-        f"them; {compilation:.1f} s before that to compile"
+        f"{plural(len(pictures), 'picture', 'pictures')} in {seconds:.2f} s, {len(pictures) / seconds:.0f} a second with "
+        f"reading them; {compilation:.1f} s before that to compile"
     )
     for failure in failures[:ROWS]:
         print(f"error: {failure.message}", file=sys.stderr)
     if failures:
-        print(f"error: {len(failures)} of {_count(len(pictures), 'picture')} not classified", file=sys.stderr)
+        told = plural(len(failures), "picture was", "pictures were")
+        print(f"error: {told} not classified, of {len(pictures)}", file=sys.stderr)
         sys.exit(1)
 
 
@@ -117,10 +125,6 @@ def _loaded(folder, named):
             )
         print(f"note: the network was trained on {dtype} pixels; white in a picture is taken as 1")
     return classifier
-
-
-def _count(number, what):
-    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _row(prediction):

@@ -105,7 +105,9 @@ def _draw_angles(rows, path):
     for preset, report in rows:
         if "angles" in report:
             seeds = report["config"]["seeds"]
-            angles[preset.title + ("" if seeds == [0] else f", seed {seeds[0]}")] = report["angles"]
+            # A run that was killed while its figures were drawn has none.
+            if "angles" in report:
+                angles[preset.title + ("" if seeds == [0] else f", seed {seeds[0]}")] = report["angles"]
     if angles:
         by_angle(angles).savefig(path, dpi=150)
         print(f"picture: {path}")

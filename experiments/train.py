@@ -9,23 +9,26 @@ extends either.
 import dataclasses
 import pathlib
 import shlex
+import signal
 from typing import Any
 
 from experiments.data import Arrays, Dataset
 from experiments.report.classes import class_table
 from experiments.report.examples import draw_examples
-from experiments.report.findings import angle_images_of, findings_of
-from experiments.report.markdown import side_by_side
+from experiments.report.findings import angle_images_of, findings_of, first_findings
+from experiments.report.markdown import BEST_ON_TEST, side_by_side
 from experiments.report.measures import equivariance_line
 from experiments.report.pages import write_page
 from experiments.report.reports import draw_attention, report_of, save_networks
 from experiments.run.command_line import Arguments, command_line, value_of, without_option
-from experiments.run.configuration import Config, steps_per_epoch
+from experiments.run.configuration import Config, few_steps_note, steps_per_epoch
 from experiments.run.extending import extension_message
 from experiments.run.idle import check_effect
 from experiments.run.loop import fit, make_trainer
 from experiments.run.runtime import command, given_command, precision, use_compilation_cache
+from experiments.run.stopping import Stopped
 from experiments.run.transfer import check_start, start_message, start_of
+from experiments.run.waiting import doing
 from experiments.run.workdir import PAGE, Run, dataset_of, standardised
 
 _EPOCHS = "--optimizer.epochs"
@@ -80,20 +83,28 @@ def train_run(
                 print(f"{workdir} is {message}", flush=True)
             if start is not None:
                 print(start_message(config, start.record, dataset.classes), flush=True)
+            note = few_steps_note(config, len(dataset.train))
+            if note is not None and run.newest_step is None:
+                print(f"note: {note}", flush=True)
             state, best, spent = fit(run, trainer, dataset, start=start, **options)
-            report = report_of(run, trainer, state, best, dataset, spent)
+            with doing("evaluating the networks on all splits"):
+                report = report_of(run, trainer, state, best, dataset, spent)
             run.discard_results()
             save_networks(run, trainer, state, best, dataset, report)
+            # Figures may take longer than training: a process that is killed meanwhile loses nothing else.
+            run.finish(report)
+            known = dict(report=report, metrics=run.metrics(), command=given_command())
+            write_page(workdir, first_findings(run.name, dataset, **known))
             network = trainer.network(best.params, best.rest, 0)
+            with doing("drawing attention"):
+                attention = draw_attention(network, dataset, workdir / "attention.png")
             found = findings_of(
                 run.name,
                 network,
                 dataset,
-                report=report,
-                metrics=run.metrics(),
                 angle_images=angle_images_of(config, dataset),
-                attention=draw_attention(network, dataset, workdir / "attention.png"),
-                command=given_command(),
+                attention=attention,
+                **known,
             )
             run.finish(found.report | {"angles": found.angles[run.name], "angle_images": found.angle_images})
             # Last, so that no picture keeps a run from being complete.
@@ -118,24 +129,51 @@ def main(arguments: Arguments) -> None:
     words = shlex.split(given_command() or "python -m experiments.train")
     extend = value_of(_EPOCHS, words) is not None
     finished = Run(workdir).is_finished(config)
-    run = train_run(config, workdir, extend=extend, checkpoint_seconds=arguments.checkpoint_seconds)
+    try:
+        run = train_run(config, workdir, extend=extend, checkpoint_seconds=arguments.checkpoint_seconds)
+    except KeyboardInterrupt as stop:
+        signum = stop.signum if isinstance(stop, Stopped) else signal.SIGINT
+        raise Stopped(stopped_message(config, workdir), signum) from None
     report = run.report
     if finished:
         longer = shlex.join([*without_option(_EPOCHS, words), _EPOCHS, str(2 * config.optimizer.epochs)])
         print(f"{workdir} is finished, with {config.optimizer.epochs} epochs; to extend it: {longer}")
+    several = len(config.seeds) > 1
+    print(f"\ntest error in percent{', mean and deviation over seeds' if several else ''}; {BEST_ON_TEST}")
     print(side_by_side([(run.name, report)]))
     # Reports of earlier versions have none.
     if "classes" in report:
+        print(f"\ntest images by class, of the network best on validation{', all seeds together' if several else ''}")
         print(class_table(report["classes"]))
+    print()
     print(equivariance_line(network.parsed_group(), max(report["equivariance_error"])))
     print(f"trained in {report['training_seconds']:.0f} s, evaluated in {report['evaluation_seconds']:.0f} s")
     evaluation = f"python -m experiments.evaluate {shlex.quote(str(workdir))}"
-    if (workdir / PAGE).exists():
+    if (workdir / PAGE).exists() and "angles" in report:
         print(f"report with pictures: {workdir / PAGE}")
         print(f"more figures, and beside another run: {evaluation}")
     else:
-        # The run was killed after it was complete, and before its page was.
+        # The run was killed after its report was written, and before its figures were.
         print(f"report with pictures: {evaluation} draws it")
+
+
+def stopped_message(config: Config, workdir: pathlib.Path) -> str:
+    """What a run that was stopped has left in its work directory, and how to go on."""
+    run = Run(workdir)
+    step = run.newest_step
+    if run.is_finished(config):
+        evaluation = f"python -m experiments.evaluate {shlex.quote(str(workdir))}"
+        return f"stopped; the run is complete but for figures, which {evaluation} draws"
+    if run.description is None or step is None:
+        return "stopped; there is no checkpoint yet, so that the same command begins anew"
+    per_epoch = steps_per_epoch(config, int(run.description["data"]["train_images"]))
+    total = per_epoch * config.optimizer.epochs
+    if step == total:
+        return "stopped; all steps are taken, and the same command evaluates the networks"
+    return (
+        f"stopped; the newest checkpoint is of step {step} of {total} (epoch {step / per_epoch:.4g} of "
+        f"{config.optimizer.epochs}), and the same command continues there"
+    )
 
 
 cli = command(main, command_line)

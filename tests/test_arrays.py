@@ -1,6 +1,7 @@
 """Arrays of one's own become a data set, from files and from Python, or a line says what to do."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -109,11 +110,21 @@ def test_sizes_are_brought_to_that_of_the_network(capsys):
     images = RANDOM.integers(0, 65536, (30, 10, 14, 3), np.uint16)
     data = set_of_arrays(Arrays(images, LABELS), size_of=lambda pixels: pixels + 1, fit="crop")
     assert data.preprocessing == Preprocessing(15, 3, "uint16", "crop")
-    assert "note: images of 10 x 14 pixels, are brought to 15 x 15 (fit crop)" in capsys.readouterr().out
+    assert "note: images of 10 x 14 pixels are brought to 15 x 15 (fit crop)" in capsys.readouterr().out
     expected = np.asarray(data.preprocessing(images))
     for split in data.splits().values():
         away = np.abs(split.images[:, None] - expected[None]).max(axis=(2, 3, 4, 5))
         assert (away.min(axis=1) < 1e-6).all()
+
+
+def test_images_that_use_a_small_part_of_their_range_are_noted(capsys):
+    for images in (IMAGES.astype(np.uint16) * 16, IMAGES.astype(np.uint16) * 257, IMAGES / np.float32(2550)):
+        images[0, 0, 0] = images.max() // 2 + 1 if images.dtype == np.uint16 else 0
+        set_of_arrays(Arrays(images, LABELS))
+    notes = [line for line in capsys.readouterr().out.splitlines() if "largest training pixel" in line]
+    assert len(notes) == 1 and re.match(
+        r"note: the largest training pixel is 0.06\d of white \(4,\d* in uint16\), ", notes[0]
+    )
 
 
 def test_every_image_keeps_its_number_in_the_arrays(tmp_path):

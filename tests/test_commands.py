@@ -319,7 +319,7 @@ def test_turned_images_are_filled_up_with_background(digits):
     from experiments.report import measures
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(measures, "predict", lambda _, images: corners(images))
+        patch.setattr(measures, "predict", lambda _, images, *size: corners(images))
         by_angle(None, digits, 45, 20)
     assert max(seen) < 0.2
 

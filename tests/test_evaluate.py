@@ -47,7 +47,7 @@ def test_a_network_sees_images_by_the_preprocessing_that_it_was_saved_with(array
 @pytest.mark.parametrize(
     ("names", "classes", "message"),
     [
-        (("0", "1", "x"), 3, "the classes 0, 1, 2, but network was trained on 0, 1, x: choose other data"),
+        (("0", "1", "x"), 3, "are 0, 1, 2, but network was trained on 0, 1, x: choose other data"),
         (None, 5, "network tells 5 classes apart, but arrays has 3: choose other data"),
     ],
 )

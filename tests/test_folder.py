@@ -162,6 +162,18 @@ def test_grey_and_colour_become_colour_and_8_and_16_bits_16(classes, capsys):
         assert np.abs(images - expected).max(axis=(1, 2, 3)).min() < 1e-6
 
 
+def test_pictures_that_use_a_small_part_of_their_range_are_noted(tmp_path, capsys):
+    for i in range(30):
+        image = np.full([20, 20], 200, np.uint16)
+        image[i // 5, i % 5] = 4095
+        write(tmp_path / "ab"[i % 2] / f"{i}.png", image)
+    folder(tmp_path, size_of=lambda pixels: 4)
+    told = (
+        "note: the largest training pixel is 0.062 of white (4,095 in uint16), as of cameras of fewer bits: pictures "
+    )
+    assert told in capsys.readouterr().out
+
+
 def test_transparent_pixels_are_said_once(classes, capsys):
     for name in ("a", "b"):
         write(classes / "cats" / f"{name}.png", picture(hash(name) % 1000, (12, 12, 2)))
@@ -206,7 +218,7 @@ def test_copies_in_two_given_splits_or_two_classes_are_warned_about(given, class
     shutil.copy(given / "train" / "a" / "1.png", given / "test" / "a" / "copy.png")
     folder(given)
     out = capsys.readouterr().out
-    assert "1 images are copies, byte for byte, of images of another split" in out
+    assert "1 image is a copy, byte for byte, of images of another split" in out
     assert "train/a/1.png (train)" in out
     assert "test/a/copy.png (test)" in out
     shutil.copy(classes / "cats" / "1.png", classes / "dogs" / "copy.png")

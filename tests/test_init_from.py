@@ -121,7 +121,7 @@ def test_every_seed_starts_from_the_weights_of_the_source(saved, digits):
             np.testing.assert_array_equal(array, expected[name])
         np.testing.assert_array_equal(arrays(best.params, seed=seed)[HEAD], expected[HEAD])
     assert start.record["new_head"] == [] and start.record["sha256"] == read_weights(path).sha256
-    message = f"starts from {path} with its head, for the classes are the same"
+    message = f"starts from {path} with its head, since the classes are the same"
     assert start_message(config(path), start.record, 10) == message
 
 
@@ -133,7 +133,7 @@ def test_other_classes_get_a_new_head_that_is_named(saved, digits, tmp_path):
     assert start.record["new_head"] == [HEAD] and HEAD not in start.arrays
     message = start_message(config(path, "body"), start.record, 5)
     assert message == (
-        f"starts from {path} with a new head (10 classes there, 5 here): {HEAD} and trains 80 of 146 parameters, the "
+        f"starts from {path} with a new head (10 classes there, 5 here): {HEAD}; trains 80 of 146 parameters, the "
         "head's"
     )
     with (run := Run(tmp_path / "run")).locked():

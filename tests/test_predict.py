@@ -14,6 +14,7 @@ from attgconv_jax.preprocessing import Preprocessing, resize
 from experiments import predict
 from experiments.data.pictures import read_picture
 from experiments.run.prediction import find_pictures, standardised_picture
+from experiments.run.scale import Scale
 
 NAMES = ("cell", "dust", "hair")
 PREPROCESSING = Preprocessing(size=4, mean=0.4, deviation=0.2)
@@ -142,7 +143,7 @@ def test_broken_pictures_are_told_at_the_end(run, pictures, tmp_path, capsys):
         f"error: {tmp_path / 'empty.png'} is empty",
         f"error: {tmp_path / 'text.png'} is no PNG, JPEG, TIFF, BMP or WebP that can be read",
         f"error: {tmp_path / 'wide.png'}: pixels must be uint8, got uint16",
-        "error: 4 of 5 pictures not classified",
+        "error: 4 pictures were not classified, of 5",
     ]
     assert len(errors) == 5
     assert all(error.startswith(beginning) for error, beginning in zip(errors, beginnings, strict=True))
@@ -191,3 +192,35 @@ def test_what_is_taken_for_granted_is_noted(pictures, tmp_path, capsys):
     assert "note: the network has no class names; its classes are called by their numbers, from 0" in printed
     assert "note: the network was trained on float32 pixels; white in a picture is taken as 1" in printed
     assert f"| {pictures / 'b.png'} | 2 | " in printed
+
+
+@pytest.mark.parametrize(
+    ("trained", "told"),
+    [
+        (Preprocessing(4, dtype="uint16", mean=0.022, deviation=0.2), ("uint16", "0.022")),
+        (Preprocessing(4, dtype="uint16", mean=0.2, deviation=0.2), None),
+        (Preprocessing(4, dtype="uint8", mean=0.022, deviation=0.2), None),
+        (Preprocessing(4, dtype="uint8", mean=0.022, deviation=0.07), ("uint8", "0.022")),
+        (Preprocessing(4, dtype="float32"), None),
+    ],
+    ids=["another type", "another type on the same scale", "darker", "far darker", "not standardised"],
+)
+def test_pictures_of_another_scale_than_training_are_noted_once(trained, told):
+    scale = Scale(trained)
+    for shade in (0.3, 0.5):
+        scale.add("uint8", np.full([4, 4, 1, 1], (shade - trained.mean) / trained.deviation, np.float32))
+    assert scale.note() == (
+        told
+        and f"the network was trained on {told[0]} pictures of mean {told[1]} of white, these 2 uint8 pictures have "
+        "mean 0.400: are they on the same scale?"
+    )
+
+
+def test_the_note_on_another_scale_stands_before_the_table(tmp_path, capsys):
+    Image.fromarray(np.full([4, 4], 102, np.uint8)).save(tmp_path / "a.png")
+    trained = Preprocessing(4, dtype="uint16", mean=0.022, deviation=0.01)
+    save_network(tmp_path / "network", means(), preprocessing=trained, class_names=NAMES)
+    predict.cli([str(tmp_path / "network"), str(tmp_path / "a.png")])
+    note, heading, *_ = capsys.readouterr().out.splitlines()
+    assert note.endswith("of white, this uint8 picture has mean 0.400: are they on the same scale?")
+    assert heading.startswith("| file ")

@@ -114,8 +114,8 @@ def test_the_page_holds_everything_and_needs_nothing_else(tmp_path):
     assert all((tmp_path / f"{name}.png").stat().st_size > 5_000 for name in PICTURES)
     said = [
         "6.00 ± 1.41 %", "12,345", "0:01:15", "best on validation", "The first 77 test images", "98.0 to 100.0 %",
-        "of seed 11", "The 5 wrong predictions", "attention of layer 2 keeps", "0123abc", "jaxlib", "11, 12",
-        "3/a rather long name, 3.png",
+        "of seed 11", "The 5 wrong predictions", "attention of layer 2: yellow is suppressed most", "0123abc",
+        "jaxlib", "11, 12", "3/a rather long name, 3.png",
         "python -m experiments.train digits --seeds 11 12", "python -m experiments.evaluate runs/made-up",
     ]  # fmt: skip
     assert [sentence for sentence in said if sentence not in page.text] == []
@@ -219,7 +219,7 @@ def test_the_worst_mistakes_are_the_most_confident_with_attention_over_pixels_wh
     assert found.probabilities[0] == pytest.approx(np.exp(9) / (np.exp(9) + np.exp(1) + 8))
     if pixels:
         pictures = data.test.images[[7, 11, 4], :, :, 0, 0]
-        np.testing.assert_allclose(found.maps, 1 - pictures if attention == "input" else pictures, atol=1e-6)
+        np.testing.assert_allclose(found.maps, pictures, atol=1e-6)
         assert found.layer == 1
     else:
         assert found.maps is None and found.layer is None

@@ -96,6 +96,28 @@ def test_a_run_killed_at_random_moments_ends_bit_for_bit_the_same(tmp_path, envi
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+def test_a_run_that_is_stopped_keeps_its_steps_and_ends_bit_for_bit_the_same(
+    signum, tmp_path, environment, uninterrupted
+):
+    words = [*command(tmp_path / "stopped"), "--checkpoint-seconds", "1000"]
+    process = subprocess.Popen(
+        words, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    said = ""
+    while "epoch 2," not in said:
+        said += process.stderr.read(1)
+    process.send_signal(signum)
+    said += process.stderr.read()
+    assert process.wait() == 128 + signum
+    step = latest_step(tmp_path / "stopped")
+    assert 0 < step < 8 * 31
+    assert f"stopped; the newest checkpoint is of step {step} of 248 (epoch " in said and "Traceback" not in said
+    ask(environment, words)
+    assert_same_run(tmp_path / "stopped", uninterrupted)
+
+
+@pytest.mark.slow
 def test_the_same_command_on_a_complete_run_shows_its_report_and_trains_nothing(uninterrupted, environment):
     before = {path: path.stat().st_mtime_ns for path in uninterrupted.rglob("*") if path.is_file()}
     printed, _ = ask(environment, command(uninterrupted))

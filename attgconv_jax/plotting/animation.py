@@ -100,7 +100,7 @@ def _write(path, turned, maps, back, title, meaning, frames_per_second):
     drawn = [axis.imshow(video[0], **look) for axis, video, look in zip(axes, videos, looks, strict=True)]
     for axis, name in zip(axes, ("image", title, "turned back"), strict=True):
         axis.set(xticks=[], yticks=[], title=name)
-    figure.colorbar(drawn[1], ax=axes, label=meaning, shrink=0.7)
+    common.colour_bar(figure, drawn[1], axes, maps, meaning, shrink=0.7)
 
     def show(frame):
         for picture, video in zip(drawn, videos, strict=True):

@@ -15,8 +15,11 @@ from attgconv_jax.groups import Group
 
 MAP_COLOURS, FILTER_COLOURS = "cividis", "PuOr"
 
-IMAGE_LOOK = dict(cmap="gray_r", vmin=0, vmax=1)
-"""Of `shown_images`, those in colour aside."""
+IMAGE_LOOK = dict(cmap="gray", vmin=0, vmax=1)
+"""Of `shown_images`, those in colour aside: black is dark."""
+
+_ALIKE = 1e-4
+"""Numbers in maps that differ by less differ by rounding alone, and are to look alike."""
 
 
 def matplotlib(module: str):
@@ -117,9 +120,32 @@ def turned_back(
 
 
 def shades(shown: Float[np.ndarray, "*shape"]) -> dict[str, float]:
-    """The range of colours for maps; numbers that differ by rounding alone are to look alike."""
+    """The range of colours for maps."""
     low, high = float(np.nanmin(shown)), float(np.nanmax(shown))
-    return dict(vmin=low, vmax=max(high, low + 1e-4))
+    return dict(vmin=low, vmax=max(high, low + _ALIKE))
+
+
+def constant_value(shown: Float[np.ndarray, "*shape"]) -> str | None:
+    """Of maps whose numbers are all alike that number in words; None of others.
+
+    >>> import numpy as np
+    >>> constant_value(np.full([2, 3, 3], 0.5)), constant_value(np.arange(3.0))
+    ('constant, 0.500', None)
+    """
+    low, high = float(np.nanmin(shown)), float(np.nanmax(shown))
+    return f"constant, {(low + high) / 2:.3f}" if high - low < _ALIKE else None
+
+
+def colour_bar(figure, drawn, axes: np.ndarray, shown: Float[np.ndarray, "*shape"], label: str, **look) -> None:
+    """A bar beside the axes that says what the colours of maps mean; of constant maps their value in its place."""
+    value = constant_value(shown)
+    if value is None:
+        figure.colorbar(drawn, ax=axes, label=label, **look)
+        return
+    column = np.atleast_2d(axes)[:, -1]
+    axis = column[len(column) // 2]
+    place = dict(transform=axis.transAxes, rotation=90, ha="left", va="center")
+    axis.text(1.06, 0.5, f"{label}:\n{value}", **place)
 
 
 def is_matrix(alpha: Array | np.ndarray) -> bool:

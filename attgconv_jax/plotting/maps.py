@@ -37,7 +37,8 @@ def attention_figure(
     Bright is suppressed (of attention that scales instead: kept). Maps are shown as the mean over group elements and
     input channels; those on responses, one an output channel, are between group elements, which `response_figure`
     shows. A map of one pixel, attention to channels alone, is shown as the matrix of group elements (rows) and channels
-    (columns), on responses of input and output group elements, which the group permutes.
+    (columns), on responses of input and output group elements, which the group permutes. Maps that are constant have
+    their value beside them in place of a colour bar.
 
     Other than right angles are interpolated, with the image's minimum where it ends; turned back, only the disc that
     never leaves the image is shown and compared.
@@ -91,11 +92,12 @@ def attention_figure(
             if back:
                 label = f"turned back:\ndiffer by {np.nanmax(np.ptp(alpha[:, i], axis=0)):.1g}"
             axes[row, 0].set_ylabel(label)
-            drawn = _draw(axes[row], alpha[:, i], common.shades(common.shown_map(maps[channel][:, i])))
+            shown = common.shown_map(maps[channel][:, i])
+            drawn = _draw(axes[row], alpha[:, i], common.shades(shown))
             if common.is_matrix(alpha):
                 _label_matrix(axes[row], alpha, layers.group or group, pairs=channel is not None)
             if not back:
-                figure.colorbar(drawn, ax=axes[row : row + 1 + turned_back], shrink=0.8, label=meaning)
+                common.colour_bar(figure, drawn, axes[row : row + 1 + turned_back], shown, meaning, shrink=0.8)
     figure.suptitle(f"Attention of {layers.title(layer)} under the group's elements")
     return figure
 

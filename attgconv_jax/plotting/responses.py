@@ -68,7 +68,7 @@ def response_figure(
             axis.set(xticks=[], yticks=[])
         for axis in axes[1:, 0]:
             axis.axis("off")
-        part.colorbar(mappable, ax=axes[:, 1:], shrink=0.8, label="suppressed")
+        common.colour_bar(part, mappable, axes[:, 1:], shown, "suppressed", shrink=0.8)
         part.suptitle(f"Image under {element_name(group, element)}")
     return figure
 

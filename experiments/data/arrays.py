@@ -13,7 +13,7 @@ import numpy as np
 
 from attgconv_jax.preprocessing import Preprocessing, resize
 from experiments.data.dataset import Dataset, Split, images_at_a_time, register
-from experiments.data.own import SHARES, by_shares, common_size, describe_own, splits_of
+from experiments.data.own import SHARES, by_shares, common_size, describe_own, say_small_range, splits_of
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -103,6 +103,9 @@ def set_of_arrays(
         # Whose black is not known to be 0.
         smallest = np.concatenate([each.reshape(len(each), -1).min(axis=1) for each in images.values()])
         background = smallest[parts["train"]].min()
+    if not np.issubdtype(dtype, np.floating):
+        largest = np.concatenate([each.reshape(len(each), -1).max(axis=1) for each in images.values()])
+        say_small_range(int(largest[parts["train"]].max()), dtype)
     preprocessing = Preprocessing(size, features, dtype, fit, background or 0.0)
     return Dataset(
         name=title,

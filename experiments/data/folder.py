@@ -13,7 +13,7 @@ import tqdm
 from attgconv_jax.preprocessing import Preprocessing, resize
 from experiments.data.dataset import Dataset, Split, register
 from experiments.data.layout import layout_of
-from experiments.data.own import SHARES, by_shares, common_size, describe_own, splits_of
+from experiments.data.own import SHARES, by_shares, common_size, describe_own, plural, say_small_range, splits_of
 from experiments.data.pictures import as_type, decode, file_bytes, kind_of
 
 
@@ -112,7 +112,8 @@ class _Broken:
 
     def say(self):
         if self.paths:
-            print(f"warning: {len(self.paths)} pictures cannot be read and are left out, such as {self.paths[0]}")
+            told = plural(len(self.paths), "picture cannot be read and is", "pictures cannot be read and are")
+            print(f"warning: {told} left out, such as {self.paths[0]}")
 
 
 def _inspected(path, label, split):
@@ -124,29 +125,33 @@ def _decoded(files, parts, preprocessing, broken_files):
     """The images of every part, resized, with white at 1, and the parts without what cannot be read."""
     size, features = preprocessing.size, preprocessing.features
     images = {split: np.zeros([len(parts[split]), size, size, 1, features], np.float32) for split in parts}
-    read, composed = {split: [] for split in parts}, []
+    read, composed, largest = {split: [] for split in parts}, [], 0
     places = [(split, index) for split, indices in parts.items() for index in indices]
     for split, index in _progress(places, "reading pictures"):
         picture = broken_files.caught(_resized, files[index].path, preprocessing)
         if picture is not None:
             # A grey picture among those of colour has it in all channels.
-            images[split][len(read[split])], transparent = picture
+            images[split][len(read[split])], transparent, brightest = picture
+            largest = max(largest, brightest) if split == "train" else largest
             read[split].append(index)
             composed += [files[index].path] if transparent else []
     broken_files.say()
     if composed:
-        print(
-            f"note: {len(composed)} pictures have transparent pixels, which are laid over black, such as {composed[0]}"
-        )
+        told = plural(len(composed), "picture has", "pictures have")
+        print(f"note: {told} transparent pixels, which are laid over black, such as {composed[0]}")
+    if read["train"]:
+        say_small_range(largest, preprocessing.dtype)
     kept = {split: np.array(indices, int) for split, indices in read.items()}
     return kept, {split: images[split][: len(indices)] for split, indices in kept.items()}
 
 
 def _resized(path, preprocessing):
+    """The picture, whether it had transparent pixels, and its largest pixel before it was resized."""
     picture = decode(path, file_bytes(path))
     pixels = as_type(picture.pixels, preprocessing.dtype, picture.pixels.shape[-1])
     image = pixels[:, :, None].astype(np.float32) / np.float32(preprocessing.white)
-    return resize(image, preprocessing.size, preprocessing.fit, preprocessing.background), picture.composed
+    image = resize(image, preprocessing.size, preprocessing.fit, preprocessing.background)
+    return image, picture.composed, int(pixels.max())
 
 
 def _say_mixture(files):
@@ -154,15 +159,18 @@ def _say_mixture(files):
     features = collections.Counter(file.features for file in files)
     dtypes = collections.Counter(file.dtype for file in files)
     if len(features) > 1:
-        print(f"note: {features[1]} grey pictures among {features[3]} of colour become colour, with equal channels")
+        told = plural(features[1], "grey picture", "grey pictures")
+        print(f"note: {told} among {features[3]} of colour become colour, with equal channels")
     if len(dtypes) > 1:
-        print(f"note: {dtypes['uint8']} pictures of 8 bits among {dtypes['uint16']} of 16 bits become 16 bits")
+        told = plural(dtypes["uint8"], "picture", "pictures")
+        print(f"note: {told} of 8 bits among {dtypes['uint16']} of 16 bits become 16 bits")
     return "uint16" if "uint16" in dtypes else "uint8", max(features)
 
 
 def _say_skipped(skipped):
     if skipped:
-        print(f"note: {len(skipped)} files are skipped, being no pictures in class folders, such as {skipped[0]}")
+        told = plural(len(skipped), "file is", "files are")
+        print(f"note: {told} skipped, being no pictures in class folders, such as {skipped[0]}")
 
 
 def _progress(items, what):

@@ -165,11 +165,31 @@ def say_copies(names: Sequence[str], labels: np.ndarray, prints: Sequence[bytes]
             where, _, why = what.partition(": ")
             example = " and ".join(f"{names[i]} ({split_of[i]})" for i in pairs[0])
             print(
-                f"warning: {len(pairs)} images are copies, byte for byte, of images of another {where}, and {why}; "
-                f"for example {example}"
+                f"warning: {plural(len(pairs), 'image is a copy', 'images are copies')}, byte for byte, of images of "
+                f"another {where}, and {why}; for example {example}"
             )
     if copies and not across:
-        print(f"note: {copies} images are copies of others, byte for byte; they are in the same split")
+        told = plural(copies, "image is a copy of another", "images are copies of others")
+        print(f"note: {told}, byte for byte; they are in the same split")
+
+
+def say_small_range(largest: int, dtype: str) -> None:
+    """Prints a note where the largest training pixel is less than an eighth of what its type of integers can hold."""
+    share = largest / np.iinfo(dtype).max
+    if share < 1 / 8:
+        print(
+            f"note: the largest training pixel is {share:.3f} of white ({largest:,} in {dtype}), as of cameras of "
+            "fewer bits: pictures that are classified later must be on the same scale"
+        )
+
+
+def plural(count: int, one: str, several: str) -> str:
+    """The count before the words for one, or for several.
+
+    >>> plural(1, "picture was", "pictures were"), plural(20, "picture was", "pictures were")
+    ('1 picture was', '20 pictures were')
+    """
+    return f"{count:,} {one if count == 1 else several}"
 
 
 def common_size(sides: Sequence[tuple[int, int]], size_of: Callable[[int], int], fit: str) -> int:
@@ -180,11 +200,11 @@ def common_size(sides: Sequence[tuple[int, int]], size_of: Callable[[int], int],
     if kinds != {(size, size)}:
         sizes = (
             f"{len(kinds)} sizes, their longer sides {longer.min()} to {longer.max()} pixels, {int(np.median(longer))} "
-            "the median"
+            "the median,"
             if len(kinds) > 1
             else " x ".join(map(str, next(iter(kinds)))) + " pixels"
         )
-        print(f"note: images of {sizes}, are brought to {size} x {size} (fit {fit})")
+        print(f"note: images of {sizes} are brought to {size} x {size} (fit {fit})")
     return size
 
 

@@ -1,5 +1,6 @@
 """Figures of runs: learning curves, accuracy by angle, confusions. Legible in print and to the colour-blind."""
 
+import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,7 +9,7 @@ import numpy as np
 from jaxtyping import Int
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 
 # Okabe and Ito 2008; every series also has a line style or a marker of its own.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -16,6 +17,8 @@ STYLES = ("-", "--", "-.", ":")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 _WRITTEN_CLASSES = 30
+# So many stand above each other along an axis.
+_LABELS = 12
 
 
 def curves(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
@@ -82,12 +85,43 @@ def _two_panels(runs, labels, draw, **options):
 
 
 def logarithmic(axis: Axes) -> None:
-    """Makes an axis' errors logarithmic, with labels and lines for powers of ten, their doubles and fivefolds."""
+    """Makes the axis of numbers that are drawn already logarithmic, with labels and lines at `log_ticks`.
+
+    It reaches down to the label below the smallest number. Of numbers none of which is positive nothing is labelled.
+    """
     axis.set_yscale("log")
-    axis.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
-    axis.yaxis.set_major_formatter("{x:g}")
-    axis.yaxis.set_minor_formatter("{x:g}")
-    axis.grid(alpha=0.3, which="both")
+    low, high = axis.dataLim.minposy, axis.dataLim.y1
+    if not 0 < low <= high < np.inf:
+        return
+    if high < 1.01 * low:
+        low, high = low / 1.2, high * 1.2
+    ticks = log_ticks(low, high)
+    axis.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+    axis.yaxis.set_minor_locator(NullLocator())
+    axis.set_ylim(bottom=min(ticks[0], low), top=high * (high / min(ticks[0], low)) ** 0.05)
+    axis.grid(alpha=0.3)
+
+
+def log_ticks(low: float, high: float) -> list[float]:
+    """Round numbers on a logarithmic axis, from the last up to `low` to the last up to `high`.
+
+    Powers of ten, their doubles and fivefolds; powers of ten alone where those are many; where fewer than two of them
+    lie between, multiples of one number.
+
+    >>> log_ticks(5.6, 24), log_ticks(52, 58)
+    ([5.0, 10.0, 20.0], [52.0, 54.0, 56.0, 58.0])
+    """
+    decades = range(math.floor(math.log10(low)), math.floor(math.log10(high)) + 1)
+    for factors in ((1, 2, 5), (1,)):
+        ticks = [float(f"{factor}e{decade}") for decade in decades for factor in factors]
+        ticks = [tick for tick in ticks if tick <= high]
+        ticks = ticks[max(i for i, tick in enumerate(ticks) if tick <= low) :]
+        if len(ticks) <= _LABELS:
+            break
+    if sum(tick >= low for tick in ticks) >= 2:
+        return ticks
+    multiples = MaxNLocator(4, steps=[1, 2, 5, 10]).tick_values(low, high).tolist()
+    return [tick for tick in multiples if 0 < tick <= high * 1.0001]
 
 
 def confusion(counts: Int[np.ndarray, "label prediction"], class_names: Sequence[str], title: str) -> Figure:

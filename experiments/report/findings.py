@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,12 +17,19 @@ from experiments.data import Dataset
 from experiments.report.measures import by_angle, confusion
 from experiments.report.mistakes import Mistakes, worst_mistakes
 from experiments.run.configuration import Config
-from experiments.run.training import predict
+from experiments.run.training import EVALUATION_BATCH, predict
+from experiments.run.waiting import doing
 
 ANGLE_STEP = 15.0
 """Degrees between the angles at which images are turned, by default."""
 
+ANGLE_SECONDS = 60.0
+"""Turning images takes no longer by default."""
+
+PENDING = "This is not drawn yet. Where the process was stopped, python -m experiments.evaluate draws all figures."
+
 _LAYER_IMAGES = 4
+_FEWEST = 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,8 +42,9 @@ class Findings:
       class_names: in the order of the labels.
       report: as of `report_of`; of a network without a run its settings, data, device and errors as loaded.
       confusion: of the test split.
-      mistakes: on the test split.
-      angles: by name of a network what `by_angle` has measured: of this one first, and of those beside it.
+      mistakes: on the test split; None: they are not known yet.
+      angles: by name of a network what `by_angle` has measured: of this one first, and of those beside it; none if
+        it is not known yet.
       angle_images: how many test images were turned.
       layers: equivariance error by layer; or, in a sentence, why there is none.
       metrics: a record an epoch.
@@ -48,7 +57,7 @@ class Findings:
     class_names: tuple[str, ...]
     report: Mapping[str, Any]
     confusion: Int[np.ndarray, "label prediction"]
-    mistakes: Mistakes
+    mistakes: Mistakes | None
     angles: Mapping[str, Sequence[Mapping[str, float]]]
     angle_images: int
     layers: Sequence[tuple[str, float]] | str
@@ -65,6 +74,7 @@ def findings_of(
     angle_images: int,
     angle_step: float = ANGLE_STEP,
     layer: int | None = None,
+    seconds: float | None = ANGLE_SECONDS,
     **known: Any,
 ) -> Findings:
     """Measures a network on the test split of a standardised set.
@@ -73,23 +83,68 @@ def findings_of(
       name: of the run, or of the network.
       network: of the registry, in evaluation mode.
       dataset: standardised.
-      angle_images: how many test images are turned.
+      angle_images: how many test images are turned, if `seconds` allow.
       angle_step: in degrees; divides 360.
+      seconds: that turning them may take, else fewer images are turned, or by fewer angles; None: any.
       layer: whose attention is shown beside mistakes, from 0; None: the first with attention over pixels.
       known: further fields of `Findings`.
     """
+    began = time.perf_counter()
     logits = predict(network, dataset.test.images)
+    # Whatever made the figures in `known` has compiled the program, and the last batch is filled up.
+    an_image = (time.perf_counter() - began) / (EVALUATION_BATCH * -(-len(logits) // EVALUATION_BATCH))
+    with doing("looking at mistakes"):
+        mistakes = worst_mistakes(network, dataset, logits, layer)
+    count, step = angle_images, angle_step
+    if seconds is not None:
+        count, step = affordable(angle_images, angle_step, an_image, seconds)
+    with doing(_turning(count, step, angle_images, angle_step), an_image * count * 360 / step):
+        angles = by_angle(network, dataset, step, count)
+    with doing("measuring how equivariant every layer is"):
+        layers = _layers(network, dataset)
     return Findings(
         name=name,
         data=dataset.name,
         class_names=dataset.class_names,
         confusion=confusion(logits, dataset),
-        mistakes=worst_mistakes(network, dataset, logits, layer),
-        angles={name: by_angle(network, dataset, angle_step, angle_images)},
-        angle_images=angle_images,
-        layers=_layers(network, dataset),
+        mistakes=mistakes,
+        angles={name: angles},
+        angle_images=count,
+        layers=layers,
         **known,
     )
+
+
+def first_findings(name: str, dataset: Dataset, *, report: Mapping[str, Any], **known: Any) -> Findings:
+    """What is known without a network: the figures of a report, whose first seed's confusions they are.
+
+    Args:
+      name: of the run.
+      dataset: of the report.
+      report: as of `report_of`.
+      known: further fields of `Findings`.
+    """
+    counts = np.array(report["classes"]["confusion"][0])
+    names = dataset.class_names
+    return Findings(name, dataset.name, names, report, counts, None, {}, 0, PENDING, **known)
+
+
+def affordable(images: int, step: float, an_image: float, seconds: float) -> tuple[int, float]:
+    """How many images are turned, and by multiples of which angle, so that it takes so many seconds at most.
+
+    Angles become fewer where else less than 20 images would be left; so many are turned by quarter turns at least.
+    """
+    for coarser in [step, *(each for each in (45.0, 90.0) if each > step)]:
+        most = int(seconds * coarser / (360 * max(an_image, 1e-9)))
+        if most >= min(images, _FEWEST):
+            return min(images, most), coarser
+    return min(images, _FEWEST), max(step, 90.0)
+
+
+def _turning(count, step, wanted, wanted_step):
+    """What is done in words, and what is not."""
+    fewer = "" if (count, step) == (wanted, wanted_step) else f" (not {wanted} by {360 / wanted_step:g}: too slow)"
+    return f"turning {count} test images by {360 / step:g} angles{fewer}"
 
 
 def angle_images_of(config: Config, dataset: Dataset) -> int:

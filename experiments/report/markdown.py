@@ -7,6 +7,8 @@ from typing import Any
 PROTOCOLS = {name: name.replace("_", " ") for name in ("best_on_validation", "last_epoch", "best_on_test")}
 """Which epoch is reported. Only the first two are honest; the third is how the papers chose theirs."""
 
+BEST_ON_TEST = "best on test is chosen by the test images themselves, as papers often do: it is no honest estimate"
+
 ERROR_COLUMNS = ("protocol", "epoch", "train", "validation", "test")
 """Of the table that `error_rows` makes."""
 

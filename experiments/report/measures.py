@@ -2,6 +2,8 @@
 
 import functools
 import math
+import time
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -14,9 +16,13 @@ from attgconv_jax import act, cyclic
 from attgconv_jax.groups import Group
 from attgconv_jax.lie import LieGroup
 from experiments.data import Dataset
-from experiments.run.training import predict
+from experiments.data.own import plural
+from experiments.run.training import EVALUATION_BATCH, predict
 
 _FLOATS_TOGETHER = 2**25
+
+EQUIVARIANCE_SECONDS = 60.0
+"""Measuring an equivariance error takes about as long at most."""
 
 
 def measured_group(group: Group | LieGroup) -> Group:
@@ -36,13 +42,50 @@ def equivariance_line(group: Group | LieGroup, error: float) -> str:
     return f"equivariance error of the logits over {over}{group}: {error:.1e}"
 
 
-def by_element(network: nnx.Module, dataset: Dataset, count: int) -> list[float]:
+def turning_line(angles: Sequence[Mapping[str, float]], images: int) -> str:
+    """What `by_angle` has measured of so many images, in words."""
+    logits, predictions = (max(record[field] for record in angles) for field in ("logits_change", "changed_percent"))
+    # The last is the first again.
+    turns = len(angles) - 1
+    return (
+        f"{plural(images, 'test image', 'test images')} turned by {turns} angles, every {360 / turns:g} degrees: at "
+        f"the worst angle {predictions:.1f} % are classified otherwise than upright, and the logits differ from those "
+        f"of upright images by {100 * logits:.1f} % of their size"
+    )
+
+
+def equivariance_images(network: nnx.Module, dataset: Dataset) -> int:
+    """Of how many test images an equivariance error over `measured_group` is measured: a batch, where that is fast.
+
+    Where a batch takes so long that all elements would take more than `EQUIVARIANCE_SECONDS`, a power of two that takes
+    less, 8 at least: one shape serves other runs from the compilation cache.
+    """
+    images, evaluations = dataset.test.images[:EVALUATION_BATCH], 1 + measured_group(network.group).order
+    # The first call may compile; only where it takes long is there a second.
+    for _ in range(2):
+        began = time.perf_counter()
+        predict(network, images)
+        share = EQUIVARIANCE_SECONDS / (evaluations * (time.perf_counter() - began))
+        if share >= 1:
+            return len(images)
+    return min(len(images), 2 ** max(3, int(EVALUATION_BATCH * share).bit_length() - 1))
+
+
+def by_element(network: nnx.Module, dataset: Dataset, count: int | None = None) -> list[float]:
     """The largest change of the logits under each element of `measured_group`, relative to the largest logit.
 
-    About 1e-6 where the group is exact. Arguments as of `by_angle`.
+    About 1e-6 where the group is exact. Arguments as of `by_angle`; without `count` it is `equivariance_images`.
     """
+    count = equivariance_images(network, dataset) if count is None else count
     images, background = dataset.test.images[:count], float(dataset.train.images.min())
-    return [change["largest_change"] for change in _changes(network, images, measured_group(network.group), background)]
+    batch_size = batch_for(dataset, count)
+    changes = _changes(network, images, measured_group(network.group), background, batch_size)
+    return [change["largest_change"] for change in changes]
+
+
+def batch_for(dataset: Dataset, count: int) -> int:
+    """Of so many test images: as ever, unless they are fewer than `equivariance_images` takes of a fast network."""
+    return count if count < min(EVALUATION_BATCH, len(dataset.test)) else EVALUATION_BATCH
 
 
 def by_angle(network: nnx.Module, dataset: Dataset, step: float, count: int) -> list[dict[str, float]]:
@@ -101,12 +144,13 @@ def _interpolated(images, matrix):
     return jax.vmap(over_channels)(images[..., 0, :])[..., None, :]
 
 
-def _changes(network, images, group, background):
+def _changes(network, images, group, background, batch_size):
     """Yields what each element of the group changes, the identity included."""
-    upright = predict(network, images)
+    upright = predict(network, images, batch_size)
     turn = jax.jit(act, static_argnums=(1, 2, 3))
     for element in range(group.order):
-        logits = predict(network, np.asarray(turn(images - background, group, element, "image")) + background)
+        turned = np.asarray(turn(images - background, group, element, "image")) + background
+        logits = predict(network, turned, batch_size)
         yield _change(logits, upright)
 
 

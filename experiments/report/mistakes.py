@@ -34,7 +34,7 @@ class Mistakes(NamedTuple):
     probabilities: Float[np.ndarray, " mistake"]
     """Of the predictions."""
     maps: Float[np.ndarray, "mistake _x _y"] | None = None
-    """What attention keeps, the mean over group elements and channels; None: there is none, or none over pixels."""
+    """Of attention, the mean over group elements and channels; None: there is none, or none over pixels."""
     layer: int | None = None
     """Whose attention that is, from 0."""
 
@@ -70,7 +70,7 @@ def worst_mistakes(
 
 
 def _attention(network, images, places, layer):
-    """What attention keeps of images; None where it has but one pixel."""
+    """Attention maps of images; None where they have but one pixel."""
     # In the shape in which `draw_attention` asks by default: both have one program.
     filled = np.resize(places, SHOWN)
     batch = jnp.asarray(images[filled].reshape(4, SHOWN // 4, *images.shape[1:]))
@@ -79,12 +79,11 @@ def _attention(network, images, places, layer):
     if common.is_matrix(maps[0]):
         return None
     shown = np.mean([np.asarray(jnp.mean(alpha, axis=(-2, -1))) for alpha in maps], axis=0)
-    shown = shown.reshape(SHOWN, *shown.shape[2:])[: len(places)]
-    return 1 - shown if layers.combination(layer) == "suppress" else shown
+    return shown.reshape(SHOWN, *shown.shape[2:])[: len(places)]
 
 
 def figure(mistakes: Mistakes, class_names: tuple[str, ...]) -> Figure:
-    """Every mistake with label, prediction and its probability, beside it what attention keeps of it (bright: most)."""
+    """Every mistake with label, prediction and its probability, beside it the attention, as `plotting` draws it."""
     count, with_maps = len(mistakes.places), mistakes.maps is not None
     wide = 2 if with_maps else 1
     columns = min(count, _COLUMNS if with_maps else _COLUMNS + 2)
@@ -103,7 +102,7 @@ def figure(mistakes: Mistakes, class_names: tuple[str, ...]) -> Figure:
         cell[0].set_xlabel(cut(mistakes.names[i], 18, end=True), fontsize=7, loc="left")
         if with_maps:
             cell[1].imshow(mistakes.maps[i], cmap=common.MAP_COLOURS, **common.shades(mistakes.maps[i]))
-            cell[1].set_xlabel("attention", fontsize=7)
+            cell[1].set_xlabel(common.constant_value(mistakes.maps[i]) or "attention", fontsize=7)
         for axis in cell:
             axis.set_axis_on()
     return made

@@ -23,6 +23,8 @@ from experiments.run.runtime import command
 
 QUARTER_TURNS = cyclic(4)
 COLOURS = "YlOrRd"
+# Digits as ink on paper, for the warm overlay is light where attention is weak.
+PAPER = dict(common.IMAGE_LOOK, cmap="gray_r")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +93,7 @@ def _draw(axis, image, attention, limits):
     axis.set(xticks=[], yticks=[])
     for side in axis.spines.values():
         side.set_color("0.8")
-    axis.imshow(picture, extent=(0, size, size, 0), **common.IMAGE_LOOK)
+    axis.imshow(picture, extent=(0, size, size, 0), **PAPER)
     if attention is not None:
         shown = np.asarray(attention[..., 0, 0])
         strength = np.clip((shown - limits[0]) / (limits[1] - limits[0]), 0, 1)

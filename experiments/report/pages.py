@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from matplotlib import pyplot
 
 from attgconv_jax import plotting
+from attgconv_jax.attention import OPERATORS
 from experiments.report import figures, mistakes
 from experiments.report.classes import frequent_confusions, precision_percent, recall_percent
-from experiments.report.findings import Findings
+from experiments.report.findings import PENDING, Findings
 from experiments.report.html import RESOLUTION, Element, document, element, picture, table
 from experiments.report.markdown import ERROR_COLUMNS, error_rows, mean_and_deviation
 from experiments.run.runtime import describe_device, writing
@@ -42,7 +43,7 @@ def _summary(findings, folder) -> Iterator[Element]:
     protocol = "best_on_validation" if "best_on_validation" in report else "as_loaded"
     errors = report[protocol]["error_percent"]
     yield element("h1", findings.name)
-    yield element("p", f"{_network(report)}. Tested on: {findings.data}.", class_="muted")
+    yield element("p", f"{_network(report, findings.data)}.", class_="muted")
     if "note" in report:
         yield element("p", element("strong", "Note: "), report["note"])
     cards = {
@@ -74,14 +75,21 @@ def _of_seed(report):
     return f" of seed {report.get('seed', seeds[0])}" if len(seeds) > 1 else ""
 
 
-def _network(report):
+def _network(report, data):
+    """The network, and on which data it was trained and tested."""
     if "config" not in report:
-        return "A saved network"
+        return f"A saved network. Tested on: {data}"
     config = report["config"]
     attention = config["model.attention"]
     described = f"Network {config.get('model.name', 'rot_mnist')} on {config['model.group']}"
     described += "" if attention in (None, "none") else f" with {attention} attention"
-    return f"{described}, trained on {config['data.name']}"
+    # Only on the data of training is there a best epoch on the test split.
+    if "best_on_test" in report:
+        return f"{described}, trained and tested on {data}"
+    kinds = {"folder": "the pictures in ", "arrays": "the arrays "}
+    own = config["data.name"] in kinds and "path" in report
+    trained = f"{kinds[config['data.name']]}{pathlib.Path(report['path']).name}" if own else config["data.name"]
+    return f"{described}, trained on {trained}. Tested on: {data}"
 
 
 def _curves(findings, folder) -> Iterator[Element]:
@@ -109,7 +117,7 @@ def _confusions(findings, folder) -> Iterator[Element]:
     pairs = frequent_confusions(counts, _CONFUSIONS)
     if pairs:
         rows = [[names[label], names[prediction], str(count)] for label, prediction, count in pairs]
-        parts.append(table(["most often", "taken for", "images"], rows))
+        parts.append(table(["class", "taken for", "images"], rows))
     yield element("div", *parts, class_="tables")
 
 
@@ -133,6 +141,9 @@ def _classes(findings, folder) -> Iterator[Element]:
 def _mistakes(findings, folder) -> Iterator[Element]:
     found = findings.mistakes
     yield element("h2", "Worst mistakes")
+    if found is None:
+        yield element("p", PENDING)
+        return
     if not len(found.places):
         yield element("p", "No test image is misclassified.")
         return
@@ -142,7 +153,7 @@ def _mistakes(findings, folder) -> Iterator[Element]:
     if found.maps is None:
         caption += " The network has no attention over pixels to show beside them."
     else:
-        caption += f" Beside them what the attention of layer {found.layer + 1} keeps: yellow most, blue least."
+        caption += f" Beside them the attention of layer {found.layer + 1}: {_colours(findings.report)}."
     yield picture(path, "Misclassified test images with label, prediction and probability", caption)
     classes = ([findings.class_names[label] for label in labels] for labels in (found.labels, found.predictions))
     percent = (f"{100 * probability:.1f}" for probability in found.probabilities)
@@ -155,19 +166,36 @@ def _attention(findings, folder) -> Iterator[Element]:
     if findings.attention:
         yield element("h2", "Attention to images that turn")
         for path in findings.attention:
-            yield picture(path, "Attention maps of test images at four quarter turns")
+            caption = (
+                f"Every map is computed from the turned image above it: {_colours(findings.report)}."
+                if path.stem == "attention"
+                else f"Attention from the row's to the column's element: {_colours(findings.report)}."
+            )
+            yield picture(path, "Attention maps of test images at four quarter turns", caption)
+
+
+def _colours(report):
+    """What colours of attention maps mean, the same in all pictures."""
+    attention = report["config"]["model.attention"] if "config" in report else report["network"].get("attention")
+    if attention in OPERATORS and OPERATORS[attention].combination == "suppress":
+        return "yellow is suppressed most, dark blue least"
+    return "yellow is where attention is largest, dark blue where it is smallest"
 
 
 def _angles(findings, folder) -> Iterator[Element]:
-    path, own = folder / "angles.png", findings.angles[findings.name]
     yield element("h2", "Accuracy by angle")
+    if not findings.angles:
+        yield element("p", PENDING)
+        return
+    path, own = folder / "angles.png", findings.angles[findings.name]
     _save(figures.by_angle(findings.angles), path)
     accuracy = [100 - record["error_percent"] for record in own]
     yield picture(
         path,
         "Accuracy, and change of the logits, against the angle by which test images are turned",
-        f"The first {findings.angle_images} test images, turned counter-clockwise. Accuracy is {min(accuracy):.1f} to "
-        f"{max(accuracy):.1f} %. Other than right angles interpolate the images: part of the change is that.",
+        f"The first {findings.angle_images} test images, turned counter-clockwise by {len(own) - 1} angles. Accuracy "
+        f"is {min(accuracy):.1f} to {max(accuracy):.1f} %. Other than right angles interpolate the images: part of the "
+        "change is that.",
     )
 
 

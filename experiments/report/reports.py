@@ -14,7 +14,7 @@ from attgconv_jax.groups import Group
 from attgconv_jax.models import save_network
 from experiments.data import Dataset
 from experiments.report.classes import per_class
-from experiments.report.measures import confusion, measured_group
+from experiments.report.measures import batch_for, confusion, equivariance_images, measured_group
 from experiments.run.configuration import steps_per_epoch
 from experiments.run.loop import Best, Spent, percent
 from experiments.run.training import Trainer, TrainState, predict
@@ -27,14 +27,15 @@ def report_of(
     """The figures of a run, complete or not, on its data or others, standardised; lists hold one entry a seed.
 
     The run's description and, by protocol, the error on every split in percent; the equivariance error of the logits of
-    the networks best on validation, over `measured_group`; of the same what `per_class` says; seconds; numbers of
-    parameters.
+    the networks best on validation, over `measured_group`, and on how many test images; of the same what `per_class`
+    says; seconds; numbers of parameters.
     """
     config, described = run.config(), run.description["data"]
     per_epoch = steps_per_epoch(config, int(described["train_images"]))
     epoch, step = divmod(int(state.step[0]), per_epoch)
     networks = [trainer.network(best.params, best.rest, i) for i in range(len(config.seeds))]
-    group, images = measured_group(config.model.parsed_group()), jnp.asarray(dataset.test.images[:250])
+    group, count = measured_group(config.model.parsed_group()), equivariance_images(networks[0], dataset)
+    images, batch_size = jnp.asarray(dataset.test.images[:count]), batch_for(dataset, count)
     best_errors = errors(trainer, best.params, best.rest, dataset)
     # A network that is the best and the last is not tested twice.
     same = not step and set(best.epoch.tolist()) == {epoch}
@@ -45,9 +46,12 @@ def report_of(
         "best_on_validation": {"epoch": best.epoch.tolist(), "error_percent": best_errors},
         "last_epoch": {"epoch": last, "error_percent": last_errors},
         "equivariance_error": [
-            equivariance_error(lambda x, n=network: jnp.asarray(predict(n, x)), images, group, output="invariant")
+            equivariance_error(
+                lambda x, n=network: jnp.asarray(predict(n, x, batch_size)), images, group, output="invariant"
+            )
             for network in networks
         ],
+        "equivariance_images": count,
         "classes": per_class(
             [confusion(predict(network, dataset.test.images), dataset) for network in networks], dataset.class_names
         ),

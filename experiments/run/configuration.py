@@ -171,5 +171,24 @@ def steps_per_epoch(config: Config, images: int) -> int:
     return images // batch_size
 
 
+FEW_STEPS = 10
+"""An epoch of fewer trains little."""
+
+
+def few_steps_note(config: Config, images: int) -> str | None:
+    """What to do about an epoch of less than `FEW_STEPS` steps, in a line; None where it has more."""
+    steps, batch_size = steps_per_epoch(config, images), config.optimizer.batch_size
+    if steps >= FEW_STEPS:
+        return None
+    left, smaller = images % batch_size, 2 ** max(0, (images // FEW_STEPS).bit_length() - 1)
+    without = f", and {left} images are left out of it, others each time" if left else ""
+    number = "1 step" if steps == 1 else f"{steps} steps"
+    advice = f" or --optimizer.batch-size {smaller}" if smaller < batch_size else ""
+    return (
+        f"{images:,} training images are {number} of {batch_size} an epoch{without}: networks may need more epochs "
+        f"(--optimizer.epochs, now {config.optimizer.epochs}){advice}"
+    )
+
+
 def _is_count(value):
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1

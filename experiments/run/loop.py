@@ -17,6 +17,7 @@ from experiments.run.configuration import Config, steps_per_epoch
 from experiments.run.extending import Extensions, schedule_of
 from experiments.run.identity import identity
 from experiments.run.metrics import Metrics, progress_bar
+from experiments.run.stopping import Stopped, stop_requests
 from experiments.run.training import Trainer, TrainState, make_optimizer
 from experiments.run.waiting import compiling
 from experiments.run.workdir import Run
@@ -114,6 +115,7 @@ def fit(
 
     Raises:
       FloatingPointError: a loss, a parameter, a statistic or a logit is not finite; names seed and step.
+      Stopped: Ctrl-C or SIGTERM came; a checkpoint of the steps so far is written.
       OutOfTime: the run would end after the deadline, or has reached it; a checkpoint is written.
     """
     config = run.config()
@@ -132,6 +134,7 @@ def fit(
         spent = spent._replace(training=spent.training + waited)
         metrics = stack.enter_context(Metrics(run.workdir, step, config.seeds))
         bar = stack.enter_context(progress_bar(total * images_a_step, step * images_a_step))
+        stops = stack.enter_context(stop_requests())
         saved, pace, calls = time.monotonic(), 1, 0
         while step < total:
             count = min(pace, per_epoch - step % per_epoch)
@@ -156,9 +159,12 @@ def fit(
                 metrics.write({"step": step, "epoch": step // per_epoch} | record)
                 bar.set_postfix_str(_postfix(step // per_epoch, record))
             late = forecast.reason_to_stop(step, total, at_end_of_epoch=step % per_epoch == 0)
-            if late or step == total or time.monotonic() - saved >= checkpoint_seconds:
+            if stops or late or step == total or time.monotonic() - saved >= checkpoint_seconds:
                 checkpoints.save(step, (state, best), {"step": step, "spent": list(spent)})
                 saved = time.monotonic()
+            if stops:
+                checkpoints.wait()
+                raise Stopped(signum=stops[0])
             if late:
                 checkpoints.wait()
                 raise OutOfTime(late)

@@ -15,6 +15,7 @@ from attgconv_jax.models import Classifier
 from attgconv_jax.preprocessing import Preprocessing, resize
 from experiments.data.arrays import read_images
 from experiments.data.pictures import SUFFIXES, as_type, read_picture
+from experiments.run.scale import Scale
 
 
 class Prediction(NamedTuple):
@@ -66,21 +67,23 @@ def find_pictures(paths: Sequence[pathlib.Path]) -> tuple[list[Picture], int]:
     return list(found.values()), others
 
 
-def standardised_picture(picture: Picture, preprocessing: Preprocessing) -> np.ndarray:
+def standardised_picture(picture: Picture, preprocessing: Preprocessing, scale: Scale | None = None) -> np.ndarray:
     """A picture `[size, size, 1, c]` as the network takes it, computed on the host.
 
     Of a network that was trained on floating pixels, white of pictures in files is taken as 1, as `Preprocessing` does.
-    A `ValueError` if the picture cannot be read, or would lose bits or colours.
+    A `ValueError` if the picture cannot be read, or would lose bits or colours. It is added to `scale`.
     """
     pixels = picture.read()
     if np.issubdtype(pixels.dtype, np.floating):
-        return _standardised(_floating(picture, pixels, preprocessing), preprocessing)
+        return _standardised(_floating(picture, pixels, preprocessing), preprocessing, pixels.dtype.name, scale)
+    dtype = pixels.dtype.name
     integers = pixels.dtype.name if np.issubdtype(preprocessing.dtype, np.floating) else preprocessing.dtype
     try:
         pixels = as_type(pixels, integers, preprocessing.features)
     except ValueError as error:
         raise ValueError(f"{picture.name}: {error}") from error
-    return _standardised(pixels.astype(np.float32) / np.float32(np.iinfo(integers).max), preprocessing)
+    pixels = pixels.astype(np.float32) / np.float32(np.iinfo(integers).max)
+    return _standardised(pixels, preprocessing, dtype, scale)
 
 
 def _floating(picture, pixels, preprocessing):
@@ -94,11 +97,14 @@ def _floating(picture, pixels, preprocessing):
     return np.broadcast_to(pixels.astype(np.float32), (*pixels.shape[:2], preprocessing.features))
 
 
-def _standardised(images, preprocessing):
-    """Resized about the centre, then standardised: `[x, y, c]` to `[size, size, 1, c]`."""
+def _standardised(images, preprocessing, dtype, scale):
+    """Resized about the centre, then standardised: `[x, y, c]` to `[size, size, 1, c]`; added to `scale`."""
     images = images[:, :, None]
     images = resize(images, preprocessing.size, preprocessing.fit, preprocessing.background)
-    return (images - np.float32(preprocessing.mean)) / np.float32(preprocessing.deviation)
+    images = (images - np.float32(preprocessing.mean)) / np.float32(preprocessing.deviation)
+    if scale is not None:
+        scale.add(dtype, images)
+    return images
 
 
 def compile_for(classifier: Classifier, batch_size: int) -> float:
@@ -115,12 +121,16 @@ def predictions(
     batch_size: int,
     top: int,
     done: Callable[[int], object] = lambda count: None,
+    scale: Scale | None = None,
 ) -> Iterator[Prediction | Failure]:
-    """A prediction or failure for each picture, in order; `done` is called with each batch's number of pictures."""
+    """A prediction or failure for each picture, in order.
+
+    `done` is called with each batch's number of pictures, and `scale` is told of every picture.
+    """
 
     def read(picture):
         try:
-            return standardised_picture(picture, classifier.preprocessing)
+            return standardised_picture(picture, classifier.preprocessing, scale)
         except ValueError as error:
             return Failure(picture.name, " ".join(str(error).split()))
 

@@ -20,6 +20,7 @@ import jax
 import tyro
 
 from experiments.run.messages import one_line
+from experiments.run.stopping import Stopped
 
 Folder = Annotated[pathlib.Path, tyro.conf.arg(metavar="DIR")]
 
@@ -89,9 +90,10 @@ def _run_command(main, arguments, words=None):
     given = _COMMAND.set(shlex.join([*prog.split(), *words_given]))
     try:
         main(parsed)
-    except KeyboardInterrupt:
-        print("\nstopped; the same command continues from the last checkpoint, where it makes any", file=sys.stderr)
-        sys.exit(130)
+    except KeyboardInterrupt as stop:
+        stopped = stop if isinstance(stop, Stopped) else Stopped()
+        print(f"\n{stopped}", file=sys.stderr)
+        sys.exit(128 + stopped.signum)
     except (ValueError, OSError, FloatingPointError) as error:
         _fail(error)
     finally:

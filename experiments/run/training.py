@@ -270,12 +270,14 @@ def _logits(network, images):
     return network(images)
 
 
-def predict(network: nnx.Module, images: Float[np.ndarray, "image x y 1 c"]) -> Float[np.ndarray, "image classes"]:
+def predict(
+    network: nnx.Module, images: Float[np.ndarray, "image x y 1 c"], batch_size: int = EVALUATION_BATCH
+) -> Float[np.ndarray, "image classes"]:
     """Logits of a network in evaluation mode, a batch at a time."""
     logits = []
-    for start in range(0, len(images), EVALUATION_BATCH):
-        batch = images[start : start + EVALUATION_BATCH]
+    for start in range(0, len(images), batch_size):
+        batch = images[start : start + batch_size]
         # One shape compiles once: the last batch is filled up and the filling dropped.
-        filled = np.concatenate([batch, np.zeros((EVALUATION_BATCH - len(batch), *batch.shape[1:]), batch.dtype)])
+        filled = np.concatenate([batch, np.zeros((batch_size - len(batch), *batch.shape[1:]), batch.dtype)])
         logits.append(np.asarray(_logits(network, filled))[: len(batch)])
     return np.concatenate(logits)

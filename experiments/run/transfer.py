@@ -154,10 +154,11 @@ def start_message(config: Config, record: Mapping[str, Any], classes: int) -> st
         difference = f"{count} classes there, {classes} here" if count != classes else f"other {classes} classes"
         words.append(f"with a new head ({difference}): {', '.join(record['new_head'])}")
     else:
-        words.append("with its head, for the classes are the same")
-    if config.freeze == "body":
-        words.append(f"and trains {record['trained_parameters']:,} of {record['parameters']:,} parameters, the head's")
-    return " ".join(words)
+        words.append("with its head, since the classes are the same")
+    message = " ".join(words)
+    if config.freeze != "body":
+        return message
+    return f"{message}; trains {record['trained_parameters']:,} of {record['parameters']:,} parameters, the head's"
 
 
 def _check_same(path, theirs, ours):

@@ -1,4 +1,4 @@
-"""The wait before the first step: a line that says that programs are compiled, how long about, and how long it took."""
+"""Lines about waiting: that programs are compiled or figures computed, how long about, and how long it took."""
 
 import contextlib
 import hashlib
@@ -87,6 +87,26 @@ def compiling(described: Any = None) -> Iterator[Wait]:
     seconds = wait.seconds
     _say(f", compiled in {seconds:.1f} s\n")
     kept.keep(seconds - wait.compiling if kept.seconds is None else seconds)
+
+
+@contextlib.contextmanager
+def doing(what: str, expected: float | None = None) -> Iterator[None]:
+    """Within it something is computed or drawn: a line on standard error says what, and then how long it took.
+
+        turning 500 test images by 24 angles ... (about 12 s), 12.9 s
+
+    Args:
+      what: in words.
+      expected: how many seconds it takes; None, or less than one, is not said.
+    """
+    began = time.perf_counter()
+    _say(f"{what} ..." + (f" (about {expected:.0f} s)" if expected is not None and expected >= 1 else ""))
+    try:
+        yield
+    except BaseException:
+        _say("\n")
+        raise
+    _say(f", {time.perf_counter() - began:.1f} s\n")
 
 
 class _Kept:
