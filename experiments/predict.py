@@ -70,7 +70,8 @@ def main(arguments: Arguments) -> None:
     pictures, others = find_pictures(arguments.paths)
     if others:
         print(
-            f"note: {plural(others, 'other file', 'other files')} in the folders, which no picture is by its name, left out"
+            f"note: {plural(others, 'other file', 'other files')} in the folders, which no picture is by its name, "
+            "left out"
         )
     description = registered_description(folder)
     with precision(description.get("param_dtype", "")):
@@ -98,8 +99,8 @@ def main(arguments: Arguments) -> None:
     if arguments.output is not None:
         print(f"predictions: {arguments.output}")
     print(
-        f"{plural(len(pictures), 'picture', 'pictures')} in {seconds:.2f} s, {len(pictures) / seconds:.0f} a second with "
-        f"reading them; {compilation:.1f} s before that to compile"
+        f"{plural(len(pictures), 'picture', 'pictures')} in {seconds:.2f} s, {len(pictures) / seconds:.0f} a second "
+        f"with reading them; {compilation:.1f} s before that to compile"
     )
     for failure in failures[:ROWS]:
         print(f"error: {failure.message}", file=sys.stderr)
