@@ -75,8 +75,9 @@ def _cases() -> Iterator[tuple[str, ModelConfig]]:
         yield case("rot_mnist", "p4m", kind=kind)
     for group in ("z2", "p4", "p4m"):
         yield case("all_cnn", group)
-        yield case("resnet", group)
     yield case("all_cnn", "p4", "input")
+    for group in ("z2", "p4", "p4m"):
+        yield case("resnet", group)
     yield case("resnet", "p4", "se")
     # The convolutions of this one have groups of channels.
     yield case("resnet", "p4", "sk", depth=50)
