@@ -33,7 +33,14 @@ FAULTS = {
         "attgconv_jax/groups.py", "reflection == 1, -1, 1", "reflection == 1, 1, 1", "groups"
     ),
     "action by g": Fault("attgconv_jax/groups.py", "self.product[self.inverse]", "self.product", "groups"),
-    "filters transformed by g^-1": Fault("attgconv_jax/filters.py", '"gji,uj->gui"', '"gij,uj->gui"', "filters"),
+    "filters transformed by g^-1": Fault("attgconv_jax/bases/grid.py", '"gji,uj->gui"', '"gij,uj->gui"', "filters"),
+    "functions turned the other way": Fault("attgconv_jax/bases/basis.py", '"ui,gij->guj"', '"ui,gji->guj"', "bases"),
+    "functions of any error": Fault(
+        "attgconv_jax/bases/eigenfunctions.py", "errors <= tolerance**2", "errors <= 1 + tolerance**2", "bases"
+    ),
+    "aliased after all": Fault(
+        "attgconv_jax/antialiasing.py", "np.exp(-(t**2) / 2)", "np.exp(-(t**2) / 2e-4)", "antialiasing"
+    ),
     "disc too large": Fault("attgconv_jax/filters.py", "<= radius + 1e-9", "<= radius + 1", "filters"),
     "odd pixel before": Fault(
         "attgconv_jax/geometry.py",

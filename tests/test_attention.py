@@ -42,6 +42,10 @@ def compiled(function, **settings):
     return jax.jit(functools.partial(function, **settings))
 
 
+# What the oracles interpolate with at other than right angles.
+BILINEAR = Sampling("bilinear")
+
+
 def kernel_of(group):
     return None if group in EXACT_GROUPS else oracles.hat
 
@@ -66,7 +70,7 @@ def test_channel_attention_is_the_formula(group, lifting):
 def test_spatial_attention_is_the_formula(group, k, dilation, haar, lifting):
     f = feature_map(group, lifting)
     w = random(k, k, f.shape[-2], 2, 1, seed=1)
-    alpha = compiled(spatial_attention, group=group, dilation=dilation, haar=haar)(f, w)
+    alpha = compiled(spatial_attention, group=group, dilation=dilation, haar=haar, sampling=BILINEAR)(f, w)
     assert alpha.shape == (2, 5, 5, f.shape[-2], 1)
     expected = oracles.spatial_attention(np.asarray(f), np.asarray(w), group, dilation, haar, kernel_of(group))
     assert_close(alpha, expected)
@@ -95,7 +99,7 @@ def test_input_attention_is_the_formula(group, factors, lifting):
     f = feature_map(group, lifting)
     channel = channel_weights(3, f.shape[-2]) if "channel" in factors else None
     spatial = random(3, 3, f.shape[-2], 2, 1, seed=1) if "spatial" in factors else None
-    out = compiled(input_attention, group=group, dilation=2, haar=True)(f, channel, spatial)
+    out = compiled(input_attention, group=group, dilation=2, haar=True, sampling=BILINEAR)(f, channel, spatial)
     plain = jax.tree.map(np.asarray, (channel, spatial))
     expected = oracles.input_attention(np.asarray(f), *plain, group, dilation=2, haar=True, kernel=kernel_of(group))
     assert_close(out, expected)

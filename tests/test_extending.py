@@ -171,12 +171,12 @@ def test_a_finished_run_says_how_to_extend_it(finished, monkeypatch, capsys):
     monkeypatch.setattr(train, "given_command", lambda: given)
     monkeypatch.setattr(train, "use_compilation_cache", lambda: None)
     train.main(arguments)
-    _, second, third, *others = capsys.readouterr().out.splitlines()
+    _, second, _, third, *others = capsys.readouterr().out.splitlines()
     assert second == (
         f"{finished.workdir} is finished, with 10 epochs; to extend it: python -m experiments.train digits-z2 "
         f"--workdir {finished.workdir} --optimizer.epochs 20"
     )
-    assert third.startswith("| run |")
+    assert third.startswith("test error in percent; ") and others[0].startswith("| run |")
     assert others[-1] == f"report with pictures: python -m experiments.evaluate {finished.workdir} draws it"
 
 

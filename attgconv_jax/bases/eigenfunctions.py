@@ -48,8 +48,9 @@ def least_error(group: Group, size: int, tolerance: float = 0.01, lowpass: float
     for frequency in range(group.rotations // 2 + 1):
         errors, found = _eigenfunctions(group.rotations, size, frequency)
         least = min(least, np.sqrt(max(0, np.min(errors, initial=np.inf))))
-        functions += list(found[:, errors <= tolerance**2].T)
-        frequencies += [frequency] * int(np.sum(errors <= tolerance**2))
+        good = found[:, errors <= tolerance**2].T
+        functions += list(good)
+        frequencies += [frequency] * len(good)
     if not functions:
         raise ValueError(
             f"tolerance must be at least {least:.2g} for filters of {size} pixels on {group}, got {tolerance}"
