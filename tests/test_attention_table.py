@@ -76,7 +76,7 @@ def test_options_of_an_attention_are_parsed_and_come_back():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (dict(attention="coordinates"), "model.attention must be one of none, .*, got 'coordinates'; perhaps coordinate"),
+        (dict(attention="coordinates"), "model.attention must be one of none, .*; perhaps coordinate"),
         (
             dict(attention="sge", attention_options=("group=5",)),
             "sge has no argument 'group'; it takes groups, grouping",
