@@ -70,6 +70,9 @@ def _print(arguments, about):
     print(f"{arguments.file}: {about['network']} as {arguments.format}, {where}, {size / 1e6:.2f} MB")
     print(f"takes {about['input']['dtype']} [{', '.join(map(str, about['input']['shape']))}]; gives {about['gives']}")
     print(f"classes: {shown}")
+    x, y = about["input"]["shape"][1:3]
+    if about["gives"] == "probabilities":
+        print(f"pictures must have {x} x {y} pixels: bring others to that size, or give --shape for another size")
     if about["largest_difference"] is not None:
         print(
             f"largest difference to the network: {about['largest_difference']:.1e}, of {about['tolerance']:.1e} allowed"

@@ -2,7 +2,8 @@
 
 RUN is the work directory of `experiments.train`, of which the network best on validation of the lowest seed is taken,
 or the folder of a network that was saved with its preprocessing. Folders are searched for pictures, those inside them
-too. Prints a table, and the pictures that could not be read at the end, with exit code 1.
+too; of a `.npz` file `images` or `test_images` are classified, row by row. Prints a table, and the pictures that could
+not be read at the end, with exit code 1.
 """
 
 import csv
@@ -22,7 +23,6 @@ import tyro
 
 from attgconv_jax.models import load_classifier
 from attgconv_jax.models.classifier import network_folder
-from experiments.data.own import plural
 from experiments.report.markdown import markdown_table
 from experiments.run.checks import check
 from experiments.run.prediction import Failure, compile_for, find_pictures, predictions
@@ -43,7 +43,7 @@ class Arguments:
     run: tyro.conf.Positional[pathlib.Path]
     """Work directory of a run, or folder of a network."""
     paths: tyro.conf.Positional[Paths]
-    """Pictures, and folders of pictures."""
+    """Pictures, folders of pictures, and .npz files of arrays."""
     output: Annotated[pathlib.Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Where to write all predictions: a .csv or a .jsonl file."""
     top: int = 2
@@ -66,7 +66,9 @@ def main(arguments: Arguments) -> None:
     if arguments.output is not None:
         _check_writable(arguments.output)
     folder = network_folder(arguments.run)
-    files = find_pictures(arguments.paths)
+    pictures, others = find_pictures(arguments.paths)
+    if others:
+        print(f"note: {_count(others, 'other file')} in the folders, which no picture is by its name, left out")
     description = registered_description(folder)
     with precision(description.get("param_dtype", "")):
         classifier = _loaded(folder, named=description.get("class_names") is not None)
@@ -76,8 +78,8 @@ def main(arguments: Arguments) -> None:
         compilation = compile_for(classifier, arguments.batch_size)
         scale = Scale(classifier.preprocessing)
         started = time.perf_counter()
-        with tqdm.tqdm(total=len(files), unit="picture", file=sys.stderr, mininterval=0.5) as bar:
-            found = list(predictions(classifier, files, arguments.batch_size, arguments.top, bar.update, scale))
+        with tqdm.tqdm(total=len(pictures), unit="picture", file=sys.stderr, mininterval=0.5) as bar:
+            found = list(predictions(classifier, pictures, arguments.batch_size, arguments.top, bar.update, scale))
         seconds = time.perf_counter() - started
     failures = [each for each in found if isinstance(each, Failure)]
     made = [each for each in found if not isinstance(each, Failure)]
@@ -93,14 +95,13 @@ def main(arguments: Arguments) -> None:
     if arguments.output is not None:
         print(f"predictions: {arguments.output}")
     print(
-        f"{plural(len(files), 'picture', 'pictures')} in {seconds:.2f} s, {len(files) / seconds:.0f} a second with "
-        f"reading them; {compilation:.1f} s before that to compile"
+        f"{_count(len(pictures), 'picture')} in {seconds:.2f} s, {len(pictures) / seconds:.0f} a second with reading "
+        f"them; {compilation:.1f} s before that to compile"
     )
     for failure in failures[:ROWS]:
         print(f"error: {failure.message}", file=sys.stderr)
     if failures:
-        told = plural(len(failures), "picture was", "pictures were")
-        print(f"error: {told} not classified, of {len(files)}", file=sys.stderr)
+        print(f"error: {len(failures)} of {_count(len(pictures), 'picture')} not classified", file=sys.stderr)
         sys.exit(1)
 
 
@@ -122,6 +123,10 @@ def _loaded(folder, named):
     return classifier
 
 
+def _count(number, what):
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
 def _row(prediction):
     runners_up = zip(prediction.classes[1:], prediction.probabilities[1:], strict=True)
     cells = ", ".join(f"{name} {probability:.3f}" for name, probability in runners_up)
@@ -129,7 +134,9 @@ def _row(prediction):
 
 
 def _check_writable(path):
-    """Raises an `OSError` where no file can be written; before pictures are classified, which may take long."""
+    """Raises an `OSError` where there is a file or none can be written: before the pictures, which may take long."""
+    if path.is_file():
+        raise FileExistsError(f"{path} exists: choose another path, or remove it first")
     partial = _partial(path)
     with writing(path):
         if path.is_dir():

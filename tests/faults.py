@@ -220,6 +220,12 @@ FAULTS = {
     "a report of before the extension": Fault(
         "experiments/run/workdir.py", '.get("extensions", []) == self.extensions', "", "extending"
     ),
+    "options without effect": Fault(
+        "experiments/run/idle.py", "getattr(chosen, name) != field.default", "False", "wrong_inputs"
+    ),
+    "the option's name is lost": Fault(
+        "experiments/run/messages.py", "{option} must be {wanted}", "must be {wanted}", "wrong_inputs"
+    ),
     "compiled twice": Fault("experiments/run/waiting.py", "        program.compile()", "        pass", "waiting"),
     "least confident mistakes": Fault(
         "experiments/report/mistakes.py", "-confidence[wrong]", "confidence[wrong]", "report_page"

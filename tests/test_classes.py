@@ -60,8 +60,18 @@ def test_the_picture_has_an_image_of_every_class_as_it_is_and_changed():
     low, high = (f(small_set(classes=4).train.images) for f in (np.min, np.max))
     np.testing.assert_allclose(shown[0], (small_set().train.images[0, :, :, 0, 0] - low) / (high - low), atol=1e-5)
     assert not np.allclose(shown[1], shown[2])
-    with assert_refused("augment.preview needs an augmentation to show, for example --augment.rotate 180"):
-        augmentation_figure(small_set(), AugmentConfig())
+
+
+def test_without_augmentation_the_picture_has_the_first_images_of_every_class():
+    data = small_set(classes=4)
+    figure = augmentation_figure(data, AugmentConfig())
+    axes = np.array(figure.axes).reshape(4, 8)
+    assert [axis.get_ylabel() for axis in axes[:, 0]] == ["0", "1", "2", "3"]
+    images = data.train.images[data.train.labels == 2]
+    span = np.ptp(data.train.images)
+    np.testing.assert_allclose(
+        axes[2, 1].images[0].get_array(), (images[1, :, :, 0, 0] - data.train.images.min()) / span, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize(

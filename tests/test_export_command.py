@@ -36,10 +36,11 @@ def test_command_says_what_it_wrote_and_how_it_is_loaded(run, tmp_path, capsys):
     assert lines[0] == f"{file}: rot_mnist as stablehlo, for cpu, tpu, {file.stat().st_size / 1e6:.2f} MB"
     assert lines[1] == "takes uint8 [batch, 28, 28, 1]; gives probabilities"
     assert lines[2] == "classes: a, b, c, d, e, f, g, h, i, j and 2 more"
-    assert re.fullmatch(r"largest difference to the network: \d\.\de-\d\d, of 1.0e-05 allowed", lines[3])
-    assert lines[4].startswith("load: jax.export.deserialize(") and str(file) in lines[4]
+    assert lines[3].startswith("pictures must have 28 x 28 pixels: bring others to that size, or give --shape")
+    assert re.fullmatch(r"largest difference to the network: \d\.\de-\d\d, of 1.0e-05 allowed", lines[4])
+    assert lines[5].startswith("load: jax.export.deserialize(") and str(file) in lines[5]
     images = np.zeros([2, 28, 28, 1], np.uint8)
-    assert eval(lines[4].removeprefix("load: "), {"jax": jax, "zipfile": zipfile, "images": images}).shape == (2, 12)
+    assert eval(lines[5].removeprefix("load: "), {"jax": jax, "zipfile": zipfile, "images": images}).shape == (2, 12)
 
 
 def test_tolerance_decides_whether_a_file_is_written(run, tmp_path, capsys, monkeypatch):

@@ -16,16 +16,16 @@ from attgconv_jax.preprocessing import Preprocessing
 CPU = jax.devices("cpu")[0]
 
 
-def difference(logits, other, tolerance=None, preprocessing=True, settings=None):
+def difference(logits, other, tolerance=None, preprocessing=True, settings=None, images=None):
     """What is found of a file that gives other logits, or their probabilities, than the network."""
-    images = jax.ShapeDtypeStruct((3, 2, 2, 1), jnp.uint8)
+    pixels = jax.ShapeDtypeStruct((3, 2, 2, 1), jnp.uint8)
     about = {"network": "it", "settings": settings, "preprocessing": {"size": 2} if preprocessing else None}
     prepare = Preprocessing(2).apply
-    made = Program(lambda images: prepare(jnp.asarray(images)[..., None, :]), logits, images, logits, about)
+    made = Program(lambda images: prepare(jnp.asarray(images)[..., None, :]), logits, pixels, logits, about)
     if not preprocessing:
         made = Program(lambda images: images, logits, jax.ShapeDtypeStruct((3, 2, 2, 1, 1), jnp.float32), logits, about)
     given = jax.nn.softmax if preprocessing else lambda logits: logits
-    return compared(made, lambda images: given(other(made.prepare(images))), tolerance, CPU)
+    return compared(made, lambda images: given(other(made.prepare(images))), tolerance, CPU, images)
 
 
 def means(*slopes, dtype=jnp.float32):
@@ -80,6 +80,29 @@ def test_numbers_that_are_not_finite_are_refused_whatever_the_tolerance():
 def test_files_are_compared_on_a_cpu_where_they_run_there():
     assert device_of(["cpu", "cuda"]).platform == "cpu"
     assert (device_of(["tpu"]) is None) == (jax.default_backend() != "tpu")
+
+
+def test_images_that_are_given_are_compared_beside_noise():
+    dark = np.zeros((5, 2, 2, 1), np.uint8)
+
+    def other(images):
+        # The fifth image alone is another.
+        return means(0, 1, 2)(images) + jnp.all(images == 0, axis=(1, 2, 3))[:, None] * jnp.array([0, 0.1, 0])
+
+    images = np.concatenate([dark[:4] + np.uint8(9), dark[:1]])
+    assert difference(means(0, 1, 2), other)["largest_difference"] <= 1e-5
+    assert difference(means(0, 1, 2), other, images=images[:4])["largest_difference"] <= 1e-5
+    with assert_refused("for the images given the file's numbers are 0.0"):
+        difference(means(0, 1, 2), other, images=images)
+
+
+@pytest.mark.parametrize(
+    "shape, dtype", [((3, 28, 28, 1), np.float32), ((28, 28, 1), np.uint8), ((0, 28, 28, 1), np.uint8)]
+)
+def test_images_that_do_not_go_in_are_refused(tmp_path, shape, dtype):
+    network = random_network(trivial(), features=2, param_dtype=jnp.float32)
+    with assert_refused("images must be "):
+        export_network(tmp_path / "a.zip", network, preprocessing=Preprocessing(28), images=np.zeros(shape, dtype))
 
 
 @pytest.mark.parametrize("value", [0, -1e-5, float("nan"), float("inf"), True, "1e-5"])

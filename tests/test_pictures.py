@@ -262,5 +262,5 @@ def test_pixels_take_another_type_where_nothing_is_lost():
         as_type(WIDE[..., :1], "uint8", 1)
     with assert_refused("pixels must be float32, got uint8"):
         as_type(GREYS, "float32", 1)
-    with assert_refused("pixels must have 1 channels (grey), got 3; convert the pictures"):
+    with assert_refused("pixels must have 1 channel (grey), got 3; convert the pictures"):
         as_type(COLOURS, "uint8", 1)

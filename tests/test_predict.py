@@ -2,6 +2,7 @@
 
 import csv
 import json
+import pathlib
 
 import numpy as np
 import pytest
@@ -50,16 +51,30 @@ def pictures(tmp_path_factory):
 
 
 def test_pictures_are_found_below_folders_but_for_hidden_ones(pictures):
-    found = find_pictures([pictures])
-    assert [str(path.relative_to(pictures)) for path in found] == [
+    found = find_pictures([pictures])[0]
+    assert [str(pathlib.Path(picture.name).relative_to(pictures)) for picture in found] == [
         "a.PNG",
         "b.png",
         "in/c.jpg",
         "in/e.tif",
         "in/in/d.png",
     ]
-    assert find_pictures([pictures / "b.png", pictures, pictures / "notes.txt"])[0] == pictures / "b.png"
-    assert len(find_pictures([pictures / "b.png", pictures, pictures / "notes.txt"])) == 6
+    found, others = find_pictures([pictures / "b.png", pictures, pictures / "notes.txt"])
+    assert found[0].name == str(pictures / "b.png") and len(found) == 6 and others == 1
+
+
+def test_rows_of_arrays_are_classified_as_pictures_are(run, tmp_path, capsys):
+    images = np.random.default_rng(0).integers(0, 256, [3, 9, 7, 1]).astype(np.uint8)
+    np.savez(tmp_path / "rows.npz", test_images=images)
+    np.savez(tmp_path / "labels.npz", labels=np.zeros(3))
+    predict.cli([str(run), str(tmp_path / "rows.npz"), "--output", str(tmp_path / "out.csv")])
+    assert "3 pictures in " in capsys.readouterr().out
+    rows = list(csv.DictReader((tmp_path / "out.csv").read_text().splitlines()))
+    assert [row["file"] for row in rows] == [f"{tmp_path / 'rows.npz'}[{i}]" for i in range(3)]
+    assert [row["class"] for row in rows] == load_classifier(run).names(images)
+    with pytest.raises(SystemExit):
+        predict.cli([str(run), str(tmp_path / "labels.npz")])
+    assert "labels.npz must hold images or test_images; it holds labels" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
@@ -67,7 +82,8 @@ def test_a_picture_is_standardised_as_the_classifier_does(pictures, dtype):
     pixels = read_picture(pictures / "a.PNG")
     preprocessing = Preprocessing(6, 3, dtype, "pad", 0.5, 0.4, 0.2)
     expected = resize((pixels / 255).repeat(3, axis=-1)[:, :, None], 6, "pad", 0.5)
-    image = standardised_picture(pictures / "a.PNG", preprocessing)
+    (picture,), _ = find_pictures([pictures / "a.PNG"])
+    image = standardised_picture(picture, preprocessing)
     assert image.dtype == np.float32 and image.shape == (6, 6, 1, 3)
     np.testing.assert_allclose(image, (expected - 0.4) / 0.2, atol=2e-6)
 
@@ -79,7 +95,7 @@ def test_every_picture_is_told_with_its_class_and_runners_up(run, pictures, tmp_
     predict.cli(words)
     records = [json.loads(line) for line in out.read_text().splitlines()]
     classifier = load_classifier(run)
-    assert [record["file"] for record in records] == list(map(str, find_pictures([pictures])))
+    assert [record["file"] for record in records] == [picture.name for picture in find_pictures([pictures])[0]]
     for record in records:
         (expected,) = np.asarray(classifier(read_picture(record["file"])[None]))
         told = {record["class"]: record["probability"]}
@@ -91,7 +107,10 @@ def test_every_picture_is_told_with_its_class_and_runners_up(run, pictures, tmp_
     cells = ", ".join(f"{other['class']} {other['probability']:.3f}" for other in first["runners_up"])
     assert f"| {first['file']} | {first['class']} | {first['probability']:.3f} | {cells} |" in printed.out
     assert f"predictions: {out}" in printed.out and "5 pictures in " in printed.out and "a second" in printed.out
-    assert "5/5" in printed.err
+    assert "5/5" in printed.err and "note: 1 other file in the folders, which no picture is by its name" in printed.out
+    with pytest.raises(SystemExit):
+        predict.cli(words)
+    assert f"{out} exists: choose another path, or remove it first" in capsys.readouterr().err
 
 
 def test_a_csv_file_has_the_runners_up_in_columns(run, pictures, tmp_path):
@@ -120,11 +139,11 @@ def test_broken_pictures_are_told_at_the_end(run, pictures, tmp_path, capsys):
     assert f"| {tmp_path / 'white.png'} | hair | " in printed.out
     errors = [line for line in printed.err.splitlines() if line.startswith("error: ")]
     beginnings = [
-        f"error: {tmp_path / 'colour.png'}: pixels must have 1 channels (grey), got 3",
+        f"error: {tmp_path / 'colour.png'}: pixels must have 1 channel (grey), got 3",
         f"error: {tmp_path / 'empty.png'} is empty",
         f"error: {tmp_path / 'text.png'} is no PNG, JPEG, TIFF, BMP or WebP that can be read",
         f"error: {tmp_path / 'wide.png'}: pixels must be uint8, got uint16",
-        "error: 4 pictures were not classified, of 5",
+        "error: 4 of 5 pictures not classified",
     ]
     assert len(errors) == 5
     assert all(error.startswith(beginning) for error, beginning in zip(errors, beginnings, strict=True))

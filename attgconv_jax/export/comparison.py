@@ -44,10 +44,30 @@ def device_of(platforms: Sequence[str]) -> jax.Device | None:
     return default if {"gpu": "cuda"}.get(default.platform, default.platform) in platforms else None
 
 
+def check_images(program: Program, images: Any) -> np.ndarray | None:
+    """Images to compare on, as an array; a `ValueError` unless they are as they go into the file, or None."""
+    if images is None:
+        return None
+    images, wanted = np.asarray(images), program.images
+    if images.ndim != len(wanted.shape) or images.shape[1:] != wanted.shape[1:] or images.dtype != wanted.dtype:
+        shape = ", ".join(map(str, wanted.shape))
+        raise ValueError(
+            f"images must be {wanted.dtype}[{shape}], as they go into the file, got {images.dtype}{list(images.shape)}"
+        )
+    if not len(images):
+        raise ValueError("images must be at least one, or None for noise alone, got none")
+    return images
+
+
 def compared(
-    program: Program, run: Callable[[np.ndarray], Any], tolerance: float | None, device: jax.Device, batch: int = 3
+    program: Program,
+    run: Callable[[np.ndarray], Any],
+    tolerance: float | None,
+    device: jax.Device,
+    images: np.ndarray | None = None,
+    batch: int = 3,
 ) -> dict[str, float]:
-    """How far a file's numbers for images of noise are from the network's, as "largest_difference", and "tolerance".
+    """How far a file's numbers for images are from the network's, as "largest_difference", and "tolerance".
 
     Of probabilities, logarithms are compared as well: those of a certain network are 0 and 1 whatever its logits are.
     Logits and logarithms may differ by the tolerance times the largest logit.
@@ -57,26 +77,33 @@ def compared(
       run: the file, as a function of images.
       tolerance: None: that of `TOLERANCES` for the coarsest type of images, network and device.
       device: to compute on.
-      batch: how many images.
+      images: to compare on beside noise; None: noise alone.
+      batch: how many images are computed at a time.
 
     Raises:
       ValueError: they are farther; the message says how far rounding moves the network's own numbers.
     """
+    parts = [("images of noise", _noise(program, batch))]
+    for start in range(0, 0 if images is None else len(images), batch):
+        parts.append(("the images given", images[start : start + batch]))
+    prepare, network, largest = jax.jit(program.prepare), jax.jit(program.network), 0.0
     with jax.default_device(device):
-        images = _noise(program, batch)
-        standardised = jax.jit(program.prepare)(images)
-        logits = jax.jit(program.network)(standardised)
-        if tolerance is None:
-            tolerance = _tolerance(program, logits.dtype, device)
-        wanted = np.asarray(logits, np.float64)
-        if program.description["preprocessing"] is not None:
-            wanted = softmax(wanted)
-        got = np.asarray(run(images), np.float64)
-        difference = _difference(program, got, wanted, logits)
-        if not difference <= tolerance:
-            rounding = max(_difference(program, other, wanted, logits) for other in _rounded(program, standardised))
-            raise ValueError(_message(program, difference, tolerance, rounding))
-    return {"largest_difference": float(np.max(np.abs(got - wanted))), "tolerance": tolerance}
+        for name, part in parts:
+            standardised = prepare(part)
+            logits = network(standardised)
+            if tolerance is None:
+                tolerance = _tolerance(program, logits.dtype, device)
+            wanted = np.asarray(logits, np.float64)
+            if program.description["preprocessing"] is not None:
+                wanted = softmax(wanted)
+            got = np.asarray(run(part), np.float64)
+            difference = _difference(program, got, wanted, logits)
+            if not difference <= tolerance:
+                others = _rounded(program, standardised)
+                rounding = max(_difference(program, other, wanted, logits) for other in others)
+                raise ValueError(_message(program, name, difference, tolerance, rounding))
+            largest = max(largest, difference)
+    return {"largest_difference": largest, "tolerance": tolerance}
 
 
 def _tolerance(program, dtype, device):
@@ -110,11 +137,11 @@ def _rounded(program, standardised):
     return numbers if program.description["preprocessing"] is None else [softmax(logits) for logits in numbers]
 
 
-def _message(program, difference, tolerance, rounding):
+def _message(program, images, difference, tolerance, rounding):
     """Why a file is not written, and what to do."""
     message = (
-        f"{program.title} was not exported: for images of noise the file's numbers are {difference:.2g} from the "
-        f"network's, more than {tolerance:.2g}"
+        f"{program.title} was not exported: for {images} the file's numbers are {difference:.3g} from the network's, "
+        f"more than {tolerance:.2g}"
     )
     if not math.isfinite(difference):
         return f"{message}; one of them is not finite"

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
+import numpy as np
 from jax import lax
 
 from attgconv_jax.export.comparison import compared, device_of
@@ -40,7 +41,7 @@ REWRITES = {"pad": _pad, "reshape": _reshape}
 
 
 def onnx_model(
-    exported: Program, about: dict[str, Any], tolerance: float | None = None
+    exported: Program, about: dict[str, Any], tolerance: float | None = None, images: np.ndarray | None = None
 ) -> tuple[Callable, dict[str, Any]]:
     """How to write the file of a program, and what is known about it; compared with the network in onnxruntime.
 
@@ -62,11 +63,11 @@ def onnx_model(
         options.log_severity_level = 3
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
-    def run(images):
+    def run(batch):
         with _named(exported):
-            return session.run(None, {"images": images})[0]
+            return session.run(None, {"images": batch})[0]
 
-    agreement = compared(exported, run, tolerance, device_of(["cpu"]) or jax.devices()[0])
+    agreement = compared(exported, run, tolerance, device_of(["cpu"]) or jax.devices()[0], images)
     about |= {"opset": max(entry.version for entry in model.opset_import), **agreement}
     model.metadata_props.add(key="attgconv_jax", value=json.dumps(about))
     return lambda path: path.write_bytes(model.SerializeToString()), about

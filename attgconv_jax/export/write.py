@@ -16,7 +16,7 @@ from jax.extend.mlir.dialects import stablehlo
 
 from attgconv_jax import __version__
 from attgconv_jax.checks import check_choice, check_path
-from attgconv_jax.export.comparison import check_tolerance, compared, device_of
+from attgconv_jax.export.comparison import check_images, check_tolerance, compared, device_of
 from attgconv_jax.export.onnx import REWRITES, onnx_model
 from attgconv_jax.export.program import program
 from attgconv_jax.preprocessing import Preprocessing
@@ -37,14 +37,15 @@ def export_network(
     format: str = "stablehlo",
     platforms: Sequence[str] | None = None,
     tolerance: float | None = None,
+    images: Any = None,
 ) -> dict[str, Any]:
     """Writes a network as one file, which runs without this library and takes batches of any length.
 
     The network is in evaluation mode, the network that is given stays as it is. With a preprocessing, pixels as they
     come out of a file go in and probabilities come out; without, standardised images and logits. All that depends on
     weights alone (filter banks, kernels of Lie groups) is computed once and written as constants, and every kernel of
-    this library takes its plain implementation. What the file gives for three images of noise is compared with what the
-    network gives before anything is written, on a CPU if the file runs there.
+    this library takes its plain implementation. What the file gives for images is compared with what the network gives
+    before anything is written, on a CPU if the file runs there.
 
     A file of StableHLO is a ZIP archive of `network.stablehlo`, to be read by `jax.export.deserialize`, and
     `network.json`, which says what goes in and comes out, the class names, and the preprocessing. In a file of ONNX the
@@ -78,10 +79,12 @@ def export_network(
       tolerance: how far the file's probabilities may be from the network's, and logits or the probabilities' logarithms
         from the network's in units of the largest logit; None: 1e-5, in float64 throughout 1e-9, with float16 1e-2 and
         with bfloat16 5e-2.
+      images: to compare on, as they go in: beside three images of noise, for which a network may be steadier than for
+        those that it was trained on. None: noise alone.
 
     Returns:
-      What `network.json` holds, among it `largest_difference`, of the file's numbers for images of noise to the
-      network's, and `tolerance`; both are None where the file does not run here.
+      What `network.json` holds, among it `largest_difference`, of the file's numbers to the network's, and
+      `tolerance`; both are None where the file does not run here.
 
     Raises:
       FileExistsError: there is something at `path`.
@@ -110,11 +113,12 @@ def export_network(
     # What is computed once is computed in full precision, whatever device is at hand.
     with jax.default_device(device_of(["cpu"]) or jax.devices()[0]):
         exported = program(network, preprocessing, class_names, shape, rewrites)
+    images = check_images(exported, images)
     about = {"format": 1, "library": f"attgconv_jax {__version__}", "jax": jax.__version__, **exported.description}
     if format == "onnx":
-        contents, about = onnx_model(exported, about, tolerance)
+        contents, about = onnx_model(exported, about, tolerance, images)
     else:
-        contents, about = _stablehlo(exported, about, platforms, tolerance)
+        contents, about = _stablehlo(exported, about, platforms, tolerance, images)
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
     try:
         contents(partial)
@@ -141,14 +145,14 @@ def _checked_platforms(platforms, format):
     return tuple(platforms)
 
 
-def _stablehlo(exported, about, platforms, tolerance):
+def _stablehlo(exported, about, platforms, tolerance, images):
     """How to write the file, and what is known about it."""
     portable = _for_older_versions(jax.export.export(jax.jit(exported.folded), platforms=platforms)(exported.images))
     serialised = portable.serialize()
     device, agreement = device_of(platforms), {"largest_difference": None, "tolerance": None}
     if device is not None:
         # Read back, so that what is compared is what is written.
-        agreement = compared(exported, jax.jit(jax.export.deserialize(serialised).call), tolerance, device)
+        agreement = compared(exported, jax.jit(jax.export.deserialize(serialised).call), tolerance, device, images)
     about |= {"platforms": list(platforms), **agreement}
 
     def write(path):

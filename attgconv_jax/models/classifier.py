@@ -50,6 +50,16 @@ class Classifier:
                 raise ValueError(f"{name} must be given, got None")
         check_use(self.network, self.preprocessing, self.class_names)
 
+    def __repr__(self) -> str:
+        errors = self.metrics.get("error_percent")
+        error = errors.get("test") if isinstance(errors, Mapping) else None
+        measured = f", {error:.3g} % test error" if isinstance(error, int | float) else ""
+        size, features = self.preprocessing.size, self.preprocessing.features
+        return (
+            f"Classifier({type(self.network).__name__}, {self.preprocessing.dtype} pixels to {size}x{size}x{features}, "
+            f"{len(self.class_names)} classes{measured})"
+        )
+
     def __call__(self, images: Shaped[Array | np.ndarray, "..."]) -> Float[Array, "batch classes"]:
         """Probabilities of images `[batch, x, y]` or `[batch, x, y, c]`, of any size; compiled once a shape.
 

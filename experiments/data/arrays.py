@@ -143,6 +143,22 @@ def read_arrays(path: str | os.PathLike) -> Arrays:
         raise ValueError(f"{path} cannot be read as arrays: {message}") from error
 
 
+def read_images(path: pathlib.Path) -> np.ndarray:
+    """The images `[image, x, y, c]` in a `.npz` file to be classified: its `images`, else its `test_images`.
+
+    A `ValueError` if there are none, or they are no images.
+    """
+    try:
+        with path.open("rb") as file, np.lib.npyio.NpzFile(file) as arrays:
+            name = next((name for name in ("images", "test_images") if name in arrays.files), None)
+            if name is None:
+                raise ValueError(f"{path} must hold images or test_images; it holds {', '.join(arrays.files)}")
+            return _images(f"{path}: {name}", _member(path, name, arrays.get, name))
+    except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        message = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise ValueError(f"{path} cannot be read as arrays: {message}") from error
+
+
 def _is_known(name):
     return name in ("images", "labels", "class_names") or name.endswith(("_images", "_labels"))
 

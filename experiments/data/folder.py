@@ -138,7 +138,7 @@ def _decoded(files, parts, preprocessing, broken_files):
     broken_files.say()
     if composed:
         told = plural(len(composed), "picture has", "pictures have")
-        print(f"note: {told} transparent pixels, which become black, such as {composed[0]}")
+        print(f"note: {told} transparent pixels, which are laid over black, such as {composed[0]}")
     if read["train"]:
         say_small_range(largest, preprocessing.dtype)
     kept = {split: np.array(indices, int) for split, indices in read.items()}

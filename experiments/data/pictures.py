@@ -70,10 +70,10 @@ def as_type(pixels: np.ndarray, dtype: str, features: int) -> np.ndarray:
             raise ValueError(f"pixels must be {want}, got {have}; convert them, since what is lost is yours to choose")
         pixels = pixels.astype(np.uint16) * np.uint16(257)
     if pixels.shape[-1] not in (1, features):
-        what = {1: "grey", 3: "colour"}
+        wanted = {1: "1 channel (grey)", 3: "3 channels (colour)"}.get(features, f"{features} channels")
         raise ValueError(
-            f"pixels must have {features} channels ({what.get(features, 'others')}), got {pixels.shape[-1]}; convert "
-            "the pictures, since what is lost is yours to choose"
+            f"pixels must have {wanted}, got {pixels.shape[-1]}; convert the pictures, since what is lost is yours to "
+            "choose"
         )
     return np.repeat(pixels, features, axis=-1) if pixels.shape[-1] < features else pixels
 

@@ -28,16 +28,18 @@ def draw_examples(dataset: Dataset, config: AugmentConfig, path: pathlib.Path, s
 def augmentation_figure(dataset: Dataset, config: AugmentConfig, seed: int = 0) -> Figure:
     """Training images of different classes, a row each: as they are, and changed at random seven times.
 
+    Without an augmentation: the first training images of every class, a row each, as the network gets them.
+
     Shades are those between the darkest and the brightest training pixel, what is beyond is cut off; channels that are
     neither one nor three are averaged. Mixed images say what they are made of.
 
     Args:
       dataset: standardised.
-      config: turns something on.
+      config: what is done to them.
       seed: of the changes.
     """
     if not config.chosen:
-        raise ValueError("augment.preview needs an augmentation to show, for example --augment.rotate 180")
+        return _unchanged_figure(dataset)
     chosen = _of_different_classes(dataset.train.labels)
     images, labels = jnp.asarray(dataset.train.images[chosen]), jnp.asarray(dataset.train.labels[chosen])
     low, high = float(dataset.train.images.min()), float(dataset.train.images.max())
@@ -59,6 +61,26 @@ def augmentation_figure(dataset: Dataset, config: AugmentConfig, seed: int = 0) 
         axis.set_ylabel(names[label], rotation="horizontal", ha="right", va="center", fontsize=10)
     axes[0, 0].set_title("as it is", fontsize=10)
     figure.suptitle(textwrap.fill(", ".join(_setting(kind, config) for kind in config.chosen), 100), fontsize=10)
+    return figure
+
+
+def _unchanged_figure(dataset):
+    """The first images of the first classes."""
+    labels, images = dataset.train.labels, dataset.train.images
+    span = float(images.min()), float(images.max())
+    shown = np.unique(labels)[:ROWS]
+    figure = Figure(figsize=(1.25 * (1 + DRAWN) + 1, 1.25 * len(shown) + 0.6), layout="constrained")
+    axes = figure.subplots(len(shown), 1 + DRAWN, squeeze=False)
+    for row, label in zip(axes, shown, strict=True):
+        of_class = images[np.flatnonzero(labels == label)[: 1 + DRAWN]]
+        for axis in row:
+            axis.set(xticks=[], yticks=[], frame_on=False)
+        for axis, image in zip(row, shown_images(of_class, span), strict=False):
+            axis.imshow(image, cmap="gray", vmin=0, vmax=1)
+        name = cut(dataset.class_names[label], 18)
+        row[0].set_ylabel(name, rotation="horizontal", ha="right", va="center", fontsize=10)
+    x, y = images.shape[1:3]
+    figure.suptitle(f"training images of {x} x {y} pixels, without augmentation", fontsize=10)
     return figure
 
 

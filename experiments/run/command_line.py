@@ -40,6 +40,10 @@ def command_line(words: list[str]) -> tuple[type[Arguments], Arguments, list[str
     """The arguments of a preset and of the network that the words choose, their defaults, and the other words."""
     given = words[:1] if words and not words[0].startswith("-") else []
     name = (given or [DEFAULT])[0]
+    if name not in PRESETS and (pathlib.Path(name).is_dir() or name.endswith(".npz")):
+        raise ValueError(
+            f"the first word must be a preset, got {name!r}; for images of your own give --data.path {name}"
+        )
     check_name("the preset", name, PRESETS)
     preset = PRESETS[name]
     parts, hidden = dict(vars(preset.config)), ""
@@ -49,7 +53,10 @@ def command_line(words: list[str]) -> tuple[type[Arguments], Arguments, list[str
         parts["model"] = _network(preset.config.model, words)
         if asks_for_help:
             parts |= _shown(parts, words)
-            hidden = "\n\nOptions without effect on this choice of data, network and optimizer are hidden."
+            hidden = (
+                "\n\nOptions without effect on this choice of data, network and optimizer are hidden: give "
+                "--data.path, --model.name, --model.group or --optimizer.name beside --help to see those of another."
+            )
     except ValueError:
         # The help shows all options where the words choose nothing that exists.
         if not asks_for_help:

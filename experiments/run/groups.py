@@ -7,17 +7,20 @@ from attgconv_jax.lie import LieGroup, rotations, scalings, similarities
 
 
 def parse_group(name: str, field: str = "group") -> Group:
-    """The group of this name: z2, p4, p4m, or any other as C8 or D2; a `ValueError` if there is none."""
-    named = {"z2": trivial(), "p4": cyclic(4), "p4m": dihedral(4)}
+    """The group of this name: z2, p4, p4m, or any other as C8 or D2; a `ValueError` if there is none.
+
+    In Python groups are called `trivial()`, `cyclic(8)`, `dihedral(2)`; these names work too, also as `cyclic-8`.
+    """
+    named = {"z2": trivial(), "trivial": trivial(), "trivial()": trivial(), "p4": cyclic(4), "p4m": dihedral(4)}
     if name in named:
         return named[name]
-    match = re.fullmatch(r"([CD])([1-9]\d*)", name)
+    match = re.fullmatch(r"(C|D|cyclic[-(]?|dihedral[-(]?)([1-9]\d*)\)?", name)
     if match is None:
         raise ValueError(
-            f"{field} must be z2, p4, p4m, or like C8 (rotations) or D2 (and reflections); Lie groups of networks are "
-            f"like SE2-8, R2xR-3, Sim2-16x3; got {name!r}"
+            f"{field} must be z2, p4, p4m, or like C8 (cyclic(8), rotations) or D2 (dihedral(2), also reflections); "
+            f"Lie groups of networks are like SE2-8, R2xR-3, Sim2-16x3; got {name!r}"
         )
-    make = cyclic if match[1] == "C" else dihedral
+    make = cyclic if match[1].lower().startswith("c") else dihedral
     return make(int(match[2]))
 
 

@@ -29,8 +29,9 @@ def one_line(page: str) -> str:
             message = f"{option} must be {wanted}, got {_words(given[1])}. {' '.join(helped[2:])}"
             others = others[1:]
     elif choice := _CHOICE.fullmatch(message):
-        # Tyro's order is another in every process.
-        message = unknown_name(choice[2], choice[1], sorted(re.findall("'([^']*)'", choice[3])))
+        # Tyro's order is another in every process, and None stands for leaving the option out.
+        names = sorted(set(re.findall("'([^']*)'", choice[3])) - {"None"})
+        message = unknown_name(choice[2], choice[1], names)
     elif message.startswith("Unrecognized options:") and re.search(r"\b(True|False)\b", message):
         message += "; an option that is on or off takes no value: --NAME, or no- before the last part of its name"
     message += "" if message.endswith((".", ":", ")")) else "."

@@ -1,6 +1,8 @@
 """Pictures through a classifier: found in folders, read, and classified in batches of one shape."""
 
 import concurrent.futures
+import dataclasses
+import functools
 import os
 import pathlib
 import time
@@ -11,12 +13,13 @@ import numpy as np
 
 from attgconv_jax.models import Classifier
 from attgconv_jax.preprocessing import Preprocessing, resize
+from experiments.data.arrays import read_images
 from experiments.data.pictures import SUFFIXES, as_type, read_picture
 from experiments.run.scale import Scale
 
 
 class Prediction(NamedTuple):
-    """Of a file the most probable classes and their probabilities, falling."""
+    """Of a picture the most probable classes and their probabilities, falling."""
 
     file: str
     classes: tuple[str, ...]
@@ -24,47 +27,87 @@ class Prediction(NamedTuple):
 
 
 class Failure(NamedTuple):
-    """A file that was not classified, and why, in a line."""
+    """A picture that was not classified, and why, in a line."""
 
     file: str
     message: str
 
 
-def find_pictures(paths: Sequence[pathlib.Path]) -> list[pathlib.Path]:
-    """The files among the paths, and all pictures in the folders among them, by name, without hidden ones.
+@dataclasses.dataclass(frozen=True)
+class Picture:
+    """A file, or a row of a file of arrays, whose name then says which."""
 
-    A `ValueError` if a path is not there, or there are no pictures.
+    name: str
+    read: Callable[[], np.ndarray]
+
+
+def find_pictures(paths: Sequence[pathlib.Path]) -> tuple[list[Picture], int]:
+    """The files among the paths, all pictures in the folders among them, the rows of files of arrays; no hidden ones.
+
+    Returns them and the number of other files in the folders. A `ValueError` if a path is not there, or there are no
+    pictures.
     """
-    found = {}
+    found, others = {}, 0
     for path in paths:
         if not path.exists():
             raise ValueError(f"there is no file or folder {path}")
-        found |= dict.fromkeys(_below(path) if path.is_dir() else [path])
+        if path.suffix.lower() == ".npz":
+            rows = read_images(path)
+            found |= {
+                (path, i): Picture(f"{path}[{i}]", functools.partial(rows.__getitem__, i)) for i in range(len(rows))
+            }
+            continue
+        files = list(_below(path)) if path.is_dir() else [path]
+        known = [file for file in files if not path.is_dir() or file.name.lower().endswith(SUFFIXES)]
+        others += len(files) - len(known)
+        found |= {file: Picture(str(file), functools.partial(read_picture, file)) for file in known}
     if not found:
         suffixes = ", ".join(SUFFIXES)
         raise ValueError(f"there are no pictures ({suffixes}) in {', '.join(map(str, paths))}")
-    return list(found)
+    return list(found.values()), others
 
 
-def standardised_picture(path: pathlib.Path, preprocessing: Preprocessing, scale: Scale | None = None) -> np.ndarray:
+def standardised_picture(picture: Picture, preprocessing: Preprocessing, scale: Scale | None = None) -> np.ndarray:
     """A picture `[size, size, 1, c]` as the network takes it, computed on the host.
 
-    Of a network that was trained on floating pixels, white is taken as 1, as `Preprocessing` does. A `ValueError` if
-    the picture cannot be read, or would lose bits or colours. It is added to `scale`.
+    Of a network that was trained on floating pixels, white of pictures in files is taken as 1, as `Preprocessing` does.
+    A `ValueError` if the picture cannot be read, or would lose bits or colours. It is added to `scale`.
     """
-    pixels = read_picture(path)
-    dtype = pixels.dtype.name
+    pixels = picture.read()
+    image = _standardised(_with_white_at_1(picture, pixels, preprocessing), preprocessing)
+    if scale is not None:
+        scale.add(pixels.dtype.name, image)
+    return image
+
+
+def _with_white_at_1(picture, pixels, preprocessing):
+    """The pixels as floating numbers `[x, y, c]`."""
+    if np.issubdtype(pixels.dtype, np.floating):
+        return _floating(picture, pixels, preprocessing)
     integers = pixels.dtype.name if np.issubdtype(preprocessing.dtype, np.floating) else preprocessing.dtype
     try:
         pixels = as_type(pixels, integers, preprocessing.features)
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
-    images = (pixels.astype(np.float32) / np.float32(np.iinfo(integers).max))[:, :, None]
+        raise ValueError(f"{picture.name}: {error}") from error
+    return pixels.astype(np.float32) / np.float32(np.iinfo(integers).max)
+
+
+def _floating(picture, pixels, preprocessing):
+    """Pixels of an array with white at 1, which only a network that was trained on such takes."""
+    if not np.issubdtype(preprocessing.dtype, np.floating):
+        raise ValueError(
+            f"{picture.name}: pixels must be {preprocessing.dtype}, as those of training, got {pixels.dtype}"
+        )
+    if pixels.shape[-1] not in (1, preprocessing.features):
+        raise ValueError(f"{picture.name}: pixels must have {preprocessing.features} channels, got {pixels.shape[-1]}")
+    return np.broadcast_to(pixels.astype(np.float32), (*pixels.shape[:2], preprocessing.features))
+
+
+def _standardised(images, preprocessing):
+    """Resized about the centre, then standardised: `[x, y, c]` to `[size, size, 1, c]`."""
+    images = images[:, :, None]
     images = resize(images, preprocessing.size, preprocessing.fit, preprocessing.background)
-    images = (images - np.float32(preprocessing.mean)) / np.float32(preprocessing.deviation)
-    if scale is not None:
-        scale.add(dtype, images)
-    return images
+    return (images - np.float32(preprocessing.mean)) / np.float32(preprocessing.deviation)
 
 
 def compile_for(classifier: Classifier, batch_size: int) -> float:
@@ -77,36 +120,37 @@ def compile_for(classifier: Classifier, batch_size: int) -> float:
 
 def predictions(
     classifier: Classifier,
-    files: Sequence[pathlib.Path],
+    pictures: Sequence[Picture],
     batch_size: int,
     top: int,
     done: Callable[[int], object] = lambda count: None,
     scale: Scale | None = None,
 ) -> Iterator[Prediction | Failure]:
-    """A prediction or failure for each file, in order.
+    """A prediction or failure for each picture, in order.
 
-    `done` is called with each batch's number of files, and `scale` is told of every picture.
+    `done` is called with each batch's number of pictures, and `scale` is told of every picture.
     """
 
-    def read(path):
+    def read(picture):
         try:
-            return standardised_picture(path, classifier.preprocessing, scale)
+            return standardised_picture(picture, classifier.preprocessing, scale)
         except ValueError as error:
-            return Failure(str(path), " ".join(str(error).split()))
+            return Failure(picture.name, " ".join(str(error).split()))
 
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        for start in range(0, len(files), batch_size):
-            batch = files[start : start + batch_size]
+        for start in range(0, len(pictures), batch_size):
+            batch = pictures[start : start + batch_size]
             images = list(pool.map(read, batch))
             good = [image for image in images if not isinstance(image, Failure)]
             probabilities = iter(_probabilities(classifier, good, batch_size))
-            for path, image in zip(batch, images, strict=True):
-                yield image if isinstance(image, Failure) else _prediction(path, next(probabilities), classifier, top)
+            for picture, image in zip(batch, images, strict=True):
+                is_read = not isinstance(image, Failure)
+                yield _prediction(picture.name, next(probabilities), classifier, top) if is_read else image
             done(len(batch))
 
 
 def _below(folder):
-    """The pictures in a folder and in those in it."""
+    """The files in a folder and in those in it, but hidden ones."""
 
     def fail(error):
         raise error
@@ -114,7 +158,7 @@ def _below(folder):
     for root, folders, names in os.walk(folder, onerror=fail):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
-            if not name.startswith(".") and name.lower().endswith(SUFFIXES):
+            if not name.startswith("."):
                 yield pathlib.Path(root, name)
 
 
@@ -126,9 +170,9 @@ def _probabilities(classifier, images, batch_size):
     return np.asarray(classifier.of_standardised(np.stack([*images, *filling])))[: len(images)]
 
 
-def _prediction(path, probabilities, classifier, top):
+def _prediction(name, probabilities, classifier, top):
     if not np.isfinite(probabilities).all():
-        return Failure(str(path), f"{path}: the network has no finite logits of it")
+        return Failure(name, f"{name}: the network has no finite logits of it")
     order = np.argsort(-probabilities, kind="stable")[:top]
     names = tuple(classifier.class_names[label] for label in order)
-    return Prediction(str(path), names, tuple(float(probabilities[label]) for label in order))
+    return Prediction(name, names, tuple(float(probabilities[label]) for label in order))
