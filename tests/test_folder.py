@@ -178,7 +178,7 @@ def test_transparent_pixels_are_said_once(classes, capsys):
     for name in ("a", "b"):
         write(classes / "cats" / f"{name}.png", picture(hash(name) % 1000, (12, 12, 2)))
     folder(classes)
-    assert capsys.readouterr().out.count("2 pictures have transparent pixels, which become black") == 1
+    assert capsys.readouterr().out.count("2 pictures have transparent pixels, which are laid over black") == 1
 
 
 def test_a_broken_picture_is_a_line_or_left_out_and_counted(classes, capsys):
