@@ -163,7 +163,8 @@ def smoothed_power(
     """`(low-pass of max(f, 0)^power)^(1 / power)`, the low-pass at the centres of windows."""
     positive = jax.nn.relu(f.astype(sum_dtype(f)))
     # A factor that goes in and comes out again, so that no power overflows.
-    largest = lax.stop_gradient(jnp.max(positive, axis=(-4, -3), keepdims=True))
+    of_rows = kernels.maximum(lax.stop_gradient(positive), axis=-3)
+    largest = jnp.expand_dims(kernels.maximum(of_rows, axis=-3), (-4, -3))
     scale = jnp.where(largest == 0, 1, largest)
     mean = smoothed((positive / scale) ** power, windows, deviation)
     # The root has no derivative at 0.

@@ -33,7 +33,7 @@ def moves_of(group: Group | LieGroup, elements: Any = None) -> list[Move]:
         )
     given = np.arange(group.order) if elements is None else np.asarray(elements)
     if given.size and given.ndim == 1 and np.issubdtype(given.dtype, np.integer):
-        if given.min() < 0 or given.max() >= group.order:
+        if np.min(given) < 0 or np.max(given) >= group.order:
             raise ValueError(f"elements must be from 0 to {group.order - 1}, those of {group}, got {given.tolist()}")
         if isinstance(group, Group):
             return [Move(group.matrices[g], group.action[g]) for g in given]

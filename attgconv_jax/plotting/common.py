@@ -81,7 +81,7 @@ def shown_images(
     """
     images = np.asarray(images, np.float64)
     pixels = images[..., 0, :] if images.shape[-1] == 3 else images.mean(axis=(-2, -1))
-    low, high = (pixels.min(), pixels.max()) if limits is None else limits
+    low, high = (np.min(pixels), np.max(pixels)) if limits is None else limits
     return np.clip((pixels - low) / (high - low if high > low else 1), 0, 1)
 
 
