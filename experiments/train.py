@@ -178,7 +178,8 @@ def command_line(words: list[str]) -> tuple[type[Arguments], Arguments, list[str
         parts["model"] = _network(preset.config.model, words)
         if asks_for_help:
             parts |= _shown(parts, words)
-            hidden = "\n\nOptions without effect on this choice of data, network and optimizer are hidden."
+            hidden = "\n\nOptions without effect on this choice of data, network and optimizer are hidden, and "
+            hidden += "--model.sampling where a group maps the pixel grid to itself."
     except ValueError:
         # The help shows all options where the words choose nothing that exists.
         if not asks_for_help:

@@ -105,6 +105,7 @@ def test_the_description_is_readable(saved):
             "attention": "co",
             "attention_options": {},
             "kind": "nonseparable",
+            "kernel_size": 3,
             "features": 2,
             "in_features": 1,
             "classes": 10,
