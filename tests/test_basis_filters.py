@@ -11,7 +11,7 @@ import pytest
 from compilation import optimised
 from flax import nnx
 from helpers import assert_close, assert_refused, random, relative_error, response_weights
-from networks import random_network, with_random_arrays
+from networks import leaves, random_network, with_random_arrays
 
 from attgconv_jax import (
     FilterBasis,
@@ -77,6 +77,7 @@ def test_group_conv_of_coefficients_is_the_loop_over_pixels(settings, lifting, k
     assert_close(out, loop_conv(f, a, basis, group, **settings))
 
 
+@pytest.mark.default("dihedral(3)-rings", "cyclic(4)-least_error")
 @every_kind
 @pytest.mark.parametrize("group", [C8, cyclic(4), dihedral(3)], ids=str)
 def test_a_filter_of_pixels_is_replaced_by_the_nearest_sum(group, kind):
@@ -88,25 +89,30 @@ def test_a_filter_of_pixels_is_replaced_by_the_nearest_sum(group, kind):
     assert_close(bank, filter_bank(jnp.asarray(nearest), group, sampling=basis))
     # A filter that is such a sum stays as it is.
     np.testing.assert_allclose(filter_bank(bank[..., 0, :], group, sampling=basis), bank, atol=1e-12)
-    assert relative_error(bank[..., 0, :], w) > 0.1
+    # On C4 all functions on 5x5 pixels err by less than 1 %: right angles are exact.
+    assert (relative_error(bank[..., 0, :], w) > 0.1) == (len(basis) < 25)
 
 
-@pytest.mark.default("least_error")
+@pytest.mark.default("rings")
 @every_kind
 def test_grouped_and_separable_convolutions_take_coefficients(kind):
     basis = filter_basis(C8, 3, Sampling(kind))
-    f, a = random(1, 5, 5, 8, 4), coefficients_on(basis, C8, c_in=2, c_out=6)
-    y = grouped_group_conv(f, a, C8, 2, sampling=basis)
-    parts = [
-        group_conv(f[..., :2], a[..., :3], C8, sampling=basis),
-        group_conv(f[..., 2:], a[..., 3:], C8, sampling=basis),
-    ]
-    assert_close(y, jnp.concatenate(parts, -1))
-    over_group = random(1, 1, 8, 4, 3)
-    for function, c_in in ((gseparable_group_conv, 4), (separable_group_conv, 1)):
-        spatial = random(len(basis), 1, c_in, 3)
-        expected = group_conv(f, over_group[0] * spatial, C8, sampling=basis)
-        assert_close(function(f, over_group, spatial, C8, sampling=basis), expected)
+    f, a, over_group = random(1, 3, 3, 8, 4), coefficients_on(basis, C8, c_in=2, c_out=6), random(1, 1, 8, 4, 3)
+    spatial = [random(len(basis), 1, c_in, 3) for c_in in (4, 1)]
+
+    @jax.jit
+    def both():
+        conv = functools.partial(group_conv, group=C8, sampling=basis)
+        halves = jnp.concatenate([conv(f[..., :2], a[..., :3]), conv(f[..., 2:], a[..., 3:])], -1)
+        separable = [
+            function(f, over_group, w, C8, sampling=basis)
+            for function, w in zip((gseparable_group_conv, separable_group_conv), spatial, strict=True)
+        ]
+        actual = [grouped_group_conv(f, a, C8, 2, sampling=basis), *separable]
+        return actual, [halves, *(conv(f, over_group[0] * w) for w in spatial)]
+
+    for actual, expected in zip(*both(), strict=True):
+        assert_close(actual, expected)
 
 
 @every_kind
@@ -127,37 +133,48 @@ def test_layers_commute_with_the_elements_that_keep_the_grid(group, k, settings,
         assert_close(layer(act(f, group, g, "feature_map")), act(y, group, g, "feature_map"), 1e-12)
 
 
-@pytest.mark.default("rings")
+def loss(f, a, basis):
+    return jnp.sum(jnp.sin(group_conv(f, a, C8, sampling=basis)))
+
+
+@pytest.mark.default("least_error")
 @every_kind
-def test_gradients_of_coefficients_compiled_eager_and_numerical(kind):
+def test_gradients_of_coefficients_are_finite_differences(kind):
     basis = filter_basis(C8, 3, Sampling(kind))
-    f, a = random(1, 4, 4, 8, 2), coefficients_on(basis, C8, c_out=2)
-
-    def loss(f, a):
-        return jnp.sum(jnp.sin(group_conv(f, a, C8, padding=1, sampling=basis)))
-
-    compiled, eager = optimised(jax.grad(loss, (0, 1)))(f, a), jax.grad(loss, (0, 1))(f, a)
-    jax.tree.map(functools.partial(assert_close, tolerance=1e-12), compiled, eager)
-    along, step = (random(*f.shape, seed=2), random(*a.shape, seed=3)), 1e-5
-    there, back = (loss(f + s * along[0], a + s * along[1]) for s in (step, -step))
-    assert_close(sum(map(jnp.vdot, eager, along)), (there - back) / (2 * step), 1e-7)
+    arrays = random(1, 4, 4, 8, 2), coefficients_on(basis, C8, c_out=2)
+    along, step = (random(*arrays[0].shape, seed=2), random(*arrays[1].shape, seed=3)), 1e-5
+    compiled = jax.jit(functools.partial(jax.value_and_grad(loss, (0, 1)), basis=basis))
+    there, back = (compiled(*(a + s * d for a, d in zip(arrays, along, strict=True)))[0] for s in (step, -step))
+    slope = sum(np.vdot(gradient, d) for gradient, d in zip(compiled(*arrays)[1], along, strict=True))
+    assert_close(slope, (there - back) / (2 * step), 1e-7)
 
 
+@pytest.mark.slow
+@every_kind
+def test_compiled_gradients_of_coefficients_are_the_eager_ones(kind):
+    basis = filter_basis(C8, 3, Sampling(kind))
+    arrays = random(1, 4, 4, 8, 2), coefficients_on(basis, C8, c_out=2)
+    gradient = functools.partial(jax.grad(loss, (0, 1)), basis=basis)
+    jax.tree.map(assert_close, optimised(gradient)(*arrays), gradient(*arrays))
+
+
+@pytest.mark.default("bfloat16-0.02-rings")
 @every_kind
 @pytest.mark.parametrize(("dtype", "tolerance"), [("bfloat16", 0.02), ("float32", 1e-5)])
 def test_lower_precision_is_close_to_float64(dtype, tolerance, kind):
     basis = filter_basis(C8, 5, Sampling(kind))
-    f, a = random(1, 6, 6, 8, 2), coefficients_on(basis, C8)
-    out = group_conv(f.astype(dtype), a.astype(dtype), C8, sampling=basis)
+    f, a = random(1, 5, 5, 8, 2), coefficients_on(basis, C8)
+    conv = jax.jit(functools.partial(group_conv, group=C8, sampling=basis))
+    out = conv(f.astype(dtype), a.astype(dtype))
     assert out.dtype == dtype
-    assert_close(out, group_conv(f, a, C8, sampling=basis), tolerance)
+    assert_close(out, conv(f, a), tolerance)
 
 
 def test_mapped_coefficients_are_the_loop():
     basis = filter_basis(C8, 3)
     f, a = random(1, 4, 4, 1, 2), random(3, len(basis), 1, 2, 2)
-    conv = functools.partial(group_conv, f, group=C8, sampling=basis)
-    assert_close(jax.vmap(conv)(a), jnp.stack([conv(each) for each in a]))
+    conv = jax.jit(functools.partial(group_conv, f, group=C8, sampling=basis))
+    assert_close(jax.jit(jax.vmap(conv))(a), np.stack([conv(each) for each in a]))
 
 
 def float64(module, *sizes, **options):
@@ -175,8 +192,6 @@ def test_modules_keep_coefficients_and_the_sampling_that_they_were_given(samplin
     assert layer.w.shape == (len(basis), 8, 2, 3)
     separable = float64(SeparableGroupConv, 2, 3, 5, sampling=sampling)
     assert separable.spatial_filter.shape == (len(basis), 1, 1, 3) and separable.w.shape == (len(basis), 8, 2, 3)
-    f = random(1, 6, 6, 8, 2)
-    assert_close(jax.jit(separable)(f), group_conv(f, separable.w, C8, sampling=basis))
 
 
 def test_modules_of_one_pixel_or_of_permutations_keep_pixels():
@@ -188,6 +203,7 @@ def test_modules_of_one_pixel_or_of_permutations_keep_pixels():
     assert own.basis == basis and own.w.shape == (len(basis), 4, 2, 3)
 
 
+@pytest.mark.default("None")
 @pytest.mark.parametrize("sampling", [Sampling(), Sampling("rings")], ids=lambda sampling: str(sampling.kind))
 def test_response_attention_turns_filters_of_two_sizes(sampling):
     layer, f = (
@@ -197,8 +213,8 @@ def test_response_attention_turns_filters_of_two_sizes(sampling):
     channel, _ = response_weights(5, 2, 3, 8)
     layer.w1, layer.w2 = map(nnx.Param, channel)
     of_pixels = jnp.einsum("uj,jhio->uhio", layer.basis.functions, layer.w[...]).reshape(3, 3, 8, 2, 3)
-    expected = response_attentive_group_conv(f, of_pixels, channel, layer.spatial[...], C8, sampling=sampling)
-    assert_close(jax.jit(layer)(f), expected, 1e-10)
+    function = jax.jit(functools.partial(response_attentive_group_conv, group=C8, sampling=sampling))
+    assert_close(jax.jit(layer)(f), function(f, of_pixels, channel, layer.spatial[...]), 1e-10)
 
 
 def functions_of_ones_own():
@@ -219,19 +235,27 @@ def test_a_basis_of_ones_own_is_used_by_layers():
     assert_close(layer(act(f, C8, 2, "feature_map")), act(y, C8, 2, "feature_map"))
 
 
-@pytest.mark.default("rings")
-@every_kind
-def test_networks_are_saved_loaded_and_exported(tmp_path, kind):
-    sampling = Sampling(kind, lowpass=0.25)
+def test_networks_are_saved_and_loaded_with_their_sampling(tmp_path):
+    sampling = Sampling("rings", lowpass=0.25)
     network = random_network(C8, features=2, sampling=sampling, param_dtype=jnp.float32)
-    image = random(1, 28, 28, 1, 1).astype(jnp.float32)
-    expected = network(image)
     save_network(tmp_path / "network", network)
     loaded = load_network(tmp_path / "network")
-    assert loaded.convolutions[0].sampling == sampling and loaded.convolutions[0].basis == network.convolutions[0].basis
-    np.testing.assert_array_equal(loaded(image), expected)
-    with assert_refused("convolutions.0.sampling is", "lowpass=None", "instead of", "lowpass=0.25"):
-        load_network(tmp_path / "network", like=random_network(C8, features=2, sampling=Sampling(kind)))
+    assert loaded.convolutions[0].sampling == sampling
+    assert nnx.graphdef(loaded) == nnx.graphdef(network)
+    jax.tree.map(np.testing.assert_array_equal, leaves(loaded), leaves(network))
+
+
+def test_a_module_of_ones_own_is_loaded_with_no_other_sampling(tmp_path):
+    make = functools.partial(GroupConv, 2, 3, 3, C8, rngs=nnx.Rngs(0))
+    save_network(tmp_path / "layer", make(sampling=Sampling(lowpass=0.25)))
+    with assert_refused("sampling is Sampling(", "lowpass=None", "instead of", "lowpass=0.25"):
+        load_network(tmp_path / "layer", like=make())
+
+
+@pytest.mark.slow
+@every_kind
+def test_networks_are_exported(tmp_path, kind):
+    network = random_network(C8, features=2, sampling=Sampling(kind), param_dtype=jnp.float32)
     about = export_network(tmp_path / "network.zip", network, platforms=["cpu"])
     assert about["largest_difference"] <= 1e-5
 

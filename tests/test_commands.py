@@ -10,6 +10,7 @@ import pytest
 import tyro
 from matplotlib import pyplot
 
+from attgconv_jax import Sampling
 from attgconv_jax.interop.__main__ import main as convert
 from attgconv_jax.models import load_classifier, load_network, save_network
 from experiments import compare, evaluate, reproduce, train
@@ -443,3 +444,20 @@ def test_help_hides_options_without_effect_and_shows_all_beside_a_wrong_choice(w
     shown = capsys.readouterr().out
     assert stopped.value.code == 0 and "cosine: to zero at the end" in " ".join(shown.split())
     assert ("are hidden" in shown) == hides == ("--optimizer.milestones" not in shown)
+    assert "--model.sampling.lowpass" not in shown or not hides
+
+
+def test_help_shows_how_filters_turn_where_the_grid_lacks_angles(capsys):
+    with pytest.raises(SystemExit):
+        train.cli(["--model.group", "C8", "--help"])
+    shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "--model.sampling.kind {None,least_error,rings,bilinear,cubic}" in shown
+    assert "the largest relative error of a function. (default: 0.01)" in shown
+    assert "deviation of the spectrum of random filters in cycles a pixel" in shown
+
+
+def test_a_basis_is_asked_for_on_any_group():
+    words = ["--model.group", "p4", "--model.sampling.kind", "rings", "--model.sampling.lowpass", "0.2"]
+    made, default, others = train.command_line(words)
+    config = tyro.cli(made, args=others, default=default, config=(tyro.conf.AvoidSubcommands,))
+    assert config.model.sampling == Sampling("rings", lowpass=0.2)
