@@ -107,7 +107,8 @@ def test_plain_networks_have_the_textbook_number_of_parameters_and_sge_next_to_n
 
 @pytest.mark.parametrize(("depth", "group", "features"), [(18, P4, 32), (50, P4M, 24), (18, cyclic(8), 24)], ids=str)
 def test_the_default_width_keeps_the_parameters_about_equal_on_every_group(depth, group, features):
-    network = shapes_of(depth, group, "sge")
+    # Of filters that are free in every pixel.
+    network = shapes_of(depth, group, "sge", sampling=Sampling("bilinear"))
     assert network.settings["features"] == features
     assert {weight.shape for weight in sge_weights(network)} == {(features,)}
     assert count(network) == pytest.approx(parameters(depth, trivial(), "sge"), rel=0.15)

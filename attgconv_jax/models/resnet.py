@@ -97,7 +97,7 @@ class ResNet(Network):
       depth: layers: 18, 34, 50 or 101.
       attention: None, or one of those above.
       features: channels per group element of the first stage; None: `64 / sqrt(|H|)` rounded to eights, so that the
-        filters of all groups have about equally many parameters: 64 on the trivial group, 32 for p4, 24 for p4m.
+        filters of all groups have about equally many pixels: 64 on the trivial group, 32 for p4, 24 for p4m.
       exact: whether an image whose grids the group does not map to themselves raises.
       attention_options: arguments of the attention's module (see `attgconv_jax.nn.ATTENTIONS`) that are to differ from
         the published ones: reduction 16 (of non-local 2), 7x7 filters in CBAM, dilation 4 in BAM, 64 groups of channels
