@@ -65,6 +65,12 @@ FAULTS = {
     "relu at the pixels alone": Fault(
         "attgconv_jax/antialiasing.py", "resampled(nonlinearity(fine)", "resampled(fine", "antialiasing"
     ),
+    # Errors under any element.
+    "angles moved backwards": Fault("attgconv_jax/moves.py", "(angle - turn)", "(angle + turn)", "angles"),
+    "border compared": Fault(
+        "attgconv_jax/probes.py", "_reached(applied, f, plain, tolerance) - ", "count / 2 - ", "angles"
+    ),
+    "content that leaves the grid": Fault("attgconv_jax/probes.py", "1 and not ends", "1 and ends", "angles"),
     "last of equal maxima": Fault(
         "attgconv_jax/kernels/maxima.py", "(j < i) & ((a == b)", "(j > i) & ((a == b)", "kernels_maximum"
     ),

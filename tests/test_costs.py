@@ -3,13 +3,12 @@
 import json
 import pathlib
 
-import jax
 import optax
 import pytest
 
-from attgconv_jax import Sampling, cyclic
+from attgconv_jax import cyclic
 from attgconv_jax.models import RotMNISTNet
-from experiments.bench import interpolation, memory, scaling
+from experiments.bench import memory, scaling
 from experiments.bench.steps import Case
 
 
@@ -77,21 +76,3 @@ def test_growth_is_measured_fitted_and_drawn(tmp_path, capsys, monkeypatch):
     assert curve["mb_exponent"] == pytest.approx(scaling.exponent(curve["x"], curve["mb"]))
     assert "channels, channel: exponents ms" in capsys.readouterr().out
     assert (tmp_path / "scaling.png").stat().st_size > 10_000
-
-
-@pytest.mark.slow
-def test_interpolation_is_measured_and_written_to_the_current_folder(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(interpolation, "network_error", lambda *_: 0.5)
-    monkeypatch.setattr(interpolation, "SAMPLINGS", [Sampling("bilinear"), Sampling("cubic", True)])
-    monkeypatch.chdir(tmp_path)
-    interpolation.cli(["--groups", "C2", "C3", "--images", "1"])
-    (path,) = tmp_path.iterdir()
-    assert path.name == f"interpolation-{jax.default_backend()}.json"
-    rows = json.loads(path.read_text())["rows"]
-    assert [(row["group"], row["interpolation"], row["disc_mask"]) for row in rows] == [
-        ("cyclic(2)", "bilinear", False),
-        ("cyclic(3)", "bilinear", False),
-        ("cyclic(3)", "cubic", True),
-    ]
-    assert rows[0]["two_layers"] < 1e-5 < rows[2]["two_layers"]
-    assert "| cyclic(2) | exact | no |" in capsys.readouterr().out

@@ -5,7 +5,7 @@ import math
 import statistics
 from collections.abc import Callable
 
-from experiments.bench import attention, interpolation, memory, networks, transfer
+from experiments.bench import angles, attention, memory, networks, transfer
 from experiments.configs.preset import RESULTS, reports
 from experiments.report.documents import rows_of
 from experiments.report.markdown import PROTOCOLS, Column, cells, markdown_table, protocols, record_table
@@ -173,6 +173,50 @@ def exported_files() -> str:
     return f"{markdown_table(columns, table)}\n\nRefused: {', '.join(refused) or 'none'}."
 
 
+def _angles(rows: list[dict], heading: str, name: Callable[[dict], str], cell: Callable[[dict], str]) -> str:
+    """A table with a row a name and a column a size of filters."""
+    sizes = sorted({row["kernel_size"] for row in rows})
+    names = list(dict.fromkeys(name(row) for row in rows))
+    known = {(name(row), row["kernel_size"]): "-" if row["functions"] is None else cell(row) for row in rows}
+    table = [[each, *(known[each, size] for size in sizes)] for each in names]
+    return markdown_table([heading, *(f"{size} pixels" for size in sizes)], table)
+
+
+def sampling() -> str:
+    """Functions of a filter, and the errors of one layer and of two, by way of sampling; C8."""
+    rows = [row for row in _figures("angles")["rows"] if row["group"] == "cyclic(8)" and row["relu"] is not None]
+
+    def cell(row):
+        return f"{row['functions']}: {100 * row['one_layer']:.2g} / {100 * row['relu']:.2g} %"
+
+    return _angles(rows, "sampling", angles.label, cell)
+
+
+def sampling_groups() -> str:
+    """Functions of a filter and the error of one layer with "least_error" at its default tolerance, by group."""
+    default = {"kind": "least_error", "tolerance": 0.01, "lowpass": None}
+    rows = [row for row in _figures("angles")["rows"] if default.items() <= row.items()]
+    return _angles(
+        rows, "group", lambda row: row["group"], lambda row: f"{row['functions']}: {100 * row['one_layer']:.2g} %"
+    )
+
+
+def sampling_down() -> str:
+    """The errors of two layers on C8 with what may stand between them, filters of 5 pixels."""
+    headings = {
+        "relu": "ReLU",
+        "oversampled": "oversampled ReLU",
+        "stride": "ReLU, stride 2",
+        "stride_antialiased": "antialiased",
+        "max_pool": "ReLU, `max_pool`",
+        "max_pool_antialiased": "antialiased",
+        "smooth_max_pool": "ReLU, `smooth_max_pool`",
+    }
+    rows = [row for row in _figures("angles")["rows"] if row["kernel_size"] == 5 and row["stride"] is not None]
+    cells_of = [[angles.label(row), *(f"{100 * row[name]:.2g} %" for name in headings)] for row in rows]
+    return markdown_table(["sampling", *headings.values()], cells_of)
+
+
 QUOTED: dict[str, Callable[[], str]] = {
     "results": lambda: _runs("rot-mnist", title="network", **PROTOCOLS, paper="the paper, original set, best on test"),
     "digits": lambda: _runs("digits", title="network", **VALIDATION_AND_LAST),
@@ -180,7 +224,10 @@ QUOTED: dict[str, Callable[[], str]] = {
     "attention-cost": attention_cost,
     "operators-cost": operators_cost,
     "operators-short-run": lambda: _runs("operators", title="operator", parameters="parameters", **VALIDATION_AND_LAST),
-    "sampling": lambda: record_table(_figures("interpolation")["rows"], interpolation.COLUMNS),
+    "sampling": sampling,
+    "sampling-groups": sampling_groups,
+    "sampling-down": sampling_down,
+    "sampling-steps": lambda: record_table(_figures("angle-steps")["rows"], angles.STEPS),
     "transfer": lambda: record_table(_figures("transfer-cpu")["rows"], transfer.COLUMNS),
     "exports": exported_files,
     "memory": lambda: record_table(_named("memory-cpu"), memory.COLUMNS),
