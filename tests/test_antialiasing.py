@@ -97,19 +97,18 @@ def test_pools_put_the_low_pass_where_their_windows_are():
 
 
 def test_smooth_maximum_is_the_power_mean_and_has_a_gradient_where_all_is_zero():
-    f = np.asarray(random(9, 9, 1, 2)).copy()
-    f[:, :, :, 1] *= 1e30
-    settings = dict(window=3, stride=2, padding=1)
+    f = np.array(random(9, 9, 1, 3))
     expected = gaussian_mean(np.maximum(f, 0) ** 4, (np.arange(0, 9, 2),) * 2, DEVIATION * 2) ** (1 / 4)
-    pooled = smooth_max_pool(jnp.asarray(f), cyclic(4), **settings)
-    for c in (0, 1):
-        assert_close(pooled[..., c], expected[..., c], 1e-13)
-    # 1e30 to the fourth is too large for float32.
-    assert_close(smooth_max_pool(jnp.asarray(f, jnp.float32), cyclic(4), **settings)[..., 1], expected[..., 1], 1e-6)
+    f[..., 1] *= 1e100  # to the fourth it is too large
+    f[5, 5, :, 2] = np.nan
+    pool = jax.jit(functools.partial(smooth_max_pool, group=cyclic(4), window=3, stride=2, padding=1))
+    pooled = np.asarray(pool(jnp.asarray(f)))
+    for c, scale in enumerate((1, 1e100)):
+        assert_close(pooled[..., c], scale * expected[..., c])
+    assert np.all(np.isnan(pooled[..., 2]))
     half = jnp.asarray(f[..., :1]).at[:5].set(-1)
-    gradient = jax.grad(lambda f: jnp.sum(smooth_max_pool(f, cyclic(4), **settings, power=8.0)))(half)
+    gradient = jax.jit(jax.grad(lambda f: jnp.sum(pool(f))))(half)
     assert np.all(np.isfinite(gradient)) and np.any(gradient) and not np.any(gradient[:5])
-    assert np.all(np.isnan(smooth_max_pool(half.at[0].set(jnp.nan), cyclic(4), **settings)))
 
 
 @pytest.mark.parametrize(
@@ -164,7 +163,7 @@ def test_relu_of_a_wave_holds_the_harmonics_that_pixels_can_and_no_others():
     assert errors["oversampled"] < 0.4 * errors["relu"], errors
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float32", "float64"])
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
 def test_constants_stay_and_types_are_kept(dtype):
     f = jnp.full([1, 41, 41, 1, 1], 3, dtype)
     for function in (
@@ -176,7 +175,7 @@ def test_constants_stay_and_types_are_kept(dtype):
     ):
         out = function(f)
         assert out.dtype == dtype
-        assert_close(out, np.full(out.shape, 3), {"float64": 1e-14, "float32": 1e-6, "bfloat16": 0}[dtype])
+        assert_close(out, np.full(out.shape, 3), {"float32": 1e-6, "bfloat16": 0}[dtype])
 
 
 def test_nonlinearity_is_oversampled_by_other_factors():
@@ -194,8 +193,8 @@ def test_compiled_gradient_is_that_of_finite_differences():
         pooled = max_pool(oversampled(jnp.tanh)(f), cyclic(4), window=3, stride=2, antialiased=True)
         return jnp.sum(jnp.sin(pooled))
 
-    gradient = optimised(jax.grad(loss))(f)
-    slope = (loss(f + step * along) - loss(f - step * along)) / (2 * step)
+    gradient, value = optimised(jax.grad(loss))(f), jax.jit(loss)
+    slope = (value(f + step * along) - value(f - step * along)) / (2 * step)
     assert_close(jnp.vdot(gradient, along), slope, 1e-6)
     mapped = jax.vmap(relu)(f)
     np.testing.assert_array_equal(mapped, relu(f))
