@@ -33,7 +33,17 @@ FAULTS = {
         "attgconv_jax/groups.py", "reflection == 1, -1, 1", "reflection == 1, 1, 1", "groups"
     ),
     "action by g": Fault("attgconv_jax/groups.py", "self.product[self.inverse]", "self.product", "groups"),
-    "filters transformed by g^-1": Fault("attgconv_jax/filters.py", '"gji,uj->gui"', '"gij,uj->gui"', "filters"),
+    "filters transformed by g^-1": Fault("attgconv_jax/bases/grid.py", '"gji,uj->gui"', '"gij,uj->gui"', "filters"),
+    "functions turned the other way": Fault("attgconv_jax/bases/basis.py", "[cos, -sin]", "[cos, sin]", "bases"),
+    "signs left to the solver": Fault(
+        "attgconv_jax/bases/eigenfunctions.py", "functions * np.sign(", "functions * np.abs(", "bases"
+    ),
+    "errors at higher frequencies": Fault(
+        "attgconv_jax/bases/eigenfunctions.py", "BAND = 0.075", "BAND = 0.3", "bases"
+    ),
+    "attention's filter in the basis of the layer's": Fault(
+        "attgconv_jax/nn/response.py", "attention_sampling=self.sampling, ", "", "basis_filters"
+    ),
     "disc too large": Fault("attgconv_jax/filters.py", "<= radius + 1e-9", "<= radius + 1", "filters"),
     "odd pixel before": Fault(
         "attgconv_jax/geometry.py",
