@@ -34,12 +34,22 @@ FAULTS = {
     ),
     "action by g": Fault("attgconv_jax/groups.py", "self.product[self.inverse]", "self.product", "groups"),
     "filters transformed by g^-1": Fault("attgconv_jax/bases/grid.py", '"gji,uj->gui"', '"gij,uj->gui"', "filters"),
-    "functions turned the other way": Fault("attgconv_jax/bases/basis.py", '"ui,gij->guj"', '"ui,gji->guj"', "bases"),
+    "functions turned by the inverse": Fault("attgconv_jax/bases/basis.py", '"ui,gij->guj"', '"ui,gji->guj"', "bases"),
     "functions of any error": Fault(
         "attgconv_jax/bases/eigenfunctions.py", "errors <= tolerance**2", "errors <= 1 + tolerance**2", "bases"
     ),
     "aliased after all": Fault(
         "attgconv_jax/antialiasing.py", "np.exp(-(t**2) / 2)", "np.exp(-(t**2) / 2e-4)", "antialiasing"
+    ),
+    "functions turned the other way": Fault("attgconv_jax/bases/basis.py", "[cos, -sin]", "[cos, sin]", "bases"),
+    "signs left to the solver": Fault(
+        "attgconv_jax/bases/eigenfunctions.py", "functions * np.sign(", "functions * np.abs(", "bases"
+    ),
+    "errors at higher frequencies": Fault(
+        "attgconv_jax/bases/eigenfunctions.py", "BAND = 0.075", "BAND = 0.3", "bases"
+    ),
+    "attention's filter in the basis of the layer's": Fault(
+        "attgconv_jax/nn/response.py", "attention_sampling=self.sampling, ", "", "basis_filters"
     ),
     "disc too large": Fault("attgconv_jax/filters.py", "<= radius + 1e-9", "<= radius + 1", "filters"),
     "odd pixel before": Fault(

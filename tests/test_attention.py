@@ -42,10 +42,6 @@ def compiled(function, **settings):
     return jax.jit(functools.partial(function, **settings))
 
 
-# What the oracles interpolate with at other than right angles.
-BILINEAR = Sampling("bilinear")
-
-
 def kernel_of(group):
     return None if group in EXACT_GROUPS else oracles.hat
 
@@ -70,7 +66,8 @@ def test_channel_attention_is_the_formula(group, lifting):
 def test_spatial_attention_is_the_formula(group, k, dilation, haar, lifting):
     f = feature_map(group, lifting)
     w = random(k, k, f.shape[-2], 2, 1, seed=1)
-    alpha = compiled(spatial_attention, group=group, dilation=dilation, haar=haar, sampling=BILINEAR)(f, w)
+    settings = dict(dilation=dilation, haar=haar, sampling=Sampling("bilinear"))
+    alpha = compiled(spatial_attention, group=group, **settings)(f, w)
     assert alpha.shape == (2, 5, 5, f.shape[-2], 1)
     expected = oracles.spatial_attention(np.asarray(f), np.asarray(w), group, dilation, haar, kernel_of(group))
     assert_close(alpha, expected)
@@ -99,9 +96,10 @@ def test_input_attention_is_the_formula(group, factors, lifting):
     f = feature_map(group, lifting)
     channel = channel_weights(3, f.shape[-2]) if "channel" in factors else None
     spatial = random(3, 3, f.shape[-2], 2, 1, seed=1) if "spatial" in factors else None
-    out = compiled(input_attention, group=group, dilation=2, haar=True, sampling=BILINEAR)(f, channel, spatial)
+    settings = dict(dilation=2, haar=True)
+    out = compiled(input_attention, group=group, **settings, sampling=Sampling("bilinear"))(f, channel, spatial)
     plain = jax.tree.map(np.asarray, (channel, spatial))
-    expected = oracles.input_attention(np.asarray(f), *plain, group, dilation=2, haar=True, kernel=kernel_of(group))
+    expected = oracles.input_attention(np.asarray(f), *plain, group, **settings, kernel=kernel_of(group))
     assert_close(out, expected)
 
 
@@ -131,6 +129,16 @@ def test_spatial_attention_interpolates_and_masks_as_it_is_told(interpolation):
     settings = dict(sampling=Sampling(interpolation, True))
     assert_close(compiled(spatial_attention, group=group, **settings)(f, w), expected)
     assert_close(compiled(input_attention, group=group, channel=None, **settings)(f, spatial=w), (1 - expected) * f)
+
+
+@pytest.mark.parametrize("sampling", [Sampling(), Sampling("rings")], ids=lambda sampling: str(sampling.kind))
+def test_spatial_attention_turns_its_filter_as_convolutions_do(sampling):
+    group, w = cyclic(8), random(5, 5, 8, 2, 1, seed=1)
+    f = feature_map(group, False)
+    statistics = jnp.stack([jnp.mean(f, axis=-1), jnp.max(f, axis=-1)], axis=-1)
+    logits = compiled(group_conv, group=group, padding=2, sampling=sampling)(statistics, w)
+    alpha = compiled(spatial_attention, group=group, sampling=sampling)(f, w)
+    assert_close(alpha, jax.nn.sigmoid(logits))
 
 
 def test_without_any_weights_nothing_is_suppressed():

@@ -208,12 +208,12 @@ def test_frames_follow_one_plane_of_a_filter(group):
 
 @pytest.mark.usefixtures("close")
 @pytest.mark.parametrize("make", [GroupConv, ResponseAttentiveGroupConv])
-def test_filters_are_turned_as_the_layer_turns_them(make):
+@pytest.mark.parametrize("sampling", [Sampling("cubic", disc_mask=True), Sampling()], ids=lambda s: str(s.kind))
+def test_filters_are_turned_as_the_layer_turns_them(make, sampling):
     group = cyclic(8)
-    sampling = Sampling("cubic", disc_mask=True)
     layer = make(1, 2, 5, group, lifting=True, param_dtype=float, rngs=nnx.Rngs(0), sampling=sampling)
     shown = pictures(plotting.layer_filters_figure(layer, c_out=1))
-    bank = filter_bank(layer.w[...], group, sampling=sampling)
+    bank = filter_bank(layer.w[...], group, sampling=layer.basis or sampling)
     assert_close(shown, np.moveaxis(bank[:, :, 0, 0, :, 1], -1, 0))
 
 
