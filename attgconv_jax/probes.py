@@ -82,7 +82,7 @@ def band_limited_error(
 
     >>> import jax
     >>> from attgconv_jax import Sampling, band_limited_error, cyclic, group_conv
-    >>> c8, w = cyclic(8), jax.random.normal(jax.random.key(0), [5, 5, 1, 1, 2])
+    >>> c8, w = cyclic(8), jax.random.normal(jax.random.key(0), [5, 5, 1, 1, 2], "float32")
     >>> interpolated = jax.jit(lambda f: group_conv(f, w, c8, sampling=Sampling("bilinear")))
     >>> measured = band_limited_error(interpolated, c8, size=33, images=1)
     >>> 0.1 < measured.error < 1, measured.floor < 1e-3, measured.by_element[2] < 1e-5
