@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from flax import nnx
 from helpers import assert_close
+from networks import leaves, random_network
 
-from attgconv_jax import Sampling
-from attgconv_jax.models import NETWORKS, load_network
+from attgconv_jax import Sampling, cyclic
+from attgconv_jax.models import NETWORKS, load_network, save_network
 
 FOLDER = pathlib.Path(__file__).parent / "fixtures/networks-0.1.0"
 with np.load(FOLDER / "logits.npz") as _file:
@@ -85,3 +86,15 @@ def test_interpolation_of_attention_alone_stays_its_own(saved):
     layer = network.convolutions[1]
     assert dict(layer.attention._options)["sampling"] == Sampling("cubic", disc_mask=True)
     assert layer.conv.sampling == Sampling("bilinear")
+
+
+def test_networks_from_before_bases_interpolate_as_they_did(tmp_path):
+    network = random_network(cyclic(8), "input", features=2, sampling=Sampling("bilinear"), param_dtype=jnp.float32)
+    save_network(tmp_path / "network", network)
+    file = tmp_path / "network/network.json"
+    description = json.loads(file.read_text())
+    description["settings"]["sampling"] = {"kind": "bilinear", "disc_mask": False}
+    file.write_text(json.dumps(description))
+    loaded = load_network(tmp_path / "network")
+    assert nnx.graphdef(loaded) == nnx.graphdef(network)
+    jax.tree.map(np.testing.assert_array_equal, leaves(loaded), leaves(network))
