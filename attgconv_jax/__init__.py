@@ -4,6 +4,7 @@ Pure functions stand at the top level; continuous groups (`lie`), Flax NNX modul
 published weights (`interop`) and exported files (`export`) are loaded when they are first used.
 """
 
+from attgconv_jax.antialiasing import low_pass, oversampled
 from attgconv_jax.attention import (
     OPERATORS,
     BottleneckWeights,
@@ -43,27 +44,37 @@ from attgconv_jax.attention import (
     style_recalibration,
 )
 from attgconv_jax.bases import FilterBasis
-from attgconv_jax.convolution import group_conv, grouped_group_conv, max_pool, mean_pool, project_max, project_mean
+from attgconv_jax.convolution import (
+    group_conv,
+    grouped_group_conv,
+    max_pool,
+    mean_pool,
+    project_max,
+    project_mean,
+    smooth_max_pool,
+)
 from attgconv_jax.deprecation import former_attributes
 from attgconv_jax.equivariance import act, equivariance_error
 from attgconv_jax.filters import Sampling, filter_bank, filter_basis
 from attgconv_jax.groups import Group, cyclic, dihedral, trivial
 from attgconv_jax.kernels import maximum
+from attgconv_jax.probes import BandLimitedError, band_limited_error
 from attgconv_jax.separable import gseparable_group_conv, separable_group_conv
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "OPERATORS", "BottleneckWeights", "ChannelWeights", "ConvolutionalBlockWeights", "CoordinateWeights",
-    "FilterBasis", "GatherExciteWeights", "GlobalContextWeights", "Group", "GroupEnhanceWeights", "InputWeights",
-    "MLPWeights", "NonLocalWeights", "ResponseChannelWeights", "ResponseMaps", "Sampling", "SelectiveKernelWeights",
-    "SelfAttentionWeights", "act", "alpha_f", "attend", "bottleneck_attention", "channel_attention", "co_attention",
+    "OPERATORS", "BandLimitedError", "BottleneckWeights", "ChannelWeights", "ConvolutionalBlockWeights",
+    "CoordinateWeights", "FilterBasis", "GatherExciteWeights", "GlobalContextWeights", "Group",
+    "GroupEnhanceWeights", "InputWeights", "MLPWeights", "NonLocalWeights", "ResponseChannelWeights",
+    "ResponseMaps", "Sampling", "SelectiveKernelWeights", "SelfAttentionWeights", "act", "alpha_f", "attend",
+    "band_limited_error", "bottleneck_attention", "channel_attention", "co_attention",
     "convolutional_block_attention", "coordinate_attention", "cyclic", "dihedral", "efficient_channel_attention",
     "equivariance_error", "filter_bank", "filter_basis", "gather_excite", "global_context", "group_conv",
     "grouped_group_conv", "gseparable_group_conv", "input_attention", "input_attention_map", "input_co_attention",
-    "max_pool", "maximum", "mean_pool", "non_local", "project_max", "project_mean", "response_attentive_group_conv",
-    "selective_kernel", "self_attention", "separable_group_conv", "spatial_attention", "spatial_group_enhance",
-    "squeeze_excitation", "style_recalibration", "trivial",
+    "low_pass", "max_pool", "maximum", "mean_pool", "non_local", "oversampled", "project_max", "project_mean",
+    "response_attentive_group_conv", "selective_kernel", "self_attention", "separable_group_conv", "smooth_max_pool",
+    "spatial_attention", "spatial_group_enhance", "squeeze_excitation", "style_recalibration", "trivial",
 ]  # fmt: skip
 
 _LAZY = ("export", "interop", "lie", "models", "nn", "plotting")

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from attgconv_jax import checks, kernels
+from attgconv_jax.antialiasing import mean_deviation, smoothed, smoothed_before, smoothed_maximum, smoothed_power
 from attgconv_jax.bases import FilterBasis
 from attgconv_jax.filters import Sampling, check_sampling, filter_size, former_sampling, transformed
 from attgconv_jax.geometry import Padding, check_symmetric_grid, windows_of
@@ -25,6 +26,7 @@ def group_conv(
     dilation: int = 1,
     haar: bool = False,
     exact: bool = True,
+    antialiased: bool = False,
     sampling: Sampling | FilterBasis = Sampling(),
     implementation: str | None = None,
 ) -> Float[Array, "*batch x_out y_out h c_out"]:
@@ -50,6 +52,8 @@ def group_conv(
       dilation: of the filter, in pixels.
       haar: whether the sum over a feature map carries the Haar weight, as in the published networks.
       exact: whether a sampling grid that the group does not map to itself raises.
+      antialiased: whether a convolution with a stride takes a low-pass of `f`, of deviation `0.75 stride`; see
+        `attgconv_jax.low_pass`.
       sampling: of the filter, at other than right angles. With a `FilterBasis` the filter may be given by its
         coefficients, `[j, h_in, c_in, c_out]`.
       implementation: of the convolution; see `attgconv_jax.kernels.conv`.
@@ -57,6 +61,9 @@ def group_conv(
     Source: Cohen and Welling 2016; Romero et al. 2020, section 2.
     """
     windows = check_convolution(f, w, group, stride, padding, dilation, haar, exact, sampling)
+    checks.check_boolean(antialiased=antialiased)
+    if antialiased:
+        f = smoothed_before(f, windows[0].stride)
     return convolve(f, w, group, windows, haar=haar, sampling=sampling, implementation=implementation)
 
 
@@ -156,6 +163,7 @@ def max_pool(
     stride: int | None = None,
     padding: int = 0,
     exact: bool = True,
+    antialiased: bool = False,
 ) -> Float[Array, "*batch x_out y_out h c"]:
     """Spatial maximum: `y[x, h, c] = max over u of f[x stride + u, h, c]`; padding counts as minus infinity.
 
@@ -164,10 +172,15 @@ def max_pool(
       stride: between windows, in pixels; None: the window's size.
       padding: pixels on every side.
       exact: whether a grid of windows that the group does not map to itself raises.
+      antialiased: whether maxima are taken at every pixel, and a low-pass of deviation `0.75 stride` of them at the
+        windows' places; see `attgconv_jax.low_pass`. With stride 1 there is nothing to alias.
 
-    Source: Cohen and Welling 2016, section 6.3.
+    Source: Cohen and Welling 2016, section 6.3; Zhang 2019 (`antialiased`).
     """
-    return kernels.maximum(_windows(f, group, window, stride, padding, exact, -jnp.inf), axis=-3)
+    windows = _pooling_windows(f, group, window, stride, padding, exact, antialiased)
+    if antialiased and windows[0].stride > 1:
+        return smoothed_maximum(f, windows)
+    return kernels.maximum(_taps(f, windows, -jnp.inf), axis=-3)
 
 
 def mean_pool(
@@ -178,12 +191,47 @@ def mean_pool(
     stride: int | None = None,
     padding: int = 0,
     exact: bool = True,
+    antialiased: bool = False,
 ) -> Float[Array, "*batch x_out y_out h c"]:
     """Spatial mean: `y[x, h, c] = mean over u of f[x stride + u, h, c]`; padding counts as zeros.
 
-    Arguments as `max_pool`.
+    Arguments as `max_pool`, but `antialiased`: the mean is Gaussian, about the same places and as wide as the window
+    (of deviation `sqrt((window^2 - 1) / 12)`), at least `0.75 stride`; padding counts as nothing.
     """
-    return jnp.mean(_windows(f, group, window, stride, padding, exact, 0), axis=-3)
+    windows = _pooling_windows(f, group, window, stride, padding, exact, antialiased)
+    if antialiased and windows[0].stride > 1:
+        return smoothed(f, windows, mean_deviation(windows[0]))
+    return jnp.mean(_taps(f, windows, 0), axis=-3)
+
+
+def smooth_max_pool(
+    f: Float[Array, "*batch x y h c"],
+    group: Group,
+    *,
+    window: int = 2,
+    stride: int | None = None,
+    padding: int = 0,
+    exact: bool = True,
+    power: float = 4.0,
+) -> Float[Array, "*batch x_out y_out h c"]:
+    """A smooth maximum over a round window, of what is not negative: the power mean with Gaussian weights.
+
+        y[x, h, c] = (sum over u of A[x, u] max(f[u, h, c], 0)^power)^(1 / power)
+
+    `A` are those of `mean_pool` with `antialiased`: about the same places, as wide, and of sum 1. A square window of
+    maxima is not round, and behind a relu this is equivariant several times better at angles that the grid lacks.
+
+    Arguments as `max_pool`; further:
+
+    Options:
+      power: the larger, the nearer to a maximum; 1 is the mean.
+
+    Source: generalised-mean pooling (Radenovic et al. 2018, arXiv 1711.02512), over the whole map; the window is our
+    own.
+    """
+    windows = _pooling_windows(f, group, window, stride, padding, exact, False)
+    (power,) = checks.check_finite_positive(power=power)
+    return smoothed_power(f, windows, mean_deviation(windows[0]), power)
 
 
 def project_max(f: Float[Array, "*batch x y h c"]) -> Float[Array, "*batch x y 1 c"]:
@@ -203,17 +251,24 @@ def project_mean(f: Float[Array, "*batch x y h c"]) -> Float[Array, "*batch x y 
     return jnp.mean(f, axis=-2, keepdims=True)
 
 
-def _windows(f, group, size, stride, padding, exact, fill):
-    """Every window's pixels on an axis of their own: `[..., x_out, y_out, size^2, h, c]`."""
+def _pooling_windows(f, group, size, stride, padding, exact, antialiased):
+    """Raises a `ValueError` unless these are arguments of a pooling; its windows."""
     check_on_group(f, group)
-    checks.check_boolean(exact=exact)
-    *batch, x, y, h, c = f.shape
+    checks.check_boolean(exact=exact, antialiased=antialiased)
+    shape = f.shape[-4:-2]
     size, padding = checks.check_integer("window", size), checks.check_integer("padding", padding, 0)
-    windows = windows_of(size, size if stride is None else stride, padding, 1, (x, y))
+    windows = windows_of(size, size if stride is None else stride, padding, 1, shape)
     if padding >= size:
         raise ValueError(f"padding must be smaller than the window, got {padding} for a window of {size}")
     if exact:
-        check_symmetric_grid(windows, group, (x, y), padding)
+        check_symmetric_grid(windows, group, shape, padding)
+    return windows
+
+
+def _taps(f, windows, fill):
+    """Every window's pixels on an axis of their own: `[..., x_out, y_out, size^2, h, c]`."""
+    *batch, x, y, h, c = f.shape
+    size, padding = windows[0].size, windows[0].low
     flat = f.reshape(-1, x, y, h, c)
     if padding:
         widths = [(0, 0), (padding, padding), (padding, padding), (0, 0), (0, 0)]

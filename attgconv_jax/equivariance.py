@@ -5,7 +5,7 @@ import functools
 import sys
 import types
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from attgconv_jax.checks import check_integer
-from attgconv_jax.groups import Group, check_group
+from attgconv_jax.groups import Group
 
 Kind = Literal["feature_map", "image", "invariant"]
 
@@ -30,10 +30,10 @@ def act(f: Float[Array | np.ndarray, "*shape"], group: Group, element: int, kind
 
     Source: Romero et al. 2020, section 2.
     """
-    check_group(group)
+    _check_finite(group)
     if check_integer("element", element, -(2**63)) not in range(group.order):
         raise ValueError(f"element must be one of {group}, 0 to {group.order - 1}, got {element}")
-    _check_kind(f, group, kind)
+    check_kind(f, group, kind)
     return _act(jnp.asarray(f), group, element, kind)
 
 
@@ -51,7 +51,9 @@ def equivariance_error(
     >>> equivariance_error(lambda f: group_conv(f, w, p4m), image, p4m) < 1e-5
     True
 
-    The error is zero for an exactly equivariant function, about 1 for one that is not equivariant at all.
+    The error is zero for an exactly equivariant function, about 1 for one that is not equivariant at all. Under other
+    than right angles it holds what bilinear interpolation does to `x` and the output: there, and for Lie groups,
+    `attgconv_jax.band_limited_error` is the honest figure.
 
     Options:
       function: any function or module of one argument; a module in evaluation mode, or with neither batch norm nor
@@ -59,14 +61,15 @@ def equivariance_error(
       x: its argument: a feature map on `group`, or an image (`h == 1`).
       output: what it returns: a "feature_map" on the group, an "image" (one group element), or something "invariant".
     """
+    _check_finite(group)
     kind = "image" if x.shape[-2:-1] == (1,) else "feature_map"
-    _check_kind(x, group, kind, "x")
+    check_kind(x, group, kind, "x")
     check_mode(function)
     # Moved on the host, where right angles need no program of their own for every element and shape.
     place = x.sharding if isinstance(x, jax.Array) and x.committed else None
     x = np.asarray(x)
     expected = function(jax.device_put(x, place))
-    _check_kind(expected, group, output, "the function's output")
+    check_kind(expected, group, output, "the function's output")
     expected = np.asarray(expected)
     errors = []
     for element in range(group.order):
@@ -129,8 +132,16 @@ def _check_module(nnx, root, argument):
             )
 
 
-def _check_kind(f, group, kind, name="f"):
-    check_group(group)
+def _check_finite(group):
+    if not isinstance(group, Group):
+        raise ValueError(
+            f"group must be a finite Group such as attgconv_jax.cyclic(4), got {group!r}; the error under "
+            "elements of a Lie group is what attgconv_jax.band_limited_error measures"
+        )
+
+
+def check_kind(f: Array | np.ndarray, group: Any, kind: str, name: str = "f") -> None:
+    """Raises a `ValueError` unless `f` is of this kind on a finite or Lie group."""
     lengths = {"feature_map": group.order, "image": 1, "invariant": None}
     if kind not in lengths:
         argument = "output" if name == "the function's output" else "kind"
@@ -163,7 +174,10 @@ def _move(f, group, element):
         return library.flip(turned, axis=-4) if reflection else turned
     x, y, h, c = f.shape[-4:]
     if x != y:
-        raise ValueError(f"{group} turns by other than right angles, which needs a square image, got {x}x{y} pixels")
+        raise ValueError(
+            f"{group} turns by other than right angles, which needs a square image, got {x}x{y} pixels; for the error "
+            "under such elements attgconv_jax.band_limited_error draws images of its own"
+        )
     offset = np.arange(x) - (x - 1) / 2
     grid = np.stack(np.meshgrid(offset, offset, indexing="ij"))
     source = np.einsum("ji,jxy->ixy", group.matrices[element], grid) + (x - 1) / 2

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from jaxtyping import Array, Float
 
 from attgconv_jax import kernels
+from attgconv_jax.antialiasing import smoothed_before
 from attgconv_jax.bases import FilterBasis
 from attgconv_jax.checks import check_boolean, check_dtypes, check_filter
 from attgconv_jax.convolution import convolve_centred, group_conv
@@ -58,6 +59,7 @@ def separable_group_conv(
     dilation: int = 1,
     haar: bool = False,
     exact: bool = True,
+    antialiased: bool = False,
     sampling: Sampling | FilterBasis = Sampling(),
     implementation: str | None = None,
 ) -> Float[Array, "*batch x_out y_out h c_out"]:
@@ -81,13 +83,15 @@ def separable_group_conv(
     Source: Lengyel and van Gemert 2021, gc-separable.
     """
     _check_factors(f, group_filter, spatial_filter, group, "separable", sampling)
-    check_boolean(haar=haar, exact=exact)
+    check_boolean(haar=haar, exact=exact, antialiased=antialiased)
     bank = transformed(spatial_filter, group, sampling)
     k, _, _, _, h, c_out = bank.shape
     *batch, x, y, _, _ = f.shape
     windows = windows_of(k, stride, padding, dilation, (x, y))
     if exact:
         check_symmetric_grid(windows, group, (x, y), padding)
+    if antialiased:
+        f = smoothed_before(f, windows[0].stride)
     z = convolve_centred(f, group_filter, group, haar=haar)
     flat = kernels.depthwise_conv(
         z.reshape(-1, x, y, h * c_out), bank.reshape(k, k, h * c_out), windows, implementation

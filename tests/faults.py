@@ -58,7 +58,16 @@ FAULTS = {
     "no Haar weight": Fault(
         "attgconv_jax/convolution.py", "if haar and h_in > 1:", "if haar and h_in < 1:", "convolution"
     ),
-    "padding counts as zero": Fault("attgconv_jax/convolution.py", "exact, -jnp.inf)", "exact, 0)", "pooling"),
+    "padding counts as zero": Fault("attgconv_jax/convolution.py", "windows, -jnp.inf)", "windows, 0)", "pooling"),
+    "low-pass beside its window": Fault(
+        "attgconv_jax/antialiasing.py", "(window.size - 1) / 2", "(window.size - 1) // 2", "antialiasing"
+    ),
+    "maxima where windows are alone": Fault(
+        "attgconv_jax/antialiasing.py", "window._replace(stride=1)", "window", "antialiasing"
+    ),
+    "relu at the pixels alone": Fault(
+        "attgconv_jax/antialiasing.py", "resampled(nonlinearity(fine)", "resampled(fine", "antialiasing"
+    ),
     "last of equal maxima": Fault(
         "attgconv_jax/kernels/maxima.py", "(j < i) & ((a == b)", "(j > i) & ((a == b)", "kernels_maximum"
     ),

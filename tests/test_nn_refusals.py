@@ -42,7 +42,10 @@ ERRORS = {
     "Lie group to pool on": (lambda: SpatialPool(rotations(4)), LIE),
     "Lie group of a function": (lambda: group_conv(random(1, 5, 5, 1, 2), random(3, 3, 1, 2, 3), rotations(4)), LIE),
     "Lie group of a pooling": (lambda: max_pool(random(1, 6, 6, 4, 2), rotations(4)), LIE),
-    "Lie group of a measure": (lambda: equivariance_error(abs, random(1, 5, 5, 4, 2), rotations(4)), LIE),
+    "Lie group of a measure": (
+        lambda: equivariance_error(abs, random(1, 5, 5, 4, 2), rotations(4)),
+        "got rotations(4); the error under elements of a Lie group is what attgconv_jax.band_limited_error measures",
+    ),
     **{
         f"{module.__name__} with {name}": (
             lambda module=module, options={name: value}: module(8, 8, 3, P4, **options, rngs=nnx.Rngs(0)),

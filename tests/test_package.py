@@ -30,7 +30,8 @@ RUNGS = (
     {"filters", "geometry", "equivariance", "preprocessing"},
     {"convolution"},
     {"separable", "attention", "lie"},
-    {"nn"},
+    {"moves"},
+    {"nn", "probes"},
     {"models"},
     {"export", "interop", "plotting"},
 )

@@ -9,6 +9,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from attgconv_jax import kernels
+from attgconv_jax.antialiasing import smoothed_before
 from attgconv_jax.attention.layers import check_weights
 from attgconv_jax.attention.operator import Operator, register_factors
 from attgconv_jax.attention.response_weights import (
@@ -49,6 +50,7 @@ def response_attentive_group_conv(
     attention_dilation: int = 1,
     haar: bool = False,
     exact: bool = True,
+    antialiased: bool = False,
     sampling: Sampling | FilterBasis = Sampling(),
     attention_sampling: Sampling | FilterBasis | None = None,
     return_attention: bool = False,
@@ -100,11 +102,13 @@ def response_attentive_group_conv(
     check_positive(attention_dilation=attention_dilation)
     attention_sampling = sampling if attention_sampling is None else attention_sampling
     check_sampling(attention_sampling)
-    check_boolean(return_attention=return_attention)
+    check_boolean(antialiased=antialiased, return_attention=return_attention)
     kernels.check_implementation(implementation)
     f, w, channel, spatial = jax.tree.map(jnp.asarray, (f, w, channel, spatial))
     attends = channel is not None or spatial is not None
     out_dtype = f.dtype
+    if antialiased:
+        f = smoothed_before(f, windows[0].stride)
     if attends:
         # What is left of a response can be a small difference of two large parts: bfloat16 would round both.
         dtype = sum_dtype(f)

@@ -2,13 +2,12 @@
 
 from collections.abc import Mapping
 
-import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 from jaxtyping import ArrayLike
 
 from attgconv_jax.groups import cyclic, dihedral, trivial
+from attgconv_jax.interop.arrays import check_finite, common_dtype, plain_arrays
 from attgconv_jax.models import AllCNN, Network, RotMNISTNet
 from attgconv_jax.models.skeleton import skeleton
 
@@ -28,9 +27,6 @@ REFERENCE_NETWORKS = {
     "f_att_p4m_allcnnc": (AllCNN, dihedral(4), "input"),
 }
 
-_PARALLEL = "module."
-_DTYPES = ("bfloat16", "float16", "float32", "float64")
-
 
 def load_reference(state: Mapping[str, ArrayLike], network: str) -> Network:
     """Makes the network of a state dict of the reference implementation.
@@ -47,47 +43,17 @@ def load_reference(state: Mapping[str, ArrayLike], network: str) -> Network:
     """
     if network not in REFERENCE_NETWORKS:
         raise ValueError(f"network must be one of {', '.join(REFERENCE_NETWORKS)}, got {network!r}")
-    arrays = _plain_arrays(state)
+    arrays = plain_arrays(state)
     make, group, attention = REFERENCE_NETWORKS[network]
     ours = nnx.merge(*skeleton(lambda: make(group, attention, rngs=nnx.Rngs(0))))
     slots = _slots(ours)
     _check_names(arrays, slots, network)
-    dtype = _common_dtype(arrays)
-    _check_finite(arrays)
+    dtype = common_dtype(arrays)
+    check_finite(arrays)
     for name, (variable, to_ours, _) in slots.items():
         variable.set_value(jnp.asarray(to_ours(arrays[name]), dtype))
     ours.eval()
     return ours
-
-
-def _plain_arrays(state):
-    if not isinstance(state, Mapping):
-        raise ValueError(f"state must map names to arrays, got {type(state).__name__}")
-    arrays = {}
-    for name, value in state.items():
-        got = f"{type(value).__name__} under {name!r}"
-        try:
-            array = np.asarray(value)
-        except (RuntimeError, TypeError, ValueError) as error:
-            raise ValueError(f"state must map names to arrays, got {got}: {error}") from error
-        if not isinstance(name, str) or array.dtype == object:
-            raise ValueError(f"state must map names to arrays of numbers, got {got}")
-        if not name.endswith("num_batches_tracked"):
-            arrays[name] = array.astype(array.dtype.newbyteorder("="))
-    # As PyTorch's DataParallel names them.
-    if arrays and all(name.startswith(_PARALLEL) for name in arrays):
-        return {name.removeprefix(_PARALLEL): array for name, array in arrays.items()}
-    return arrays
-
-
-def _common_dtype(arrays):
-    found = sorted({array.dtype.name for array in arrays.values()})
-    if len(found) != 1 or found[0] not in _DTYPES:
-        raise ValueError(f"state must hold arrays of one type of {', '.join(_DTYPES)}, got {', '.join(found)}")
-    dtype = jnp.dtype(found[0])
-    if dtype == jnp.float64 and not jax.config.jax_enable_x64:
-        raise ValueError('state is float64: call jax.config.update("jax_enable_x64", True), or cast it to float32')
-    return dtype
 
 
 def _check_names(arrays, slots, network):
@@ -100,12 +66,6 @@ def _check_names(arrays, slots, network):
     problems = [f"{label}: {', '.join(names)}" for label, names in found.items() if names]
     if problems:
         raise ValueError(f"state is not one of {network}; " + "; ".join(problems))
-
-
-def _check_finite(arrays):
-    bad = [name for name, array in arrays.items() if not np.isfinite(array.astype(np.float64)).all()]
-    if bad:
-        raise ValueError(f"state must be finite, but there is NaN or infinity in {', '.join(bad)}")
 
 
 def _slots(network):

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 
@@ -15,6 +14,7 @@ from attgconv_jax.initializers import FilterInitializer, draw_normal, paper_unif
 from attgconv_jax.models.base import check_image, register
 from attgconv_jax.models.layers import ConvolutionalNetwork
 from attgconv_jax.nn import Dropout
+from attgconv_jax.nn.nonlinearity import relu
 from attgconv_jax.nn.norm import batch_norm
 
 
@@ -92,6 +92,8 @@ class AllCNN(ConvolutionalNetwork):
         haar: bool = True,
         kernel_init: FilterInitializer | None = None,
         sampling: Sampling = Sampling(),
+        antialiased: bool = False,
+        oversampled: bool = False,
         dtype=None,
         param_dtype=jnp.float32,
         rngs: nnx.Rngs,
@@ -112,7 +114,7 @@ class AllCNN(ConvolutionalNetwork):
         settings = dict(features=features, input_dropout_rate=rates[0], dropout_rate=rates[1])
         arrays = dict(dtype=dtype, param_dtype=param_dtype, rngs=rngs)
         filters = dict(kernel_init=kernel_init, attention_init=kernel_init, sampling=sampling)
-        shared = dict(haar=haar, **filters, **arrays)
+        shared = dict(haar=haar, antialiased=antialiased, oversampled=oversampled, **filters, **arrays)
         super().__init__(group, attention, widths, layers, settings, attention_options=attention_options, **shared)
         self.norms = nnx.List([batch_norm(width, **arrays) for width in widths[1:]])
         self.input_dropout = Dropout(input_dropout_rate, rngs=rngs)
@@ -124,8 +126,8 @@ class AllCNN(ConvolutionalNetwork):
 
     def _follow(self, i, f):
         if i < len(LAYERS) and LAYERS[i].pool:
-            f = max_pool(f, self.group)
-        f = jax.nn.relu(self.norms[i](f))
+            f = max_pool(f, self.group, antialiased=self.antialiased)
+        f = relu(self.norms[i](f), self.oversampled)
         if i < len(LAYERS):
             return self.dropouts[i](f)
         return jnp.mean(project_mean(f), axis=(-4, -3, -2))

@@ -12,7 +12,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from attgconv_jax.attention import ResponseMaps
-from attgconv_jax.checks import check_positive
+from attgconv_jax.checks import check_boolean, check_positive
 from attgconv_jax.docstrings import argument_help
 from attgconv_jax.filters import Sampling, check_sampling
 from attgconv_jax.groups import Group
@@ -125,6 +125,9 @@ class Network(nnx.Module):
       in_features: channels of the image.
       classes: number of logits.
       sampling: of all filters, at other than right angles.
+      antialiased: whether feature maps are smoothed before pixels are left out; see `attgconv_jax.low_pass`.
+      oversampled: whether the relus between layers see feature maps between the pixels, too; see
+        `attgconv_jax.oversampled`. Those inside of attention do not.
       dtype: to compute in; see `attgconv_jax.nn`.
       param_dtype: of the parameters; see `attgconv_jax.nn`.
       rngs: its "params" and, for dropout, "dropout" streams are used.
@@ -142,6 +145,8 @@ class Network(nnx.Module):
         *,
         attention_options: Mapping[str, Any] | None = None,
         sampling: Sampling | None = None,
+        antialiased: bool | None = None,
+        oversampled: bool | None = None,
         dtype=None,
         **settings,
     ):
@@ -150,6 +155,12 @@ class Network(nnx.Module):
         if sampling is not None:
             check_sampling(sampling)
             settings["sampling"] = sampling
+        # None: of a network that has no such argument.
+        against_aliasing = {"antialiased": antialiased, "oversampled": oversampled}
+        for name, value in against_aliasing.items():
+            if value is not None:
+                (settings[name],) = check_boolean(**{name: value})
+                setattr(self, name, settings[name])
         self.group = group
         settings = dict(attention=attention, attention_options=attention_options or {}) | settings
         settings["dtype"] = None if dtype is None else jnp.dtype(dtype).name

@@ -148,6 +148,8 @@ class ConvolutionalNetwork(Network):
         attention_options: Mapping[str, Any] | None,
         sampling: Sampling,
         haar: bool,
+        antialiased: bool | None = None,
+        oversampled: bool | None = None,
         dtype,
         **shared,
     ):
@@ -156,8 +158,9 @@ class ConvolutionalNetwork(Network):
         self.in_features = widths[0]
         of_attention = dict(attention_options=attention_options, sampling=sampling, dtype=dtype)
         settings = {"in_features": widths[0], "classes": widths[-1], **settings, "haar": bool(haar)}
-        super().__init__(group, attention, **settings, **of_attention)
-        shared |= dict(group=group, haar=haar, **of_attention)
+        against_aliasing = dict(antialiased=antialiased, oversampled=oversampled)
+        super().__init__(group, attention, **settings, **against_aliasing, **of_attention)
+        shared |= dict(group=group, haar=haar, antialiased=bool(antialiased), **of_attention)
         self.convolutions = nnx.List(
             convolution(attention, *widths[i : i + 2], lifting=i == 0, **layer, **shared)
             for i, layer in enumerate(layers)

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import jax
 from flax import nnx
 from jaxtyping import Array, Float
 
@@ -11,6 +10,7 @@ from attgconv_jax.attention import OPERATORS
 from attgconv_jax.filters import Sampling
 from attgconv_jax.groups import Group
 from attgconv_jax.nn import ATTENTIONS, GroupConv, SelectiveKernelGroupConv
+from attgconv_jax.nn.nonlinearity import relu
 from attgconv_jax.nn.norm import batch_norm
 
 
@@ -52,11 +52,13 @@ class ResidualBlock(nnx.Module):
         *,
         stride: int,
         exact: bool,
+        antialiased: bool,
+        oversampled: bool,
         sampling: Sampling,
         **shared,
     ):
-        self.place = place(attention)
-        of_conv = dict(exact=exact, sampling=sampling, **shared)
+        self.place, self.oversampled = place(attention), oversampled
+        of_conv = dict(exact=exact, antialiased=antialiased, sampling=sampling, **shared)
         self.branch = nnx.List([])
         features, strided = in_features, [layer.kernel_size for layer in branch].index(3)
         for i, layer in enumerate(branch):
@@ -82,21 +84,24 @@ class ResidualBlock(nnx.Module):
     def attention_maps(self, f: Float[Array, "*batch x y h c_in"]) -> Float[Array, "..."]:
         """The map of the block's attention."""
         if self.place == "convolution":
-            return self.branch[1].attention_maps(jax.nn.relu(self.branch[0](f)))
+            return self.branch[1].attention_maps(self._relu(self.branch[0](f)))
         residual = self._residual(f)
         return self.attention.attention_maps(residual if self.place == "branch" else self._add(f, residual))
 
     def _residual(self, f):
         f = self.branch[0](f)
         for layer in list(self.branch)[1:]:
-            f = layer(jax.nn.relu(f))
+            f = layer(self._relu(f))
         return f
+
+    def _relu(self, f):
+        return relu(f, self.oversampled)
 
     def _attend(self, place, f):
         return self.attention(f) if self.place == place else f
 
     def _add(self, f, residual):
-        return jax.nn.relu(residual + (f if self.shortcut is None else self.shortcut(f)))
+        return self._relu(residual + (f if self.shortcut is None else self.shortcut(f)))
 
 
 class ConvNorm(nnx.Module):

@@ -5,7 +5,6 @@ import numbers
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 
@@ -17,6 +16,7 @@ from attgconv_jax.groups import Group, check_group
 from attgconv_jax.models.base import Network, check_image, register
 from attgconv_jax.models.layers import check_attention
 from attgconv_jax.models.residual import ConvNorm, Layer, ResidualBlock, place
+from attgconv_jax.nn.nonlinearity import relu
 
 
 class Architecture(NamedTuple):
@@ -119,6 +119,8 @@ class ResNet(Network):
         exact: bool = True,
         attention_options: Mapping[str, Any] | None = None,
         sampling: Sampling = Sampling(),
+        antialiased: bool = False,
+        oversampled: bool = False,
         dtype=None,
         param_dtype=jnp.float32,
         rngs: nnx.Rngs,
@@ -131,10 +133,12 @@ class ResNet(Network):
         (exact,) = check_boolean(exact=exact)
         settings = dict(depth=depth, features=features, in_features=in_features, classes=classes, exact=exact)
         settings |= dict(attention_options=attention_options, sampling=sampling, dtype=dtype)
+        settings |= dict(antialiased=antialiased, oversampled=oversampled)
         super().__init__(group, attention, **settings)
         blocks, branch = ARCHITECTURES[depth]
         options = _published_options(attention, features) | dict(attention_options or {})
-        shared = dict(exact=exact, sampling=sampling, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
+        arrays = dict(dtype=dtype, param_dtype=param_dtype, rngs=rngs)
+        shared = dict(exact=exact, antialiased=self.antialiased, sampling=sampling, **arrays)
         self.lifting = ConvNorm(in_features, features, 7, group, lifting=True, stride=2, padding=3, **shared)
         self.stages = nnx.List([])
         channels = features
@@ -144,7 +148,8 @@ class ResNet(Network):
                 sizes = channels, features * 2**stage, branch, group
                 attends = attention if _attends(attention, stage, block, count) else None
                 stride = 2 if stage > 0 and block == 0 else 1
-                self.stages[stage].append(ResidualBlock(*sizes, attends, options, stride=stride, **shared))
+                of_block = dict(stride=stride, oversampled=self.oversampled, **shared)
+                self.stages[stage].append(ResidualBlock(*sizes, attends, options, **of_block))
                 channels = features * 2**stage * branch[-1].width
         self.classifier = nnx.Linear(channels, classes, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
         self.in_features = in_features
@@ -153,8 +158,9 @@ class ResNet(Network):
     def _features(self, image):
         self._check_image(image)
         yield image
-        f = jax.nn.relu(self.lifting(image))
-        f = max_pool(f, self.group, window=3, stride=2, padding=1, exact=self.exact)
+        f = relu(self.lifting(image), self.oversampled)
+        of_pool = dict(window=3, stride=2, padding=1, exact=self.exact, antialiased=self.antialiased)
+        f = max_pool(f, self.group, **of_pool)
         yield f
         for block in self._blocks():
             f = block(f)

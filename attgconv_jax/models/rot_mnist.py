@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 
@@ -15,6 +14,7 @@ from attgconv_jax.initializers import FilterInitializer
 from attgconv_jax.models.base import check_image, register
 from attgconv_jax.models.layers import ConvolutionalNetwork, check_kind
 from attgconv_jax.nn import Dropout
+from attgconv_jax.nn.nonlinearity import relu
 from attgconv_jax.nn.norm import batch_norm
 from attgconv_jax.separable import Kind, former_kind
 
@@ -102,6 +102,8 @@ class RotMNISTNet(ConvolutionalNetwork):
         haar: bool = True,
         kernel_init: FilterInitializer | None = None,
         sampling: Sampling = Sampling(),
+        antialiased: bool = False,
+        oversampled: bool = False,
         dtype=None,
         param_dtype=jnp.float32,
         rngs: nnx.Rngs,
@@ -135,7 +137,8 @@ class RotMNISTNet(ConvolutionalNetwork):
         arrays = dict(dtype=dtype, param_dtype=param_dtype, rngs=rngs)
         shared = dict(attention_options=attention_options, kind=kind, haar=haar, kernel_init=kernel_init, **arrays)
         channels = [in_features, *widths, classes]
-        super().__init__(group, attention, channels, layers, settings, sampling=sampling, **shared)
+        shared |= dict(sampling=sampling, antialiased=antialiased, oversampled=oversampled)
+        super().__init__(group, attention, channels, layers, settings, **shared)
         self.norms = nnx.List([batch_norm(width, **arrays) for width in widths])
         self.dropouts = nnx.List([Dropout(dropout_rate if layer.dropout else 0.0, rngs=rngs) for layer in LAYERS])
 
@@ -146,7 +149,7 @@ class RotMNISTNet(ConvolutionalNetwork):
     def _follow(self, i, f):
         if i == len(LAYERS):
             return project_max(f)[..., 0, 0, 0, :]
-        f = jax.nn.relu(self.norms[i](f))
+        f = relu(self.norms[i](f), self.oversampled)
         if LAYERS[i].pool:
-            f = max_pool(f, self.group)
+            f = max_pool(f, self.group, antialiased=self.antialiased)
         return self.dropouts[i](f)

@@ -8,6 +8,7 @@ What arguments mean, here and in the networks of `attgconv_jax.models`:
 - `lifting`: whether the input is an image (one group element) instead of a feature map;
 - `haar`: whether sums over a feature map carry the Haar weight;
 - `exact`: whether a sampling grid that the group does not map to itself raises;
+- `antialiased`: whether feature maps are smoothed before pixels are left out; see `attgconv_jax.low_pass`;
 - `sampling`: of filters, at other than right angles;
 - `kernel_init`: of filters: an initialiser, or its name in `INITIALIZERS`;
 - `dtype`: to compute in; None: the common type of input and parameters;

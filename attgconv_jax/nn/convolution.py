@@ -52,6 +52,7 @@ class GroupConv(nnx.Module):
         channel_groups: int = 1,
         use_bias: bool = False,
         exact: bool = True,
+        antialiased: bool = False,
         sampling: Sampling | FilterBasis = Sampling(),
         kernel_init: FilterInitializer = "he_normal",
         dtype=None,
@@ -62,9 +63,10 @@ class GroupConv(nnx.Module):
         in_features, out_features = check_positive(in_features=in_features, out_features=out_features)
         kernel_size, self.stride, self.padding, self.dilation = check_window(kernel_size, stride, padding, dilation)
         check_sampling(sampling)
-        check_boolean(lifting=lifting, haar=haar, use_bias=use_bias, exact=exact)
+        check_boolean(lifting=lifting, haar=haar, use_bias=use_bias, exact=exact, antialiased=antialiased)
         self.channel_groups = check_divisor("channel_groups", channel_groups, in_features, out_features)
-        self.group, self.haar, self.exact, self.sampling, self.dtype = group, haar, exact, sampling, dtype
+        self.group, self.haar, self.exact, self.antialiased = group, haar, exact, antialiased
+        self.sampling, self.dtype = sampling, dtype
         c_in = in_features // self.channel_groups
         shape = (kernel_size, kernel_size, 1 if lifting else group.order, c_in, out_features)
         # Of one pixel: nothing to turn.
@@ -80,7 +82,7 @@ class GroupConv(nnx.Module):
 
     @property
     def _options(self):
-        names = "stride", "padding", "dilation", "haar", "exact"
+        names = "stride", "padding", "dilation", "haar", "exact", "antialiased"
         sampling = self.sampling if self.basis is None else self.basis
         return {name: getattr(self, name) for name in names} | {"sampling": sampling}
 

@@ -36,15 +36,18 @@ class SpatialPool(nnx.Module):
         stride: int | None = None,
         padding: int = 0,
         exact: bool = True,
+        antialiased: bool = False,
     ):
         check_group(group)
         check_positive(window=window)
-        check_boolean(exact=exact)
+        check_boolean(exact=exact, antialiased=antialiased)
         check_window(window, window if stride is None else stride, padding, 1)
         check_choice("reduction", reduction, get_args(Reduction))
         self.pool = nnx.static({"max": max_pool, "mean": mean_pool}[reduction])
-        self.group, self.window, self.stride, self.padding, self.exact = group, window, stride, padding, exact
+        self.group, self.window, self.stride, self.padding = group, window, stride, padding
+        self.exact, self.antialiased = exact, antialiased
 
     def __call__(self, f: Float[Array, "*batch x y h c"]) -> Float[Array, "*batch x_out y_out h c"]:
         """Pools a feature map."""
-        return self.pool(f, self.group, window=self.window, stride=self.stride, padding=self.padding, exact=self.exact)
+        names = "window", "stride", "padding", "exact", "antialiased"
+        return self.pool(f, self.group, **{name: getattr(self, name) for name in names})

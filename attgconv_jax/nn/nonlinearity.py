@@ -1,0 +1,11 @@
+"""The nonlinearity of all networks on finite groups."""
+
+import jax
+from jaxtyping import Array, Float
+
+from attgconv_jax import antialiasing
+
+
+def relu(f: Float[Array, "*batch x y h c"], oversampled: bool) -> Float[Array, "*batch x y h c"]:
+    """`max(f, 0)`, of what stands between the pixels, too, where it is to be `attgconv_jax.oversampled`."""
+    return antialiasing.oversampled(jax.nn.relu)(f) if oversampled else jax.nn.relu(f)
