@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from flax import nnx
 from helpers import assert_close
+from networks import leaves, random_network
 
-from attgconv_jax import Sampling
-from attgconv_jax.models import NETWORKS, load_classifier, load_network
+from attgconv_jax import Sampling, cyclic
+from attgconv_jax.models import NETWORKS, load_classifier, load_network, save_network
 from attgconv_jax.preprocessing import Preprocessing
 
 FOLDER = pathlib.Path(__file__).parent / "fixtures/networks-0.1.0"
@@ -98,3 +99,15 @@ def test_a_former_network_classifies_with_the_preprocessing_that_is_given(saved)
     folder, preprocessing = saved / "rot_mnist-none", Preprocessing(28, mean=0.1)
     classifier = load_classifier(folder, preprocessing=preprocessing, class_names=list("0123456789"))
     assert classifier.preprocessing == preprocessing
+
+
+def test_networks_from_before_bases_interpolate_as_they_did(tmp_path):
+    network = random_network(cyclic(8), "input", features=2, sampling=Sampling("bilinear"), param_dtype=jnp.float32)
+    save_network(tmp_path / "network", network)
+    file = tmp_path / "network/network.json"
+    description = json.loads(file.read_text())
+    description["settings"]["sampling"] = {"kind": "bilinear", "disc_mask": False}
+    file.write_text(json.dumps(description))
+    back = load_network(tmp_path / "network")
+    assert nnx.graphdef(back) == nnx.graphdef(network)
+    jax.tree.map(np.testing.assert_array_equal, leaves(back), leaves(network))
