@@ -12,7 +12,17 @@ from experiments.run.workdir import Run
 from experiments.train import stopped_message
 
 
-def test_a_request_is_noted_and_a_second_one_stops_at_once():
+@pytest.fixture
+def default_signals():
+    """Python's own handlers: a shell starts jobs in the background with Ctrl-C ignored."""
+    handlers = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    former = {signum: signal.signal(signum, handler) for signum, handler in handlers.items()}
+    yield
+    for signum, handler in former.items():
+        signal.signal(signum, handler)
+
+
+def test_a_request_is_noted_and_a_second_one_stops_at_once(default_signals):
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     with stop_requests() as came:
         signal.raise_signal(signal.SIGTERM)
