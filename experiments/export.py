@@ -2,14 +2,15 @@
 
 RUN is the work directory of `experiments.train`, of whose networks the best on validation is taken, or the folder of a
 network that `attgconv_jax.models.save_network` wrote with its preprocessing. The file takes pixels as they come out of
-a picture and gives probabilities; a process that loads it does not need this library. See
-`attgconv_jax.export.export_network`.
+a picture and gives probabilities; a process that loads it does not need this library. That of a run is compared with
+the network on validation images as well as on noise. See `attgconv_jax.export.export_network`.
 """
 
 import dataclasses
 import pathlib
 from typing import Annotated, Literal
 
+import numpy as np
 import tyro
 
 from attgconv_jax import models
@@ -17,6 +18,10 @@ from attgconv_jax.export import export_network
 from attgconv_jax.models.classifier import network_folder
 from experiments.run.runtime import command, precision
 from experiments.run.saved import registered_description
+from experiments.run.workdir import Run
+
+IMAGES = 64
+"""Of validation, on which a file is compared."""
 
 LOADING = {
     "stablehlo": "jax.export.deserialize(bytearray(zipfile.ZipFile(FILE).read('network.stablehlo'))).call(images)",
@@ -50,16 +55,34 @@ def main(arguments: Arguments) -> None:
         raise ValueError(f"path must be the folder of a run or of a saved network, got the file {arguments.path}")
     options = {name: getattr(arguments, name) for name in ("shape", "format", "platforms", "tolerance")}
     with precision(registered_description(network_folder(arguments.path))["param_dtype"]):
-        network = models.load_classifier(arguments.path)
+        network = classifier = models.load_classifier(arguments.path)
         if arguments.logits:
             size, features = network.preprocessing.size, network.preprocessing.features
             options |= dict(class_names=network.class_names, shape=arguments.shape or (size, size, features))
             network = network.network
+        if arguments.shape is None:
+            options["images"] = _validation_images(arguments.path, classifier.preprocessing, arguments.logits)
         try:
             about = export_network(arguments.file, network, **options)
         except ImportError as error:
             raise ValueError(str(error)) from error
     _print(arguments, about)
+
+
+def _validation_images(path, preprocessing, standardised):
+    """The first validation images of a run as they go into its file; None where there are none to be read."""
+    if not (path / "run.json").is_file():
+        return None
+    try:
+        images = Run.open(path).dataset().validation.images[:IMAGES]
+    except (ValueError, OSError) as error:
+        print(f"note: compared on noise alone, since the run's images cannot be read: {error}")
+        return None
+    pixels = images[:, :, :, 0]
+    if np.issubdtype(preprocessing.dtype, np.integer):
+        pixels = np.rint(np.clip(pixels, 0, 1) * preprocessing.white)
+    pixels = pixels.astype(preprocessing.dtype)
+    return np.asarray(preprocessing(pixels)) if standardised else pixels
 
 
 def _print(arguments, about):

@@ -15,6 +15,9 @@ from attgconv_jax.export import comparison
 from attgconv_jax.models import save_network
 from attgconv_jax.preprocessing import Preprocessing
 from experiments import export
+from experiments.data import rotated_digits
+from experiments.run.configuration import Config
+from experiments.run.workdir import Run
 
 
 @pytest.fixture(scope="module")
@@ -72,3 +75,20 @@ def test_errors_are_one_line(run, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "jax2onnx", None)
     line = error_of(capsys, run, tmp_path / "net.onnx", "--format", "onnx")
     assert line == 'error: format "onnx" needs jax2onnx and onnxruntime: pip install jax2onnx onnxruntime'
+
+
+def test_a_run_is_compared_on_its_validation_images(tmp_path, capsys):
+    run, config = Run(tmp_path / "run"), Config()
+    with run.locked():
+        run.begin(config, rotated_digits(0))
+    data = rotated_digits(0).standardised()
+    pixels = export._validation_images(run.workdir, data.preprocessing, False)
+    assert pixels.shape == (export.IMAGES, 28, 28, 1) and pixels.dtype == data.preprocessing.dtype
+    images = export._validation_images(run.workdir, data.preprocessing, True)
+    np.testing.assert_allclose(
+        images, data.validation.images[: export.IMAGES], atol=1 / 255 / data.preprocessing.deviation
+    )
+    assert export._validation_images(tmp_path, data.preprocessing, False) is None
+    (run.workdir / "run.json").write_text("{}")
+    assert export._validation_images(run.workdir, data.preprocessing, False) is None
+    assert "note: compared on noise alone, since the run's images cannot be read: " in capsys.readouterr().out
