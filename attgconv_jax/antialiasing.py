@@ -176,9 +176,7 @@ def mean_deviation(window: Window) -> float:
     return max(DEVIATION * window.stride, math.sqrt((window.size**2 - 1) / 12))
 
 
-def resampled(
-    f: Float[Array, "*batch x y h c"], matrices: list[np.ndarray]
-) -> Float[Array, "*batch x_out y_out h c"]:
+def resampled(f: Float[Array, "*batch x y h c"], matrices: list[np.ndarray]) -> Float[Array, "*batch x_out y_out h c"]:
     """`y[i, j] = sum over x, y of A[i, x] B[j, y] f[x, y]`, summed in float32 at least."""
     dtype = sum_dtype(f)
     rows, columns = (jnp.asarray(matrix, dtype) for matrix in matrices)

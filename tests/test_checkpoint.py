@@ -112,6 +112,8 @@ def test_the_description_is_readable(saved):
             "dropout_rate": 0.3,
             "haar": True,
             "sampling": {"kind": None, "disc_mask": False, "tolerance": 0.01, "lowpass": None},
+            "antialiased": False,
+            "oversampled": False,
             "dtype": None,
         },
         "param_dtype": "float32",

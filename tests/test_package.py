@@ -28,6 +28,7 @@ RUNGS = (
     {"groups"},
     {"bases", "kernels"},
     {"filters", "geometry", "equivariance", "preprocessing"},
+    {"antialiasing"},
     {"convolution"},
     {"separable", "attention", "lie"},
     {"moves"},
