@@ -13,6 +13,9 @@ from attgconv_jax.groups import Group, cyclic, dihedral
 BAND = 0.075
 """Standard deviation of the spectrum for which the error is least, in cycles a pixel."""
 
+# That by which functions are told apart which all err by nothing.
+_WIDE_BAND = 0.25
+
 # White noise in that spectrum, over its power. It decides what functions do where the spectrum has next to nothing.
 _NOISE = 1e-10
 
@@ -62,7 +65,11 @@ def least_error(group: Group, size: int, tolerance: float = 0.01, lowpass: float
 def _eigenfunctions(
     rotations: int, size: int, frequency: int
 ) -> tuple[Float[np.ndarray, " d"], Complex[np.ndarray, "u d"]]:
-    """`lambda` and the functions of an angular frequency, by increasing error."""
+    """`lambda` and the functions of an angular frequency, by increasing error.
+
+    Where the whole group keeps the grid nothing errs, and any functions would do: they are those of most power in a
+    wider spectrum, which no solver can choose otherwise.
+    """
     grid, group = pixels(size), cyclic(rotations)
     cos, sin = cosines(frequency, rotations)
     power = _correlation(grid, grid) + _NOISE * np.eye(len(grid))
@@ -71,13 +78,15 @@ def _eigenfunctions(
         if not exact:
             cross = (c + 1j * s) * _correlation(grid, grid @ matrix.T)
             difference += 2 * power - cross - cross.conj().T
+    if group.is_exact:
+        difference, power = np.eye(len(grid)), _correlation(grid, grid, _WIDE_BAND)
     errors, functions = [], []
     for basis in _exact_functions(rotations, size, frequency):
         # Coefficients are real, so both forms are symmetric.
         forms = [np.real(basis.conj().T @ form @ basis) for form in (difference, power)]
         inverse = np.linalg.inv(np.linalg.cholesky((forms[1] + forms[1].T) / 2))
         values, vectors = np.linalg.eigh(inverse @ (forms[0] + forms[0].T) @ inverse.T / 2)
-        errors.append(values)
+        errors.append(0 * values if group.is_exact else values)
         functions.append(_with_sign(basis @ (inverse.T @ vectors)))
     errors, functions = np.concatenate(errors), np.concatenate(functions, axis=1)
     order = np.argsort(errors, kind="stable")
@@ -94,10 +103,10 @@ def _with_sign(functions):
     return functions * np.sign(np.take_along_axis(parts, first[None], axis=0)[0])
 
 
-def _correlation(first, second):
+def _correlation(first, second, band=BAND):
     """`<e^{2 pi i w (u - v)}>` between points: the transform of the Gaussian spectrum."""
     distance = np.sum((first[:, None] - second[None]) ** 2, axis=-1)
-    return np.exp(-2 * (np.pi * BAND) ** 2 * distance)
+    return np.exp(-2 * (np.pi * band) ** 2 * distance)
 
 
 def _exact_functions(rotations, size, frequency) -> list[Complex[np.ndarray, "u d"]]:
