@@ -82,9 +82,9 @@ class Sampling:
 def filter_basis(group: Group, size: int, sampling: Sampling | FilterBasis = Sampling("least_error")) -> FilterBasis:
     """The functions of which filters are sums; `sampling` is of kind "least_error", "rings" or None, or a basis.
 
-    The functions are scaled so that independent coefficients of one variance make filters of a flat spectrum, or of a
-    Gaussian one of deviation `sampling.lowpass`: with initialisers for filters of pixels, feature maps keep their
-    variance.
+    The functions are scaled so that independent coefficients of one variance make filters of a spectrum as flat as the
+    functions allow, near that of independent pixels, or of a Gaussian one of deviation `sampling.lowpass`, which
+    weakens what is finer.
 
     Args:
       group: of rotations and reflections, of any order.

@@ -226,6 +226,23 @@ def functions_of_ones_own():
     return FilterBasis(np.array([columns @ turn for turn in turns]))
 
 
+def test_a_layer_comes_back_with_the_functions_that_it_was_saved_with_or_not_at_all(tmp_path):
+    own = functions_of_ones_own()
+
+    def layer(basis):
+        return nnx.eval_shape(lambda: GroupConv(2, 2, 3, C8, sampling=basis, rngs=nnx.Rngs(0)))
+
+    made = with_random_arrays(lambda: GroupConv(2, 2, 3, C8, sampling=own, rngs=nnx.Rngs(0)))
+    save_network(tmp_path / "layer", made)
+    back = load_network(tmp_path / "layer", like=layer(FilterBasis(own.table)))
+    np.testing.assert_array_equal(back.w[...], made.w[...])
+    for other in (FilterBasis(own.table[:, ::-1]), filter_basis(C8, 3)):
+        assert len(other) == len(own)
+        with assert_refused("FilterBasis(4 functions on 3x3 pixels, 8 group elements, "):
+            load_network(tmp_path / "layer", like=layer(other))
+    assert repr(filter_basis(C8, 5, Sampling(lowpass=0.2))) != repr(filter_basis(C8, 5))
+
+
 def test_a_basis_of_ones_own_is_used_by_layers():
     basis = functions_of_ones_own()
     layer = float64(GroupConv, 2, 3, 3, sampling=basis, padding=1)

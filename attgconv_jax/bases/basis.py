@@ -1,12 +1,12 @@
 """Functions on the pixels of a filter whose transformed versions are known."""
 
 import functools
+import hashlib
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Inexact
 
-from attgconv_jax.checks import check_finite_positive
 from attgconv_jax.groups import Group, frozen
 
 # Pixels along each axis of the grid of frequencies on which spectra are compared.
@@ -29,26 +29,29 @@ class FilterBasis:
     place of a filter `[k, k, h_in, c_in, c_out]` where `sampling` is a basis. A filter of pixels is replaced by the
     nearest one that is such a sum.
 
-    Make one with `attgconv_jax.filter_basis`, or of functions of your own. A basis is compared and hashed by its table.
+    Make one with `attgconv_jax.filter_basis`, or of functions of your own, whose scale decides what a layer's initial
+    weights do. A basis is compared and hashed by its table. Its `repr`, by which saved modules are compared, names its
+    origin, since tables that are computed differ by rounding between machines; else it has a digest of the table.
 
     >>> import jax.numpy as jnp
     >>> from attgconv_jax import cyclic, filter_basis, group_conv
     >>> c8 = cyclic(8)
     >>> basis = filter_basis(c8, 5)
     >>> basis
-    FilterBasis(11 functions on 5x5 pixels, 8 group elements)
+    FilterBasis(11 functions on 5x5 pixels, 8 group elements, least_error(tolerance=0.01, lowpass=None))
     >>> group_conv(jnp.ones([28, 28, 1, 3]), jnp.ones([11, 1, 3, 16]), c8, sampling=basis).shape
     (24, 24, 8, 16)
 
     Args:
       table: the functions at every pixel of a square filter, row by row, for every element of a group in its order.
+      origin: what the table follows from, with the group and the size; None: nothing but itself.
 
     Attributes:
       table: the same, float64 and read-only.
       size: `k`, pixels along each axis of the filter.
     """
 
-    def __init__(self, table: Float[np.ndarray, "g u j"]):
+    def __init__(self, table: Float[np.ndarray, "g u j"], origin: str | None = None):
         table = np.array(table, np.float64)
         if table.ndim != 3 or 0 in table.shape:
             raise ValueError(f"table must be [group elements, pixels, functions], got shape {table.shape}")
@@ -59,6 +62,7 @@ class FilterBasis:
             raise ValueError("table must be finite; it has NaN or infinity")
         self.table, self.size = frozen(table), size
         self._hash = hash(table.tobytes())
+        self._origin = origin or f"table {hashlib.sha256(table.tobytes()).hexdigest()[:16]}"
 
     @property
     def functions(self) -> Float[np.ndarray, "u j"]:
@@ -86,11 +90,17 @@ class FilterBasis:
         return self._hash
 
     def __repr__(self) -> str:
-        return f"FilterBasis({len(self)} functions on {self.size}x{self.size} pixels, {len(self.table)} group elements)"
+        pixels = f"{self.size}x{self.size} pixels"
+        return f"FilterBasis({len(self)} functions on {pixels}, {len(self.table)} group elements, {self._origin})"
 
 
 def steered(
-    group: Group, functions: list[Inexact[np.ndarray, " u"]], frequencies: list[int], *, lowpass: float | None
+    group: Group,
+    functions: list[Inexact[np.ndarray, " u"]],
+    frequencies: list[int],
+    *,
+    lowpass: float | None,
+    origin: str,
 ) -> FilterBasis:
     """The basis of complex functions with `L_R psi = e^{-i m theta} psi` and `L_M psi = conj(psi)`, each with its `m`.
 
@@ -103,7 +113,7 @@ def steered(
         columns.append(parts / np.sqrt(np.sum(parts**2) / np.sum(kept)))
         tables.append(np.einsum("ui,gij->guj", columns[-1], _turns(group, frequency))[:, :, kept])
     table = np.concatenate(tables, axis=2)
-    return FilterBasis(table * _scales(table, lowpass))
+    return FilterBasis(table * _scales(table, lowpass), origin)
 
 
 def cosines(frequency: int, rotations: int) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
@@ -150,9 +160,3 @@ def _scales(table, lowpass):
     for _ in range(_STEPS):
         variances *= projected / (products @ variances)
     return np.sqrt(np.maximum(variances, _LEAST_VARIANCE * np.mean(variances)))
-
-
-def check_lowpass(lowpass: float | None) -> None:
-    """Raises a `ValueError` unless this is None or a positive number."""
-    if lowpass is not None:
-        check_finite_positive(lowpass=lowpass)

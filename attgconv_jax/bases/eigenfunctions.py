@@ -58,7 +58,8 @@ def least_error(group: Group, size: int, tolerance: float = 0.01, lowpass: float
         raise ValueError(
             f"tolerance must be at least {least:.2g} for filters of {size} pixels on {group}, got {tolerance}"
         )
-    return steered(group, functions, frequencies, lowpass=lowpass)
+    origin = f"least_error(tolerance={tolerance}, lowpass={lowpass})"
+    return steered(group, functions, frequencies, lowpass=lowpass, origin=origin)
 
 
 @functools.lru_cache(maxsize=256)

@@ -42,4 +42,4 @@ def rings(group: Group, size: int, lowpass: float | None = None) -> FilterBasis:
             ring = np.where((radius < 1e-9) & (frequency > 0), 0, profile)
             functions.append(ring * np.exp(1j * frequency * angle))
             frequencies.append(frequency)
-    return steered(group, functions, frequencies, lowpass=lowpass)
+    return steered(group, functions, frequencies, lowpass=lowpass, origin=f"rings(lowpass={lowpass})")
