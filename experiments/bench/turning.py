@@ -1,7 +1,7 @@
 """Measures what a turn by 45 degrees does to the logits of networks: `python -m experiments.bench.turning`.
 
-Random networks, initialised by `he_normal`, with every attention they take, on handwritten digits of 8x8 pixels that are
-turned and enlarged at once by cubic splines: a digit is known between the pixels, and nothing is turned that was
+Random networks, initialised by `he_normal`, with every attention they take, on handwritten digits of 8x8 pixels which
+are turned and enlarged at once by cubic splines: a digit is known between the pixels, and nothing is turned that was
 sampled before. The change is the root mean square of the logits' difference relative to that of the logits, the mean
 over draws of the weights. `layers` are ten convolutions of 5x5 pixels with ReLUs, then the means of their maps.
 
@@ -135,7 +135,7 @@ def main(arguments: Arguments) -> None:
 def measured(
     network: str, group: Group, attention: str, *, features: int, images: int, draws: int
 ) -> Mapping[str, Mapping[str, float]] | None:
-    """The change by state and variant; None if the network does not take the attention."""
+    """The change by state and variant; None, and why, if the network cannot have the attention."""
     make, size, side = NETWORKS[network]
     attention = None if attention == "none" else attention
     pair = jnp.concatenate([digits(size, side, images), digits(size, side, images, np.pi / 4)])
@@ -146,8 +146,9 @@ def measured(
             try:
                 built = make(group, attention, features, rngs=nnx.Rngs(seed), **options)
             except ValueError as error:
-                if not str(error).startswith("attention must be"):
+                if attention is None:
                     raise
+                print(f"{network}, {attention}: {error}", flush=True)
                 return None
             built.eval()
             fresh = _change(built, pair)
