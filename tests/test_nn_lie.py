@@ -14,7 +14,7 @@ from flax import nnx
 from helpers import assert_close, assert_refused, random, without_annotations
 
 from attgconv_jax import cyclic
-from attgconv_jax.lie import KINDS, lie_conv, lie_weights, max_pool, rotations, scalings, similarities, siren
+from attgconv_jax.lie import KINDS, lie_conv, lie_weights, max_pool, rotations, scalings, similarities
 from attgconv_jax.lie.kernel_networks import NETWORKS, Axes, KernelNetwork
 from attgconv_jax.lie.kernel_networks.waves import fourier_weights
 from attgconv_jax.models import LieResNet
@@ -42,7 +42,7 @@ def test_a_layer_is_the_function_with_its_weights(group, kind):
     conv = layer(group, kind)
     weights = jax.tree.map(lambda v: v[...], conv.weights, is_leaf=lambda leaf: isinstance(leaf, nnx.Variable))
     grid = group.grid()
-    expected = lie_conv(feature_map(group), weights, group, grid, grid, 5, kind, network=siren)
+    expected = lie_conv(feature_map(group), weights, group, grid, grid, 5, kind)
     assert expected.shape == (2, 7, 7, group.order, 4)
     assert_close(conv(feature_map(group)), expected)
     drawn = lie_weights(jax.random.key(0), 3, 4, 5, group, kind, dtype=jnp.float64)
@@ -623,3 +623,38 @@ def test_what_no_layer_can_do_is_refused(case):
     call, *parts = REFUSALS[case]
     with assert_refused(*parts):
         call()
+
+
+@pytest.mark.parametrize(
+    ("group", "k", "expected"),
+    [(rotations(8), 5, 14 / 3), (rotations(8), 13, 10.0), (scalings(3, 2.0), 7, 3.5)],
+    ids=str,
+)
+def test_the_first_frequency_goes_by_the_size_of_the_filter_unless_it_is_given(group, k, expected):
+    """As if it were given; it moves no weight. Networks, and the paper's coordinates, have the paper's."""
+
+    def lift(network_options=None, coordinates="periodic"):
+        options = dict(network_options=network_options, coordinates=coordinates, rngs=nnx.Rngs(0))
+        return LieConv(1, 2, k, group, lifting=True, **options)
+
+    def same(one, other):
+        return np.allclose(one.kernels()[0], other.kernels()[0], rtol=1e-6)
+
+    assert same(lift(), lift(dict(first_frequency=expected)))
+    assert same(lift(), lift(dict(first_frequency=10.0))) == (expected == 10)
+    assert same(lift(coordinates="paper"), lift(dict(first_frequency=10.0), "paper"))
+    for one, other in zip(
+        *(jax.tree.leaves(nnx.state(lift(o))) for o in (None, dict(first_frequency=10.0))), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
+    with assert_refused("first_frequency must be a positive finite number", "got 0"):
+        lift(dict(first_frequency=0))
+
+
+def test_networks_have_the_first_frequency_of_the_paper_unless_it_is_given():
+    for options, expected in ((None, 10.0), (dict(first_frequency=3.0), 3.0), (dict(hidden_features=8), 10.0)):
+        network = nnx.eval_shape(lambda o=options: LieResNet(rotations(4), network_options=o, rngs=nnx.Rngs(0)))
+        layers = [module for _, module in nnx.iter_modules(network) if isinstance(module, LieConv)]
+        assert len(layers) > 3
+        assert {dict(layer._options)["first_frequency"] for layer in layers} == {expected}
+    assert network.settings["network_options"] == {"hidden_features": 8}

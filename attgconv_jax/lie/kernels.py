@@ -63,6 +63,9 @@ Mask = Literal["smooth", "hard"]
 # Of the sigmoids that end a kernel: in the plane, of kernels up to so many pixels, and along the logarithm of scale.
 EDGE, EDGE_SIZE, SCALE_EDGE = 10.0, 7, 10.0
 
+PAPER_FREQUENCY = 10.0
+"""The first frequency of the paper's kernels, networks of sines."""
+
 
 def spatial_kernel(
     kernel: Kernel,
@@ -165,6 +168,19 @@ def check_size(name: str, size: int, group: LieGroup, coordinates: Coordinates =
             f"{group.max_scale}: at scale 1 the mask ends them before the first pixel; got {size}"
         )
     return size
+
+
+def first_frequency(group: LieGroup, size: int, coordinates: Coordinates = "periodic") -> float:
+    """Of `siren` kernels on filters of `size` pixels: what pixels can follow, and at most the paper's.
+
+        min(10, 7 (size - 1) / (6 max_scale))
+
+    7 where a kernel of scale 1 has 7 pixels, and as much from pixel to pixel on others. With 10 liftings to rotations
+    err by a third on 5 pixels. The paper's coordinates, and filters of one pixel, have the paper's.
+    """
+    if coordinates == "paper" or size == 1:
+        return PAPER_FREQUENCY
+    return min(PAPER_FREQUENCY, 7 * (size - 1) / (EDGE_SIZE - 1) / group.max_scale)
 
 
 def least_size(group: LieGroup) -> int:

@@ -15,7 +15,16 @@ from attgconv_jax.geometry import Padding
 from attgconv_jax.lie.checks import check_exact, check_grid
 from attgconv_jax.lie.groups import LieGroup, rotations, scalings
 from attgconv_jax.lie.kernel_networks.sines import siren
-from attgconv_jax.lie.kernels import Coordinates, Mask, check_coordinates, check_size, on_both, on_group, on_plane
+from attgconv_jax.lie.kernels import (
+    Coordinates,
+    Mask,
+    check_coordinates,
+    check_size,
+    first_frequency,
+    on_both,
+    on_group,
+    on_plane,
+)
 from attgconv_jax.lie.kinds import KINDS, Kind, check_kind
 from attgconv_jax.lie.weights import LieWeights
 
@@ -31,7 +40,7 @@ def lie_conv(
     size: int,
     kind: str | None = None,
     *,
-    network: Network | Sequence[Network] = siren,
+    network: Network | Sequence[Network] | None = None,
     coordinates: Coordinates = "periodic",
     mask: Mask = "smooth",
     stride: int = 1,
@@ -64,7 +73,8 @@ def lie_conv(
         are that cannot be checked.
       size: of the filters, in pixels.
       kind: as above; None: "separable", or nothing on images.
-      network: the kernel network, a function of coordinates and weights; or one a factor.
+      network: the kernel network, a function of coordinates and weights; or one a factor; None: `siren` with
+        `attgconv_jax.lie.kernels.first_frequency`.
       coordinates, mask: see `attgconv_jax.lie.kernels`.
       stride, padding, implementation: see `attgconv_jax.lie.convolution`.
       exact: whether positions of the filters that quarter turns do not map to themselves raise, if the group rotates.
@@ -109,7 +119,7 @@ def lie_kernels(
     c_in: int,
     kind: str | None = None,
     *,
-    network: Network | Sequence[Network] = siren,
+    network: Network | Sequence[Network] | None = None,
     coordinates: Coordinates = "periodic",
     mask: Mask = "smooth",
 ) -> tuple[Array, ...]:
@@ -140,6 +150,8 @@ def _check(weights, group, in_grid, out_grid, size, kind, network, coordinates, 
             f"weights must be of {len(kind.factors)} kernel networks and {'a' if kind.projection else 'no'} projection "
             f"for {kind.name}, got {count} and {'a' if projection else 'no'} projection"
         )
+    if network is None:
+        network = functools.partial(siren, first_frequency=first_frequency(group, size, coordinates))
     networks = [network] * len(kind.factors) if callable(network) else network
     if len(networks) != len(kind.factors):
         raise ValueError(f"network must be {len(kind.factors)} for {kind.name}, or one for all, got {len(networks)}")

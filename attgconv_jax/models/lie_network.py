@@ -13,6 +13,7 @@ from attgconv_jax.checks import check_boolean, check_choice, check_positive
 from attgconv_jax.filters import Sampling
 from attgconv_jax.kernels import maximum
 from attgconv_jax.lie.groups import LieGroup
+from attgconv_jax.lie.kernels import PAPER_FREQUENCY
 from attgconv_jax.lie.kinds import KINDS
 from attgconv_jax.models.base import Network
 from attgconv_jax.nn import LieAttention, LieConv
@@ -35,6 +36,10 @@ class Layers:
     def conv(self, in_features: int, out_features: int, kernel_size: int, **options) -> LieConv:
         """A convolution."""
         options = dict(kind=self.kind) | self.of_kernels | options
+        # As published, and as in all networks that were saved: `LieConv` itself goes by the size of the filter.
+        given = options["network_options"] or {}
+        if options["network"] == "siren" and isinstance(given, Mapping):
+            options["network_options"] = {"first_frequency": PAPER_FREQUENCY, **given}
         return LieConv(in_features, out_features, kernel_size, self.group, **options, **self.shared)
 
     def attend(self, features: int) -> LieAttention:
@@ -59,7 +64,7 @@ class LieNetwork(Network):
       kernel_size: of the filters, in pixels.
       kind: of all convolutions but the lifting; see `LieConv`.
       network: of the kernels; see `LieConv`.
-      network_options: of the kernel networks.
+      network_options: of the kernel networks; the first frequency of "siren" is 10, the paper's, unless it says.
       coordinates: "periodic", "angle", or "paper" for the paper's; see `LieConv`.
       mask: how kernels end, but the paper's coordinates have masks of their own.
       random_grids: whether training draws grids.

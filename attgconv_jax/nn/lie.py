@@ -17,7 +17,7 @@ from attgconv_jax.geometry import Padding
 from attgconv_jax.lie.checks import check_exact, check_grid
 from attgconv_jax.lie.groups import LieGroup
 from attgconv_jax.lie.kernel_networks import NETWORKS, python_numbers
-from attgconv_jax.lie.kernels import Coordinates, Mask
+from attgconv_jax.lie.kernels import Coordinates, Mask, first_frequency
 from attgconv_jax.lie.kinds import KINDS, LIFTING
 from attgconv_jax.lie.layer import evaluate
 from attgconv_jax.lie.weights import lie_weights
@@ -56,7 +56,9 @@ class LieConv(ModeModule):
         are none with `lifting`.
       network: of the kernels: "siren", "fourier", "multiplicative", "b_spline", or any other of
         `attgconv_jax.lie.kernel_networks.NETWORKS`.
-      network_options: of the kernel networks: keyword arguments of `siren_weights` and the like, where that is.
+      network_options: of the kernel networks: keyword arguments of `siren_weights` and the like, where that is. The
+        first frequency of "siren" goes by the filter's size, `attgconv_jax.lie.kernels.first_frequency`, but with the
+        paper's coordinates, where it is the paper's 10.
       coordinates: "periodic"; "angle", torn opposite the identity but for splines; or "paper" for the paper's; see
         `attgconv_jax.lie.kernels`.
       mask: how kernels end at distance 1: "smooth" or "hard"; the paper's coordinates have masks of their own.
@@ -97,6 +99,8 @@ class LieConv(ModeModule):
         of_kernels |= dict(lifting=lifting, coordinates=coordinates, dtype=param_dtype)
         weights = lie_weights(rngs.params, *sizes, group, kind, **of_kernels)
         self.weights = nnx.data(_variables(weights, NETWORKS[network].fixed))
+        if network == "siren":
+            options = {"first_frequency": first_frequency(group, int(kernel_size), coordinates)} | options
         self.in_features, self.kernel_size = int(in_features), int(kernel_size)
         self.lifting, self.kind = bool(lifting), None if lifting else kind or "separable"
         self.group, self.network, self.mask, self.dtype = group, network, mask, dtype

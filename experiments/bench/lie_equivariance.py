@@ -2,7 +2,7 @@
 
 `lie_errors` says what the error is. What pixels make of a kernel depends on how fast it varies between them: on its
 network, and for `siren` on the frequency of the first layer. Every network is measured, all but `siren` with its
-defaults alone.
+defaults alone; `siren` also with the frequency that `LieConv` chooses by the size of the filter.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ from attgconv_jax import lie
 from attgconv_jax.checks import check_finite_positive
 from attgconv_jax.lie import LieGroup, rotations, scalings, similarities
 from attgconv_jax.lie.kernel_networks import NETWORKS
-from attgconv_jax.lie.kernels import check_size
+from attgconv_jax.lie.kernels import PAPER_FREQUENCY, check_size
 from experiments.bench import common
 from experiments.bench.lie_errors import errors, margin, worst
 from experiments.report.figures import COLOURS, MARKERS, logarithmic
@@ -26,12 +26,14 @@ from experiments.run.runtime import command, use_compilation_cache
 # Where curves over one quantity hold the others.
 KINDS = ("lifting", *lie.KINDS)
 ANGLES, KERNEL_SIZE, SCALES, MAX_SCALE = 8, 7, 3, 1.74
-# The default of `siren`.
-FIRST_FREQUENCY = 10.0
+# The paper's.
+FIRST_FREQUENCY = PAPER_FREQUENCY
 
 
 def _network(row):
-    return row["network"] if row["first_frequency"] is None else f"{row['network']}, {row['first_frequency']:g}"
+    if row["first_frequency"] is not None:
+        return f"{row['network']}, {row['first_frequency']:g}"
+    return "siren, by size" if row["network"] == "siren" else row["network"]
 
 
 COLUMNS: dict[str, Column] = {
@@ -84,6 +86,7 @@ class Case(NamedTuple):
     kernel_size: int = KERNEL_SIZE
     network: str = "siren"
     first_frequency: float | None = FIRST_FREQUENCY
+    """None: the default of `LieConv`, which goes by the size of the filter."""
 
 
 def main(arguments: Arguments) -> None:
@@ -108,12 +111,13 @@ def main(arguments: Arguments) -> None:
 def _cases(arguments):
     turned, scaled = rotations(ANGLES), scalings(SCALES, MAX_SCALE)
     groups = turned, scaled, similarities(ANGLES, SCALES, MAX_SCALE)
+    by_size = [Case(group, size, first_frequency=None) for group in groups for size in arguments.kernel_sizes]
     others = [dict(first_frequency=number) for number in arguments.first_frequencies]
     others += [dict(network=name, first_frequency=None) for name in NETWORKS if name != "siren"]
     cases = [Case(group, size) for group in groups for size in arguments.kernel_sizes]
     cases += [Case(rotations(n)) for n in arguments.angles]
     cases += [Case(group, **other) for group in (turned, scaled) for other in others]
-    return list(dict.fromkeys(cases))
+    return list(dict.fromkeys(cases + by_size))
 
 
 def figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
@@ -134,7 +138,8 @@ def figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
         held = {"angles": angles, "scales": scales, "kernel_size": KERNEL_SIZE}
         held |= {"network": "siren", "first_frequency": FIRST_FREQUENCY}
         del held[over]
-        part = [row for row in rows if held.items() <= row.items() and row[quantity] is not None]
+        wanted = [row for row in rows if row["first_frequency"] is not None and row[quantity] is not None]
+        part = [row for row in wanted if held.items() <= row.items()]
         _panel(axis, part, over, quantity)
         axis.set_title(title, fontsize=10)
     picture.legend(*axes[1, 1].get_legend_handles_labels(), frameon=False, fontsize=8, loc="outside right center")
