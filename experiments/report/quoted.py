@@ -5,7 +5,7 @@ import math
 import statistics
 from collections.abc import Callable
 
-from experiments.bench import angles, attention, memory, networks, transfer
+from experiments.bench import angles, attention, memory, networks, transfer, turning
 from experiments.configs.preset import RESULTS, reports
 from experiments.report.documents import rows_of
 from experiments.report.markdown import PROTOCOLS, Column, cells, markdown_table, protocols, record_table
@@ -217,6 +217,34 @@ def sampling_down() -> str:
     return markdown_table(["sampling", *headings.values()], cells_of)
 
 
+def sampling_networks() -> str:
+    """What a turn by 45 degrees changes of logits: medians over the kinds of attention, and the least ratio."""
+    table, rows = [], _figures("turning")["rows"]
+    for network, group in dict.fromkeys((row["network"], row["group"]) for row in rows):
+        part = [row for row in rows if (row["network"], row["group"]) == (network, group)]
+        cells = [f"`{network}`", group, str(len(part))]
+        for state in ("fresh", "settled"):
+            former, default, smooth = (
+                100 * statistics.median(row[state][name] for row in part) for name in turning.VARIANTS
+            )
+            ratios = [row[state]["bilinear"] / row[state]["smooth"] for row in part]
+            cells.append(f"{former:.2g} / {default:.2g} / {smooth:.2g} %")
+            cells.append(f"{statistics.median(ratios):.1f} ({min(ratios):.1f})")
+        table.append(cells)
+    columns = ["network", "group", "attentions", "fresh", "bilinear / smooth", "settled", "bilinear / smooth "]
+    return markdown_table(columns, table)
+
+
+def lie_sizes() -> str:
+    """The least and the largest equivariance error over the kinds of kernels, by filter size: `LieConv`'s default, 10."""
+    sizes, rows = (5, 7, 9, 11), []
+    for name, group, field in (("turned", TURNED, "other"), ("scaled", SCALED, "scaled")):
+        for default, frequency in (("by size", None), ("10", 10.0)):
+            errors = [_lie_errors(group, size, field, "siren", frequency).values() for size in sizes]
+            rows.append([name, default, *(f"{min(of):.1f} to {max(of):.1f} %" for of in errors)])
+    return markdown_table(["", "first frequency", *(f"{size} pixels" for size in sizes)], rows)
+
+
 QUOTED: dict[str, Callable[[], str]] = {
     "results": lambda: _runs("rot-mnist", title="network", **PROTOCOLS, paper="the paper, original set, best on test"),
     "digits": lambda: _runs("digits", title="network", **VALIDATION_AND_LAST),
@@ -228,6 +256,8 @@ QUOTED: dict[str, Callable[[], str]] = {
     "sampling-groups": sampling_groups,
     "sampling-down": sampling_down,
     "sampling-steps": lambda: record_table(_figures("angle-steps")["rows"], angles.STEPS),
+    "sampling-networks": sampling_networks,
+    "sampling-training": lambda: _runs("rotations", title="network", parameters="parameters", **VALIDATION_AND_LAST),
     "transfer": lambda: record_table(_figures("transfer-cpu")["rows"], transfer.COLUMNS),
     "exports": exported_files,
     "memory": lambda: record_table(_named("memory-cpu"), memory.COLUMNS),
@@ -235,6 +265,7 @@ QUOTED: dict[str, Callable[[], str]] = {
     "overhead": lambda: record_table(_named("overhead", "presets"), OVERHEAD),
     "lie-equivariance": lie_equivariance,
     "lie-frequency": lie_frequency,
+    "lie-sizes": lie_sizes,
     "lie-speed": lie_speed,
     "lie-attention": lambda: _runs(
         "lie-attention", title="network", parameters="parameters", best_on_validation="test error (%)"
