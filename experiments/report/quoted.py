@@ -236,7 +236,7 @@ def sampling_networks() -> str:
 
 
 def lie_sizes() -> str:
-    """The least and the largest equivariance error over the kinds of kernels, by filter size: `LieConv`'s default, 10."""
+    """The least and the largest equivariance error over the kinds of kernels, by filter size and first frequency."""
     sizes, rows = (5, 7, 9, 11), []
     for name, group, field in (("turned", TURNED, "other"), ("scaled", SCALED, "scaled")):
         for default, frequency in (("by size", None), ("10", 10.0)):
@@ -257,6 +257,7 @@ QUOTED: dict[str, Callable[[], str]] = {
     "sampling-down": sampling_down,
     "sampling-steps": lambda: record_table(_figures("angle-steps")["rows"], angles.STEPS),
     "sampling-networks": sampling_networks,
+    "sampling-networks-steps": lambda: record_table(_figures("turning-steps")["rows"], turning.STEPS),
     "sampling-training": lambda: _runs("rotations", title="network", parameters="parameters", **VALIDATION_AND_LAST),
     "transfer": lambda: record_table(_figures("transfer-cpu")["rows"], transfer.COLUMNS),
     "exports": exported_files,
