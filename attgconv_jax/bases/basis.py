@@ -7,16 +7,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Inexact
 
+from attgconv_jax.bases.scales import scales
 from attgconv_jax.groups import Group, frozen
-
-# Pixels along each axis of the grid of frequencies on which spectra are compared.
-_FREQUENCIES = 32
-
-# Steps of the fit of scales; more make it no better, and the scales of functions that resemble each other less equal.
-_STEPS = 30
-
-# The least variance of a function's coefficient, over the mean.
-_LEAST_VARIANCE = 0.01
 
 
 class FilterBasis:
@@ -104,7 +96,7 @@ def steered(
 ) -> FilterBasis:
     """The basis of complex functions with `L_R psi = e^{-i m theta} psi` and `L_M psi = conj(psi)`, each with its `m`.
 
-    Real and imaginary parts are its functions, those that vanish left out. They are scaled as `_scales` says.
+    Real and imaginary parts are its functions, those that vanish left out. They are scaled as `scales` says.
     """
     columns, tables = [], []
     for function, frequency in zip(functions, frequencies, strict=True):
@@ -113,7 +105,7 @@ def steered(
         columns.append(parts / np.sqrt(np.sum(parts**2) / np.sum(kept)))
         tables.append(np.einsum("ui,gij->guj", columns[-1], _turns(group, frequency))[:, :, kept])
     table = np.concatenate(tables, axis=2)
-    return FilterBasis(table * _scales(table, lowpass), origin)
+    return FilterBasis(table * scales(table, lowpass), origin)
 
 
 def cosines(frequency: int, rotations: int) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
@@ -130,33 +122,3 @@ def _turns(group, frequency):
     rotations = np.stack([np.stack([cos, -sin], -1), np.stack([sin, cos], -1)], -2)
     conjugation = np.diag([1.0, -1.0])
     return np.concatenate([rotations, conjugation @ rotations]) if group.reflections else rotations
-
-
-def _scales(table, lowpass):
-    """Factors of the functions, for which random filters of the basis respond as random filters of pixels do.
-
-    With coefficients of variance 1 the expected power spectrum of a filter is
-
-        G(w) = sum over j of scale_j^2 mean over g of |Psi_j(g^-1 w)|^2
-
-    A filter of independent pixels has the constant `k^2`, and so keeps the variance of feature maps whatever their
-    spectrum. The scales bring `G` near `k^2 exp(-|w|^2 / (2 lowpass^2))`, or near the constant, by multiplicative
-    updates of non-negative least squares: frequency 0 counts as much as all others together.
-
-    Source: our own; the updates are those of Lee and Seung 2001.
-    """
-    size = round(table.shape[1] ** 0.5)
-    grid = table.reshape(len(table), size, size, -1)
-    spectra = np.fft.fft2(grid, (_FREQUENCIES, _FREQUENCIES), axes=(1, 2))
-    power = np.mean(np.abs(spectra) ** 2, axis=0).reshape(-1, table.shape[2]).T
-    wanted = np.full(power.shape[1], float(size**2))
-    if lowpass is not None:
-        frequency = np.fft.fftfreq(_FREQUENCIES)
-        wanted *= np.exp(-np.add.outer(frequency**2, frequency**2).ravel() / (2 * lowpass**2))
-    weights = np.full(power.shape[1], 1 / power.shape[1])
-    weights[0] += 1
-    products, projected = (power * weights) @ power.T, (power * weights) @ wanted
-    variances = np.full(len(power), size**2 / len(power))
-    for _ in range(_STEPS):
-        variances *= projected / (products @ variances)
-    return np.sqrt(np.maximum(variances, _LEAST_VARIANCE * np.mean(variances)))
