@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from attgconv_jax.checks import check_positive, check_rate
-from attgconv_jax.convolution import max_pool, project_mean
+from attgconv_jax.convolution import max_pool, project_mean, smooth_max_pool
 from attgconv_jax.filters import Sampling
 from attgconv_jax.groups import Group, check_group
 from attgconv_jax.initializers import FilterInitializer, draw_normal, paper_uniform
@@ -125,9 +125,13 @@ class AllCNN(ConvolutionalNetwork):
         return self.input_dropout(image)
 
     def _follow(self, i, f):
-        if i < len(LAYERS) and LAYERS[i].pool:
-            f = max_pool(f, self.group, antialiased=self.antialiased)
+        pools = i < len(LAYERS) and LAYERS[i].pool
+        # Before norm and relu, which see fewer pixels so; a smooth maximum is one of activations.
+        if pools and not self.antialiased:
+            f = max_pool(f, self.group)
         f = relu(self.norms[i](f), self.oversampled)
+        if pools and self.antialiased:
+            f = smooth_max_pool(f, self.group)
         if i < len(LAYERS):
             return self.dropouts[i](f)
         return jnp.mean(project_mean(f), axis=(-4, -3, -2))

@@ -125,7 +125,8 @@ class Network(nnx.Module):
       in_features: channels of the image.
       classes: number of logits.
       sampling: of all filters, at other than right angles.
-      antialiased: whether feature maps are smoothed before pixels are left out; see `attgconv_jax.low_pass`.
+      antialiased: whether feature maps are smoothed before pixels are left out (see `attgconv_jax.low_pass`), and maxima
+        over windows are smooth (see `attgconv_jax.smooth_max_pool`).
       oversampled: whether the relus between layers see feature maps between the pixels, too; see
         `attgconv_jax.oversampled`. Those inside of attention do not.
       dtype: to compute in; see `attgconv_jax.nn`.

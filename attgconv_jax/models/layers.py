@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
 from flax import nnx
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from attgconv_jax.attention import OPERATORS, Operator
 from attgconv_jax.checks import check_boolean, check_choice
+from attgconv_jax.convolution import max_pool, smooth_max_pool
 from attgconv_jax.filters import Sampling
 from attgconv_jax.groups import Group
 from attgconv_jax.initializers import FilterInitializer
@@ -98,6 +99,11 @@ def convolution(
     kind = "nonseparable" if lifting else kind
     options = dict(lifting=lifting, kind=kind, **options)
     return AttentiveGroupConv(*sizes, attention=attention, attention_options=of_attention, **options)
+
+
+def pool_activations(f: Float[Array, "*batch x y h c"], group: Group, *, antialiased: bool, **options) -> Array:
+    """`max_pool` of what a relu has left, or, so as not to alias, `smooth_max_pool`, with arguments of both."""
+    return smooth_max_pool(f, group, **options) if antialiased else max_pool(f, group, **options)
 
 
 def attention_options(attention: str) -> dict[str, type]:

@@ -10,11 +10,11 @@ from flax import nnx
 
 from attgconv_jax.attention import OPERATORS
 from attgconv_jax.checks import check_boolean, check_positive
-from attgconv_jax.convolution import max_pool, project_mean
+from attgconv_jax.convolution import project_mean
 from attgconv_jax.filters import Sampling
 from attgconv_jax.groups import Group, check_group
 from attgconv_jax.models.base import Network, check_image, register
-from attgconv_jax.models.layers import check_attention
+from attgconv_jax.models.layers import check_attention, pool_activations
 from attgconv_jax.models.residual import ConvNorm, Layer, ResidualBlock, place
 from attgconv_jax.nn.nonlinearity import relu
 
@@ -160,7 +160,7 @@ class ResNet(Network):
         yield image
         f = relu(self.lifting(image), self.oversampled)
         of_pool = dict(window=3, stride=2, padding=1, exact=self.exact, antialiased=self.antialiased)
-        f = max_pool(f, self.group, **of_pool)
+        f = pool_activations(f, self.group, **of_pool)
         yield f
         for block in self._blocks():
             f = block(f)

@@ -7,12 +7,12 @@ import jax.numpy as jnp
 from flax import nnx
 
 from attgconv_jax.checks import check_integer, check_odd, check_positive, check_rate
-from attgconv_jax.convolution import max_pool, project_max
+from attgconv_jax.convolution import project_max
 from attgconv_jax.filters import Sampling
 from attgconv_jax.groups import Group, check_group
 from attgconv_jax.initializers import FilterInitializer
 from attgconv_jax.models.base import check_image, register
-from attgconv_jax.models.layers import ConvolutionalNetwork, check_kind
+from attgconv_jax.models.layers import ConvolutionalNetwork, check_kind, pool_activations
 from attgconv_jax.nn import Dropout
 from attgconv_jax.nn.nonlinearity import relu
 from attgconv_jax.nn.norm import batch_norm
@@ -151,5 +151,5 @@ class RotMNISTNet(ConvolutionalNetwork):
             return project_max(f)[..., 0, 0, 0, :]
         f = relu(self.norms[i](f), self.oversampled)
         if LAYERS[i].pool:
-            f = max_pool(f, self.group, antialiased=self.antialiased)
+            f = pool_activations(f, self.group, antialiased=self.antialiased)
         return self.dropouts[i](f)
