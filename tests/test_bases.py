@@ -7,6 +7,7 @@ from helpers import assert_close, assert_refused
 
 from attgconv_jax import FilterBasis, Sampling, cyclic, dihedral, filter_basis
 from attgconv_jax.bases import eigenfunctions, least_error, rings
+from attgconv_jax.bases.scales import spectrum, variances
 
 GROUPS = [*map(cyclic, (3, 4, 5, 6, 8, 12, 16)), *map(dihedral, (4, 5, 6, 8))]
 SIZES = [2, 3, 4, 5, 7, 9]
@@ -136,7 +137,17 @@ def test_random_filters_have_the_spectrum_of_independent_pixels(kind, k, group):
     power = random_power(filter_basis(group, k, Sampling(kind))) / k**2
     assert 0.85 < power[0, 0] < 1.15
     assert 0.85 < np.mean(power[RADIUS <= 1 / 4]) < 1.45
-    assert 0.55 < np.mean(power) < 1.15
+    assert 0.5 < np.mean(power) < 1.15
+
+
+@pytest.mark.parametrize("group", [cyclic(3), cyclic(8), cyclic(16), dihedral(6)], ids=str)
+@pytest.mark.parametrize("lowpass", [None, 0.2])
+@every_kind
+def test_wide_networks_keep_the_variance_through_ten_layers(kind, lowpass, group):
+    for k in (2, 3, 4, 5, 7, 9, 15):
+        table = filter_basis(group, k, Sampling(kind, lowpass=lowpass)).table
+        left = variances(spectrum(table) / k**2, 10)
+        assert np.min(left) > 0.85 and np.max(left) < 1.2, (k, left)
 
 
 @pytest.mark.parametrize("k", [5, 7])

@@ -30,7 +30,7 @@ class FilterBasis:
     >>> c8 = cyclic(8)
     >>> basis = filter_basis(c8, 5)
     >>> basis
-    FilterBasis(11 functions on 5x5 pixels, 8 group elements, least_error(tolerance=0.01, lowpass=None))
+    FilterBasis(11 functions on 5x5 pixels, 8 group elements, least_error(tolerance=0.01, lowpass=0.2))
     >>> group_conv(jnp.ones([28, 28, 1, 3]), jnp.ones([11, 1, 3, 16]), c8, sampling=basis).shape
     (24, 24, 8, 16)
 

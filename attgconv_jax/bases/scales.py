@@ -1,10 +1,10 @@
 """How large the functions of a basis are, for random filters to act as random filters of pixels do."""
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
-# Along each axis of the grid of frequencies on which spectra are compared.
-_FREQUENCIES = 32
+RADIUS = np.hypot(*np.meshgrid(np.fft.fftfreq(32), np.fft.fftfreq(32), indexing="ij"))
+"""Of the frequencies at which spectra are compared, in cycles a pixel."""
 
 # Steps of the fit; more make it no better, and the scales of functions that resemble each other less equal.
 _STEPS = 30
@@ -12,61 +12,69 @@ _STEPS = 30
 # The least variance of a function's coefficient, over the mean.
 _LEAST_VARIANCE = 0.01
 
-# Of the network whose activations keep their variance: layers, and the largest frequency of its images.
-_LAYERS, _BAND = 10, 1 / 8
+# Of the network whose activations keep their variance.
+_LAYERS = 10
 
 
 def scales(table: Float[np.ndarray, "g u j"], lowpass: float | None) -> Float[np.ndarray, " j"]:
     """Factors of the functions, for which random filters have a flat spectrum, or a low-pass, and keep the variance.
 
-    With coefficients of variance 1 the expected power spectrum of a filter is
-
-        G(w) = sum over j of scale_j^2 mean over g of |Psi_j(g^-1 w)|^2
-
-    A filter of independent pixels has the constant `k^2`. The scales bring `G` near `k^2 exp(-|w|^2 / (2 lowpass^2))`,
-    or near the constant, by multiplicative updates of non-negative least squares, where frequency 0 counts as much as
-    all others together; and one factor of all leaves ten layers with ReLUs with the variance that they are given.
+    A filter of independent pixels of variance 1 has the constant expected spectrum `k^2`. The factors bring `spectrum`
+    near `k^2 exp(-|w|^2 / (2 lowpass^2))`, or near the constant, by multiplicative updates of non-negative least
+    squares, where frequency 0 counts as much as all others together; and one factor of all leaves the `variances`
+    nearest to 1, by the least squares of their logarithms.
 
     Source: our own; the updates are those of Lee and Seung 2001.
     """
-    size = round(table.shape[1] ** 0.5)
-    grid = table.reshape(len(table), size, size, -1)
-    spectra = np.fft.fft2(grid, (_FREQUENCIES, _FREQUENCIES), axes=(1, 2))
-    power = np.mean(np.abs(spectra) ** 2, axis=0).reshape(-1, table.shape[2]).T
-    frequency = np.fft.fftfreq(_FREQUENCIES)
-    radius2 = np.add.outer(frequency**2, frequency**2)
-    wanted = size**2 * (np.ones(radius2.size) if lowpass is None else np.exp(-radius2.ravel() / (2 * lowpass**2)))
-    weights = np.full(power.shape[1], 1 / power.shape[1])
+    pixels, power = table.shape[1], _powers(table)
+    wanted = pixels * (np.ones(RADIUS.size) if lowpass is None else np.exp(-(RADIUS.ravel() ** 2) / (2 * lowpass**2)))
+    weights = np.full(RADIUS.size, 1 / RADIUS.size)
     weights[0] += 1
     products, projected = (power * weights) @ power.T, (power * weights) @ wanted
-    variances = np.full(len(power), size**2 / len(power))
+    of_functions = np.full(len(power), pixels / len(power))
     for _ in range(_STEPS):
-        variances *= projected / (products @ variances)
-    variances = np.maximum(variances, _LEAST_VARIANCE * np.mean(variances))
-    gains = (variances @ power).reshape(radius2.shape) / size**2
-    return np.sqrt(variances * _level(gains, radius2 <= _BAND**2))
+        of_functions *= projected / (products @ of_functions)
+    of_functions = np.maximum(of_functions, _LEAST_VARIANCE * np.mean(of_functions))
+    layers = np.arange(1, _LAYERS + 1)
+    logarithms = np.log(variances((of_functions @ power).reshape(RADIUS.shape) / pixels, _LAYERS))
+    return np.sqrt(of_functions * np.exp(-np.sum(layers * logarithms) / np.sum(layers**2)))
 
 
-def _level(gains, spectrum):
-    """The factor on `gains` for which the variances of activations, layer by layer, are nearest to 1.
+def spectrum(table: Float[np.ndarray, "g u j"]) -> Float[np.ndarray, "x y"]:
+    """`mean over g of sum over j of |Psi_j(g^-1 w)|^2`, expected of filters with coefficients of variance 1."""
+    return np.sum(_powers(table), axis=0).reshape(RADIUS.shape)
 
-    Of a wide network of random filters with `G(w) = k^2 gains(w)` and weights of variance `2 / fan-in`, on images of
-    the spectrum given. Its activations are Gaussian; a ReLU takes their covariance `v c(u)`, `c(0) = 1`, to
+
+def variances(
+    gains: Float[np.ndarray, "x y"], layers: int, images: Bool[np.ndarray, "x y"] = RADIUS <= 1 / 8
+) -> Float[np.ndarray, " layers"]:
+    """What the layers of a wide random network, with ReLUs between them, leave of an image's variance of 1.
+
+    Weights have the variance `2 / fan-in` behind a ReLU, else `1 / fan-in`, times `gains`, the `spectrum` over that of
+    independent pixels. Activations are then Gaussian, and a ReLU takes their covariance `v c(u)`, `c(0) = 1`, to
 
         v / (2 pi) (sqrt(1 - c^2) + (pi - arccos c) c)
 
-    and the factor is that of the least squares of the variances' logarithms.
+    Args:
+      gains: by frequency, as of `numpy.fft.fft2`.
+      layers: how many.
+      images: which frequencies they have, all of them alike.
 
     Source: Cho and Saul 2009 (the ReLU); Novak et al. 2019, arXiv 1810.05148 (convolutions).
     """
-    entering = np.fft.ifft2(spectrum / np.sum(spectrum)).real * spectrum.size
-    logarithms = []
-    for _ in range(_LAYERS):
+    entering = np.fft.ifft2(images / np.sum(images)).real * images.size
+    left = []
+    for _ in range(layers):
         covariance = np.fft.ifft2(np.fft.fft2(entering) * gains).real
         variance = covariance[0, 0]
-        logarithms.append(np.log(variance))
+        left.append(variance)
         c = np.clip(covariance / variance, -1, 1)
-        # Times 2, the weights' variance over that of the first layer, whose input is no ReLU's.
         entering = variance / np.pi * (np.sqrt(1 - c**2) + (np.pi - np.arccos(c)) * c)
-    layers = np.arange(1, _LAYERS + 1)
-    return np.exp(-np.sum(layers * logarithms) / np.sum(layers**2))
+    return np.array(left)
+
+
+def _powers(table):
+    """`|spectrum|^2` of every function, the mean over the group: `[function, frequency]`."""
+    size = round(table.shape[1] ** 0.5)
+    spectra = np.fft.fft2(table.reshape(len(table), size, size, -1), RADIUS.shape, axes=(1, 2))
+    return np.mean(np.abs(spectra) ** 2, axis=0).reshape(-1, table.shape[2]).T

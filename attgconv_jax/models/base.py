@@ -125,10 +125,10 @@ class Network(nnx.Module):
       in_features: channels of the image.
       classes: number of logits.
       sampling: of all filters, at other than right angles.
-      antialiased: whether feature maps are smoothed before pixels are left out (see `attgconv_jax.low_pass`), and maxima
-        over windows are smooth (see `attgconv_jax.smooth_max_pool`).
+      antialiased: whether feature maps are smoothed before pixels are left out (see `attgconv_jax.low_pass`), and
+        maxima over windows are smooth (see `attgconv_jax.smooth_max_pool`).
       oversampled: whether the relus between layers see feature maps between the pixels, too; see
-        `attgconv_jax.oversampled`. Those inside of attention do not.
+        `attgconv_jax.oversampled`, with a Gaussian of half a pixel. Those inside of attention do not.
       dtype: to compute in; see `attgconv_jax.nn`.
       param_dtype: of the parameters; see `attgconv_jax.nn`.
       rngs: its "params" and, for dropout, "dropout" streams are used.

@@ -194,7 +194,7 @@ def sampling() -> str:
 
 def sampling_groups() -> str:
     """Functions of a filter and the error of one layer with "least_error" at its default tolerance, by group."""
-    default = {"kind": "least_error", "tolerance": 0.01, "lowpass": None}
+    default = {"kind": "least_error", "tolerance": 0.01, "lowpass": 0.2}
     rows = [row for row in _figures("angles")["rows"] if default.items() <= row.items()]
     return _angles(
         rows, "group", lambda row: row["group"], lambda row: f"{row['functions']}: {100 * row['one_layer']:.2g} %"
