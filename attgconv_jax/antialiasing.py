@@ -118,6 +118,9 @@ def oversampled(
         fine = resampled(f, [_interpolation(length, factor) for length in lengths])
         return resampled(nonlinearity(fine), [_decimation(length, factor, deviation) for length in lengths])
 
+    # By which modules that hold it are told apart.
+    name = getattr(nonlinearity, "__qualname__", repr(nonlinearity))
+    apply.__qualname__ = apply.__name__ = f"oversampled({name}, {factor}, deviation={deviation})"
     return apply
 
 

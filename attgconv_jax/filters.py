@@ -40,8 +40,9 @@ _KERNELS = {"bilinear": _hat, "cubic": _keys}
 BASES = {"least_error": least_error, "rings": rings}
 """Kinds of `Sampling` that are bases."""
 
-# Where nothing is asked for; chosen for what turning does to networks and for their test errors on rotated MNIST.
-_LOWPASS = 0.2
+# Pixels of a filter whose functions of least error are a point and little else, on groups of more than 8 rotations
+# nothing that has a direction.
+_LEAST_SIZE = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,18 +57,19 @@ class Sampling:
     Attributes:
       kind: "least_error" (see `attgconv_jax.bases.least_error`) or "rings" (`attgconv_jax.bases.rings`), bases;
         "bilinear" or "cubic" (Keys 1981, a = -1/2), interpolations, for which the filter is zero outside its grid.
-        None: a permutation where there is one, else "least_error" with `lowpass=0.2`.
+        None: a permutation where there is one, else "rings" for filters of 3 pixels, where those that err least hardly
+        have a direction, and "least_error".
       disc_mask: of interpolations: whether the filter is zero farther than `(k - 1) / 2` pixels from its centre, so
         that no rotation moves a tap off the grid. (Filters of size 2 keep their four taps.)
       tolerance: of "least_error": the largest relative error of a function.
-      lowpass: of bases: deviation of the spectrum of random filters in cycles a pixel, such as 0.2; None: as flat as
-        the functions allow, or 0.2 where `kind` is None. Low-pass filters err less behind a nonlinearity.
+      lowpass: of bases: deviation of the spectrum of random filters in cycles a pixel, None: as flat as the
+        functions allow. Low-pass filters err less behind a nonlinearity.
     """
 
     kind: Literal["least_error", "rings", "bilinear", "cubic"] | None = None
     disc_mask: bool = False
     tolerance: float = 0.01
-    lowpass: float | None = None
+    lowpass: float | None = 0.2
 
     def __post_init__(self):
         if self.kind is not None:
@@ -78,8 +80,13 @@ class Sampling:
             check_finite_positive(lowpass=self.lowpass)
         if self.disc_mask and self.kind not in _KERNELS:
             raise ValueError(f'disc_mask is of kind "bilinear" or "cubic", got kind={self.kind!r}')
-        if self.lowpass is not None and self.kind in _KERNELS:
-            raise ValueError(f'lowpass is of kind "least_error" or "rings", got kind={self.kind!r}')
+        fields = {field.name: field.default for field in dataclasses.fields(Sampling)}
+        if self.tolerance != fields["tolerance"] and self.kind not in (None, "least_error"):
+            raise ValueError(f'tolerance is of kind "least_error", got kind={self.kind!r}')
+        if self.kind in _KERNELS:
+            if self.lowpass not in (None, fields["lowpass"]):
+                raise ValueError(f'lowpass is of kind "least_error" or "rings", got kind={self.kind!r}')
+            object.__setattr__(self, "lowpass", None)
 
 
 def filter_basis(group: Group, size: int, sampling: Sampling | FilterBasis = Sampling()) -> FilterBasis:
@@ -87,8 +94,9 @@ def filter_basis(group: Group, size: int, sampling: Sampling | FilterBasis = Sam
 
     The functions are scaled so that independent coefficients of one variance make filters of a spectrum as flat as the
     functions allow, near that of independent pixels, or of a Gaussian one of deviation `sampling.lowpass`, which
-    weakens what is finer; and so that ten layers of them with ReLUs between, initialised by `he_normal`, keep the
-    variance of images that have frequencies up to 1/8 cycle a pixel.
+    weakens what is finer; and so that ten layers of them with ReLUs between keep the variance, as layers of
+    independent pixels do: on images of frequencies up to 1/8 cycle a pixel, with many channels initialised by
+    `he_normal`, to 0.85 to 1.2 of what the first layer leaves, for a `lowpass` of 0.15 or more.
 
     Args:
       group: of rotations and reflections, of any order.
@@ -110,10 +118,9 @@ def filter_basis(group: Group, size: int, sampling: Sampling | FilterBasis = Sam
         return sampling
     if sampling.kind in _KERNELS:
         raise ValueError(f'sampling must be of kind "least_error" or "rings" to be a basis, got "{sampling.kind}"')
-    if sampling.kind == "rings":
+    if sampling.kind == "rings" or (sampling.kind is None and size == _LEAST_SIZE):
         return rings(group, size, sampling.lowpass)
-    lowpass = _LOWPASS if sampling.kind is None and sampling.lowpass is None else sampling.lowpass
-    return least_error(group, size, sampling.tolerance, lowpass)
+    return least_error(group, size, sampling.tolerance, sampling.lowpass)
 
 
 def basis_of(group: Group, size: int, sampling: Sampling | FilterBasis) -> FilterBasis | None:

@@ -115,6 +115,8 @@ def band_limited_error(
     channels, images = check_positive(channels=channels, images=images)
     size, seed = check_integer("size", size, 2 * _LEAST_RADIUS), check_integer("seed", seed, 0)
     (band,) = check_finite_positive(band=band)
+    if band > 1 / 2:
+        raise ValueError(f"band must be at most 0.5 cycles a pixel, what pixels can hold, got {band}")
     fades, ends = check_boolean(fade=output == "invariant" if fade is None else fade, ends=ends)
     check_mode(function)
     moves = moves_of(group, elements)

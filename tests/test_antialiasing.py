@@ -1,6 +1,7 @@
 """Sampling down and nonlinearities without aliasing: against loops and Fourier series, exact where the grid allows."""
 
 import functools
+from unittest import mock
 
 import jax
 import jax.export
@@ -28,8 +29,9 @@ from attgconv_jax import (
     smooth_max_pool,
 )
 from attgconv_jax.antialiasing import DEVIATION
-from attgconv_jax.models import load_network, save_network
-from attgconv_jax.nn import GroupConv, SpatialPool
+from attgconv_jax.models import all_cnn, load_network, save_network
+from attgconv_jax.models.layers import pool_activations
+from attgconv_jax.nn import GroupConv, SpatialPool, nonlinearity
 
 relu = oversampled(jax.nn.relu)
 
@@ -247,6 +249,33 @@ def test_network_is_exported_for_any_number_of_images():
     for n in (1, 3):
         image = random(n, 28, 28, 1, 1)
         assert_close(jax.jit(exported.call)(image), networks.logits(network, image), 1e-12)
+
+
+def test_networks_oversample_with_a_gaussian_and_pool_smoothly():
+    f = random(1, 9, 9, 4, 2)
+    gaussian = oversampled(jax.nn.relu, deviation=0.5)(f)
+    np.testing.assert_array_equal(nonlinearity.relu(f, True), gaussian)
+    assert float(jnp.max(jnp.abs(gaussian - oversampled(jax.nn.relu)(f)))) > 0.01
+    settings = dict(window=3, stride=2, padding=1)
+    smooth = smooth_max_pool(f, cyclic(4), **settings)
+    np.testing.assert_array_equal(pool_activations(f, cyclic(4), antialiased=True, **settings), smooth)
+    plain = pool_activations(f, cyclic(4), antialiased=False, **settings)
+    np.testing.assert_array_equal(plain, max_pool(f, cyclic(4), **settings))
+
+
+def test_all_cnn_pools_activations_where_it_is_not_to_alias():
+    """The maps after the third layer: `smooth_max_pool` of a relu, so nothing in them is negative or all zero."""
+    network = networks.random_network_of("all_cnn", cyclic(4), features=2, antialiased=True)
+    seen = []
+    with mock.patch.object(all_cnn, "smooth_max_pool", lambda f, group: seen.append(f) or smooth_max_pool(f, group)):
+        network(jnp.ones((1, 32, 32, 1, 3)))
+    assert [f.shape[1] for f in seen] == [32, 16]
+    assert all(float(jnp.min(f)) >= 0 for f in seen)
+
+
+def test_oversampled_nonlinearities_are_known_by_what_they_are():
+    names = {repr(oversampled(f, k)).split(" at ")[0] for f in (jax.nn.relu, jax.nn.gelu) for k in (2, 3)}
+    assert len(names) == 4
 
 
 def test_modules_take_the_option():

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from helpers import assert_close
+from helpers import assert_close, assert_refused
 from networks import leaves, random_network
 
 from attgconv_jax import Sampling, cyclic
@@ -68,6 +68,21 @@ def check_logits(saved, name):
 @pytest.mark.parametrize("name", FEW)
 def test_a_network_of_version_0_1_0_gives_its_logits(saved, name):
     check_logits(saved, name)
+
+
+def test_networks_of_a_development_version_with_other_functions_are_refused(tmp_path):
+    """Whose coefficients would make other filters; where pixels are permuted there are none."""
+    for group, is_refused in ((cyclic(8), True), (cyclic(4), False)):
+        path = tmp_path / str(group)
+        save_network(path, random_network(group, features=2))
+        description = json.loads((path / "network.json").read_text())
+        del description["bases"]
+        (path / "network.json").write_text(json.dumps(description))
+        if is_refused:
+            with assert_refused("a development version whose functions for cyclic(8)", "train the network again"):
+                load_network(path)
+        else:
+            load_network(path)
 
 
 @pytest.mark.slow

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from attgconv_jax import Sampling, cyclic, filter_basis
-from attgconv_jax.bases.scales import RADIUS, spectrum, variances
+from attgconv_jax.bases.scales import radii, spectrum, variances
 from experiments.bench import variance
+
+RADIUS = radii(32)
 
 
 def test_predicted_variances_are_those_of_the_relu_of_gaussian_numbers():

@@ -30,20 +30,23 @@ class FilterBasis:
     >>> c8 = cyclic(8)
     >>> basis = filter_basis(c8, 5)
     >>> basis
-    FilterBasis(11 functions on 5x5 pixels, 8 group elements, least_error(tolerance=0.01, lowpass=0.2))
+    FilterBasis(11 functions on 5x5 pixels, cyclic(8), least_error(tolerance=0.01, lowpass=0.2))
     >>> group_conv(jnp.ones([28, 28, 1, 3]), jnp.ones([11, 1, 3, 16]), c8, sampling=basis).shape
     (24, 24, 8, 16)
 
     Args:
       table: the functions at every pixel of a square filter, row by row, for every element of a group in its order.
       origin: what the table follows from, with the group and the size; None: nothing but itself.
+      group: whose elements they are; None: any of as many.
 
     Attributes:
       table: the same, float64 and read-only.
       size: `k`, pixels along each axis of the filter.
     """
 
-    def __init__(self, table: Float[np.ndarray, "g u j"], origin: str | None = None):
+    def __init__(self, table: Float[np.ndarray, "g u j"], origin: str | None = None, group: Group | None = None):
+        if np.iscomplexobj(table):
+            raise ValueError("table must be real, got complex functions: take real and imaginary parts as two of them")
         table = np.array(table, np.float64)
         if table.ndim != 3 or 0 in table.shape:
             raise ValueError(f"table must be [group elements, pixels, functions], got shape {table.shape}")
@@ -52,7 +55,7 @@ class FilterBasis:
             raise ValueError(f"table must have the pixels of a square filter, such as 25, got {table.shape[1]}")
         if not np.all(np.isfinite(table)):
             raise ValueError("table must be finite; it has NaN or infinity")
-        self.table, self.size = frozen(table), size
+        self.table, self.size, self._group = frozen(table), size, group
         self._hash = hash(table.tobytes())
         self._origin = origin or f"table {hashlib.sha256(table.tobytes()).hexdigest()[:16]}"
 
@@ -67,7 +70,9 @@ class FilterBasis:
         return frozen(np.linalg.pinv(self.functions))
 
     def check_group(self, group: Group) -> None:
-        """Raises a `ValueError` unless this basis is one for a group of this order."""
+        """Raises a `ValueError` unless this basis is one for the group, or for any of its order."""
+        if self._group not in (None, group):
+            raise ValueError(f"sampling is a basis for {self._group}, not for {group}: make one with filter_basis")
         if len(self.table) != group.order:
             raise ValueError(f"sampling is a basis of {len(self.table)} group elements, but {group} has {group.order}")
 
@@ -83,7 +88,8 @@ class FilterBasis:
 
     def __repr__(self) -> str:
         pixels = f"{self.size}x{self.size} pixels"
-        return f"FilterBasis({len(self)} functions on {pixels}, {len(self.table)} group elements, {self._origin})"
+        elements = f"{len(self.table)} group elements" if self._group is None else str(self._group)
+        return f"FilterBasis({len(self)} functions on {pixels}, {elements}, {self._origin})"
 
 
 def steered(
@@ -105,7 +111,7 @@ def steered(
         columns.append(parts / np.sqrt(np.sum(parts**2) / np.sum(kept)))
         tables.append(np.einsum("ui,gij->guj", columns[-1], _turns(group, frequency))[:, :, kept])
     table = np.concatenate(tables, axis=2)
-    return FilterBasis(table * scales(table, lowpass), origin)
+    return FilterBasis(table * scales(table, lowpass), origin, group)
 
 
 def cosines(frequency: int, rotations: int) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:

@@ -55,6 +55,9 @@ def least_error(group: Group, size: int, tolerance: float = 0.01, lowpass: float
         functions += list(good)
         frequencies += [frequency] * len(good)
     if not functions:
+        # Rounded up, or it would be refused as well.
+        digit = 10.0 ** (math.floor(math.log10(least)) - 1)
+        least = digit * math.ceil(1.0001 * least / digit)
         raise ValueError(
             f"tolerance must be at least {least:.2g} for filters of {size} pixels on {group}, got {tolerance}"
         )

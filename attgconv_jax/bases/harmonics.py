@@ -19,7 +19,7 @@ _FREQUENCIES = 1.5
 def rings(group: Group, size: int, lowpass: float | None = None) -> FilterBasis:
     """Gaussian rings times circular harmonics, on `size x size` pixels.
 
-        psi(u) = exp(-(|u| - rho)^2 / (2 s^2)) e^{i m phi(u)},    m <= 1.5 rho,    s = 1/2 pixel
+        psi(u) = exp(-(|u| - rho)^2 / (2 s^2)) e^{i m phi(u)},    m <= round(1.5 rho),    s = 1/2 pixel
 
     `rho` goes from 0 to half a pixel inside the filter's border in steps of about a pixel, and `phi` is measured from
     the axis that reflections keep.

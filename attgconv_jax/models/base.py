@@ -12,9 +12,10 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from attgconv_jax.attention import ResponseMaps
+from attgconv_jax.bases import FilterBasis
 from attgconv_jax.checks import check_boolean, check_positive
 from attgconv_jax.docstrings import argument_help
-from attgconv_jax.filters import Sampling, check_sampling
+from attgconv_jax.filters import Sampling
 from attgconv_jax.groups import Group
 from attgconv_jax.lie import LieGroup
 from attgconv_jax.preprocessing import Preprocessing
@@ -154,7 +155,10 @@ class Network(nnx.Module):
         if attention is None and attention_options:
             raise ValueError(f"attention_options need an attention, got {dict(attention_options)} with attention=None")
         if sampling is not None:
-            check_sampling(sampling)
+            if not isinstance(sampling, Sampling):
+                hint = "; a FilterBasis is one of layers" if isinstance(sampling, FilterBasis) else ""
+                wanted = 'a Sampling, such as Sampling("least_error")'
+                raise ValueError(f"sampling must be {wanted}, got {sampling!r}{hint}")
             settings["sampling"] = sampling
         # None: of a network that has no such argument.
         against_aliasing = {"antialiased": antialiased, "oversampled": oversampled}

@@ -26,6 +26,9 @@ NAME = "network.json"
 # Of networks in the registry, and of those that `like` stands for.
 _FORMAT, _FORMAT_OF_ARRAYS = 2, 3
 
+# Of the functions and scales of bases: those of development versions before were others.
+_BASES = 1
+
 
 def registered_name(network: Any) -> str | None:
     """The name of a network's class in the registry; None if it is in none."""
@@ -36,6 +39,7 @@ def describe_registered(name: str, network: Network) -> dict[str, Any]:
     """By what a network of the registry is built again; a `ValueError` if JSON cannot hold it."""
     return {
         "format": _FORMAT,
+        "bases": _BASES,
         "network": name,
         "settings": _json_settings(network),
         "param_dtype": (_param_dtypes(network) or ["float32"])[0],
@@ -136,6 +140,15 @@ def builder(path: pathlib.Path, description: Mapping[str, Any]) -> Callable[[], 
     if description["network"] not in NETWORKS:
         known = f"networks known here: {', '.join(NETWORKS)}; import what registers it"
         raise ValueError(f"{path} holds a {description['network']}; {known}")
+
+    sampling = description["settings"].get("sampling", {})
+    if "tolerance" in sampling and sampling["kind"] not in ("bilinear", "cubic") and description.get("bases") != _BASES:
+        group = description["settings"]["group"]
+        if "rotations" in group and (sampling["kind"] is not None or not Group(**group).is_exact):
+            raise ValueError(
+                f"{path / NAME} is of a development version whose functions for {Group(**group)} had other scales: "
+                "train the network again"
+            )
 
     def build():
         entry, settings = NETWORKS[description["network"]], _with_sampling(description["settings"])

@@ -71,6 +71,10 @@ class GroupConv(nnx.Module):
         shape = (kernel_size, kernel_size, 1 if lifting else group.order, c_in, out_features)
         # Of one pixel: nothing to turn.
         self.basis = basis_of(group, kernel_size, sampling) if kernel_size > 1 else None
+        if self.basis is not None and len(self.basis) > kernel_size**2:
+            raise ValueError(
+                f"sampling must be a basis of at most {kernel_size**2} functions, one a pixel, got {self.basis}"
+            )
         self._draw(filter_initializer(kernel_init), shape, param_dtype, rngs)
         self.bias = nnx.Param(jnp.zeros(out_features, param_dtype)) if use_bias else nnx.data(None)
 

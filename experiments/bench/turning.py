@@ -30,7 +30,7 @@ from attgconv_jax.nn.nonlinearity import relu
 from experiments.bench import common
 from experiments.data.rotation import turned
 from experiments.report.markdown import Column
-from experiments.run.checks import chosen
+from experiments.run.checks import check, chosen
 from experiments.run.groups import parse_group
 from experiments.run.runtime import command, use_compilation_cache
 
@@ -129,6 +129,12 @@ class Arguments(common.Arguments):
     time: bool = False
     """Whether to measure training steps instead, of 64 images."""
     repeats: common.Repeats = 9
+
+    def __post_init__(self):
+        super().__post_init__()
+        for name in self.groups:
+            group = parse_group(name)
+            check("groups", name, "groups with turns by 45 degrees, such as C8, C16 or D8", group.rotations % 8 == 0)
 
 
 def main(arguments: Arguments) -> None:

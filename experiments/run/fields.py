@@ -90,8 +90,11 @@ def _without_sampling(fields):
 
 def _before_bases(fields):
     """Fields of runs whose filters had no bases. Where no filter is interpolated, how it would be says nothing."""
-    if "model.sampling.kind" not in fields or "model.sampling.tolerance" in fields:
+    if "model.sampling.kind" not in fields:
         return fields
+    if "model.sampling.tolerance" in fields:
+        unused = fields["model.sampling.kind"] is None and not _interpolates(fields)
+        return fields | (as_json({"model": {"sampling": dataclasses.asdict(Sampling())}}) if unused else {})
     former = Sampling(fields["model.sampling.kind"], fields.get("model.sampling.disc_mask", False))
     sampling = former if former.disc_mask or _interpolates(fields) else Sampling()
     return _without_sampling(fields) | as_json({"model": {"sampling": dataclasses.asdict(sampling)}})
