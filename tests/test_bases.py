@@ -182,7 +182,7 @@ def test_filters_of_three_pixels_have_a_direction_by_default():
 @pytest.mark.parametrize(("group", "k"), [(cyclic(8), 3), (cyclic(16), 5), (dihedral(6), 7)], ids=str)
 def test_the_tolerance_that_a_message_names_is_met(group, k):
     with pytest.raises(ValueError, match="tolerance must be at least") as refused:
-        filter_basis(group, k, Sampling(tolerance=1e-12))
+        filter_basis(group, k, Sampling("least_error", tolerance=1e-12))
     least = float(str(refused.value).split("at least ")[1].split()[0])
     assert len(least_error(group, k, least)) >= 1
 
