@@ -279,11 +279,11 @@ def test_networks_are_exported(tmp_path, kind):
 
 REFUSALS = {
     "more functions than pixels": (
-        lambda: GroupConv(1, 1, 3, C8, sampling=FilterBasis(np.ones((8, 9, 12))), rngs=nnx.Rngs(0)),
+        lambda _: GroupConv(1, 1, 3, C8, sampling=FilterBasis(np.ones((8, 9, 12))), rngs=nnx.Rngs(0)),
         ("sampling must be a basis of at most 9 functions, one a pixel, got FilterBasis(12 functions",),
     ),
     "a basis for a network": (
-        lambda: random_network(C8, features=2, sampling=filter_basis(C8, 3)),
+        lambda _: random_network(C8, features=2, sampling=filter_basis(C8, 3)),
         ("sampling must be a Sampling", "a FilterBasis is one of layers"),
     ),
     "coefficients without their basis": (
