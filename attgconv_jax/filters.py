@@ -40,8 +40,7 @@ _KERNELS = {"bilinear": _hat, "cubic": _keys}
 BASES = {"least_error": least_error, "rings": rings}
 """Kinds of `Sampling` that are bases."""
 
-# Pixels of a filter whose functions of least error are a point and little else, on groups of more than 8 rotations
-# nothing that has a direction.
+# Pixels of a filter whose functions of least error are a point and little else.
 _LEAST_SIZE = 3
 
 
@@ -57,8 +56,8 @@ class Sampling:
     Attributes:
       kind: "least_error" (see `attgconv_jax.bases.least_error`) or "rings" (`attgconv_jax.bases.rings`), bases;
         "bilinear" or "cubic" (Keys 1981, a = -1/2), interpolations, for which the filter is zero outside its grid.
-        None: a permutation where there is one, else "rings" for filters of 3 pixels, where those that err least hardly
-        have a direction, and "least_error".
+        None: a permutation where there is one, else "rings" for filters of 3 pixels and "least_error" for others. On 3
+        pixels random sums of the functions that err least have hardly a direction, on more than 12 rotations none.
       disc_mask: of interpolations: whether the filter is zero farther than `(k - 1) / 2` pixels from its centre, so
         that no rotation moves a tap off the grid. (Filters of size 2 keep their four taps.)
       tolerance: of "least_error": the largest relative error of a function.

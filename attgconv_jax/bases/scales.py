@@ -9,8 +9,8 @@ _FREQUENCIES = 32
 # Steps of the fit; more make it no better, and the scales of functions that resemble each other less equal.
 _STEPS = 30
 
-# The least variance of a function's coefficient, over the mean: a point alone would have a flat spectrum.
-_LEAST_VARIANCE = 0.3
+# The least variance of a function's coefficient, over the mean.
+_LEAST_VARIANCE = 0.01
 
 # Of the network whose activations keep their variance.
 _LAYERS = 10
