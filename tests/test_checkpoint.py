@@ -99,6 +99,7 @@ def test_the_description_is_readable(saved):
     assert sorted(path.name for path in saved.iterdir()) == ["arrays", "network.json"]
     assert json.loads((saved / "network.json").read_text()) == {
         "format": 2,
+        "bases": 1,
         "network": "rot_mnist",
         "settings": {
             "group": {"rotations": 2, "reflections": False},
@@ -111,7 +112,7 @@ def test_the_description_is_readable(saved):
             "classes": 10,
             "dropout_rate": 0.3,
             "haar": True,
-            "sampling": {"kind": None, "disc_mask": False, "tolerance": 0.01, "lowpass": None},
+            "sampling": {"kind": None, "disc_mask": False, "tolerance": 0.01, "lowpass": 0.2},
             "antialiased": False,
             "oversampled": False,
             "dtype": None,
