@@ -61,7 +61,7 @@ class Sampling:
       disc_mask: of interpolations: whether the filter is zero farther than `(k - 1) / 2` pixels from its centre, so
         that no rotation moves a tap off the grid. (Filters of size 2 keep their four taps.)
       tolerance: of "least_error": the largest relative error of a function.
-      lowpass: of bases: deviation of the spectrum of random filters in cycles a pixel, None: as flat as the
+      lowpass: of bases: deviation of the spectrum of random filters in cycles a pixel; None: as flat as the
         functions allow. Low-pass filters err less behind a nonlinearity.
     """
 

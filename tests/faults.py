@@ -41,6 +41,24 @@ FAULTS = {
     "aliased after all": Fault(
         "attgconv_jax/antialiasing.py", "np.exp(-(t**2) / 2)", "np.exp(-(t**2) / 2e-4)", "antialiasing"
     ),
+    "activations that fade or grow": Fault(
+        "attgconv_jax/bases/scales.py", "np.exp(-np.sum(layers * logarithms) / np.sum(layers**2))", "1.0", "bases"
+    ),
+    "3 pixels without a direction": Fault(
+        "attgconv_jax/filters.py", "sampling.kind is None and size == _LEAST_SIZE", "False", "bases"
+    ),
+    "a basis for any group of its order": Fault(
+        "attgconv_jax/bases/basis.py", "if self._group not in (None, group):", "if False:", "bases"
+    ),
+    "networks that pool by squares": Fault(
+        "attgconv_jax/models/layers.py",
+        "smooth_max_pool(f, group, **options) if antialiased",
+        "max_pool(f, group, antialiased=True, **options) if antialiased",
+        "antialiasing",
+    ),
+    "the paper's frequency on few pixels": Fault(
+        "attgconv_jax/lie/kernels.py", "min(PAPER_FREQUENCY, 7 * ", "min(PAPER_FREQUENCY, 70 * ", "nn_lie"
+    ),
     "functions turned the other way": Fault("attgconv_jax/bases/basis.py", "[cos, -sin]", "[cos, sin]", "bases"),
     "signs left to the solver": Fault(
         "attgconv_jax/bases/eigenfunctions.py", "functions * np.sign(", "functions * np.abs(", "bases"
