@@ -5,7 +5,7 @@ import math
 import statistics
 from collections.abc import Callable
 
-from experiments.bench import angles, attention, memory, networks, transfer
+from experiments.bench import angles, attention, memory, networks, transfer, turning
 from experiments.configs.preset import RESULTS, reports
 from experiments.report.documents import rows_of
 from experiments.report.markdown import PROTOCOLS, Column, cells, markdown_table, protocols, record_table
@@ -217,6 +217,22 @@ def sampling_down() -> str:
     return markdown_table(["sampling", *headings.values()], cells_of)
 
 
+def sampling_networks() -> str:
+    """What a turn by 45 degrees changes of logits: medians over the kinds of attention, and the least ratio."""
+    table, rows = [], _figures("turning")["rows"]
+    for network, group in dict.fromkeys((row["network"], row["group"]) for row in rows):
+        part = [row for row in rows if (row["network"], row["group"]) == (network, group)]
+        cells = [f"`{network}`", group, str(len(part))]
+        for state in turning.STATES:
+            changes = [100 * statistics.median(row[state][name] for row in part) for name in turning.VARIANTS]
+            ratios = [row[state]["bilinear"] / row[state]["smooth"] for row in part]
+            cells.append(f"{' / '.join(f'{change:.2g}' for change in changes)} %")
+            cells.append(f"{statistics.median(ratios):.1f} ({min(ratios):.1f})")
+        table.append(cells)
+    columns = ["network", "group", "attentions", "fresh", "ratio, fresh", "settled", "ratio, settled"]
+    return markdown_table(columns, table)
+
+
 def lie_sizes() -> str:
     """The least and the largest equivariance error over the kinds of kernels, by filter size and first frequency."""
     sizes, rows = (5, 7, 9, 11), []
@@ -238,6 +254,7 @@ QUOTED: dict[str, Callable[[], str]] = {
     "sampling-groups": sampling_groups,
     "sampling-down": sampling_down,
     "sampling-steps": lambda: record_table(_figures("angle-steps")["rows"], angles.STEPS),
+    "sampling-networks": sampling_networks,
     "sampling-training": lambda: _runs("rotations", title="network", parameters="parameters", **VALIDATION_AND_LAST),
     "transfer": lambda: record_table(_figures("transfer-cpu")["rows"], transfer.COLUMNS),
     "exports": exported_files,
