@@ -51,7 +51,7 @@ def test_angles_are_a_command(tmp_path, capsys, monkeypatch):
     rows = json.loads(out.read_text())["rows"]
     assert len(rows) == 2 * 3
     known = {(row["group"], row["kernel_size"], angles.label(row)): row for row in rows}
-    best, worst = (known["cyclic(8)", 3, name] for name in ("least error, 3 %", "bilinear"))
+    best, worst = (known["cyclic(8)", 3, name] for name in ("least error, 3 %, low-pass 0.2", "bilinear"))
     assert (best["functions"], worst["functions"]) == (4, 9)
     assert best["parameters"] == 4 * 8 * 8 * 8
     assert best["exact"] < 1e-12 < best["one_layer"] < worst["one_layer"] / 10

@@ -145,7 +145,7 @@ def test_equivariance_is_a_command(tmp_path, capsys, monkeypatch):
         *((group, "siren", None) for group in ("rotations(8)", "scalings(3, 1.74)", "similarities(8, 3, 1.74)")),
     ]
     assert len(rows[4]["elements"]) == 23
-    assert len({row["other"] for row in rows[::2] if row["group"] == "rotations(8)"}) == 5
+    assert len({row["other"] for row in rows[::2] if row["group"] == "rotations(8)"}) == 6
     assert f"| rotations(3) | 7 | siren, 10 | lifting |  | {rows[6]['other']:.1e} |  |  |" in capsys.readouterr().out
     assert out.with_suffix(".png").stat().st_size > 10_000
 

@@ -68,11 +68,11 @@ def _layers(group, attention, features, **options):
 
 
 def _rot_mnist(group, attention, features, **options):
-    return RotMNISTNet(group, attention, features=features, dropout_rate=0, kernel_init="he_normal", **options)
+    return RotMNISTNet(group, attention, features=features, dropout_rate=0.0, kernel_init="he_normal", **options)
 
 
 def _all_cnn(group, attention, features, **options):
-    settings = dict(dropout_rate=0, input_dropout_rate=0, kernel_init="he_normal")
+    settings = dict(dropout_rate=0.0, input_dropout_rate=0.0, kernel_init="he_normal")
     return AllCNN(group, attention, features=features, in_features=1, **settings, **options)
 
 

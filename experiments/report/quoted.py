@@ -255,6 +255,7 @@ QUOTED: dict[str, Callable[[], str]] = {
     "sampling-down": sampling_down,
     "sampling-steps": lambda: record_table(_figures("angle-steps")["rows"], angles.STEPS),
     "sampling-networks": sampling_networks,
+    "sampling-networks-steps": lambda: record_table(_figures("turning-steps")["rows"], turning.STEPS),
     "sampling-training": lambda: _runs("rotations", title="network", parameters="parameters", **VALIDATION_AND_LAST),
     "transfer": lambda: record_table(_figures("transfer-cpu")["rows"], transfer.COLUMNS),
     "exports": exported_files,
