@@ -33,7 +33,7 @@ def test_command_measures_what_networks_take(tmp_path, capsys):
     assert [(row["network"], row["attention"]) for row in rows] == [("layers", "none"), ("rot_mnist", "none")]
     # Without norms there is nothing to settle.
     assert rows[0]["fresh"] == rows[0]["settled"]
-    assert 10 * rows[0]["fresh"]["default"] < rows[0]["fresh"]["bilinear"]
+    assert 3 * rows[0]["fresh"]["default"] < rows[0]["fresh"]["bilinear"]
     assert rows[1]["fresh"]["smooth"] < rows[1]["fresh"]["bilinear"]
     assert "coordinate attention has rows and columns" in capsys.readouterr().out
 

@@ -216,7 +216,7 @@ def _settle(network, images):
 def steps(group: Group, features: int, repeats: int) -> list[dict[str, Any]]:
     """The time of a loss and its gradients by variant, in turn, and the memory that XLA plans."""
     variants = VARIANTS | {"antialiased": dict(antialiased=True)}
-    images = jax.random.normal(jax.random.key(0), (64, 28, 28, 1, 1))
+    images = jax.random.normal(jax.random.key(0), (64, 28, 28, 1, 1), jnp.float32)
     calls, memory = [], []
     for options in variants.values():
         network = _rot_mnist(group, None, features, kernel_size=5, rngs=nnx.Rngs(0), **options)
