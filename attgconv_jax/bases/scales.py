@@ -82,7 +82,8 @@ def variances(
         variance = covariance[0, 0]
         left.append(variance)
         c = np.clip(covariance / variance, -1, 1)
-        entering = 2 * variance / (2 * np.pi) * (np.sqrt(1 - c**2) + (np.pi - np.arccos(c)) * c)
+        behind_relu = variance / (2 * np.pi) * (np.sqrt(1 - c**2) + (np.pi - np.arccos(c)) * c)
+        entering = 2 * behind_relu
     return np.array(left)
 
 

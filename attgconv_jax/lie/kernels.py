@@ -175,8 +175,16 @@ def first_frequency(group: LieGroup, size: int, coordinates: Coordinates = "peri
 
         min(10, 7 (size - 1) / (6 max_scale))
 
-    7 where a kernel of scale 1 has 7 pixels, and as much from pixel to pixel on others. With 10 liftings to rotations
-    err by a third on 5 pixels. The paper's coordinates, and filters of one pixel, have the paper's.
+    7 where a kernel of scale 1 has 7 pixels, and as much from pixel to pixel on others. With 10 liftings to 8 rotations
+    err by 29 % on 5 pixels. The paper's coordinates, and filters of one pixel, have the paper's. Kernels on angles and
+    scales, which no pixel limits, have that of their layer.
+
+    Args:
+      group: of the convolution.
+      size: of the filter, in pixels; checked by `check_size`.
+      coordinates: of the kernels; checked by `check_coordinates`.
+
+    Source: our own; 10 is that of Knigge et al. 2022.
     """
     if coordinates == "paper" or size == 1:
         return PAPER_FREQUENCY

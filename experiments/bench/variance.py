@@ -19,7 +19,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from attgconv_jax import Group, Sampling
-from attgconv_jax.bases.scales import spectrum, variances
+from attgconv_jax.bases.scales import radii, spectrum, variances
 from attgconv_jax.filters import basis_of
 from attgconv_jax.nn import GroupConv
 from experiments.bench import common
@@ -110,8 +110,7 @@ def mean_squares(
 
 def waves(key: Array, size: int) -> Float[Array, "x y"]:
     """A random periodic image of variance 1, of equal parts of all frequencies up to `BAND` cycles a pixel but 0."""
-    frequencies = np.fft.fftfreq(size)
-    radius = np.hypot(frequencies[:, None], frequencies[None, :])
+    radius = radii(size)
     kept = (radius > 0) & (radius <= BAND)
     image = jnp.fft.ifft2(jnp.fft.fft2(jax.random.normal(key, (size, size))) * kept).real
     return image / jnp.std(image)
