@@ -42,6 +42,7 @@ ROWS = (
     _row("C8", "bilinear, oversampled", BILINEAR, **SMOOTH),
     _row("C8", "rings, oversampled", RINGS, **SMOOTH),
     _row("C8", "least_error, oversampled", LEAST_ERROR, **SMOOTH),
+    _row("C8", "least_error, low-pass, oversampled", LOWPASS, **SMOOTH),
     _row("C16", "bilinear, oversampled", BILINEAR, **SMOOTH),
     _row("C16", "rings, oversampled", RINGS, **SMOOTH),
     _row("C16", "least_error, oversampled", LEAST_ERROR, **SMOOTH),
