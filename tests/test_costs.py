@@ -3,6 +3,8 @@
 import json
 import pathlib
 
+import jax
+import jax.numpy as jnp
 import optax
 import pytest
 
@@ -22,6 +24,19 @@ def case(features=2):
 resident_known = pytest.mark.skipif(
     not pathlib.Path("/proc/self/clear_refs").exists(), reason="resident memory is read from Linux' /proc"
 )
+
+
+@pytest.mark.slow
+@resident_known
+def test_memory_freed_before_a_step_does_not_hide_what_the_step_takes():
+    # The allocator keeps memory of freed blocks as large as those it has seen freed, and below blocks in use.
+    jnp.ones(7_000_000, jnp.float32).block_until_ready()
+    blocks = jax.block_until_ready(jax.jit(lambda x: [x + i for i in range(40)])(jnp.ones(5_000_000, jnp.float32)))
+    in_use = blocks[20]
+    del blocks
+    figures = memory.step_memory(case(features=8), 128)
+    assert figures["resident_mb"] == pytest.approx(figures["planned_mb"], rel=0.5, abs=10)
+    del in_use
 
 
 @pytest.mark.slow
