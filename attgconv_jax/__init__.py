@@ -4,7 +4,7 @@ Pure functions stand at the top level; continuous groups (`lie`), Flax NNX modul
 published weights (`interop`) and exported files (`export`) are loaded when they are first used.
 """
 
-from attgconv_jax.antialiasing import low_pass, oversampled
+from attgconv_jax.antialiasing import circular_mask, low_pass, oversampled
 from attgconv_jax.attention import (
     OPERATORS,
     BottleneckWeights,
@@ -68,7 +68,7 @@ __all__ = [
     "CoordinateWeights", "FilterBasis", "GatherExciteWeights", "GlobalContextWeights", "Group",
     "GroupEnhanceWeights", "InputWeights", "MLPWeights", "NonLocalWeights", "ResponseChannelWeights",
     "ResponseMaps", "Sampling", "SelectiveKernelWeights", "SelfAttentionWeights", "act", "alpha_f", "attend",
-    "band_limited_error", "bottleneck_attention", "channel_attention", "co_attention",
+    "band_limited_error", "bottleneck_attention", "channel_attention", "circular_mask", "co_attention",
     "convolutional_block_attention", "coordinate_attention", "cyclic", "dihedral", "efficient_channel_attention",
     "equivariance_error", "filter_bank", "filter_basis", "gather_excite", "global_context", "group_conv",
     "grouped_group_conv", "gseparable_group_conv", "input_attention", "input_attention_map", "input_co_attention",

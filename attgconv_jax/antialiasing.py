@@ -1,9 +1,11 @@
-"""Sampling down, and nonlinearities, without what aliasing does to equivariance.
+"""Sampling down, nonlinearities and borders without what they do to equivariance.
 
 A grid cannot hold what is finer than two pixels. What makes such detail, a relu or a maximum, or leaves out pixels, a
 stride, folds it back as something that does not turn with the image. So feature maps are smoothed before pixels are
 left out, and nonlinearities see them between the pixels, too. All of it is a product with a static matrix along `x` and
 one along `y`, alike on square maps and symmetric about the centre: it commutes with quarter turns and reflections.
+
+Nor does a square border turn: what is padded at the corners of one map lies within another. A circular mask does.
 """
 
 import functools
@@ -29,6 +31,9 @@ DEVIATION = 0.75
 # Of the windowed sinc: pixels on either side, and the parameter of Kaiser's window. Of half a cycle a pixel, the most
 # that pixels hold, it keeps half; up to 0.35 cycles all, above 0.65 nothing.
 _REACH, _KAISER = 6, 8
+
+# Of the edge of the mask, the deviation in pixels.
+_EDGE = 0.5
 
 
 def low_pass(
@@ -124,6 +129,27 @@ def oversampled(
     return apply
 
 
+def circular_mask(f: Float[Array, "*batch x y h c"]) -> Float[Array, "*batch x y h c"]:
+    """Feature maps, or images, within the largest disc about their centre, and 0 outside.
+
+        y[x, h, c] = m(|x - centre|) / m(0) f[x, h, c],    m(r) = Phi((r_0 - r) / 0.5)
+
+    with the normal distribution function `Phi` and `r_0 = (n - 1) / 2`, where the outermost of the `n` pixels along the
+    shorter axis are. A jump from 1 to 0 would not turn with the image either.
+
+    >>> import jax.numpy as jnp
+    >>> from attgconv_jax.antialiasing import circular_mask
+    >>> circular_mask(jnp.ones([5, 5, 1, 1]))[2, :, 0, 0]
+    Array([0.50001585, 0.9772808 , 1.        , 0.9772808 , 0.50001585],      dtype=float32)
+
+    Source: escnn (Weiler and Cesa 2019, arXiv 1911.08251), which masks images; the edge is our own.
+    """
+    check_feature_map(f)
+    dtype = sum_dtype(f)
+    mask = jnp.asarray(_disc(*f.shape[-4:-2]), dtype)
+    return (mask[..., None, None] * f.astype(dtype)).astype(f.dtype)
+
+
 def smoothed(
     f: Float[Array, "*batch x y h c"], windows: tuple[Window, Window], deviation: float | None = None
 ) -> Float[Array, "*batch x_out y_out h c"]:
@@ -186,6 +212,20 @@ def resampled(f: Float[Array, "*batch x y h c"], matrices: list[np.ndarray]) -> 
     rows, columns = (jnp.asarray(matrix, dtype) for matrix in matrices)
     y = jnp.einsum("ix,...xyhc->...iyhc", rows, f.astype(dtype), precision="highest")
     return jnp.einsum("jy,...iyhc->...ijhc", columns, y, precision="highest").astype(f.dtype)
+
+
+@functools.lru_cache(maxsize=256)
+def _disc(x: int, y: int) -> Float[np.ndarray, "x y"]:
+    """The mask of `circular_mask`."""
+    rows, columns = (np.arange(length) - (length - 1) / 2 for length in (x, y))
+    edge = (min(x, y) - 1) / 2
+    distances = np.hypot(rows[:, None], columns)
+    inside = _normal_distribution((edge - distances) / _EDGE)
+    return frozen(inside / _normal_distribution(edge / _EDGE))
+
+
+def _normal_distribution(t):
+    return 0.5 + 0.5 * np.vectorize(math.erf)(t / math.sqrt(2))
 
 
 @functools.lru_cache(maxsize=256)

@@ -115,6 +115,7 @@ def test_the_description_is_readable(saved):
             "sampling": {"kind": None, "disc_mask": False, "tolerance": 0.01, "lowpass": 0.2},
             "antialiased": False,
             "oversampled": False,
+            "masked": False,
             "dtype": None,
         },
         "param_dtype": "float32",

@@ -36,6 +36,7 @@ CASES = {
     "low_pass": (lambda f: attgconv_jax.low_pass(f, P4M, stride=2), F),
     "antialiased max_pool": (lambda f: attgconv_jax.max_pool(f, P4M, window=3, stride=2, antialiased=True), F),
     "smooth_max_pool": (lambda f: attgconv_jax.smooth_max_pool(f, P4M, window=3, stride=2), F),
+    "circular_mask": (attgconv_jax.circular_mask, F),
     "oversampled": (attgconv_jax.oversampled(jax.nn.relu), F),
     "project_max": (attgconv_jax.project_max, F),
     "project_mean": (attgconv_jax.project_mean, F),

@@ -35,6 +35,7 @@ def test_command_measures_what_networks_take(tmp_path, capsys):
     assert rows[0]["fresh"] == rows[0]["settled"]
     assert 3 * rows[0]["fresh"]["default"] < rows[0]["fresh"]["bilinear"]
     assert rows[1]["fresh"]["smooth"] < rows[1]["fresh"]["bilinear"]
+    assert rows[1]["settled"]["masked"] < rows[1]["settled"]["smooth"]
     assert "coordinate attention has rows and columns" in capsys.readouterr().out
 
 
@@ -43,5 +44,5 @@ def test_steps_are_timed_in_turn(tmp_path):
     out = tmp_path / "steps.json"
     turning.cli(["--time", "--groups", "C8", "--features", "1", "--repeats", "1", "--out", str(out)])
     rows = json.loads(out.read_text())["rows"]
-    assert [row["variant"] for row in rows] == ["bilinear", "default", "smooth", "antialiased"]
-    assert rows[0]["ratio"] == 1 and rows[2]["planned_mb"] > rows[3]["planned_mb"] > 0
+    assert [row["variant"] for row in rows] == ["bilinear", "default", "smooth", "masked", "antialiased"]
+    assert rows[0]["ratio"] == 1 and rows[2]["planned_mb"] > rows[4]["planned_mb"] > 0

@@ -94,6 +94,7 @@ class AllCNN(ConvolutionalNetwork):
         sampling: Sampling = Sampling(),
         antialiased: bool = False,
         oversampled: bool = False,
+        masked: bool = False,
         dtype=None,
         param_dtype=jnp.float32,
         rngs: nnx.Rngs,
@@ -114,7 +115,7 @@ class AllCNN(ConvolutionalNetwork):
         settings = dict(features=features, input_dropout_rate=rates[0], dropout_rate=rates[1])
         arrays = dict(dtype=dtype, param_dtype=param_dtype, rngs=rngs)
         filters = dict(kernel_init=kernel_init, attention_init=kernel_init, sampling=sampling)
-        shared = dict(haar=haar, antialiased=antialiased, oversampled=oversampled, **filters, **arrays)
+        shared = dict(haar=haar, antialiased=antialiased, oversampled=oversampled, masked=masked, **filters, **arrays)
         super().__init__(group, attention, widths, layers, settings, attention_options=attention_options, **shared)
         self.norms = nnx.List([batch_norm(width, **arrays) for width in widths[1:]])
         self.input_dropout = Dropout(input_dropout_rate, rngs=rngs)
@@ -122,14 +123,14 @@ class AllCNN(ConvolutionalNetwork):
 
     def _start(self, image):
         check_image(image, SIZE, self.in_features)
-        return self.input_dropout(image)
+        return self.input_dropout(self._masked(image))
 
     def _follow(self, i, f):
         pools = i < len(LAYERS) and LAYERS[i].pool
         # Before norm and relu, which see fewer pixels so; a smooth maximum is one of activations.
         if pools and not self.antialiased:
             f = max_pool(f, self.group)
-        f = relu(self.norms[i](f), self.oversampled)
+        f = relu(self.norms[i](f), self.oversampled, self.masked)
         if pools and self.antialiased:
             f = smooth_max_pool(f, self.group)
         if i < len(LAYERS):

@@ -11,6 +11,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
+from attgconv_jax.antialiasing import circular_mask
 from attgconv_jax.attention import ResponseMaps
 from attgconv_jax.bases import FilterBasis
 from attgconv_jax.checks import check_boolean, check_positive
@@ -130,6 +131,8 @@ class Network(nnx.Module):
         maxima over windows are smooth (see `attgconv_jax.smooth_max_pool`).
       oversampled: whether the relus between layers see feature maps between the pixels, too; see
         `attgconv_jax.oversampled`, with a Gaussian of half a pixel. Those inside of attention do not.
+      masked: whether images, and feature maps behind every relu, are 0 outside of a disc; see
+        `attgconv_jax.circular_mask`. Their square border does not turn.
       dtype: to compute in; see `attgconv_jax.nn`.
       param_dtype: of the parameters; see `attgconv_jax.nn`.
       rngs: its "params" and, for dropout, "dropout" streams are used.
@@ -149,6 +152,7 @@ class Network(nnx.Module):
         sampling: Sampling | None = None,
         antialiased: bool | None = None,
         oversampled: bool | None = None,
+        masked: bool | None = None,
         dtype=None,
         **settings,
     ):
@@ -161,7 +165,7 @@ class Network(nnx.Module):
                 raise ValueError(f"sampling must be {wanted}, got {sampling!r}{hint}")
             settings["sampling"] = sampling
         # None: of a network that has no such argument.
-        against_aliasing = {"antialiased": antialiased, "oversampled": oversampled}
+        against_aliasing = {"antialiased": antialiased, "oversampled": oversampled, "masked": masked}
         for name, value in against_aliasing.items():
             if value is not None:
                 (settings[name],) = check_boolean(**{name: value})
@@ -208,6 +212,10 @@ class Network(nnx.Module):
     def _features(self, image: Array) -> Iterator[Array]:
         """Yields what enters every layer, then the logits."""
         raise NotImplementedError
+
+    def _masked(self, image: Array) -> Array:
+        """The image, of a network with `masked` within its disc."""
+        return circular_mask(image) if self.masked else image
 
     def _attentions(self) -> list[Callable[[Array], Any] | None]:
         """The attention of every layer as a function of what enters it, None where it has none."""

@@ -156,6 +156,7 @@ class ConvolutionalNetwork(Network):
         haar: bool,
         antialiased: bool | None = None,
         oversampled: bool | None = None,
+        masked: bool | None = None,
         dtype,
         **shared,
     ):
@@ -164,7 +165,7 @@ class ConvolutionalNetwork(Network):
         self.in_features = widths[0]
         of_attention = dict(attention_options=attention_options, sampling=sampling, dtype=dtype)
         settings = {"in_features": widths[0], "classes": widths[-1], **settings, "haar": bool(haar)}
-        against_aliasing = dict(antialiased=antialiased, oversampled=oversampled)
+        against_aliasing = dict(antialiased=antialiased, oversampled=oversampled, masked=masked)
         super().__init__(group, attention, **settings, **against_aliasing, **of_attention)
         shared |= dict(group=group, haar=haar, antialiased=bool(antialiased), **of_attention)
         self.convolutions = nnx.List(

@@ -54,10 +54,11 @@ class ResidualBlock(nnx.Module):
         exact: bool,
         antialiased: bool,
         oversampled: bool,
+        masked: bool,
         sampling: Sampling,
         **shared,
     ):
-        self.place, self.oversampled = place(attention), oversampled
+        self.place, self.oversampled, self.masked = place(attention), oversampled, masked
         of_conv = dict(exact=exact, antialiased=antialiased, sampling=sampling, **shared)
         self.branch = nnx.List([])
         features, strided = in_features, [layer.kernel_size for layer in branch].index(3)
@@ -95,7 +96,7 @@ class ResidualBlock(nnx.Module):
         return f
 
     def _relu(self, f):
-        return relu(f, self.oversampled)
+        return relu(f, self.oversampled, self.masked)
 
     def _attend(self, place, f):
         return self.attention(f) if self.place == place else f

@@ -121,6 +121,7 @@ class ResNet(Network):
         sampling: Sampling = Sampling(),
         antialiased: bool = False,
         oversampled: bool = False,
+        masked: bool = False,
         dtype=None,
         param_dtype=jnp.float32,
         rngs: nnx.Rngs,
@@ -133,7 +134,7 @@ class ResNet(Network):
         (exact,) = check_boolean(exact=exact)
         settings = dict(depth=depth, features=features, in_features=in_features, classes=classes, exact=exact)
         settings |= dict(attention_options=attention_options, sampling=sampling, dtype=dtype)
-        settings |= dict(antialiased=antialiased, oversampled=oversampled)
+        settings |= dict(antialiased=antialiased, oversampled=oversampled, masked=masked)
         super().__init__(group, attention, **settings)
         blocks, branch = ARCHITECTURES[depth]
         options = _published_options(attention, features) | dict(attention_options or {})
@@ -148,7 +149,7 @@ class ResNet(Network):
                 sizes = channels, features * 2**stage, branch, group
                 attends = attention if _attends(attention, stage, block, count) else None
                 stride = 2 if stage > 0 and block == 0 else 1
-                of_block = dict(stride=stride, oversampled=self.oversampled, **shared)
+                of_block = dict(stride=stride, oversampled=self.oversampled, masked=masked, **shared)
                 self.stages[stage].append(ResidualBlock(*sizes, attends, options, **of_block))
                 channels = features * 2**stage * branch[-1].width
         self.classifier = nnx.Linear(channels, classes, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
@@ -157,8 +158,9 @@ class ResNet(Network):
 
     def _features(self, image):
         self._check_image(image)
+        image = self._masked(image)
         yield image
-        f = relu(self.lifting(image), self.oversampled)
+        f = relu(self.lifting(image), self.oversampled, self.masked)
         of_pool = dict(window=3, stride=2, padding=1, exact=self.exact, antialiased=self.antialiased)
         f = pool_activations(f, self.group, **of_pool)
         yield f

@@ -104,6 +104,7 @@ class RotMNISTNet(ConvolutionalNetwork):
         sampling: Sampling = Sampling(),
         antialiased: bool = False,
         oversampled: bool = False,
+        masked: bool = False,
         dtype=None,
         param_dtype=jnp.float32,
         rngs: nnx.Rngs,
@@ -137,19 +138,19 @@ class RotMNISTNet(ConvolutionalNetwork):
         arrays = dict(dtype=dtype, param_dtype=param_dtype, rngs=rngs)
         shared = dict(attention_options=attention_options, kind=kind, haar=haar, kernel_init=kernel_init, **arrays)
         channels = [in_features, *widths, classes]
-        shared |= dict(sampling=sampling, antialiased=antialiased, oversampled=oversampled)
+        shared |= dict(sampling=sampling, antialiased=antialiased, oversampled=oversampled, masked=masked)
         super().__init__(group, attention, channels, layers, settings, **shared)
         self.norms = nnx.List([batch_norm(width, **arrays) for width in widths])
         self.dropouts = nnx.List([Dropout(dropout_rate if layer.dropout else 0.0, rngs=rngs) for layer in LAYERS])
 
     def _start(self, image):
         check_image(image, SIZE, self.in_features)
-        return image
+        return self._masked(image)
 
     def _follow(self, i, f):
         if i == len(LAYERS):
             return project_max(f)[..., 0, 0, 0, :]
-        f = relu(self.norms[i](f), self.oversampled)
+        f = relu(self.norms[i](f), self.oversampled, self.masked)
         if LAYERS[i].pool:
             f = pool_activations(f, self.group, antialiased=self.antialiased)
         return self.dropouts[i](f)

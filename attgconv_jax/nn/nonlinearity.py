@@ -9,6 +9,7 @@ from attgconv_jax import antialiasing
 _DEVIATION = 0.5
 
 
-def relu(f: Float[Array, "*batch x y h c"], oversampled: bool) -> Float[Array, "*batch x y h c"]:
-    """`max(f, 0)`, of what stands between the pixels, too, where it is to be `attgconv_jax.oversampled`."""
-    return antialiasing.oversampled(jax.nn.relu, deviation=_DEVIATION)(f) if oversampled else jax.nn.relu(f)
+def relu(f: Float[Array, "*batch x y h c"], oversampled: bool, masked: bool = False) -> Float[Array, "*batch x y h c"]:
+    """`max(f, 0)`, of what stands between the pixels, too, if `attgconv_jax.oversampled`; then `circular_mask`."""
+    function = antialiasing.oversampled(jax.nn.relu, deviation=_DEVIATION) if oversampled else jax.nn.relu
+    return antialiasing.circular_mask(function(f)) if masked else function(f)

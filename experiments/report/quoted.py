@@ -225,7 +225,7 @@ def sampling_networks() -> str:
         cells = [f"`{network}`", group, str(len(part))]
         for state in turning.STATES:
             changes = [100 * statistics.median(row[state][name] for row in part) for name in turning.VARIANTS]
-            ratios = [row[state]["bilinear"] / row[state]["smooth"] for row in part]
+            ratios = [row[state]["bilinear"] / row[state]["masked"] for row in part]
             cells.append(f"{' / '.join(f'{change:.2g}' for change in changes)} %")
             cells.append(f"{statistics.median(ratios):.1f} ({min(ratios):.1f})")
         table.append(cells)
