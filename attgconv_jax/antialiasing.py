@@ -145,9 +145,10 @@ def circular_mask(f: Float[Array, "*batch x y h c"]) -> Float[Array, "*batch x y
     Source: escnn (Weiler and Cesa 2019, arXiv 1911.08251), which masks images; the edge is our own.
     """
     check_feature_map(f)
+    *batch, x, y, _, _ = f.shape
     dtype = sum_dtype(f)
-    mask = jnp.asarray(_disc(*f.shape[-4:-2]), dtype)
-    return (mask[..., None, None] * f.astype(dtype)).astype(f.dtype)
+    mask = jnp.asarray(_disc(x, y).reshape(*[1] * len(batch), x, y, 1, 1), dtype)
+    return (mask * f.astype(dtype)).astype(f.dtype)
 
 
 def smoothed(

@@ -56,6 +56,12 @@ FAULTS = {
         "max_pool(f, group, antialiased=True, **options) if antialiased",
         "antialiasing",
     ),
+    "masks that networks forget": Fault(
+        "attgconv_jax/nn/nonlinearity.py", "if masked else", "if False else", "antialiasing"
+    ),
+    "masks of another radius": Fault(
+        "attgconv_jax/antialiasing.py", "(min(x, y) - 1) / 2", "min(x, y) / 2", "antialiasing"
+    ),
     "the paper's frequency on few pixels": Fault(
         "attgconv_jax/lie/kernels.py", "min(PAPER_FREQUENCY, 7 * ", "min(PAPER_FREQUENCY, 70 * ", "nn_lie"
     ),

@@ -1,6 +1,7 @@
 """Sampling down and nonlinearities without aliasing: against loops and Fourier series, exact where the grid allows."""
 
 import functools
+import math
 from unittest import mock
 
 import jax
@@ -16,6 +17,7 @@ from helpers import assert_close, assert_refused, primitives, random
 from attgconv_jax import (
     Sampling,
     act,
+    circular_mask,
     cyclic,
     dihedral,
     filter_basis,
@@ -47,6 +49,15 @@ def conv(f, group, **options):
     return group_conv(f, w, group, stride=2, padding=1, antialiased=True, sampling=basis, **options)
 
 
+NETWORKS = {
+    # Shape of images, further settings, how often pixels are left out, and how many relus there are.
+    "rot_mnist": ((1, 28, 28, 1, 1), {}, 1, 6),
+    "all_cnn": ((1, 32, 32, 1, 3), {}, 2, 9),
+    # The lifting, the pooling, and a convolution and the shortcut in three stages; two relus in each of eight blocks.
+    "resnet": ((1, 65, 65, 1, 3), {"depth": 18, "classes": 2}, 1 + 1 + 3 * 2, 1 + 2 * 8),
+}
+ALL = dict(antialiased=True, oversampled=True, masked=True)
+
 # Functions of a feature map of 9x9 pixels and a group.
 LAYERS = {
     "low_pass": lambda f, group: low_pass(f, group, deviation=1.2, stride=2),
@@ -55,6 +66,7 @@ LAYERS = {
     "smooth_max_pool": lambda f, group: smooth_max_pool(f, group, window=3, stride=2, padding=1),
     "group_conv": conv,
     "oversampled": lambda f, _: relu(f),
+    "circular_mask": lambda f, _: circular_mask(f),
     "layers": lambda f, group: conv(relu(max_pool(f, group, window=3, stride=1, padding=1)), group),
 }
 
@@ -63,7 +75,7 @@ LAYERS = {
 @pytest.mark.parametrize("group", [cyclic(8), dihedral(8)], ids=str)
 def test_right_angles_and_reflections_are_exact_within_finer_groups(group, name):
     f = random(1, 9, 9, group.order, 2)
-    layer = jax.jit(functools.partial(LAYERS[name], group=group) if name != "oversampled" else relu)
+    layer = jax.jit(lambda f: LAYERS[name](f, group))
     expected = layer(f)
     for element in np.flatnonzero(group.preserves_grid)[1:].tolist():
         turned = layer(act(f, group, element, "feature_map"))
@@ -86,6 +98,42 @@ def test_low_pass_is_the_gaussian_mean_of_what_is_inside():
     f = np.asarray(random(9, 7, 1, 2))
     expected = gaussian_mean(f, (range(0, 9, 2), range(0, 7, 2)), 1.3)
     assert_close(low_pass(jnp.asarray(f), cyclic(4), deviation=1.3, stride=2), expected, 1e-13)
+
+
+@pytest.mark.parametrize("shape", [(7, 7), (6, 8), (1, 1), (1, 5)], ids=str)
+def test_mask_is_a_disc_with_a_soft_edge(shape):
+    f = np.asarray(random(2, *shape, 3, 2))
+    expected = np.zeros_like(f)
+    radius = (min(shape) - 1) / 2
+    for x, y in np.ndindex(shape):
+        distance = math.hypot(x - (shape[0] - 1) / 2, y - (shape[1] - 1) / 2)
+        inside = math.erfc((distance - radius) / 0.5 / math.sqrt(2)) / math.erfc(-radius / 0.5 / math.sqrt(2))
+        expected[:, x, y] = inside * f[:, x, y]
+    assert_close(circular_mask(jnp.asarray(f)), expected, 1e-13)
+
+
+def test_mask_rounds_low_precision_once():
+    f = random(1, 5, 5, 4, 2).astype(jnp.bfloat16)
+    expected = circular_mask(f.astype(jnp.float32)).astype(jnp.bfloat16)
+    masked = circular_mask(f)
+    assert masked.dtype == jnp.bfloat16
+    np.testing.assert_array_equal(masked, expected)
+
+
+@pytest.mark.default("rot_mnist")
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks_with_masks_see_nothing_outside_of_the_disc(name):
+    """Neither of the image nor in any feature map that has corners."""
+    shape, settings, _, _ = NETWORKS[name]
+    network = networks.random_network_of(name, cyclic(4), features=2, masked=True, **settings)
+    image = random(*shape)
+    *maps, logits = jax.jit(network.feature_maps)(image)
+    corners = [float(jnp.max(jnp.abs(f[:, 0, 0])) / jnp.max(jnp.abs(f))) for f in maps if f.shape[1] > 8]
+    assert len(corners) >= 3
+    assert max(corners) < 1e-3
+    outside = (circular_mask(jnp.ones(shape)) < 1e-6).astype(image.dtype)
+    assert float(jnp.sum(outside)) > 50
+    assert_close(networks.logits(network, image + 9 * outside), logits, 1e-3)
 
 
 def test_pools_put_the_low_pass_where_their_windows_are():
@@ -202,29 +250,22 @@ def test_compiled_gradient_is_that_of_finite_differences():
     np.testing.assert_array_equal(mapped, relu(f))
 
 
-NETWORKS = {
-    # Shape of images, further settings, how often pixels are left out, and how many relus there are.
-    "rot_mnist": ((1, 28, 28, 1, 1), {}, 1, 6),
-    "all_cnn": ((1, 32, 32, 1, 3), {}, 2, 9),
-    # The lifting, the pooling, and a convolution and the shortcut in three stages; two relus in each of eight blocks.
-    "resnet": ((1, 65, 65, 1, 3), {"depth": 18, "classes": 2}, 1 + 1 + 3 * 2, 1 + 2 * 8),
-}
-
-
 @pytest.mark.default("rot_mnist")
 @pytest.mark.parametrize("name", NETWORKS)
 def test_options_reach_every_layer_of_a_network(name):
     shape, settings, strides, relus = NETWORKS[name]
 
-    def products(**options):
+    def counts(**options):
         network = networks.random_network_of(name, cyclic(4), features=2, **settings, **options)
         assert options.items() <= network.settings.items()
-        return primitives(network, jnp.ones(shape))["dot_general"]
+        return primitives(network, jnp.ones(shape))
 
-    plain = products()
+    plain = counts()
     # One product along each axis; to oversample takes it there and back.
-    assert products(antialiased=True) == plain + 2 * strides
-    assert products(oversampled=True) == plain + 4 * relus
+    assert counts(antialiased=True)["dot_general"] == plain["dot_general"] + 2 * strides
+    assert counts(oversampled=True)["dot_general"] == plain["dot_general"] + 4 * relus
+    # One of the image, and one behind every relu.
+    assert counts(masked=True)["mul"] == plain["mul"] + 1 + relus
 
 
 @pytest.mark.default("rot_mnist")
@@ -232,7 +273,7 @@ def test_options_reach_every_layer_of_a_network(name):
 def test_networks_with_both_are_loaded_and_exact_at_right_angles(name, tmp_path):
     shape, settings, _, _ = NETWORKS[name]
     group = cyclic(4) if name == "rot_mnist" else dihedral(4)
-    network = networks.random_network_of(name, group, features=2, antialiased=True, oversampled=True, **settings)
+    network = networks.random_network_of(name, group, features=2, **ALL, **settings)
     save_network(tmp_path / "network", network)
     image = random(*shape)
     images = jnp.concatenate([image, *(act(image, group, element, "image") for element in (1, group.order - 1))])
@@ -242,7 +283,7 @@ def test_networks_with_both_are_loaded_and_exact_at_right_angles(name, tmp_path)
 
 @pytest.mark.slow
 def test_network_is_exported_for_any_number_of_images():
-    network = networks.random_network(cyclic(4), features=2, antialiased=True, oversampled=True)
+    network = networks.random_network(cyclic(4), features=2, **ALL)
     batch = jax.export.symbolic_shape("batch")
     shape = jax.ShapeDtypeStruct((*batch, 28, 28, 1, 1), jnp.float64)
     exported = jax.export.export(jax.jit(network))(shape)
