@@ -237,7 +237,7 @@ REFUSALS = {
     ),
     "another size": (
         lambda: filter_basis(cyclic(8), 5, filter_basis(cyclic(8), 3)),
-        ("size must be 3, that of the basis, got 5",),
+        ("sampling is a basis for filters of 3 pixels, not of 5: make one with filter_basis",),
     ),
     "a table without functions": (
         lambda: FilterBasis(np.zeros((8, 9))),

@@ -304,7 +304,7 @@ REFUSALS = {
     ),
     "a module of another size": (
         lambda w: GroupConv(2, 3, 5, C8, sampling=filter_basis(C8, 3), rngs=nnx.Rngs(0)),
-        ("size must be 3, that of the basis, got 5",),
+        ("sampling is a basis for filters of 3 pixels, not of 5: make one with filter_basis",),
     ),
     "coefficients of another group axis": (
         lambda w: filter_bank(w[:, :3], C8, sampling=filter_basis(C8, 3)),
