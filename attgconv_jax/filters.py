@@ -113,7 +113,9 @@ def filter_basis(group: Group, size: int, sampling: Sampling | FilterBasis = Sam
     if isinstance(sampling, FilterBasis):
         sampling.check_group(group)
         if sampling.size != size:
-            raise ValueError(f"sampling is a basis for filters of {sampling.size} pixels, not of {size}: make one with filter_basis")
+            raise ValueError(
+                f"sampling is a basis for filters of {sampling.size} pixels, not of {size}: make one with filter_basis"
+            )
         return sampling
     if sampling.kind in _KERNELS:
         raise ValueError(f'sampling must be of kind "least_error" or "rings" to be a basis, got "{sampling.kind}"')
