@@ -23,7 +23,7 @@ from attgconv_jax.checks import check_boolean, check_feature_map, check_finite_p
 from attgconv_jax.geometry import check_symmetric_grid, windows_of
 from attgconv_jax.groups import Group, check_on_group, frozen
 from attgconv_jax.kernels.chunks import sum_dtype
-from attgconv_jax.kernels.taps import Window, take_tap
+from attgconv_jax.kernels.taps import Window
 
 DEVIATION = 0.75
 """Standard deviation of the Gaussian low-pass before subsampling, in units of the stride."""
@@ -176,14 +176,8 @@ def smoothed_maximum(
     f: Float[Array, "*batch x y h c"], windows: tuple[Window, Window]
 ) -> Float[Array, "*batch x_out y_out h c"]:
     """Maxima over windows like these at every pixel, and a low-pass of them where these are."""
-    # One axis after the other: the pixels of all windows at every position would be many times the feature map.
-    for axis, window in zip((f.ndim - 4, f.ndim - 3), windows, strict=True):
-        widths = [(0, 0, 0)] * f.ndim
-        widths[axis] = (window.low, window.high, 0)
-        padded = lax.pad(f, jnp.array(-jnp.inf, f.dtype), widths)
-        dense = window._replace(stride=1)
-        taps = [take_tap(padded, dense, a, axis, dense.outputs(f.shape[axis])) for a in range(window.size)]
-        f = kernels.maximum(jnp.stack(taps, axis=axis + 1), axis=axis + 1)
+    dense = tuple(window._replace(stride=1) for window in windows)
+    f = kernels.window_maximum(f, dense, f.ndim - 4)
     return smoothed(f, tuple(Window(1, window.stride) for window in windows))
 
 

@@ -12,7 +12,8 @@ from attgconv_jax.bases import FilterBasis
 from attgconv_jax.filters import Sampling, check_sampling, filter_size, former_sampling, transformed
 from attgconv_jax.geometry import Padding, check_symmetric_grid, windows_of
 from attgconv_jax.groups import Group, check_on_group
-from attgconv_jax.kernels.taps import Window, take_tap
+from attgconv_jax.kernels.chunks import sum_dtype
+from attgconv_jax.kernels.taps import Window
 
 
 @former_sampling
@@ -180,7 +181,7 @@ def max_pool(
     windows = _pooling_windows(f, group, window, stride, padding, exact, antialiased)
     if antialiased and windows[0].stride > 1:
         return smoothed_maximum(f, windows)
-    return kernels.maximum(_taps(f, windows, -jnp.inf), axis=-3)
+    return kernels.window_maximum(f, windows, f.ndim - 4)
 
 
 def mean_pool(
@@ -201,7 +202,8 @@ def mean_pool(
     windows = _pooling_windows(f, group, window, stride, padding, exact, antialiased)
     if antialiased and windows[0].stride > 1:
         return smoothed(f, windows, mean_deviation(windows[0]))
-    return jnp.mean(_taps(f, windows, 0), axis=-3)
+    sums = kernels.window_sum(f.astype(sum_dtype(f)), windows, f.ndim - 4)
+    return (sums / window**2).astype(f.dtype)
 
 
 def smooth_max_pool(
@@ -263,21 +265,3 @@ def _pooling_windows(f, group, size, stride, padding, exact, antialiased):
     if exact:
         check_symmetric_grid(windows, group, shape, padding)
     return windows
-
-
-def _taps(f, windows, fill):
-    """Every window's pixels on an axis of their own: `[..., x_out, y_out, size^2, h, c]`."""
-    *batch, x, y, h, c = f.shape
-    size, padding = windows[0].size, windows[0].low
-    flat = f.reshape(-1, x, y, h, c)
-    if padding:
-        widths = [(0, 0), (padding, padding), (padding, padding), (0, 0), (0, 0)]
-        flat = jnp.pad(flat, widths, constant_values=fill)
-    rows, columns = windows
-    counts = rows.outputs(x), columns.outputs(y)
-    taps = [
-        take_tap(take_tap(flat, rows, a, 1, counts[0]), columns, b, 2, counts[1])
-        for a in range(size)
-        for b in range(size)
-    ]
-    return jnp.stack(taps, axis=3).reshape(*batch, *counts, size * size, h, c)

@@ -101,6 +101,19 @@ def test_gradient_of_a_gradient_goes_the_same_way():
     np.testing.assert_allclose(jax.jit(jax.grad(squares))(x), largest * 36 * np.asarray(x) ** 3, rtol=1e-12)
 
 
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_derivative_forwards_is_the_transpose_of_that_in_reverse(axis):
+    x, tangent = random(18, 5, 32), random(18, 5, 32, seed=1)
+    out, d_out = jax.jvp(lambda x: maximum(x, axis), (x,), (tangent,))
+    np.testing.assert_array_equal(out, np.max(x, axis))
+    index = np.expand_dims(np.argmax(x, axis), axis)
+    np.testing.assert_array_equal(d_out, np.take_along_axis(np.asarray(tangent), index, axis).squeeze(axis))
+    hessian = jax.hessian(lambda x: jnp.sum(maximum(x, 0) ** 3))(x[:, 0, :2])
+    largest = np.asarray(x[:, 0, :2]) == np.max(x[:, 0, :2], axis=0)
+    diagonal = np.einsum("ijij->ij", hessian)
+    np.testing.assert_allclose(diagonal, largest * 6 * np.asarray(x[:, 0, :2]), rtol=1e-12)
+
+
 def test_index_is_found_for_a_gradient_alone():
     x = random(4, 6)
     alone, differentiated = (

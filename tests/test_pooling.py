@@ -84,6 +84,56 @@ def test_compiled_gradient_is_the_eager_one_and_that_of_finite_differences(pool,
     assert_close(jnp.vdot(gradient, along), slope, 1e-6)
 
 
+@every_pool
+@pytest.mark.parametrize(("window", "stride", "padding"), [(2, 2, 0), (3, 2, 1), (5, 1, 2), (6, 6, 0)])
+def test_derivatives_forwards_are_the_transpose_of_those_in_reverse(pool, window, stride, padding):
+    f = random(2, 7, 7, 4, 2)
+    settings = dict(group=cyclic(4), window=window, stride=stride, padding=padding, exact=False)
+    function = functools.partial(POOLS[pool][0], **settings)
+    tangent, along = random(*f.shape, seed=1), random(*jax.eval_shape(function, f).shape, seed=2)
+    out, d_out = jax.jvp(function, (f,), (tangent,))
+    assert_close(out, function(f), 1e-15)
+    assert_close(jnp.vdot(along, d_out), jnp.vdot(jax.vjp(function, f)[1](along)[0], tangent), 1e-12)
+    hessian = jax.jvp(jax.grad(lambda f: jnp.sum(function(f) ** 3)), (f,), (tangent,))[1]
+    assert_close(hessian, jax.vjp(function, f)[1](6 * out * d_out)[0], 1e-12)
+
+
+@pytest.mark.parametrize(("window", "stride"), [(3, 2), (4, 4), (9, 1)])
+def test_first_of_equal_pixels_takes_the_gradient_row_by_row(window, stride):
+    f = jnp.zeros([1, 12, 12, 1, 1])
+    gradient = jax.grad(lambda f: jnp.sum(max_pool(f, cyclic(1), window=window, stride=stride)))(f)
+    count = (12 - window) // stride + 1
+    expected = np.zeros([12, 12])
+    expected[: stride * count : stride, : stride * count : stride] = 1
+    np.testing.assert_array_equal(gradient[0, :, :, 0, 0], expected)
+
+
+@pytest.mark.parametrize(("window", "stride"), [(3, 2), (4, 4)])
+def test_nan_wins_in_every_window_that_has_it(window, stride):
+    f = random(1, 8, 8, 1, 1).at[0, 4, 4].set(jnp.nan)
+    out, pullback = jax.vjp(lambda f: max_pool(f, cyclic(1), window=window, stride=stride), f)
+    first = np.arange((8 - window) // stride + 1) * stride
+    has = (first <= 4) & (first + window > 4)
+    np.testing.assert_array_equal(np.isnan(out[0, :, :, 0, 0]), np.outer(has, has))
+    assert float(pullback(jnp.ones_like(out))[0][0, 4, 4, 0, 0]) == has.sum() ** 2
+
+
+@pytest.mark.parametrize(("window", "stride", "inputs"), [(2, 2, 0.1), (3, 2, 1.6), (28, 28, 0.2)])
+def test_windows_are_not_held(window, stride, inputs):
+    """Those of the maximum's gradient, in megabytes over those of the input; all windows together are up to 9."""
+    f = jnp.ones([8, 28, 28, 4, 8], jnp.float32)
+    pool = functools.partial(max_pool, group=cyclic(4), window=window, stride=stride, exact=False)
+    compiled = jax.jit(jax.grad(lambda f: jnp.sum(pool(f) ** 2))).lower(f).compile()
+    assert compiled.memory_analysis().temp_size_in_bytes < inputs * f.nbytes
+
+
+def test_means_of_low_precision_are_summed_in_float32():
+    f = 1 + random(1, 28, 28, 1, 4).astype(jnp.bfloat16)
+    mean = mean_pool(f, cyclic(4), window=28)
+    expected = np.asarray(f, np.float64).mean((1, 2), keepdims=True)
+    np.testing.assert_array_equal(mean, expected.astype(jnp.bfloat16))
+
+
 def test_gradient_of_overlapping_maxima_adds_up():
     f = jnp.zeros([1, 3, 3, 1, 1]).at[0, 1, 1].set(1)
     gradient = jax.grad(lambda f: jnp.sum(max_pool(f, cyclic(4), window=2, stride=1)))(f)

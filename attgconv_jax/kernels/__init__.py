@@ -8,6 +8,7 @@ from attgconv_jax.kernels.image_chunks import by_images
 from attgconv_jax.kernels.maxima import maximum
 from attgconv_jax.kernels.portability import portable
 from attgconv_jax.kernels.response import ChannelBank, check_implementation, response_attention, response_attention_maps
+from attgconv_jax.kernels.windows import window_maximum, window_sum
 
 __all__ = [
     "ChannelBank",
@@ -21,4 +22,6 @@ __all__ = [
     "portable",
     "response_attention",
     "response_attention_maps",
+    "window_maximum",
+    "window_sum",
 ]

@@ -4,6 +4,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
@@ -18,11 +19,11 @@ def maximum(x: Float[Array, "..."], axis: int) -> Float[Array, "..."]:
 
     JAX's own gradient compares the operand with the maximum. Under `jit` the operand may be computed twice with
     different rounding, no element then equals the maximum, and the gradient is lost without a warning. An index
-    cannot be lost: every maximum that is differentiated goes through this function. Where nothing is differentiated it
-    is the plain maximum.
+    cannot be lost: every maximum that is differentiated goes through this function, or `window_maximum`. Where nothing
+    is differentiated it is the plain maximum.
 
-    Of several equal elements the first takes the whole gradient. NaN wins over every number. Differentiable in
-    reverse mode, to any order.
+    Of several equal elements the first takes the whole gradient. NaN wins over every number. Differentiable to any
+    order, forwards and in reverse.
     """
     if not -x.ndim <= axis < x.ndim:
         raise ValueError(f"axis must be in [{-x.ndim}, {x.ndim}) for shape {x.shape}, got {axis}")
@@ -30,42 +31,36 @@ def maximum(x: Float[Array, "..."], axis: int) -> Float[Array, "..."]:
         raise ValueError(f"x must be floating, got {x.dtype}; cast it")
     if x.shape[axis] == 0:
         raise ValueError(f"axis {axis} of shape {x.shape} is empty and has no maximum")
-    return _maximum(x, axis % x.ndim, x.shape[axis])
+    return _maximum(x, axis % x.ndim)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
-def _maximum(x, axis, length):
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _maximum(x, axis):
     return jnp.max(x, axis)
 
 
-def _forward(x, axis, length):
-    return _indexed(x, axis, length)
+@_maximum.defjvp
+def _tangent(axis, primals, tangents):
+    best, index = _indexed(*primals, axis)
+    return best, _selected(*tangents, index, axis)
 
 
-def _backward(axis, length, index, d_best):
-    positions = lax.broadcasted_iota(jnp.int32, [1] * axis + [length] + [1] * (index.ndim - axis), axis)
-    return (jnp.where(positions == jnp.expand_dims(index, axis), jnp.expand_dims(d_best, axis), 0),)
-
-
-_maximum.defvjp(_forward, _backward)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
-def _indexed(x, axis, length):
-    """Maximum and index, as a function with the rule of `_maximum`: a gradient of the gradient finds it again."""
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _indexed(x, axis):
+    """Maximum and index, as a function with the rule of `_maximum`: a derivative of the derivative finds it again."""
     return _maximum_and_index(x, axis)
 
 
-def _forward_indexed(x, axis, length):
-    best, index = _indexed(x, axis, length)
-    return (best, index), index
+@_indexed.defjvp
+def _tangent_indexed(axis, primals, tangents):
+    best, index = _indexed(*primals, axis)
+    return (best, index), (_selected(*tangents, index, axis), np.zeros(index.shape, jax.dtypes.float0))
 
 
-def _backward_indexed(axis, length, index, d_outputs):
-    return _backward(axis, length, index, d_outputs[0])
-
-
-_indexed.defvjp(_forward_indexed, _backward_indexed)
+def _selected(x, index, axis):
+    """`x` at the index along an axis; linear in `x`, and its transpose is a one-hot of the cotangent."""
+    positions = lax.broadcasted_iota(jnp.int32, [1] * axis + [x.shape[axis]] + [1] * (index.ndim - axis), axis)
+    return jnp.sum(jnp.where(positions == jnp.expand_dims(index, axis), x, 0), axis)
 
 
 def _maximum_and_index(x, axis):
@@ -77,7 +72,7 @@ def _maximum_and_index(x, axis):
     tiles = x.reshape(*x.shape[:axis], fold, rest, *x.shape[axis + 1 :])
     first, *others = [lax.index_in_dim(tiles, i, axis, keepdims=False) for i in range(fold)]
     pairs = [(first, jnp.zeros(first.shape, jnp.int32)), *((x, jnp.int32(i)) for i, x in enumerate(others, 1))]
-    best, tile = functools.reduce(_larger, pairs)
+    best, tile = functools.reduce(larger, pairs)
     index = tile * rest + lax.broadcasted_iota(jnp.int32, best.shape, axis)
     return _reduce(best, axis, index)
 
@@ -85,10 +80,10 @@ def _maximum_and_index(x, axis):
 def _reduce(x, axis, index):
     """Maximum along an axis and the index that comes with it."""
     lowest = jnp.array(-jnp.inf, x.dtype)
-    return lax.reduce((x, index), (lowest, jnp.int32(jnp.iinfo(jnp.int32).max)), _larger, (axis,))
+    return lax.reduce((x, index), (lowest, jnp.int32(jnp.iinfo(jnp.int32).max)), larger, (axis,))
 
 
-def _larger(left, right):
+def larger(left, right):
     """The pair with the larger value; the smaller index among equals; NaN above all."""
     (a, i), (b, j) = left, right
     nan_a, nan_b = jnp.isnan(a), jnp.isnan(b)
