@@ -12,7 +12,7 @@ from attgconv_jax.bases import FilterBasis
 from attgconv_jax.filters import Sampling, check_sampling, filter_size, former_sampling, transformed
 from attgconv_jax.geometry import Padding, check_symmetric_grid, windows_of
 from attgconv_jax.groups import Group, check_on_group
-from attgconv_jax.kernels.chunks import sum_dtype
+from attgconv_jax.kernels.chunks import sum_dtype, wide
 from attgconv_jax.kernels.taps import Window
 
 
@@ -107,8 +107,8 @@ def convolve_centred(f, w, group, dilation=1, **options):
 
 
 def add_bias(y: Float[Array, "*shape c"], bias: Float[Array, " c"]) -> Float[Array, "*shape c"]:
-    """`y[.., c] + bias[c]`, of explicit rank."""
-    return y + jnp.expand_dims(bias, range(y.ndim - 1))
+    """`y[.., c] + bias[c]`, of explicit rank and in the type of `y`; the gradient of `bias` is summed in float32."""
+    return (wide(y) + jnp.expand_dims(wide(bias), range(y.ndim - 1))).astype(y.dtype)
 
 
 def _lifting_hint(f, w):

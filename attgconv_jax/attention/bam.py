@@ -15,6 +15,7 @@ from attgconv_jax.convolution import add_bias, convolve_centred, project_max
 from attgconv_jax.filters import Sampling, check_sampling, former_sampling
 from attgconv_jax.groups import Group
 from attgconv_jax.initializers import he_normal, key_source
+from attgconv_jax.kernels.chunks import wide
 
 
 class BottleneckWeights(NamedTuple):
@@ -67,12 +68,12 @@ def bottleneck_attention(
         )
     channel = layers.mlp(layers.mean_statistic(f, over_group), weights.channel, group)
     channel = layers.over_space(channel if channel_norm is None else channel_norm(channel))
-    spatial = add_bias(convolve_centred(f, weights.reduce, group), weights.biases[0])
+    spatial = add_bias(convolve_centred(wide(f), wide(weights.reduce), group), weights.biases[0])
     for w, bias in zip(weights.dilated, weights.biases[1:-1], strict=True):
-        spatial = add_bias(convolve_centred(jax.nn.relu(spatial), w, group, dilation, sampling=sampling), bias)
-    spatial = add_bias(convolve_centred(jax.nn.relu(spatial), weights.expand, group), weights.biases[-1])
+        spatial = add_bias(convolve_centred(jax.nn.relu(spatial), wide(w), group, dilation, sampling=sampling), bias)
+    spatial = add_bias(convolve_centred(jax.nn.relu(spatial), wide(weights.expand), group), weights.biases[-1])
     spatial = project_max(spatial) if f.shape[-2] == 1 else spatial
-    return jax.nn.sigmoid(channel + (spatial if spatial_norm is None else spatial_norm(spatial)))
+    return jax.nn.sigmoid(channel + (spatial if spatial_norm is None else spatial_norm(spatial))).astype(f.dtype)
 
 
 def bottleneck_weights(

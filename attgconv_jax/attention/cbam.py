@@ -15,6 +15,7 @@ from attgconv_jax.checks import check_odd
 from attgconv_jax.filters import Sampling, check_sampling, former_sampling
 from attgconv_jax.groups import Group
 from attgconv_jax.initializers import key_source, paper_uniform
+from attgconv_jax.kernels.chunks import wide
 
 
 class ConvolutionalBlockWeights(NamedTuple):
@@ -50,11 +51,11 @@ def convolutional_block_attention(
     layers.check_weights("convolutional block attention", f, weights, ConvolutionalBlockWeights, group, over_group)
     check_sampling(sampling)
     *batch, x, y, h, c = f.shape
-    highest = kernels.maximum(f.reshape(*batch, x * y, h, c), axis=-3)
+    highest = wide(kernels.maximum(f.reshape(*batch, x * y, h, c), axis=-3))
     highest = jnp.expand_dims(kernels.maximum(highest, axis=-2), -2) if over_group else highest
     logits = layers.mlp(jnp.stack([layers.mean_statistic(f, over_group), highest]), weights.channel, group)
     alpha_c = layers.over_space(jax.nn.sigmoid(logits[0] + logits[1]))
-    return alpha_x(alpha_c * f, weights.spatial, group, sampling=sampling) * alpha_c
+    return (alpha_x(alpha_c * wide(f), weights.spatial, group, sampling=sampling) * alpha_c).astype(f.dtype)
 
 
 def convolutional_block_weights(

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 from attgconv_jax import kernels
 from attgconv_jax.attention.layers import check_weights, group_linear, over_space
 from attgconv_jax.groups import Group
+from attgconv_jax.kernels.chunks import wide
 
 
 class ChannelWeights(NamedTuple):
@@ -32,14 +33,14 @@ def channel_attention(
     Source: Romero et al. 2020, sections 3.2 and 3.3.
     """
     check_weights("channel attention", f, weights, ChannelWeights, group)
-    return alpha_c(f, weights, group)
+    return alpha_c(f, weights, group).astype(f.dtype)
 
 
 def alpha_c(f, weights, group):
-    """`channel_attention` of checked arguments."""
+    """`channel_attention` of checked arguments, in float32 at least."""
     *batch, x, y, h, c = f.shape
-    mean = jnp.mean(f, axis=(-4, -3))
-    highest = kernels.maximum(f.reshape(*batch, x * y, h, c), axis=-3)
+    mean = jnp.mean(wide(f), axis=(-4, -3))
+    highest = wide(kernels.maximum(f.reshape(*batch, x * y, h, c), axis=-3))
     hidden = jax.nn.relu(group_linear(jnp.stack([mean, highest]), weights.w1, group))
     mlp = group_linear(hidden, weights.w2, group)
     return over_space(jax.nn.sigmoid(mlp[0] + mlp[1]))

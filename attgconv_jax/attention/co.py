@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from attgconv_jax.attention.combination import attend
 from attgconv_jax.attention.layers import check_weights, group_axis
 from attgconv_jax.attention.operator import Operator, register
 from attgconv_jax.checks import check_boolean, check_positive
@@ -34,7 +35,7 @@ def input_co_attention(
     f: Float[Array, "*batch x y h c"], w: Float[Array, "1 1 h c 1"], group: Group, *, haar: bool = False
 ) -> Float[Array, "*batch x y h c"]:
     """Suppresses what co-attention marks: `(1 - alpha_X) f`, with `alpha_X` of `co_attention`."""
-    return f - co_attention(f, w, group, haar=haar) * f
+    return attend(f, co_attention(f, w, group, haar=haar), "suppress")
 
 
 def co_attention_weights(

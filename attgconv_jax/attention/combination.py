@@ -7,6 +7,7 @@ from jaxtyping import Array, Float
 
 from attgconv_jax.attention.operator import Combination
 from attgconv_jax.checks import check_choice
+from attgconv_jax.kernels.chunks import wide
 
 _COMBINATIONS = {
     "scale": lambda f, alpha: alpha * f,
@@ -29,6 +30,8 @@ def attend(
     | "emphasise" | `(1 + alpha) f` | BAM |
     | "add" | `f + alpha` | Global Context, non-local and self-attention |
     | "choose" | `sum over b of alpha_b f_b` | Selective Kernel; `f` is `[branches, ..., x, y, h, c]` |
+
+    The result has the type of `f`; in between it is in float32 at least.
     """
     check_choice("combination", combination, get_args(Combination))
     fits = alpha.ndim == f.ndim and all(a in (1, b) for a, b in zip(alpha.shape, f.shape, strict=False))
@@ -36,4 +39,4 @@ def attend(
         fits = fits and f.ndim > 4 and alpha.shape[0] == f.shape[0]
     if not fits:
         raise ValueError(f"alpha must be broadcastable to f, of shape {f.shape}; got {alpha.shape}")
-    return _COMBINATIONS[combination](f, alpha)
+    return _COMBINATIONS[combination](wide(f), wide(alpha)).astype(f.dtype)

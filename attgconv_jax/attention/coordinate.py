@@ -12,6 +12,7 @@ from attgconv_jax.attention.operator import Operator, register
 from attgconv_jax.convolution import project_max
 from attgconv_jax.groups import Group
 from attgconv_jax.initializers import channel_uniform, key_source
+from attgconv_jax.kernels.chunks import wide
 
 
 class CoordinateWeights(NamedTuple):
@@ -49,14 +50,14 @@ def coordinate_attention(
     check_weights("coordinate attention", f, weights, CoordinateWeights, group)
     _check_right_angles(group)
     x, h = f.shape[-4], f.shape[-2]
-    lines = jnp.concatenate([jnp.mean(f, axis=-3), jnp.mean(f, axis=-4)], axis=-3)
+    lines = jnp.concatenate([jnp.mean(wide(f), axis=axis) for axis in (-3, -4)], axis=-3)
     hidden = group_linear(lines, weights.w1, group, weights.b1)
     hidden = jax.nn.hard_swish(hidden if norm is None else norm(hidden))
     swaps = group.matrices[:, 0, 0] == 0
-    first, second = _bank(weights.first, group), _bank(weights.second, group)
+    first, second = (_bank(wide(weight), group) for weight in (weights.first, weights.second))
     rows = _axis(hidden[..., :x, :, :], first, second, weights.b_first, weights.b_second, swaps)
     columns = _axis(hidden[..., x:, :, :], second, first, weights.b_second, weights.b_first, swaps)
-    alpha = rows[..., :, None, :, :] * columns[..., None, :, :, :]
+    alpha = (rows[..., :, None, :, :] * columns[..., None, :, :, :]).astype(f.dtype)
     return project_max(alpha) if h == 1 else alpha
 
 
@@ -106,6 +107,6 @@ def _bank(weight, group):
 def _axis(hidden, kept, swapped, bias_kept, bias_swapped, swaps):
     """The factor of one axis: `kept` where a group element keeps the axes, `swapped` where it swaps them."""
     bank = jnp.where(swaps[None, None, :, None], swapped, kept)
-    bias = jnp.where(swaps[:, None], bias_swapped[None], bias_kept[None])
+    bias = wide(jnp.where(swaps[:, None], bias_swapped[None], bias_kept[None]))
     logits = jnp.einsum("...xhc,ocgh->...xgo", hidden, bank)
     return jax.nn.sigmoid(logits + jnp.expand_dims(bias, range(logits.ndim - 2)))

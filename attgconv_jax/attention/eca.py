@@ -32,7 +32,8 @@ def efficient_channel_attention(
     s = mean_statistic(f, over_group)
     padded = jnp.pad(s, [(0, 0)] * (s.ndim - 1) + [(k // 2, k // 2)])
     neighbours = jnp.stack([padded[..., j : j + c] for j in range(k)])
-    return over_space(jax.nn.sigmoid(jnp.einsum("j...hc,jgh->...gc", neighbours, group_bank(w, group))))
+    logits = jnp.einsum("j...hc,jgh->...gc", neighbours, group_bank(w.astype(s.dtype), group))
+    return over_space(jax.nn.sigmoid(logits)).astype(f.dtype)
 
 
 def efficient_channel_weights(

@@ -12,6 +12,7 @@ from attgconv_jax.checks import check_finite_positive
 from attgconv_jax.convolution import add_bias
 from attgconv_jax.groups import Group
 from attgconv_jax.initializers import channel_uniform, key_source
+from attgconv_jax.kernels.chunks import wide
 
 
 class GlobalContextWeights(NamedTuple):
@@ -54,15 +55,15 @@ def global_context(
         raise ValueError("global context takes 2 hidden channels at least: a layer norm over one leaves nothing of it")
     check_finite_positive(epsilon=epsilon)
     axes = (-4, -3, -2) if over_group else (-4, -3)
-    p = jax.nn.softmax(group_linear(f, weights.key, group), axis=axes)
-    s = jnp.sum(p * f, axis=(-4, -3))
+    p = jax.nn.softmax(wide(group_linear(f, weights.key, group)), axis=axes)
+    s = jnp.sum(p * wide(f), axis=(-4, -3))
     s = jnp.sum(s, axis=-2, keepdims=True) if over_group else s
     hidden = jax.nn.standardize(
         group_linear(s, weights.w1, group, weights.b1), axis=-1, epsilon=epsilon, algorithm="stable"
     )
-    scale = jnp.expand_dims(weights.scale, range(hidden.ndim - 1))
+    scale = jnp.expand_dims(wide(weights.scale), range(hidden.ndim - 1))
     hidden = jax.nn.relu(add_bias(scale * hidden, weights.shift))
-    return over_space(group_linear(hidden, weights.w2, group, weights.b2))
+    return over_space(group_linear(hidden, weights.w2, group, weights.b2)).astype(f.dtype)
 
 
 def global_context_weights(

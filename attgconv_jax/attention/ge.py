@@ -15,6 +15,7 @@ from attgconv_jax.checks import check_divisor, check_positive
 from attgconv_jax.filters import Sampling, check_sampling, former_sampling, transformed
 from attgconv_jax.groups import Group
 from attgconv_jax.initializers import key_source
+from attgconv_jax.kernels.chunks import sum_dtype, wide
 
 
 class GatherExciteWeights(NamedTuple):
@@ -64,13 +65,13 @@ def gather_excite(
     h_out = 1 if over_group else h
     tiles = f.reshape(*batch, x // window_x, window_x, y // window_y, window_y, h, c)
     if weights.gather is None:
-        s = jnp.mean(tiles, axis=(-5, -3))
+        s = jnp.mean(wide(tiles), axis=(-5, -3))
         s = jnp.mean(s, axis=-2, keepdims=True) if over_group else s
     else:
         bank = transformed(weights.gather[..., None], group, sampling)[..., 0]
-        s = jnp.einsum("...xaybhc,abhcg->...xygc", tiles, bank)
+        s = jnp.einsum("...xaybhc,abhcg->...xygc", tiles, bank, preferred_element_type=sum_dtype(f))
         s = jnp.expand_dims(kernels.maximum(s, axis=-2), -2) if h == 1 else s
-    alpha = jax.nn.sigmoid(s if weights.excite is None else mlp(s, weights.excite, group))
+    alpha = jax.nn.sigmoid(s if weights.excite is None else mlp(s, weights.excite, group)).astype(f.dtype)
     if extent is None:
         return alpha
     everywhere = jnp.broadcast_to(alpha[..., :, None, :, None, :, :], (*tiles.shape[:-2], h_out, c))

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from attgconv_jax.attention.channel import ChannelWeights, alpha_c
+from attgconv_jax.attention.combination import attend
 from attgconv_jax.attention.layers import check_weights, group_axis
 from attgconv_jax.attention.operator import Operator, register_factors
 from attgconv_jax.attention.spatial import alpha_x, check_spatial_options
@@ -15,6 +16,7 @@ from attgconv_jax.deprecation import warn_deprecated
 from attgconv_jax.filters import Sampling, former_sampling
 from attgconv_jax.groups import Group
 from attgconv_jax.initializers import FilterInitializer, channel_uniform, filter_initializer, key_source
+from attgconv_jax.kernels.chunks import wide
 
 
 class InputWeights(NamedTuple):
@@ -48,9 +50,10 @@ def alpha_f(
         raise ValueError("an attention map needs channel weights or a spatial filter, got neither")
     of_channels = 1 if channel is None else alpha_c(f, channel, group)
     if spatial is None:
-        return of_channels
-    attended = f if channel is None else of_channels * f
-    return alpha_x(attended, spatial, group, dilation, haar=haar, sampling=sampling) * of_channels
+        return of_channels.astype(f.dtype)
+    attended = f if channel is None else of_channels * wide(f)
+    alpha = alpha_x(attended, spatial, group, dilation, haar=haar, sampling=sampling) * of_channels
+    return alpha.astype(f.dtype)
 
 
 @former_sampling
@@ -80,7 +83,7 @@ def input_attention(
     if channel is None and spatial is None:
         return f
     alpha = alpha_f(f, InputWeights(channel, spatial), group, dilation=dilation, haar=haar, sampling=sampling)
-    return f - alpha * f
+    return attend(f, alpha, "suppress")
 
 
 def input_attention_map(f, channel, spatial, group, **options):

@@ -12,6 +12,7 @@ from attgconv_jax.checks import check_boolean, check_dtypes, check_positive
 from attgconv_jax.convolution import add_bias
 from attgconv_jax.groups import Group, check_group, check_on_group
 from attgconv_jax.initializers import channel_uniform
+from attgconv_jax.kernels.chunks import wide
 
 
 class MLPWeights(NamedTuple):
@@ -36,7 +37,7 @@ def group_linear(
     bias: Float[Array, " c_out"] | None = None,
 ) -> Float[Array, "*batch h c_out"]:
     """A 1x1 group convolution, `out[g, o] = bias[o] + sum over h', c of W(g^-1 h')[o, c] s[h', c]`."""
-    out = jnp.einsum("...hc,ocgh->...go", s, group_bank(weight, group))
+    out = jnp.einsum("...hc,ocgh->...go", s, group_bank(weight.astype(s.dtype), group))
     return out if bias is None else add_bias(out, bias)
 
 
@@ -46,8 +47,8 @@ def group_bank(weight: Float[Array, "*shape h"], group: Group) -> Float[Array, "
 
 
 def mean_statistic(f: Float[Array, "*batch x y h c"], over_group: bool) -> Float[Array, "*batch #h c"]:
-    """The mean over space, or over space and group, whose axis then has length 1."""
-    mean = jnp.mean(f, axis=(-4, -3))
+    """The mean over space, or over space and group, whose axis then has length 1; in float32 at least."""
+    mean = jnp.mean(wide(f), axis=(-4, -3))
     return jnp.mean(mean, axis=-2, keepdims=True) if over_group else mean
 
 

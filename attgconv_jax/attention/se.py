@@ -34,7 +34,7 @@ def squeeze_excitation(
     Source: Hu et al. 2018 (arXiv 1709.01507), section 3.
     """
     check_weights("squeeze-and-excitation", f, weights, MLPWeights, group, over_group)
-    return over_space(jax.nn.sigmoid(mlp(mean_statistic(f, over_group), weights, group)))
+    return over_space(jax.nn.sigmoid(mlp(mean_statistic(f, over_group), weights, group))).astype(f.dtype)
 
 
 def squeeze_excitation_weights(

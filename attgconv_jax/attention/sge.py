@@ -12,7 +12,7 @@ from attgconv_jax.attention.layers import check_weights
 from attgconv_jax.attention.operator import Operator, register
 from attgconv_jax.checks import check_choice, check_divisor, check_finite_positive, check_positive
 from attgconv_jax.groups import Group, check_group
-from attgconv_jax.kernels.chunks import sum_dtype
+from attgconv_jax.kernels.chunks import sum_dtype, wide
 
 Grouping = Literal["element", "joint"]
 
@@ -78,9 +78,9 @@ def spatial_group_enhance(
     axes = (-3, -2) if over_group else -3
     t = t - jnp.mean(t, axis=axes, keepdims=True)
     variance = jnp.sum(jnp.square(t), axis=axes, keepdims=True) / (positions - 1)
-    t = (t / (_root(variance) + epsilon)).astype(f.dtype)
-    weight, bias = (jnp.expand_dims(w, range(t.ndim - 1)) for w in weights)
-    alpha = jax.nn.sigmoid(weight * t + bias)
+    t = t / (_root(variance) + epsilon)
+    weight, bias = (jnp.expand_dims(wide(w), range(t.ndim - 1)) for w in weights)
+    alpha = jax.nn.sigmoid(weight * t + bias).astype(f.dtype)
     return jnp.repeat(alpha, c // groups, axis=-1).reshape(*batch, x, y, parts, c)
 
 

@@ -43,7 +43,7 @@ def selective_kernel(
     hidden = layers.group_linear(layers.mean_statistic(f, over_group), weights.w1, group)
     hidden = jax.nn.relu(hidden if norm is None else norm(hidden))
     logits = jnp.stack([layers.group_linear(hidden, w, group) for w in weights.w2])
-    return layers.over_space(jax.nn.softmax(logits, axis=0))
+    return layers.over_space(jax.nn.softmax(logits, axis=0)).astype(f.dtype)
 
 
 def selective_kernel_weights(

@@ -45,7 +45,7 @@ def check_spatial_options(dilation: int, haar: bool, sampling: Sampling | Filter
 
 
 def alpha_x(f, w, group, dilation=1, **options):
-    """`spatial_attention` of checked arguments."""
-    statistics = jnp.stack([jnp.mean(f, axis=-1), kernels.maximum(f, axis=-1)], axis=-1)
+    """`spatial_attention` of checked arguments; `f` may be wider than `w`, which decides the type."""
+    statistics = jnp.stack([jnp.mean(f, axis=-1), kernels.maximum(f, axis=-1)], axis=-1).astype(w.dtype)
     logits = convolve_centred(statistics, w, group, dilation, **options)
     return jax.nn.sigmoid(project_max(logits) if f.shape[-2] == 1 else logits)

@@ -10,6 +10,7 @@ from attgconv_jax.attention.layers import check_weights, group_axis, group_bank,
 from attgconv_jax.attention.operator import Operator, register
 from attgconv_jax.checks import check_finite_positive, check_positive
 from attgconv_jax.groups import Group
+from attgconv_jax.kernels.chunks import wide
 
 
 def style_recalibration(
@@ -39,11 +40,11 @@ def style_recalibration(
     check_weights("style-based recalibration", f, w, Float[Array, "c 2 h"], group, over_group)
     check_finite_positive(epsilon=epsilon)
     axes = (-4, -3, -2) if over_group else (-4, -3)
-    mean = jnp.mean(f, axis=axes, keepdims=True)
-    variance = jnp.mean(jnp.square(f - mean), axis=axes, keepdims=True)
+    mean = jnp.mean(wide(f), axis=axes, keepdims=True)
+    variance = jnp.mean(jnp.square(wide(f) - mean), axis=axes, keepdims=True)
     style = jnp.stack([mean, jnp.sqrt(variance + epsilon)], axis=-1)[..., 0, 0, :, :, :]
-    logits = jnp.einsum("...hck,ckgh->...gc", style, group_bank(w, group))
-    return over_space(jax.nn.sigmoid(logits if norm is None else norm(logits)))
+    logits = jnp.einsum("...hck,ckgh->...gc", style, group_bank(wide(w), group))
+    return over_space(jax.nn.sigmoid(logits if norm is None else norm(logits))).astype(f.dtype)
 
 
 def style_weights(

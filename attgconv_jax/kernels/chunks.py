@@ -68,6 +68,11 @@ def sum_dtype(x: Array):
     return jnp.promote_types(x.dtype, jnp.float32)
 
 
+def wide(x: Array) -> Array:
+    """`x` in `sum_dtype`: what is broadcast over many positions has a cotangent that sums over them."""
+    return x.astype(sum_dtype(x))
+
+
 def images_a_chunk(elements: int, fewest: int = 1) -> int:
     """How many images of so many numbers, of four bytes each, stay in the cache; at least `fewest`."""
     return max(fewest, CHUNK_BYTES // (4 * max(1, elements)))

@@ -16,3 +16,8 @@ def batch_norm(features: int, dtype, param_dtype, rngs: nnx.Rngs, *, epsilon: fl
     for statistic in (norm.mean, norm.var):
         statistic.set_value(statistic[...].astype(jnp.promote_types(param_dtype, jnp.float32)))
     return norm
+
+
+def wide_dtype(dtype):
+    """`dtype` or float32 if that is wider; None stays."""
+    return None if dtype is None else jnp.promote_types(dtype, jnp.float32)

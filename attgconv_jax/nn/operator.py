@@ -18,7 +18,7 @@ from attgconv_jax.deprecation import warn_deprecated
 from attgconv_jax.docstrings import argument_help
 from attgconv_jax.filters import former_sampling
 from attgconv_jax.groups import Group
-from attgconv_jax.nn.norm import batch_norm
+from attgconv_jax.nn.norm import batch_norm, wide_dtype
 
 _FORMULAS = {"scale": "alpha f", "suppress": "(1 - alpha) f", "emphasise": "(1 + alpha) f", "add": "f + alpha"}
 
@@ -50,7 +50,7 @@ class OperatorAttention(nnx.Module):
         weights = self.operator.init(rngs.params, features, group, lifting=lifting, dtype=param_dtype, **of_init)
         self.weights = nnx.data(jax.tree.map(nnx.Param, weights))
         if self.operator.norms:
-            of_norms = dict(dtype=dtype, param_dtype=param_dtype, rngs=rngs, epsilon=1e-5)
+            of_norms = dict(dtype=wide_dtype(dtype), param_dtype=param_dtype, rngs=rngs, epsilon=1e-5)
             norms = {name: batch_norm(count(weights), **of_norms) for name, count in self.operator.norms.items()}
             self.norms = nnx.Dict(norms)
         self.group = group

@@ -14,8 +14,9 @@ from attgconv_jax.checks import check_boolean, check_integer, check_odd, check_w
 from attgconv_jax.filters import former_sampling
 from attgconv_jax.geometry import Padding
 from attgconv_jax.groups import Group
+from attgconv_jax.kernels.chunks import wide
 from attgconv_jax.nn.convolution import GroupConv, options_of_group_conv, signature_of_module
-from attgconv_jax.nn.norm import batch_norm
+from attgconv_jax.nn.norm import batch_norm, wide_dtype
 
 
 class SelectiveKernelGroupConv(nnx.Module):
@@ -80,7 +81,7 @@ class SelectiveKernelGroupConv(nnx.Module):
         of_choice = dict(branches=branches, reduction=reduction, over_group=over_group, dtype=param_dtype)
         weights = selective_kernel_weights(rngs.params, out_features, group, **of_choice)
         self.w1, self.w2 = map(nnx.Param, weights)
-        self.norm = batch_norm(len(weights.w1), **shared, epsilon=1e-5)
+        self.norm = batch_norm(len(weights.w1), **shared | {"dtype": wide_dtype(dtype)}, epsilon=1e-5)
         self.group, self.over_group, self.dtype = group, over_group, dtype
 
     __signature__ = signature_of_module(__init__)
@@ -89,7 +90,8 @@ class SelectiveKernelGroupConv(nnx.Module):
         """Convolves in all branches, and chooses."""
         responses = self._responses(f)
         # Not stacked, as `attend` would have them: that would be a copy of them all.
-        return sum(share * response for share, response in zip(self._shares(responses), responses, strict=True))
+        shares = zip(self._shares(responses), responses, strict=True)
+        return sum(wide(share) * wide(response) for share, response in shares).astype(responses[0].dtype)
 
     def branch_shares(self, f: Float[Array, "*batch x y h_in c_in"]) -> Float[Array, "branches *batch 1 1 #h c_out"]:
         """The share of every branch; see `attgconv_jax.selective_kernel`."""
