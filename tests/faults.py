@@ -56,6 +56,12 @@ FAULTS = {
         "max_pool(f, group, antialiased=True, **options) if antialiased",
         "antialiasing",
     ),
+    "sums in low precision": Fault(
+        "attgconv_jax/kernels/chunks.py", "return x.astype(sum_dtype(x))", "return x", "low_precision"
+    ),
+    "tangents of another pixel": Fault(
+        "attgconv_jax/kernels/windows.py", "jnp.where(index == a, tap, 0)", "jnp.where(index == 0, tap, 0)", "pooling"
+    ),
     "masks that networks forget": Fault(
         "attgconv_jax/nn/nonlinearity.py", "if masked else", "if False else", "antialiasing"
     ),
