@@ -12,7 +12,7 @@ from attgconv_jax.attention.operator import Operator, register
 from attgconv_jax.checks import check_boolean
 from attgconv_jax.groups import Group
 from attgconv_jax.initializers import channel_uniform, key_source
-from attgconv_jax.kernels.chunks import scan_chunks, sum_dtype
+from attgconv_jax.kernels.chunks import compiled, map_chunks, sum_dtype
 
 # Scores of as many images as have so many are held at once, forward and backward.
 SCORES = 2**24
@@ -59,14 +59,7 @@ def non_local(
     embedded = [group_linear(images, w, group) for w in weights[:3]]
     rows = [a.reshape(*a.shape[:1], together, apart, hidden) for a in embedded]
 
-    @jax.checkpoint
-    def attend(rows):
-        query, key, value = rows
-        score = jnp.einsum("bqhd,bkhd->bhqk", query, key, preferred_element_type=sum_dtype(query))
-        return jnp.einsum("bhqk,bkhd->bqhd", jax.nn.softmax(score).astype(value.dtype), value)
-
-    chunk = max(1, SCORES // (together**2 * apart))
-    _, attended = scan_chunks(lambda carry, rows: (carry, attend(rows)), (), rows, chunk)
+    attended = _attend(rows, max(1, SCORES // (together**2 * apart)))
     return group_linear(attended.reshape(*batch, x, y, h, hidden), weights.out, group)
 
 
@@ -89,3 +82,16 @@ OPERATOR = register(
         pairwise=True,
     )
 )
+
+
+@compiled("chunk")
+def _attend(rows, chunk):
+    """What positions see of each other, from their query, key and value, so many images at a time."""
+
+    @jax.checkpoint
+    def attend(rows):
+        query, key, value = rows
+        score = jnp.einsum("bqhd,bkhd->bhqk", query, key, preferred_element_type=sum_dtype(query))
+        return jnp.einsum("bhqk,bkhd->bqhd", jax.nn.softmax(score).astype(value.dtype), value)
+
+    return map_chunks(attend, rows, chunk)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from attgconv_jax.kernels.chunks import choose, require_images, require_known
+from attgconv_jax.kernels.chunks import choose, compiled, require_images, require_known
 from attgconv_jax.kernels.convolution import IMPLEMENTATIONS, Implementation, conv
 from attgconv_jax.kernels.taps import Window, xla_conv
 
@@ -34,6 +34,11 @@ def channelwise_conv(
     require_known(implementation, IMPLEMENTATIONS)
     if f.shape[-2:] != (w.shape[2], w.shape[4]):
         raise ValueError(f"f has axes h_in and c {f.shape[-2:]}, but w is made for {(w.shape[2], w.shape[4])}")
+    return _channelwise(f, w, windows, implementation)
+
+
+@compiled("windows", "implementation")
+def _channelwise(f, w, windows, implementation):
     one_by_one = functools.partial(_one_by_one, windows=windows, implementation=implementation)
     if implementation in ("rows", "fourier"):
         return one_by_one(f, w)

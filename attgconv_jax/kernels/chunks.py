@@ -16,6 +16,15 @@ from attgconv_jax.kernels.portability import is_portable
 CHUNK_BYTES = 6_000_000
 
 
+def compiled(*static: str) -> Callable:
+    """Decorates a kernel, which outside of `jit` is then compiled once for arguments of the same shapes.
+
+    A loop is a new program at every call otherwise, as it is made of functions that are. `static` are the names of
+    arguments that are no arrays; they are compared by value. Inside of `jit` nothing changes.
+    """
+    return functools.partial(jax.jit, static_argnames=static, inline=True)
+
+
 def choose(implementation: str | None, cpu: tuple[str, Callable], other: tuple[str, Callable], f: Array) -> Callable:
     """The function of the named implementation; with None of that for the platform, decided when it is lowered.
 

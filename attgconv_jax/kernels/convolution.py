@@ -61,7 +61,7 @@ def conv(
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _conv(f, w, windows, implementation):
-    return _dispatch("forward", implementation, windows, f, w)(f, w)
+    return _run("forward", implementation, windows, f, w)
 
 
 def _conv_forward(f, w, windows, implementation):
@@ -74,20 +74,21 @@ def _conv_backward(windows, implementation, residuals, d_out):
     if type(d_out) is jax.custom_derivatives.SymbolicZero:
         return jnp.zeros_like(f), jnp.zeros_like(w)
     if f_perturbed:
-        return _dispatch("backward", implementation, windows, f, w)(f, w, d_out)
-    return jnp.zeros_like(f), _dispatch("backward_filter", implementation, windows, f, w)(f, w, d_out)
+        return _run("backward", implementation, windows, f, w, d_out)
+    return jnp.zeros_like(f), _run("backward_filter", implementation, windows, f, w, d_out)
 
 
 _conv.defvjp(_conv_forward, _conv_backward, symbolic_zeros=True)
 
 
-def _dispatch(step, implementation, windows, f, w):
+@chunks.compiled("step", "implementation", "windows")
+def _run(step, implementation, windows, f, w, *d_out):
     """The named step of the implementation."""
     pays = not chunks.is_symbolic(f.shape[0]) and fourier_pays(f.shape, w.shape, windows)
     cheaper = "fourier" if pays else "rows"
     on_cpu = implementation if implementation in ("rows", "fourier") else cheaper
     cpu, xla = ((name, functools.partial(IMPLEMENTATIONS[name][step], windows=windows)) for name in (on_cpu, "xla"))
-    return chunks.choose(implementation, cpu, xla, f)
+    return chunks.choose(implementation, cpu, xla, f)(f, w, *d_out)
 
 
 def _xla_forward(f, w, windows):

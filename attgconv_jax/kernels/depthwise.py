@@ -49,7 +49,7 @@ def depthwise_conv(
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _depthwise(f, w, windows, implementation):
-    return _dispatch("forward", implementation, windows, f)(f, w)
+    return _run("forward", implementation, windows, f, w)
 
 
 def _forward(f, w, windows, implementation):
@@ -57,15 +57,17 @@ def _forward(f, w, windows, implementation):
 
 
 def _backward(windows, implementation, residuals, d_out):
-    return _dispatch("backward", implementation, windows, residuals[0])(*residuals, d_out)
+    return _run("backward", implementation, windows, *residuals, d_out)
 
 
 _depthwise.defvjp(_forward, _backward)
 
 
-def _dispatch(step, implementation, windows, f):
+@chunks.compiled("step", "implementation", "windows")
+def _run(step, implementation, windows, f, w, *d_out):
+    """The named step of the implementation."""
     steps = [(name, functools.partial(_IMPLEMENTATIONS[name][step], windows=windows)) for name in ("shifts", "xla")]
-    return chunks.choose(implementation, *steps, f)
+    return chunks.choose(implementation, *steps, f)(f, w, *d_out)
 
 
 def _xla_forward(f, w, windows):

@@ -7,14 +7,16 @@
 | what lies between the steps, and its gradient | one chunk of images | `between` |
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from attgconv_jax.kernels.chunks import choose, images_a_chunk, map_chunks, scan_chunks, sum_dtype
+from attgconv_jax.kernels.chunks import choose, compiled, images_a_chunk, map_chunks, scan_chunks, sum_dtype
 
 # The fewest images at a time: with fewer, the products are too small.
 FEWEST = 8
@@ -31,15 +33,11 @@ def by_images(
 
     Options:
       conv: treats every image for itself, and keeps their axis; its gradient at an image of zeros must be finite. It
-        must not close over arrays that are traced.
+        is compared by value, or outside of `jit` it is compiled anew at every call: see `Bound`.
       between: numbers an image that lie between its steps.
       *weights: what else is to have gradients.
     """
-
-    def in_chunks(f, *weights):
-        return map_chunks(lambda f: conv(f, *weights), f, images_a_chunk(between, FEWEST))
-
-    return choose(None, ("chunks", in_chunks), ("whole", conv), f)(f, *weights)
+    return _run_forward(conv, between, f, *weights)
 
 
 def _forward(conv, between, f, *weights):
@@ -48,6 +46,34 @@ def _forward(conv, between, f, *weights):
 
 def _backward(conv, between, residuals, d_out):
     f, weights = residuals
+    return _run_backward(conv, between, d_out, f, *weights)
+
+
+by_images.defvjp(_forward, _backward)
+
+
+@dataclasses.dataclass(frozen=True)
+class Bound:
+    """A function and further arguments by name, which are equal where these are: a partial function is not."""
+
+    function: Callable
+    arguments: tuple[tuple[str, Any], ...] = ()
+
+    def __call__(self, *args):
+        """Calls the function."""
+        return self.function(*args, **dict(self.arguments))
+
+
+@compiled("conv", "between")
+def _run_forward(conv, between, f, *weights):
+    def in_chunks(f, *weights):
+        return map_chunks(lambda f: conv(f, *weights), f, images_a_chunk(between, FEWEST))
+
+    return choose(None, ("chunks", in_chunks), ("whole", conv), f)(f, *weights)
+
+
+@compiled("conv", "between")
+def _run_backward(conv, between, d_out, f, *weights):
     in_chunks = functools.partial(_chunks_backward, conv, between)
 
     def whole(d_out, f, *weights):
@@ -55,9 +81,6 @@ def _backward(conv, between, residuals, d_out):
         return jax.vjp(jax.checkpoint(conv), f, *weights)[1](d_out)
 
     return choose(None, ("chunks", in_chunks), ("whole", whole), f)(d_out, f, *weights)
-
-
-by_images.defvjp(_forward, _backward)
 
 
 def _chunks_backward(conv, between, d_out, f, *weights):

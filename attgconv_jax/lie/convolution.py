@@ -93,9 +93,7 @@ def dseparable_conv(
     check_kernels(f, "h_in c_in", projection=(projection, "c_in c_out"), kernel=(kernel, "k k h_in h c_out"))
     windows = windows_of(kernel.shape[0], stride, padding, 1, f.shape[-4:-2])
 
-    def conv(f, projection, kernel):
-        return kernels.channelwise_conv(f @ projection, kernel, windows, implementation)
-
+    conv = kernels.Bound(_channelwise, (("windows", windows), ("implementation", implementation)))
     return by_images(conv, f.shape[-2] * projection.shape[1], f, projection, kernel)
 
 
@@ -154,12 +152,18 @@ def depthwise(f, kernel, stride=1, padding="SAME", implementation=None):
     return flat.reshape(*batch, *flat.shape[1:3], h, c)
 
 
-def _separable(f, group_kernel, spatial_kernel, **options):
-    def conv(f, group_kernel, spatial_kernel):
-        z = jnp.tensordot(f, group_kernel, ((-2, -1), (0, 1)))
-        return depthwise(z, spatial_kernel, **options)
+def _channelwise(f, projection, kernel, windows, implementation):
+    return kernels.channelwise_conv(f @ projection, kernel, windows, implementation)
 
+
+def _separable(f, group_kernel, spatial_kernel, **options):
+    conv = kernels.Bound(_on_group_then_plane, tuple(options.items()))
     return by_images(conv, math.prod(group_kernel.shape[-2:]), f, group_kernel, spatial_kernel)
+
+
+def _on_group_then_plane(f, group_kernel, spatial_kernel, **options):
+    z = jnp.tensordot(f, group_kernel, ((-2, -1), (0, 1)))
+    return depthwise(z, spatial_kernel, **options)
 
 
 def by_images(conv, width, f, *weights):

@@ -5,10 +5,13 @@ The group axis is `h = (a, s)`, scales fastest. Options and errors are those of 
 Source: Knigge et al. 2022, section 3.2 (separable+2d, gseparable+2d).
 """
 
+import math
+
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from attgconv_jax import kernels
 from attgconv_jax.lie.checks import check_kernels
 from attgconv_jax.lie.convolution import by_images, convolve, depthwise
 
@@ -35,21 +38,8 @@ def separable_2d_conv(
         scale_kernel=(scale_kernel, "s_in s c_out"),
         spatial_kernel=(spatial_kernel, "k k a*s c_out"),
     )
-    a_in, c_in, a, c_out = rotation_kernel.shape
-    s_in, s, _ = scale_kernel.shape
-
-    def conv(f, rotation_kernel, scale_kernel, spatial_kernel):
-        f = f.reshape(*f.shape[:-2], a_in, s_in, c_in)
-        z = jnp.tensordot(f, rotation_kernel, ((-3, -1), (0, 1)))
-        # A few scales: a product for each pair of them, which XLA fuses, where a contraction would copy `z` twice.
-        # Taken apart once: indexing in every product would make the gradient a full array a pair.
-        parts = [part.squeeze(-3) for part in lax.split(z, [1] * s_in, axis=z.ndim - 3)]
-        factors = lax.broadcast_to_rank(scale_kernel, 2 + parts[0].ndim)
-        scales = [sum(part * factors[..., i, j, :] for i, part in enumerate(parts)) for j in range(s)]
-        z = jnp.stack(scales, -2).reshape(*f.shape[:-3], a * s, c_out)
-        return depthwise(z, spatial_kernel, **options)
-
-    return by_images(conv, a * s * c_out, f, rotation_kernel, scale_kernel, spatial_kernel)
+    conv = kernels.Bound(_one_after_the_other, tuple(options.items()))
+    return by_images(conv, math.prod(spatial_kernel.shape[2:]), f, rotation_kernel, scale_kernel, spatial_kernel)
 
 
 def gseparable_2d_conv(
@@ -75,3 +65,17 @@ def gseparable_2d_conv(
     on_group = rotation_kernel[:, None, :, :, None] * scale_kernel[None, :, :, None]
     on_group = on_group.reshape(1, 1, f.shape[-2], f.shape[-1], *spatial_kernel.shape[-2:])
     return convolve(f, on_group * spatial_kernel[:, :, None], **options)
+
+
+def _one_after_the_other(f, rotation_kernel, scale_kernel, spatial_kernel, **options):
+    a_in, c_in, a, c_out = rotation_kernel.shape
+    s_in, s, _ = scale_kernel.shape
+    f = f.reshape(*f.shape[:-2], a_in, s_in, c_in)
+    z = jnp.tensordot(f, rotation_kernel, ((-3, -1), (0, 1)))
+    # A few scales: a product for each pair of them, which XLA fuses, where a contraction would copy `z` twice.
+    # Taken apart once: indexing in every product would make the gradient a full array a pair.
+    parts = [part.squeeze(-3) for part in lax.split(z, [1] * s_in, axis=z.ndim - 3)]
+    factors = lax.broadcast_to_rank(scale_kernel, 2 + parts[0].ndim)
+    scales = [sum(part * factors[..., i, j, :] for i, part in enumerate(parts)) for j in range(s)]
+    z = jnp.stack(scales, -2).reshape(*f.shape[:-3], a * s, c_out)
+    return depthwise(z, spatial_kernel, **options)

@@ -39,7 +39,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from attgconv_jax.kernels.chunks import map_chunks, scan_chunks
+from attgconv_jax.kernels.chunks import compiled, map_chunks, scan_chunks
 from attgconv_jax.kernels.response.statistics import channel_attention
 from attgconv_jax.kernels.response.tiles import Tiles, Tiling, Weights, attend
 from attgconv_jax.kernels.taps import count_outputs
@@ -60,6 +60,7 @@ def attended_responses(f, bank, channel, spatial, windows, dilation):
     return _attended(f, bank, channel, spatial, windows, dilation)
 
 
+@compiled("windows", "dilation")
 def attention_maps(f, bank, channel, spatial, windows, dilation):
     """See `attgconv_jax.kernels.response_attention_maps`; in the smaller tiles, for pictures are of a few images."""
     spatial = _reaching(spatial, f, windows, dilation)
@@ -96,24 +97,33 @@ def _reaching(spatial, f, windows, dilation):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
 def _attended(f, bank, channel, spatial, windows, dilation):
-    return _on_platform(_forward, windows, dilation, keep=False)(f, bank, channel, spatial)[0]
+    return _run_forward(f, bank, channel, spatial, windows, dilation, keep=False)[0]
 
 
 def _attended_forward(f, bank, channel, spatial, windows, dilation):
-    out, kept = _on_platform(_forward, windows, dilation, keep=True)(f, bank, channel, spatial)
+    out, kept = _run_forward(f, bank, channel, spatial, windows, dilation, keep=True)
     return out, (f, bank, channel, spatial, kept)
 
 
 def _attended_backward(windows, dilation, residuals, d_out):
-    return _on_platform(_backward, windows, dilation)(*residuals, d_out)
+    return _run_backward(*residuals, d_out, windows, dilation)
 
 
 _attended.defvjp(_attended_forward, _attended_backward)
 
 
-def _on_platform(step, windows, dilation, **options):
-    step = functools.partial(step, windows=windows, dilation=dilation, **options)
-    cpu, other = (functools.partial(step, tiling=tiling) for tiling in (CPU, OTHER))
+@compiled("windows", "dilation", "keep")
+def _run_forward(f, bank, channel, spatial, windows, dilation, keep):
+    return _on_platform(_forward, windows=windows, dilation=dilation, keep=keep)(f, bank, channel, spatial)
+
+
+@compiled("windows", "dilation")
+def _run_backward(f, bank, channel, spatial, kept, d_out, windows, dilation):
+    return _on_platform(_backward, windows=windows, dilation=dilation)(f, bank, channel, spatial, kept, d_out)
+
+
+def _on_platform(step, **options):
+    cpu, other = (functools.partial(step, tiling=tiling, **options) for tiling in (CPU, OTHER))
     return functools.partial(lax.platform_dependent, cpu=cpu, default=other)
 
 
