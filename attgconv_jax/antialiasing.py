@@ -1,11 +1,12 @@
-"""Sampling down, nonlinearities and borders without what they do to equivariance.
+"""Sampling down, nonlinearities and borders that are equivariant between the pixels, too.
 
 A grid cannot hold what is finer than two pixels. What makes such detail, a relu or a maximum, or leaves out pixels, a
 stride, folds it back as something that does not turn with the image. So feature maps are smoothed before pixels are
 left out, and nonlinearities see them between the pixels, too. All of it is a product with a static matrix along `x` and
 one along `y`, alike on square maps and symmetric about the centre: it commutes with quarter turns and reflections.
 
-Nor does a square border turn: what is padded at the corners of one map lies within another. A circular mask does.
+A square border is not invariant to rotation: pixels at the corners of one map are padding in a turned one.
+`circular_mask` takes the corners away.
 """
 
 import functools
@@ -32,7 +33,7 @@ DEVIATION = 0.75
 # that pixels hold, it keeps half; up to 0.35 cycles all, above 0.65 nothing.
 _REACH, _KAISER = 6, 8
 
-# Of the edge of the mask, the deviation in pixels.
+# Standard deviation of the mask's edge, in pixels.
 _EDGE = 0.5
 
 
@@ -130,17 +131,20 @@ def oversampled(
 
 
 def circular_mask(f: Float[Array, "*batch x y h c"]) -> Float[Array, "*batch x y h c"]:
-    """Feature maps, or images, within the largest disc about their centre, and 0 outside.
+    """Multiplies by a disc: 1 at the centre, 0 beyond the largest circle that fits.
 
-        y[x, h, c] = m(|x - centre|) / m(0) f[x, h, c],    m(r) = Phi((r_0 - r) / 0.5)
+        y[x, h, c] = m(|x - centre|) / (the largest m) f[x, h, c],    m(r) = Phi((r_0 - r) / 0.5)
 
-    with the normal distribution function `Phi` and `r_0 = (n - 1) / 2`, where the outermost of the `n` pixels along the
-    shorter axis are. A jump from 1 to 0 would not turn with the image either.
+    `Phi` is the standard normal distribution function, and `r_0 = (n - 1) / 2` the distance of the outermost pixels,
+    for `n` pixels along the shorter axis. The edge is smooth, because a sharp one is not equivariant on the grid.
 
     >>> import jax.numpy as jnp
     >>> from attgconv_jax.antialiasing import circular_mask
     >>> circular_mask(jnp.ones([5, 5, 1, 1]))[2, :, 0, 0]
     Array([0.50001585, 0.9772808 , 1.        , 0.9772808 , 0.50001585],      dtype=float32)
+
+    Args:
+      f: feature map, or image; of images `[batch, x, y, c]` take `f[..., None, :]`.
 
     Source: escnn (Weiler and Cesa 2019, arXiv 1911.08251), which masks images; the edge is our own.
     """
@@ -213,13 +217,13 @@ def resampled(f: Float[Array, "*batch x y h c"], matrices: list[np.ndarray]) -> 
 def _disc(x: int, y: int) -> Float[np.ndarray, "x y"]:
     """The mask of `circular_mask`."""
     rows, columns = (np.arange(length) - (length - 1) / 2 for length in (x, y))
-    edge = (min(x, y) - 1) / 2
-    distances = np.hypot(rows[:, None], columns)
-    inside = _normal_distribution((edge - distances) / _EDGE)
-    return frozen(inside / _normal_distribution(edge / _EDGE))
+    radius = (min(x, y) - 1) / 2
+    mask = _normal_distribution((radius - np.hypot(rows[:, None], columns)) / _EDGE)
+    return frozen(mask / np.max(mask))
 
 
 def _normal_distribution(t):
+    """The standard normal distribution function."""
     return 0.5 + 0.5 * np.vectorize(math.erf)(t / math.sqrt(2))
 
 

@@ -107,7 +107,7 @@ def convolve_centred(f, w, group, dilation=1, **options):
 
 
 def add_bias(y: Float[Array, "*shape c"], bias: Float[Array, " c"]) -> Float[Array, "*shape c"]:
-    """`y[.., c] + bias[c]`, of explicit rank and in the type of `y`; the gradient of `bias` is summed in float32."""
+    """`y[.., c] + bias[c]` in the type of `y`, without rank promotion; the gradient of `bias` is summed in float32."""
     return (wide(y) + jnp.expand_dims(wide(bias), range(y.ndim - 1))).astype(y.dtype)
 
 

@@ -114,7 +114,8 @@ def filter_basis(group: Group, size: int, sampling: Sampling | FilterBasis = Sam
         sampling.check_group(group)
         if sampling.size != size:
             raise ValueError(
-                f"sampling is a basis for filters of {sampling.size} pixels, not of {size}: make one with filter_basis"
+                f"sampling is a basis of {sampling.size}x{sampling.size} filters, but the filter has {size}x{size} "
+                f"pixels: make one with filter_basis(group, {size})"
             )
         return sampling
     if sampling.kind in _KERNELS:

@@ -5,7 +5,7 @@
 # The layer adds the bias in bfloat16, so its cotangent is a sum in bfloat16, one position after the other: it stops
 # growing where a term is below half a step of eight bits, here at 1/128, and more positions add nothing.
 # Kernels are right, since matrix products accumulate in float32; so are the scales and biases of Flax's norms, which
-# compute in float32. The parameters themselves are float32: nothing says that a gradient was summed in less. Adding
+# compute in float32. The parameters themselves are float32: nothing warns of the sum. Adding
 # the bias as `(y.astype(float32) + bias).astype(bfloat16)` mends it.
 #
 # Seen: Linear 0.0078125, Conv 0.0078125, where the gradient is 0.5; 128 positions 0.5; kernels within 1 % True
@@ -23,8 +23,8 @@ LAYERS = {"Linear": (nnx.Linear, ()), "Conv": (nnx.Conv, ((3, 3),))}
 
 
 def gradients(name, dtype, batch=32):
-    make, further = LAYERS[name]
-    layer = make(4, 4, *further, dtype=dtype, rngs=nnx.Rngs(0))
+    layer_type, arguments = LAYERS[name]
+    layer = layer_type(4, 4, *arguments, dtype=dtype, rngs=nnx.Rngs(0))
     graph, parameters = nnx.split(layer, nnx.Param)
     f = jax.random.normal(jax.random.key(1), (batch, 28, 28, 4))
     f = f if batch > 1 else f[:, :16, :8]

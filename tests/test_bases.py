@@ -237,7 +237,7 @@ REFUSALS = {
     ),
     "another size": (
         lambda: filter_basis(cyclic(8), 5, filter_basis(cyclic(8), 3)),
-        ("sampling is a basis for filters of 3 pixels, not of 5: make one with filter_basis",),
+        ("sampling is a basis of 3x3 filters, but the filter has 5x5 pixels: make one with filter_basis(group, 5)",),
     ),
     "a table without functions": (
         lambda: FilterBasis(np.zeros((8, 9))),

@@ -304,7 +304,7 @@ REFUSALS = {
     ),
     "a module of another size": (
         lambda w: GroupConv(2, 3, 5, C8, sampling=filter_basis(C8, 3), rngs=nnx.Rngs(0)),
-        ("sampling is a basis for filters of 3 pixels, not of 5: make one with filter_basis",),
+        ("sampling is a basis of 3x3 filters, but the filter has 5x5 pixels: make one with filter_basis(group, 5)",),
     ),
     "coefficients of another group axis": (
         lambda w: filter_bank(w[:, :3], C8, sampling=filter_basis(C8, 3)),

@@ -4,6 +4,7 @@ import functools
 import re
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import oracles
@@ -119,12 +120,38 @@ def test_nan_wins_in_every_window_that_has_it(window, stride):
 
 
 @pytest.mark.parametrize(("window", "stride", "inputs"), [(2, 2, 0.1), (3, 2, 1.6), (28, 28, 0.2)])
-def test_windows_are_not_held(window, stride, inputs):
+def test_gradient_of_pooling_needs_no_copy_of_all_windows(window, stride, inputs):
     """Those of the maximum's gradient, in megabytes over those of the input; all windows together are up to 9."""
     f = jnp.ones([8, 28, 28, 4, 8], jnp.float32)
     pool = functools.partial(max_pool, group=cyclic(4), window=window, stride=stride, exact=False)
     compiled = jax.jit(jax.grad(lambda f: jnp.sum(pool(f) ** 2))).lower(f).compile()
     assert compiled.memory_analysis().temp_size_in_bytes < inputs * f.nbytes
+
+
+def test_derivatives_of_maxima_keep_indices_and_no_masks():
+    f = random(2, 16, 16, 4, 8).astype(jnp.float32)
+    kept = jax.tree.leaves(jax.vjp(lambda f: max_pool(f, cyclic(4), window=3, stride=1), f)[1])
+    assert sum(array.nbytes for array in kept) < 2 * f.nbytes
+
+
+@pytest.mark.slow
+def test_second_derivative_is_exported_for_any_number_of_images():
+    def gradient(f):
+        inner = jax.grad(lambda f: jnp.sum(max_pool(f, cyclic(1), window=3, stride=1) ** 3))
+        return jax.grad(lambda f: jnp.sum(inner(f) ** 2))(f)
+
+    shape = (*jax.export.symbolic_shape("batch"), 6, 6, 1, 2)
+    exported = jax.export.export(jax.jit(gradient))(jax.ShapeDtypeStruct(shape, jnp.float64))
+    f = random(3, 6, 6, 1, 2)
+    assert_close(exported.call(f), gradient(f), 1e-12)
+
+
+@pytest.mark.parametrize(("window", "stride"), [(2, 2), (3, 1)])
+def test_nan_is_kept_where_nothing_is_differentiated(window, stride):
+    f = jnp.ones([2, 24, 24, 4, 1], jnp.float32).at[0, 4, 4].set(jnp.nan)
+    out = max_pool(f, cyclic(4), window=window, stride=stride)
+    assert int(jnp.isnan(out).sum()) == 4 * (1 if stride == 2 else 9)
+    assert jnp.isnan(project_max(f)).sum() == 1
 
 
 def test_means_of_low_precision_are_summed_in_float32():

@@ -31,7 +31,7 @@ def attend(
     | "add" | `f + alpha` | Global Context, non-local and self-attention |
     | "choose" | `sum over b of alpha_b f_b` | Selective Kernel; `f` is `[branches, ..., x, y, h, c]` |
 
-    The result has the type of `f`; in between it is in float32 at least.
+    Computed in float32 at least and returned in the common type of `f` and `alpha`.
     """
     check_choice("combination", combination, get_args(Combination))
     fits = alpha.ndim == f.ndim and all(a in (1, b) for a, b in zip(alpha.shape, f.shape, strict=False))
@@ -39,4 +39,5 @@ def attend(
         fits = fits and f.ndim > 4 and alpha.shape[0] == f.shape[0]
     if not fits:
         raise ValueError(f"alpha must be broadcastable to f, of shape {f.shape}; got {alpha.shape}")
-    return _COMBINATIONS[combination](wide(f), wide(alpha)).astype(f.dtype)
+    common = jnp.promote_types(f.dtype, alpha.dtype)
+    return _COMBINATIONS[combination](wide(f), wide(alpha)).astype(common)

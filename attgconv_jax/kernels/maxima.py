@@ -4,11 +4,11 @@ import functools
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
 from attgconv_jax.kernels.chunks import largest_divisor
+from attgconv_jax.kernels.portability import is_portable
 
 # How many slices one comparison tree holds; XLA:CPU's reduction over a long axis is several times slower.
 _FOLD = 16
@@ -36,51 +36,59 @@ def maximum(x: Float[Array, "..."], axis: int) -> Float[Array, "..."]:
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
 def _maximum(x, axis):
-    return jnp.max(x, axis)
+    if is_portable():
+        return jnp.max(x, axis)
+    # XLA:CPU's own maximum of several rows at once loses NaN.
+    tiles = _tiles(x, axis)
+    best = functools.reduce(jnp.maximum, tiles)
+    return lax.reduce(best, jnp.array(-jnp.inf, x.dtype), _larger_value, (axis,))
 
 
 @_maximum.defjvp
-def _tangent(axis, primals, tangents):
+def _maximum_jvp(axis, primals, tangents):
     best, index = _indexed(*primals, axis)
     return best, _selected(*tangents, index, axis)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
 def _indexed(x, axis):
-    """Maximum and index, as a function with the rule of `_maximum`: a derivative of the derivative finds it again."""
-    return _maximum_and_index(x, axis)
+    """Maximum and index, with the rule of `_maximum`, so that higher derivatives use the index too."""
+    first, *others = _tiles(x, axis)
+    pairs = [(first, jnp.zeros(first.shape, jnp.int32)), *((tile, jnp.int32(i)) for i, tile in enumerate(others, 1))]
+    best, tile = functools.reduce(larger, pairs)
+    index = tile * best.shape[axis] + lax.broadcasted_iota(jnp.int32, best.shape, axis)
+    return _reduce(best, axis, index)
 
 
 @_indexed.defjvp
-def _tangent_indexed(axis, primals, tangents):
+def _indexed_jvp(axis, primals, tangents):
     best, index = _indexed(*primals, axis)
-    return (best, index), (_selected(*tangents, index, axis), np.zeros(index.shape, jax.dtypes.float0))
+    return (best, index), (_selected(*tangents, index, axis), jax.custom_derivatives.zero_from_primal(index))
 
 
+# Derivatives keep the index alone: without the checkpoint they keep a mask as large as `x`.
+@functools.partial(jax.checkpoint, static_argnums=(2,), prevent_cse=False)
 def _selected(x, index, axis):
     """`x` at the index along an axis; linear in `x`, and its transpose is a one-hot of the cotangent."""
     positions = lax.broadcasted_iota(jnp.int32, [1] * axis + [x.shape[axis]] + [1] * (index.ndim - axis), axis)
     return jnp.sum(jnp.where(positions == jnp.expand_dims(index, axis), x, 0), axis)
 
 
-def _maximum_and_index(x, axis):
-    length = x.shape[axis]
-    fold = largest_divisor(length, _FOLD)
-    if axis == x.ndim - 1 or fold == 1:
-        return _reduce(x, axis, lax.broadcasted_iota(jnp.int32, x.shape, axis))
-    rest = length // fold
-    tiles = x.reshape(*x.shape[:axis], fold, rest, *x.shape[axis + 1 :])
-    first, *others = [lax.index_in_dim(tiles, i, axis, keepdims=False) for i in range(fold)]
-    pairs = [(first, jnp.zeros(first.shape, jnp.int32)), *((x, jnp.int32(i)) for i, x in enumerate(others, 1))]
-    best, tile = functools.reduce(larger, pairs)
-    index = tile * rest + lax.broadcasted_iota(jnp.int32, best.shape, axis)
-    return _reduce(best, axis, index)
+def _tiles(x, axis):
+    """Slices of equal length along an axis, up to `_FOLD`; along the last axis, the whole."""
+    fold = 1 if axis == x.ndim - 1 else largest_divisor(x.shape[axis], _FOLD)
+    tiles = x.reshape(*x.shape[:axis], fold, x.shape[axis] // fold, *x.shape[axis + 1 :])
+    return [lax.index_in_dim(tiles, i, axis, keepdims=False) for i in range(fold)]
 
 
 def _reduce(x, axis, index):
     """Maximum along an axis and the index that comes with it."""
     lowest = jnp.array(-jnp.inf, x.dtype)
     return lax.reduce((x, index), (lowest, jnp.int32(jnp.iinfo(jnp.int32).max)), larger, (axis,))
+
+
+def _larger_value(a, b):
+    return jnp.where((a >= b) | jnp.isnan(a), a, b)
 
 
 def larger(left, right):

@@ -1,10 +1,9 @@
-"""Maxima and sums over sliding windows, an axis after the other: nothing as large as all windows is made."""
+"""Maxima and sums over sliding windows, one axis at a time, so that the windows are never materialised."""
 
 import functools
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
@@ -15,7 +14,7 @@ from attgconv_jax.kernels.taps import Window, take_tap
 def window_maximum(f: Float[Array, "..."], windows: tuple[Window, Window], axis: int) -> Float[Array, "..."]:
     """Maxima over windows on axes `axis` and `axis + 1`; padding counts as minus infinity.
 
-    The gradient goes to the stored arg-max, as that of `maximum`: the first of equal elements, row by row. NaN wins.
+    The gradient goes to the stored arg-max, the first of equal elements in row-major order; see `maximum`. NaN wins.
     """
     f = _padded(f, windows, axis, -jnp.inf)
     for i in (1, 0):
@@ -63,26 +62,28 @@ def _maximum(f, axis, window):
 
 
 @_maximum.defjvp
-def _tangent(axis, window, primals, tangents):
+def _maximum_jvp(axis, window, primals, tangents):
     best, index = _indexed(*primals, axis, window)
     return best, _selected(*tangents, index, axis, window)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1, 2))
 def _indexed(f, axis, window):
-    """`_maximum` and the pixel that has it, as a function with the same rule: derivatives of derivatives find it."""
+    """`_maximum` and the pixel that has it, with the same rule, so that higher derivatives use the pixel too."""
     first, *others = _taps(f, axis, window)
     pairs = [(first, jnp.zeros(first.shape, jnp.int32)), *((tap, jnp.int32(a)) for a, tap in enumerate(others, 1))]
     return functools.reduce(larger, pairs)
 
 
 @_indexed.defjvp
-def _tangent_indexed(axis, window, primals, tangents):
+def _indexed_jvp(axis, window, primals, tangents):
     best, index = _indexed(*primals, axis, window)
     tangent = _selected(*tangents, index, axis, window)
-    return (best, index), (tangent, np.zeros(index.shape, jax.dtypes.float0))
+    return (best, index), (tangent, jax.custom_derivatives.zero_from_primal(index))
 
 
+# As that of `maximum`.
+@functools.partial(jax.checkpoint, static_argnums=(2, 3), prevent_cse=False)
 def _selected(f, index, axis, window):
     """`f[index[i] + stride i]`, linear in `f`."""
     taps = _taps(f, axis, window)

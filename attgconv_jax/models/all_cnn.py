@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from flax import nnx
 
-from attgconv_jax.checks import check_positive, check_rate
+from attgconv_jax.checks import check_boolean, check_positive, check_rate
 from attgconv_jax.convolution import max_pool, project_mean, smooth_max_pool
 from attgconv_jax.filters import Sampling
 from attgconv_jax.groups import Group, check_group
@@ -103,6 +103,7 @@ class AllCNN(ConvolutionalNetwork):
         if features is None:
             features = 96 if group.order == 1 else 32 if group.reflections else 48
         features, in_features, classes = check_positive(features=features, in_features=in_features, classes=classes)
+        check_boolean(antialiased=antialiased, oversampled=oversampled, masked=masked)
         rates = check_rate(input_dropout_rate=input_dropout_rate, dropout_rate=dropout_rate)
         if kernel_init is None:
             kernel_init = _times(0.05, draw_normal) if group.order == 1 else _times(0.035, paper_uniform)

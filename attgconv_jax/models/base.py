@@ -131,8 +131,9 @@ class Network(nnx.Module):
         maxima over windows are smooth (see `attgconv_jax.smooth_max_pool`).
       oversampled: whether the relus between layers see feature maps between the pixels, too; see
         `attgconv_jax.oversampled`, with a Gaussian of half a pixel. Those inside of attention do not.
-      masked: whether images, and feature maps behind every relu, are 0 outside of a disc; see
-        `attgconv_jax.circular_mask`. Their square border does not turn.
+      masked: whether the image, and the output of every relu between layers, are multiplied by
+        `attgconv_jax.circular_mask`: for angles other than right ones, where the corners of an image, 21 % of its area,
+        hold nothing of interest. A square border is not invariant to rotation.
       dtype: to compute in; see `attgconv_jax.nn`.
       param_dtype: of the parameters; see `attgconv_jax.nn`.
       rngs: its "params" and, for dropout, "dropout" streams are used.
@@ -165,8 +166,8 @@ class Network(nnx.Module):
                 raise ValueError(f"sampling must be {wanted}, got {sampling!r}{hint}")
             settings["sampling"] = sampling
         # None: of a network that has no such argument.
-        against_aliasing = {"antialiased": antialiased, "oversampled": oversampled, "masked": masked}
-        for name, value in against_aliasing.items():
+        switches = {"antialiased": antialiased, "oversampled": oversampled, "masked": masked}
+        for name, value in switches.items():
             if value is not None:
                 (settings[name],) = check_boolean(**{name: value})
                 setattr(self, name, settings[name])
@@ -214,7 +215,7 @@ class Network(nnx.Module):
         raise NotImplementedError
 
     def _masked(self, image: Array) -> Array:
-        """The image, of a network with `masked` within its disc."""
+        """The image, multiplied by `circular_mask` if the network is `masked`."""
         return circular_mask(image) if self.masked else image
 
     def _attentions(self) -> list[Callable[[Array], Any] | None]:

@@ -165,8 +165,8 @@ class ConvolutionalNetwork(Network):
         self.in_features = widths[0]
         of_attention = dict(attention_options=attention_options, sampling=sampling, dtype=dtype)
         settings = {"in_features": widths[0], "classes": widths[-1], **settings, "haar": bool(haar)}
-        against_aliasing = dict(antialiased=antialiased, oversampled=oversampled, masked=masked)
-        super().__init__(group, attention, **settings, **against_aliasing, **of_attention)
+        switches = dict(antialiased=antialiased, oversampled=oversampled, masked=masked)
+        super().__init__(group, attention, **settings, **switches, **of_attention)
         shared |= dict(group=group, haar=haar, antialiased=bool(antialiased), **of_attention)
         self.convolutions = nnx.List(
             convolution(attention, *widths[i : i + 2], lifting=i == 0, **layer, **shared)

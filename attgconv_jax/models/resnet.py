@@ -132,6 +132,7 @@ class ResNet(Network):
         features = _equal_features(group) if features is None else features
         features, in_features, classes = check_positive(features=features, in_features=in_features, classes=classes)
         (exact,) = check_boolean(exact=exact)
+        check_boolean(antialiased=antialiased, oversampled=oversampled, masked=masked)
         settings = dict(depth=depth, features=features, in_features=in_features, classes=classes, exact=exact)
         settings |= dict(attention_options=attention_options, sampling=sampling, dtype=dtype)
         settings |= dict(antialiased=antialiased, oversampled=oversampled, masked=masked)
@@ -149,7 +150,7 @@ class ResNet(Network):
                 sizes = channels, features * 2**stage, branch, group
                 attends = attention if _attends(attention, stage, block, count) else None
                 stride = 2 if stage > 0 and block == 0 else 1
-                of_block = dict(stride=stride, oversampled=self.oversampled, masked=masked, **shared)
+                of_block = dict(stride=stride, oversampled=self.oversampled, masked=self.masked, **shared)
                 self.stages[stage].append(ResidualBlock(*sizes, attends, options, **of_block))
                 channels = features * 2**stage * branch[-1].width
         self.classifier = nnx.Linear(channels, classes, dtype=dtype, param_dtype=param_dtype, rngs=rngs)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from flax import nnx
 
-from attgconv_jax.checks import check_integer, check_odd, check_positive, check_rate
+from attgconv_jax.checks import check_boolean, check_integer, check_odd, check_positive, check_rate
 from attgconv_jax.convolution import project_max
 from attgconv_jax.filters import Sampling
 from attgconv_jax.groups import Group, check_group
@@ -120,6 +120,7 @@ class RotMNISTNet(ConvolutionalNetwork):
             raise ValueError(f"features must be one number or {len(LAYERS)}, a layer each, got {features}")
         widths = tuple(check_integer("features", width) for width in widths)
         in_features, classes = check_positive(in_features=in_features, classes=classes)
+        check_boolean(antialiased=antialiased, oversampled=oversampled, masked=masked)
         (dropout_rate,) = check_rate(dropout_rate=dropout_rate)
         (kernel_size,) = check_odd("or feature maps change their sizes", kernel_size=kernel_size)
         check_integer("kernel_size", kernel_size, 3)

@@ -10,6 +10,6 @@ _DEVIATION = 0.5
 
 
 def relu(f: Float[Array, "*batch x y h c"], oversampled: bool, masked: bool = False) -> Float[Array, "*batch x y h c"]:
-    """`max(f, 0)`, of what stands between the pixels, too, if `attgconv_jax.oversampled`; then `circular_mask`."""
+    """`max(f, 0)`, evaluated between the pixels too if `oversampled`, and multiplied by `circular_mask` if `masked`."""
     function = antialiasing.oversampled(jax.nn.relu, deviation=_DEVIATION) if oversampled else jax.nn.relu
     return antialiasing.circular_mask(function(f)) if masked else function(f)

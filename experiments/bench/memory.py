@@ -4,6 +4,7 @@ Of the networks for rotated MNIST and of the All-CNNs for CIFAR-10: as XLA plans
 when one step runs. With `--plan-only` no step runs; that of All-CNN alpha-p4m takes minutes on a CPU.
 """
 
+import contextlib
 import ctypes
 import dataclasses
 import functools
@@ -83,18 +84,18 @@ def step_memory(case: Case, batch_size: int, *, run: bool = True) -> dict[str, f
 
 
 def _forget_peak():
-    """The process' resident bytes now; its peak is counted from here on. None where the system has no such thing.
+    """The process' resident bytes now; its peak is counted from here on. None where the system reports no peak.
 
-    What the allocator keeps of freed memory goes back to the system first: a step that takes of it makes the process
-    grow by nothing.
+    First it returns freed memory to the system: a step that takes of it would not show in the resident size.
     """
-    try:
+    # Of the C library of Linux alone.
+    with contextlib.suppress(OSError, AttributeError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)
+    try:
         # Linux: proc(5), clear_refs: 5 resets the peak resident size.
         pathlib.Path("/proc/self/clear_refs").write_text("5")
         return _status("VmRSS")
-    except (OSError, AttributeError):
-        # Not Linux, or a C library other than glibc.
+    except OSError:
         return None
 
 

@@ -6,7 +6,7 @@ sampled before. The change is the root mean square of the logits' difference rel
 over draws of the weights. `layers` are ten convolutions of 5x5 pixels with ReLUs, then the means of their maps.
 
 A network is measured fresh, where a dark background stays 0 in all layers, and settled: its batch norms have the
-statistics of the upright digits, so that backgrounds are not 0, and the square border of padding is seen: but for
+statistics of the upright digits, so that backgrounds are not 0, and the square border of the padding shows, but in
 networks with `masked`.
 
 `--time` measures training steps of `rot_mnist` with filters of 5x5 pixels instead, which wants a quiet machine.
@@ -41,7 +41,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "smooth": dict(antialiased=True, oversampled=True),
     "masked": dict(antialiased=True, oversampled=True, masked=True),
 }
-"""Former default, default, the default with what does not alias, and then with feature maps that are round."""
+"""Former default, default, the default with what does not alias, and then with circular masks as well."""
 STATES = ("fresh", "settled")
 
 
