@@ -38,7 +38,7 @@ def maximum(x: Float[Array, "..."], axis: int) -> Float[Array, "..."]:
 def _maximum(x, axis):
     if is_portable():
         return jnp.max(x, axis)
-    # XLA:CPU's own maximum of several rows at once loses NaN.
+    # XLA:CPU's own maximum loses NaN.
     tiles = _tiles(x, axis)
     best = functools.reduce(jnp.maximum, tiles)
     return lax.reduce(best, jnp.array(-jnp.inf, x.dtype), _larger_value, (axis,))
