@@ -233,6 +233,19 @@ def sampling_networks() -> str:
     return markdown_table(columns, table)
 
 
+def sampling_variance() -> str:
+    """What ten random layers leave of the variance: least and largest over groups, measured and predicted."""
+    table, rows = [], _figures("variance")["rows"]
+    sizes = sorted({row["kernel_size"] for row in rows})
+    for name in dict.fromkeys(map(angles.label, rows)):
+        part = [row for row in rows if angles.label(row) == name]
+        by_size = [[row["mean_square"][-1] for row in part if row["kernel_size"] == size] for size in sizes]
+        predicted = [variance for row in part for variance in row["predicted"] or []]
+        spans = [f"{min(of):.2f} to {max(of):.2f}" if of else "" for of in (*by_size, predicted)]
+        table.append([name, *spans])
+    return markdown_table(["sampling", *(f"{size} pixels" for size in sizes), "predicted, all layers"], table)
+
+
 def lie_sizes() -> str:
     """The least and the largest equivariance error over the kinds of kernels, by filter size and first frequency."""
     sizes, rows = (5, 7, 9, 11), []
@@ -256,6 +269,7 @@ QUOTED: dict[str, Callable[[], str]] = {
     "sampling-steps": lambda: record_table(_figures("angle-steps")["rows"], angles.STEPS),
     "sampling-networks": sampling_networks,
     "sampling-networks-steps": lambda: record_table(_figures("turning-steps")["rows"], turning.STEPS),
+    "sampling-variance": sampling_variance,
     "sampling-training": lambda: _runs("rotations", title="network", parameters="parameters", **VALIDATION_AND_LAST),
     "transfer": lambda: record_table(_figures("transfer-cpu")["rows"], transfer.COLUMNS),
     "exports": exported_files,
