@@ -95,7 +95,7 @@ FAULTS = {
     "no Haar weight": Fault(
         "attgconv_jax/convolution.py", "if haar and h_in > 1:", "if haar and h_in < 1:", "convolution"
     ),
-    "padding counts as zero": Fault("attgconv_jax/convolution.py", "windows, -jnp.inf)", "windows, 0)", "pooling"),
+    "padding counts as zero": Fault("attgconv_jax/kernels/windows.py", "axis, -jnp.inf)", "axis, 0)", "pooling"),
     "low-pass beside its window": Fault(
         "attgconv_jax/antialiasing.py", "(window.size - 1) / 2", "(window.size - 1) // 2", "antialiasing"
     ),
@@ -145,9 +145,7 @@ FAULTS = {
         "initializers nn",
     ),
     # Attention.
-    "attended instead of suppressed": Fault(
-        "attgconv_jax/attention/co.py", "return f - co_attention", "return f + co_attention", "attention"
-    ),
+    "attended instead of suppressed": Fault("attgconv_jax/attention/co.py", '"suppress")', '"emphasise")', "attention"),
     "biased deviation": Fault(
         "attgconv_jax/attention/sge.py", "keepdims=True) / (positions - 1)", "keepdims=True) / positions", "operators"
     ),
