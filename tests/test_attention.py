@@ -22,6 +22,7 @@ from attgconv_jax import (
     InputWeights,
     Sampling,
     alpha_f,
+    attend,
     channel_attention,
     co_attention,
     cyclic,
@@ -276,3 +277,19 @@ def test_feature_map_of_another_group_is_refused(attend):
 def test_bad_dilation_is_refused(dilation):
     with assert_refused("dilation must be an integer of at least 1", repr(dilation)):
         spatial_attention(feature_map(cyclic(4), False), random(3, 3, 4, 2, 1), cyclic(4), dilation=dilation)
+
+
+@pytest.mark.parametrize(
+    ("types", "expected"),
+    [
+        (("bfloat16", "float32"), "bfloat16"),
+        (("float32", "float32"), "float32"),
+        (("float32", "float64"), "float64"),
+    ],
+    ids=str,
+)
+def test_attended_feature_maps_have_the_type_of_the_map_unless_that_holds_less(types, expected):
+    f, alpha = jnp.full([2, 2, 1, 1], 3).astype(types[0]), jnp.full([1, 1, 1, 1], 0.5).astype(types[1])
+    attended = attend(f, alpha)
+    assert attended.dtype == expected
+    assert float(attended[0, 0, 0, 0]) == 1.5
