@@ -23,7 +23,7 @@ from attgconv_jax import kernels
 from attgconv_jax.checks import check_boolean, check_feature_map, check_finite_positive, check_integer
 from attgconv_jax.geometry import check_symmetric_grid, windows_of
 from attgconv_jax.groups import Group, check_on_group, frozen
-from attgconv_jax.kernels.chunks import sum_dtype
+from attgconv_jax.kernels.chunks import sum_dtype, wide
 from attgconv_jax.kernels.taps import Window
 
 DEVIATION = 0.75
@@ -150,9 +150,8 @@ def circular_mask(f: Float[Array, "*batch x y h c"]) -> Float[Array, "*batch x y
     """
     check_feature_map(f)
     *batch, x, y, _, _ = f.shape
-    dtype = sum_dtype(f)
-    mask = jnp.asarray(_disc(x, y).reshape(*[1] * len(batch), x, y, 1, 1), dtype)
-    return (mask * f.astype(dtype)).astype(f.dtype)
+    mask = jnp.asarray(_disc(x, y).reshape(*[1] * len(batch), x, y, 1, 1), sum_dtype(f))
+    return (mask * wide(f)).astype(f.dtype)
 
 
 def smoothed(

@@ -68,7 +68,7 @@ def bottleneck_attention(
         )
     channel = layers.mlp(layers.mean_statistic(f, over_group), weights.channel, group)
     channel = layers.over_space(channel if channel_norm is None else channel_norm(channel))
-    # In low precision a few relus would fall to the other side of 0, and gradients be off by their root.
+    # Wide, because rounding moves some responses across the relu's kink, which changes gradients by several percent.
     spatial = add_bias(convolve_centred(wide(f), wide(weights.reduce), group), weights.biases[0])
     for w, bias in zip(weights.dilated, weights.biases[1:-1], strict=True):
         spatial = add_bias(convolve_centred(jax.nn.relu(spatial), wide(w), group, dilation, sampling=sampling), bias)

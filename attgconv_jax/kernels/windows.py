@@ -82,7 +82,7 @@ def _indexed_jvp(axis, window, primals, tangents):
     return (best, index), (tangent, jax.custom_derivatives.zero_from_primal(index))
 
 
-# As that of `maximum`.
+# Derivatives keep the index alone, as those of `maximum`.
 @functools.partial(jax.checkpoint, static_argnums=(2, 3), prevent_cse=False)
 def _selected(f, index, axis, window):
     """`f[index[i] + stride i]`, linear in `f`."""
