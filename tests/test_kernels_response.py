@@ -14,7 +14,7 @@ import pytest
 from compilation import optimised
 from helpers import assert_close, assert_refused, random, relative_error
 
-from attgconv_jax.kernels import ChannelBank, response_attention, response_attention_maps
+from attgconv_jax.kernels import ChannelBank, response, response_attention, response_attention_maps
 from attgconv_jax.kernels.response import reference, tiles, xla
 from attgconv_jax.kernels.taps import Window
 
@@ -35,11 +35,12 @@ def problem(shape, c=3, m=4, h=2, k=3, l=3, hidden=2, k_a=3, factors="channel+sp
     return f, bank, channel if "channel" in factors else None, spatial if "spatial" in factors else None
 
 
-def value_and_gradients(implementation, arrays, windows, dilation=1, compiled=optimised):
+def value_and_gradients(implementation, arrays, windows, dilation=1, compiled=optimised, **options):
     """The layer's output, and the gradients of a weighted sum of it by all its arrays."""
 
     def run(arrays):
         layer = functools.partial(response_attention, windows=windows, dilation=dilation, implementation=implementation)
+        layer = functools.partial(layer, **options)
         out, pull_back = jax.vjp(layer, *arrays)
         return out, pull_back(jnp.cos(jnp.arange(out.size, dtype=out.dtype)).reshape(out.shape))
 
@@ -69,7 +70,7 @@ def test_tiles_agree_with_the_formulas(shape, channels, windows, attention, fact
     arrays = jax.tree.map(lambda x: x.astype(dtype), problem(shape, factors=factors, **sizes))
     tolerance = 1e-10 if dtype == jnp.float64 else 2e-5
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(xla, "STORE_BYTES", 10**9 if stored else 0)
+        patch.setattr(xla, "KEPT", 10**9 if stored else 0)
         assert_agrees(arrays, windows, dilation, tolerance)
 
 
@@ -77,10 +78,10 @@ def test_tiles_agree_with_the_formulas(shape, channels, windows, attention, fact
 @pytest.mark.parametrize("stored", [True, False], ids=["stored", "computed_again"])
 def test_small_tiles_agree_with_the_formulas(factors, stored, monkeypatch):
     # Several chunks that do not divide the batch, several blocks of channels, and of positions that overlap.
-    monkeypatch.setattr(xla, "STORE_BYTES", 10**9 if stored else 0)
-    monkeypatch.setattr(xla, "CPU", xla.Tiling(maps=1500, responses=1800))
+    monkeypatch.setattr(xla, "KEPT", 10**9 if stored else 0)
+    monkeypatch.setattr(xla, "TILING", xla.Tiling(maps=1500, responses=1800))
     arrays = problem((5, 8, 9), c=6, factors=factors)
-    cut = tiles.Tiles(arrays[0].shape, arrays[1].shape, None, (Window(3),) * 2, 1, xla.CPU)
+    cut = tiles.Tiles(arrays[0].shape, arrays[1].shape, None, (Window(3),) * 2, 1, xla.TILING)
     assert (cut.chunk, cut.tile_images, cut.tile_channels) == (2, 1, 2)
     assert 42 % cut.positions
     assert cut.positions < 42
@@ -146,8 +147,7 @@ def test_gradients_may_be_differentiated_forwards(c, k):
 @pytest.mark.parametrize("c", [15, 16])
 @pytest.mark.parametrize("factors", ["spatial", "channel+spatial"])
 def test_many_channels_are_compared_in_blocks(c, factors):
-    # More products than one expression takes; one channel remains of 15, none of 16.
-    assert c * 9 > tiles._TERMS_AT_ONCE
+    # One channel remains of 15, none of 16.
     assert_agrees(problem((2, 4, 4), c=c, m=2, h=1, factors=factors), (Window(3),) * 2)
 
 
@@ -235,7 +235,7 @@ def test_several_seeds_are_one_batch():
 
 @pytest.mark.parametrize("function", [response_attention, response_attention_maps])
 def test_unknown_implementation_is_refused_with_the_known_ones(function):
-    with assert_refused('implementation must be None or one of "xla", "reference", got \'cuda\''):
+    with assert_refused('implementation must be None or one of "xla", "tiles", "blocks", "reference", got \'cuda\''):
         function(*problem((1, 4, 4)), (Window(3),) * 2, implementation="cuda")
 
 
@@ -245,7 +245,8 @@ def test_an_implementation_that_declines_passes_to_the_next(monkeypatch):
     def decline(*arguments, **options):
         raise NotImplementedError("not today")
 
-    monkeypatch.setattr(xla, "attended_responses", decline)
+    declined = response._IMPLEMENTATIONS["xla"]._replace(attended_responses=decline)
+    monkeypatch.setitem(response._IMPLEMENTATIONS, "xla", declined)
     with pytest.warns(UserWarning, match="not computed by xla: not today; the next may take far more memory"):
         actual = response_attention(*arrays, windows)
     assert_close(actual, reference.attended_responses(*arrays, windows, 1), 0)

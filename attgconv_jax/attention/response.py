@@ -26,7 +26,7 @@ from attgconv_jax.filters import Sampling, check_sampling, former_sampling, tran
 from attgconv_jax.geometry import Padding
 from attgconv_jax.groups import Group
 from attgconv_jax.kernels.chunks import sum_dtype
-from attgconv_jax.kernels.response import Implementation
+from attgconv_jax.kernels.response import MEMORY_BUDGET, Implementation
 
 
 class ResponseMaps(NamedTuple):
@@ -54,6 +54,7 @@ def response_attentive_group_conv(
     sampling: Sampling | FilterBasis = Sampling(),
     attention_sampling: Sampling | FilterBasis | None = None,
     return_attention: bool = False,
+    memory_budget: int = MEMORY_BUDGET,
     implementation: Implementation | None = None,
 ) -> Float[Array, "*batch x_out y_out h c_out"] | tuple[Float[Array, "*batch x_out y_out h c_out"], ResponseMaps]:
     """Group convolution that attends to its own responses, the paper's `alpha`; on an image the lifting convolution.
@@ -65,9 +66,9 @@ def response_attentive_group_conv(
         y[x, g, o] = weight * sum over h', c of  (1 - alpha_X alpha_C) r
 
     `mlp` mixes the input channels of every output channel for itself, with weights `W(g^-1 h')`. What attention marks
-    is suppressed. No response is stored: beyond its input and output the layer holds little more than the patches and
-    maps of a few images, and until its gradient is taken at most 150 MB (in float32). Differentiable in reverse mode;
-    in a `jax.shard_map` it needs `check_vma=False`.
+    is suppressed. No response is stored: on a CPU the layer holds, beyond its input and output, little more than the
+    patches and maps of a few images, elsewhere what the budget allows; and until its gradient is taken at most 16 % of
+    the budget. Differentiable in reverse mode; in a `jax.shard_map` it needs `check_vma=False`.
 
     >>> import jax.numpy as jnp
     >>> from attgconv_jax import ResponseChannelWeights, cyclic, response_attentive_group_conv
@@ -92,6 +93,8 @@ def response_attentive_group_conv(
       attention_sampling: of the spatial attention filter; None: `sampling`.
       return_attention: whether to return the maps too, for pictures: no gradient flows through them, and the map
         `alpha_X` is `h_in` times as large as the output.
+      memory_budget: about how many bytes its temporary arrays may take on a GPU or TPU; fewer and larger ones are
+        faster.
       implementation: see `attgconv_jax.kernels.response_attention`.
 
     Source: Romero et al. 2020 (arXiv 2002.03830), sections 3.2 and 4.
@@ -99,7 +102,7 @@ def response_attentive_group_conv(
     windows = check_convolution(f, w, group, stride, padding, dilation, haar, exact, sampling)
     weights = ResponseWeights(channel, spatial)
     check_weights("response attention", f, weights, ResponseWeights, group, o=w.shape[-1])
-    check_positive(attention_dilation=attention_dilation)
+    check_positive(attention_dilation=attention_dilation, memory_budget=memory_budget)
     attention_sampling = sampling if attention_sampling is None else attention_sampling
     check_sampling(attention_sampling)
     check_boolean(antialiased=antialiased, return_attention=return_attention)
@@ -125,7 +128,7 @@ def response_attentive_group_conv(
         None if spatial is None else response_spatial_bank(spatial, group, sampling=attention_sampling),
     )
     options = dict(dilation=attention_dilation, implementation=implementation)
-    attended = kernels.response_attention(*arrays, windows, **options)
+    attended = kernels.response_attention(*arrays, windows, memory_budget=memory_budget, **options)
     y = (weight * (y - attended.reshape(y.shape))).astype(out_dtype)
     if not return_attention:
         return y

@@ -12,6 +12,8 @@ from attgconv_jax.checks import check_positive
 from attgconv_jax.filters import former_sampling
 from attgconv_jax.groups import Group
 from attgconv_jax.initializers import FilterInitializer
+from attgconv_jax.kernels import check_implementation
+from attgconv_jax.kernels.response import MEMORY_BUDGET, Implementation
 from attgconv_jax.nn.convolution import GroupConv, options_of_group_conv, signature_of_module
 
 
@@ -35,6 +37,7 @@ class ResponseAttentiveGroupConv(GroupConv):
       attention_kernel_size: of the spatial attention filter, odd, in pixels.
       attention_dilation: of the spatial attention filter, in pixels.
       attention_init: of the spatial attention filter, as `kernel_init`.
+      memory_budget, implementation: see `attgconv_jax.response_attentive_group_conv`.
     """
 
     _WEIGHTS = ("w", "w1", "w2", "spatial")
@@ -54,12 +57,18 @@ class ResponseAttentiveGroupConv(GroupConv):
         attention_kernel_size: int = 7,
         attention_dilation: int = 1,
         attention_init: FilterInitializer = "paper_uniform",
+        memory_budget: int = MEMORY_BUDGET,
+        implementation: Implementation | None = None,
         lifting: bool = False,
         param_dtype=jnp.float32,
         rngs: nnx.Rngs,
         **options: Any,
     ):
-        (self.attention_dilation,) = check_positive(attention_dilation=attention_dilation)
+        self.attention_dilation, self.memory_budget = check_positive(
+            attention_dilation=attention_dilation, memory_budget=memory_budget
+        )
+        check_implementation(implementation)
+        self.implementation = implementation
         options |= dict(lifting=lifting, param_dtype=param_dtype, rngs=rngs)
         super().__init__(in_features, out_features, kernel_size, group, **options)
         of_channel, of_spatial = response_attention_weights(
@@ -87,5 +96,7 @@ class ResponseAttentiveGroupConv(GroupConv):
 
     def _convolve(self, f, w, w1, w2, spatial, **options):
         channel = None if w1 is None else ResponseChannelWeights(w1, w2)
-        options |= dict(attention_dilation=self.attention_dilation, attention_sampling=self.sampling, **self._options)
+        names = "attention_dilation", "memory_budget", "implementation"
+        options |= {name: getattr(self, name) for name in names} | self._options
+        options["attention_sampling"] = self.sampling
         return response_attentive_group_conv(f, w, channel, spatial, self.group, **options)

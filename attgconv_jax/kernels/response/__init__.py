@@ -2,19 +2,36 @@
 
 import functools
 import warnings
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import jax
 from jaxtyping import Array, Float
 
+from attgconv_jax.checks import check_positive
 from attgconv_jax.kernels.chunks import require_known, sum_dtype
 from attgconv_jax.kernels.portability import is_portable
 from attgconv_jax.kernels.response import reference, xla
 from attgconv_jax.kernels.taps import Window
 
-Implementation = Literal["xla", "reference"]
+Implementation = Literal["xla", "tiles", "blocks", "reference"]
 
-_IMPLEMENTATIONS = {"xla": xla, "reference": reference}
+
+MEMORY_BUDGET = 1_000_000_000
+
+
+class _Formulas(NamedTuple):
+    attended_responses: Callable
+    attention_maps: Callable
+
+
+_IMPLEMENTATIONS = {
+    "xla": _Formulas(xla.attended_responses, xla.attention_maps),
+    "tiles": _Formulas(functools.partial(xla.attended_responses, everywhere="tiles"), xla.attention_maps),
+    "blocks": _Formulas(functools.partial(xla.attended_responses, everywhere="blocks"), xla.attention_maps),
+    "reference": _Formulas(reference.attended_responses, reference.attention_maps),
+}
+_DEFAULTS = "xla", "reference"
 
 
 class ChannelBank(NamedTuple):
@@ -32,6 +49,7 @@ def response_attention(
     windows: tuple[Window, Window],
     *,
     dilation: int = 1,
+    memory_budget: int = MEMORY_BUDGET,
     implementation: Implementation | None = None,
 ) -> Float[Array, "batch x_out y_out m"]:
     """The part of every response that attention marks, summed: what attention takes from a convolution.
@@ -53,13 +71,19 @@ def response_attention(
       spatial: filters of `alpha_X`, the mean's before the maximum's, of odd size `k_a`; or None.
       windows: sizes, strides `s`, paddings `p` and dilations `d` of the filters along `x` and `y`.
       dilation: `d_a` of the spatial attention filters, in pixels.
-      implementation: "xla" (in tiles, see `attgconv_jax.kernels.response.xla`), "reference" (the formulas,
-        with every response stored), or None: the first of these that takes the arguments, with a warning if it is not
-        the first of all; "reference" inside of `attgconv_jax.kernels.portable`.
+      memory_budget: about how many bytes the temporary arrays of "blocks" may take in float32, if those of one image
+        and input group element are no more; fewer blocks are faster. At most 16 % of it are kept for the backward
+        pass, which else computes anew, in tiles too.
+      implementation: "tiles" (for CPUs, see `attgconv_jax.kernels.response.xla`), "blocks" (for accelerators, see
+        `attgconv_jax.kernels.response.blocks`), "xla" (the one for the platform that the computation is lowered for),
+        "reference" (the formulas, with every response stored), or None: "xla", and with a warning "reference" for
+        arguments that it does not take; "reference" inside of `attgconv_jax.kernels.portable`.
 
     Source: Romero et al. 2020, sections 3.2 and 4; the tiling is our own.
     """
-    return _call("attended_responses", f, bank, channel, spatial, windows, dilation, implementation).astype(f.dtype)
+    check_positive(memory_budget=memory_budget)
+    options = dict(windows=windows, dilation=dilation, memory_budget=memory_budget)
+    return _call("attended_responses", (f, bank, channel, spatial), implementation, options).astype(f.dtype)
 
 
 def response_attention_maps(
@@ -76,7 +100,8 @@ def response_attention_maps(
 
     Differentiable, but only in part in tiles: the backward pass stores much of what the forward pass had.
     """
-    return _call("attention_maps", f, bank, channel, spatial, windows, dilation, implementation)
+    options = dict(windows=windows, dilation=dilation)
+    return _call("attention_maps", (f, bank, channel, spatial), implementation, options)
 
 
 def check_implementation(implementation: str | None) -> None:
@@ -84,15 +109,15 @@ def check_implementation(implementation: str | None) -> None:
     require_known(implementation, _IMPLEMENTATIONS)
 
 
-def _call(formula, f, bank, channel, spatial, windows, dilation, implementation):
+def _call(formula, arrays, implementation, options):
     check_implementation(implementation)
-    dtype = sum_dtype(f)
-    arrays = jax.tree.map(lambda x: x.astype(dtype), (f, bank, channel, spatial))
+    dtype = sum_dtype(arrays[0])
+    arrays = jax.tree.map(lambda x: x.astype(dtype), arrays)
     reasons = []
     if implementation is None and is_portable():
         implementation = "reference"
-    for candidate in _IMPLEMENTATIONS if implementation is None else [implementation]:
-        step = functools.partial(getattr(_IMPLEMENTATIONS[candidate], formula), windows=windows, dilation=dilation)
+    for candidate in _DEFAULTS if implementation is None else [implementation]:
+        step = functools.partial(getattr(_IMPLEMENTATIONS[candidate], formula), **options)
         try:
             return _on_every_device(step, arrays)
         except NotImplementedError as reason:

@@ -10,8 +10,8 @@ from attgconv_jax.kernels.maxima import maximum
 from attgconv_jax.kernels.taps import Window, count_outputs, pad, take_pixels
 
 
-def attended_responses(f, bank, channel, spatial, windows, dilation):
-    """`out[x, m] = sum over h, c of alpha r`; see `attgconv_jax.kernels.response_attention`."""
+def attended_responses(f, bank, channel, spatial, windows, dilation, memory_budget=None):
+    """`out[x, m] = sum over h, c of alpha r`, stored whatever the budget; see `kernels.response_attention`."""
     r = responses(f, bank, windows)
     for alpha in _attention(r, channel, spatial, dilation):
         r = r if alpha is None else alpha * r

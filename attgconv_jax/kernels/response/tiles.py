@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Integer
 
 from attgconv_jax.kernels.chunks import is_symbolic, largest_divisor, map_chunks
 from attgconv_jax.kernels.response.planes import Strips, add_patches, patches
@@ -22,8 +22,8 @@ from attgconv_jax.kernels.taps import count_outputs
 _POSITIONS = 48
 # How many times the bytes of the maps the patches of a chunk may take.
 _PATCHES = 16
-# Terms of an elementwise maximum over channels: in a block of a loop, but two channels at least; and without a loop.
-_TERMS, _TERMS_AT_ONCE = 24, 128
+# Terms of an elementwise maximum over channels in a block of a loop, but two channels at least.
+_TERMS = 24
 
 
 class Tiling(NamedTuple):
@@ -42,10 +42,11 @@ class Weights(NamedTuple):
 
 
 class Maps(NamedTuple):
-    """Sum and maximum of `alpha_C r` over the channels, and `alpha_X` before its sigmoid."""
+    """Sum and maximum of `alpha_C r` over the channels, the maximum's channel, and `alpha_X` before its sigmoid."""
 
     total: Float[Array, "*b m n"]
     largest: Float[Array, "*b m n"] | None
+    channel: Integer[Array, "*b m n"] | None
     logits: Float[Array, "*b m n"] | None
 
 
@@ -69,23 +70,23 @@ class Tiles:
 
     def kept_bytes(self, has_channel: bool) -> int:
         """What statistics and maps of the batch take, in bytes of float32."""
-        maps = 0 if self.size is None else 3 * self.m * self.x * self.y
-        return 4 * self.batch * self.h * (maps + 3 * self.c * self.m * has_channel)
+        maps = 0 if self.size is None else (12 + channel_dtype(self.c).itemsize) * self.m * self.x * self.y
+        return self.batch * self.h * (maps + 12 * self.c * self.m * has_channel)
 
-    def forward(self, planes: Float[Array, "b c x y"], weights: Weights) -> tuple[Statistics | None, Maps]:
-        """Statistics and maps."""
+    def forward(self, planes: Float[Array, "b c x y"], weights: Weights, keep: bool) -> tuple[Statistics | None, Maps]:
+        """Statistics and maps; the channel of the maximum only if asked to keep it."""
         p = patches(planes, self.windows)
         statistics = None if weights.channel is None else self._statistics(p, weights.bank)
         scaled = _scale(weights.bank, channel_attention(statistics, weights.channel), len(p))
         total = jnp.einsum("bcun,bcum->bmn", p, scaled)
         if weights.spatial is None:
-            return statistics, Maps(total, None, None)
-        largest = self._largest(p, scaled)
-        return statistics, Maps(total, largest, self._logits(total, largest, weights.spatial))
+            return statistics, Maps(total, None, None, None)
+        largest, channel = self._largest(p, scaled, keep)
+        return statistics, Maps(total, largest, channel, self._logits(total, largest, weights.spatial))
 
     def backward(self, weights, planes, kept, d_out: Float[Array, "b m n"]) -> tuple[Float[Array, "b c x y"], Weights]:
         """Gradients of planes and weights; what was not kept of `forward` is computed again."""
-        statistics, maps = self.forward(planes, weights) if kept is None else kept
+        statistics, maps = self.forward(planes, weights, keep=True) if kept is None else kept
         p = patches(planes, self.windows)
         alpha_c, pull_back = jax.vjp(channel_attention, statistics, weights.channel)
         scaled = _scale(weights.bank, alpha_c, len(p))
@@ -95,7 +96,7 @@ class Tiles:
             d_scaled = jnp.einsum("bcun,bmn->bcum", p, d_out)
         else:
             d_total, d_largest, d_spatial = self._maps_backward(maps, weights.spatial, d_out)
-            d_p, d_scaled = self._products_backward(p, scaled, d_total, d_largest)
+            d_p, d_scaled = self._products_backward(p, scaled, d_total, d_largest, maps.channel)
         if alpha_c is None:
             d_bank, d_channel = jnp.sum(d_scaled, axis=0), None
         else:
@@ -124,38 +125,68 @@ class Tiles:
         (highest, at), _ = lax.scan(block, lowest, jnp.arange(-(-n // length), dtype=jnp.int32))
         return Statistics(jnp.einsum("bcu,cum->bcm", jnp.mean(p, axis=-1), bank), highest, at)
 
-    def _largest(self, p, scaled):
-        """`max over c of alpha_C r`, of several channels in two blocks at least: a carry is computed on all cores."""
-        block = min(max(2, _TERMS // self.taps), max(1, self.c // 2))
+    def _largest(self, p, scaled, keep):
+        """`max over c of alpha_C r` and, to be kept, the first channel that has it; else None."""
 
         @jax.custom_jvp
         def largest(p, scaled):
-            lowest = jnp.full((len(p), self.m, self.x * self.y), -jnp.inf, p.dtype)
-            return _fold_responses(lambda highest, _, r: jnp.maximum(highest, r), lowest, p, scaled, block)
+            return self._fold_largest(p, scaled, keep)
 
         @largest.defjvp
         def tangent(primals, tangents):
             (p, scaled), (p_dot, scaled_dot) = primals, tangents
-            highest, at = largest(p, scaled), self._largest_at(p, scaled)
+            out = largest(p, scaled)
+            at = self._fold_largest(*lax.stop_gradient(primals), keep=True)[1]
 
             def pick(picked, channel, r):
                 return picked + jnp.where(at == channel, r, 0)
 
-            nothing = jnp.zeros_like(highest)
-            r_dot = _fold_responses(pick, nothing, p_dot, scaled, block)
-            return highest, r_dot + _fold_responses(pick, nothing, p, scaled_dot, block)
+            nothing = jnp.zeros_like(out[0])
+            r_dot = self._fold_responses(pick, nothing, p_dot, scaled)
+            r_dot += self._fold_responses(pick, nothing, p, scaled_dot)
+            return out, (r_dot, jax.custom_derivatives.zero_from_primal(at) if keep else None)
 
         return largest(p, scaled)
 
-    def _largest_at(self, p, scaled):
-        """The first channel that attains the maximum; a number, so nothing is differentiated."""
-        p, scaled = lax.stop_gradient((p, scaled))
+    def _fold_largest(self, p, scaled, keep):
         lowest = jnp.full((len(p), self.m, self.x * self.y), -jnp.inf, p.dtype)
-        start = lowest, jnp.zeros(lowest.shape, jnp.int32)
-        block = self.c if self.c * self.taps <= _TERMS_AT_ONCE else max(2, _TERMS // self.taps)
-        return _fold_responses(lambda best, channel, r: larger_of(best, (r, channel)), start, p, scaled, block)[1]
+        if not keep:
+            return self._fold_responses(lambda largest, _, r: jnp.maximum(largest, r), lowest, p, scaled), None
 
-    def _products_backward(self, p, scaled, d_total, d_largest):
+        def step(best, channel, r):
+            return larger_of(best, (r, channel))
+
+        start = lowest, jnp.zeros(lowest.shape, jnp.int32)
+        largest, channel = self._fold_responses(step, start, p, scaled)
+        return largest, channel.astype(channel_dtype(self.c))
+
+    def _fold_responses(self, step, carry, p, scaled):
+        """Folds `step(carry, c, alpha_C r)` over the channels, a block of them in one elementwise expression.
+
+        Of several channels in two blocks at least, as XLA:CPU computes a carry on all cores. What remains of the
+        channels comes first, so that all blocks of the loop have one size: with few terms, or with the slices of the
+        loop's inputs in the expression (what the barrier prevents), XLA:CPU computes it many times slower.
+        """
+        channels, p, scaled = _channels_first(p, scaled)
+        block = min(max(2, _TERMS // self.taps), max(1, self.c // 2))
+        first = self.c % block or block
+
+        def fold(carry, inputs):
+            for channel, p_c, scaled_c in zip(*inputs, strict=True):
+                # Elementwise: it fuses into what it is used in, and responses live in registers.
+                r = sum(p_c[:, u, None] * scaled_c[:, u, :, None] for u in range(self.taps))
+                carry = step(carry, channel, r)
+            return carry
+
+        inputs = channels, p, scaled
+        carry = fold(carry, [x[:first] for x in inputs])
+        if first == self.c:
+            return carry
+        blocks = [x[first:].reshape((self.c - first) // block, block, *x.shape[1:]) for x in inputs]
+        # Each behind a barrier of its own: one for all would make every array a part of what is differentiated.
+        return lax.scan(lambda carry, x: (fold(carry, [*map(lax.optimization_barrier, x)]), ()), carry, blocks)[0]
+
+    def _products_backward(self, p, scaled, d_total, d_largest, at):
         """Gradients of patches and scaled filters from that of the products `alpha_C r`, a tile of them at a time."""
 
         def images(inputs):
@@ -168,7 +199,7 @@ class Tiles:
 
             return _over_channels(block, p, scaled, self.tile_channels)
 
-        return map_chunks(images, (p, scaled, d_total, d_largest, self._largest_at(p, scaled)), self.tile_images)
+        return map_chunks(images, (p, scaled, d_total, d_largest, at), self.tile_images)
 
     def _logits(self, total, largest, filters):
         strips = self._strips(len(total))
@@ -190,6 +221,11 @@ class Tiles:
         return Strips((batch, self.x, self.y), self.size, self.dilation)
 
 
+def channel_dtype(channels: int) -> jnp.dtype:
+    """What counts so many channels, and is kept for every one of the maps' elements."""
+    return jnp.dtype("uint8" if channels < 256 else "int32")
+
+
 def attend(maps: Maps) -> Float[Array, "*b m n"]:
     """`alpha_X sum over c of alpha_C r`."""
     return maps.total if maps.logits is None else jax.nn.sigmoid(maps.logits) * maps.total
@@ -198,32 +234,6 @@ def attend(maps: Maps) -> Float[Array, "*b m n"]:
 def _scale(bank, alpha_c, batch):
     """The filters of every image, `alpha_C bank`: `[b, c, u, m]`."""
     return jnp.broadcast_to(bank, (batch, *bank.shape)) if alpha_c is None else bank[None] * alpha_c[:, :, None]
-
-
-def _fold_responses(step, carry, p, scaled, block):
-    """Folds `step(carry, c, alpha_C r)` over the channels, a block of them in one elementwise expression.
-
-    What remains of the channels comes first, so that all blocks of the loop have one size: with few terms, or with the
-    slices of the loop's inputs in the expression (what the barrier prevents), XLA:CPU computes it many times slower.
-    """
-    channels, p, scaled = _channels_first(p, scaled)
-    c = len(channels)
-    first = c % block or block
-
-    def fold(carry, inputs):
-        for channel, p_c, scaled_c in zip(*inputs, strict=True):
-            # Elementwise: it fuses into what it is used in, and responses live in registers.
-            r = sum(p_c[:, u, None] * scaled_c[:, u, :, None] for u in range(p.shape[2]))
-            carry = step(carry, channel, r)
-        return carry
-
-    inputs = channels, p, scaled
-    carry = fold(carry, [x[:first] for x in inputs])
-    if first == c:
-        return carry
-    blocks = [x[first:].reshape((c - first) // block, block, *x.shape[1:]) for x in inputs]
-    # Each behind a barrier of its own: one for all would make every array a part of what is differentiated.
-    return lax.scan(lambda carry, block: (fold(carry, [*map(lax.optimization_barrier, block)]), ()), carry, blocks)[0]
 
 
 def _over_channels(function, p, scaled, block):

@@ -1,6 +1,7 @@
-"""Response attention in tiles: no array ever holds the responses of an image to all filters.
+"""Response attention: in tiles on a CPU, in blocks elsewhere (`attgconv_jax.kernels.response.blocks`).
 
-For one input group element `h` and a few images (a chunk) at a time:
+On a CPU no array ever holds the responses of an image to all filters. For one input group element `h` and a few images
+(a chunk) at a time:
 
     p[c, u, n]   patches                                  r[c, m, n] = sum over u of  p[c, u, n] bank[c, u, m]
     mean over n of r                                      from the mean patch
@@ -10,9 +11,9 @@ For one input group element `h` and a few images (a chunk) at a time:
     alpha_X[m, n] = sigmoid(l[m, n])                      l correlates (t / c, s) with the attention filter
     out[m, n] += alpha_X t
 
-The backward pass computes the arg-maximum over `c` again in the same tiles. It makes both gradients of the products
-`alpha_C r`, towards the patches and towards the filters, from one tile of them. The gradient of the maximum over `n`
-is a gather and a scatter of single patches at the stored arg-maximum.
+The backward pass makes both gradients of the products `alpha_C r`, towards the patches and towards the filters, from
+one tile of them. The gradient of the maximum over `n` is a gather and a scatter of single patches at the stored
+arg-maximum.
 
 Elements, for a batch of `B` images and a chunk of `b`; `h` counts the input's group elements, `c` its channels, `u` the
 taps, `n` the positions of the output, `m = |H| c_out` the filters:
@@ -25,12 +26,12 @@ taps, `n` the positions of the output, `m = |H| c_out` the filters:
 | `t`, `s`, `l` and their gradients | `b m n` | one chunk, one `h` |
 | filters scaled by `alpha_C`, and their gradients | `b c u m` | one chunk, one `h` |
 | `f`, the output, and their gradients | `B h c x y`, `B m n` | whole |
-| statistics and arg-maxima over `n`; `t`, `s`, `l` | `3 B h c m`; `3 B h m n` | whole, for the backward pass |
+| statistics and arg-maxima over `n`; `t`, `s`, `l`, and bytes | `3 B h c m`; `3.25 B h m n` | whole, to go back |
 
-The last line only where it takes at most `STORE_BYTES`; else all of it is computed again, for a chunk at a time. So
-beyond input and output the layer holds a bounded amount, or what one image takes where that is more (its patches, its
-maps); the attention filter's reach pads every map. Time grows as `B h c u m n`, the number of products, and for the
-attention filter with `v` taps as `B h m n v`.
+The bytes are the channels of `s`. The last line is held only where it takes at most `KEPT` of the budget of memory;
+else all of it is computed again, for a chunk at a time. So beyond input and output the layer holds a bounded amount, or
+what one image takes where that is more (its patches, its maps); the attention filter's reach pads every map. Time grows
+as `B h c u m n`, the number of products, and for the attention filter with `v` taps as `B h m n v`.
 """
 
 import functools
@@ -40,37 +41,37 @@ import jax.numpy as jnp
 from jax import lax
 
 from attgconv_jax.kernels.chunks import compiled, map_chunks, scan_chunks
+from attgconv_jax.kernels.response import blocks
 from attgconv_jax.kernels.response.statistics import channel_attention
 from attgconv_jax.kernels.response.tiles import Tiles, Tiling, Weights, attend
 from attgconv_jax.kernels.taps import count_outputs
 
-# What the forward pass may leave behind for the backward pass. The second layer of the rot-MNIST network leaves 144 MB
-# at batch 128.
-STORE_BYTES = 150_000_000
+# The part of the budget of memory that the forward pass may leave behind for the backward pass. The second layer of the
+# rot-MNIST network leaves 156 MB at batch 128.
+KEPT = 0.16
 
 # On a CPU the maps of a chunk, and a tile, stay in the second-level cache or not far from it; twice the maps were
-# measured equally fast, to the noise. Elsewhere nothing is measured yet.
-CPU = Tiling(maps=800_000, responses=2_000_000)
-OTHER = Tiling(maps=4_000_000, responses=8_000_000)
+# measured equally fast, to the noise.
+TILING = Tiling(maps=800_000, responses=2_000_000)
 
 
-def attended_responses(f, bank, channel, spatial, windows, dilation):
-    """See `attgconv_jax.kernels.response_attention`."""
+def attended_responses(f, bank, channel, spatial, windows, dilation, memory_budget, everywhere=None):
+    """See `attgconv_jax.kernels.response_attention`; "tiles" or "blocks" can be asked for `everywhere`."""
     spatial = _reaching(spatial, f, windows, dilation)
-    return _attended(f, bank, channel, spatial, windows, dilation)
+    return _attended(f, bank, channel, spatial, windows, dilation, memory_budget, everywhere)
 
 
 @compiled("windows", "dilation")
 def attention_maps(f, bank, channel, spatial, windows, dilation):
-    """See `attgconv_jax.kernels.response_attention_maps`; in the smaller tiles, for pictures are of a few images."""
+    """See `attgconv_jax.kernels.response_attention_maps`; in tiles everywhere, for pictures are of a few images."""
     spatial = _reaching(spatial, f, windows, dilation)
-    tiles = Tiles(f.shape, bank.shape, spatial, windows, dilation, CPU)
+    tiles = Tiles(f.shape, bank.shape, spatial, windows, dilation, TILING)
 
     def element(inputs):
         planes, weights = inputs
 
         def chunk(planes):
-            statistics, maps = tiles.forward(planes, weights)
+            statistics, maps = tiles.forward(planes, weights, keep=False)
             alpha_x = None if maps.logits is None else jax.nn.sigmoid(maps.logits)
             return channel_attention(statistics, weights.channel), alpha_x
 
@@ -95,56 +96,69 @@ def _reaching(spatial, f, windows, dilation):
     return spatial[rest : size - rest, rest : size - rest]
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
-def _attended(f, bank, channel, spatial, windows, dilation):
-    return _run_forward(f, bank, channel, spatial, windows, dilation, keep=False)[0]
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5, 6, 7))
+def _attended(f, bank, channel, spatial, *options):
+    return _run_forward(f, bank, channel, spatial, *options, keep=False)[0]
 
 
-def _attended_forward(f, bank, channel, spatial, windows, dilation):
-    out, kept = _run_forward(f, bank, channel, spatial, windows, dilation, keep=True)
+def _attended_forward(f, bank, channel, spatial, *options):
+    out, kept = _run_forward(f, bank, channel, spatial, *options, keep=True)
     return out, (f, bank, channel, spatial, kept)
 
 
-def _attended_backward(windows, dilation, residuals, d_out):
-    return _run_backward(*residuals, d_out, windows, dilation)
+def _attended_backward(windows, dilation, memory_budget, everywhere, residuals, d_out):
+    return _run_backward(*residuals, d_out, windows, dilation, memory_budget, everywhere)
 
 
 _attended.defvjp(_attended_forward, _attended_backward)
 
 
-@compiled("windows", "dilation", "keep")
-def _run_forward(f, bank, channel, spatial, windows, dilation, keep):
-    return _on_platform(_forward, windows=windows, dilation=dilation, keep=keep)(f, bank, channel, spatial)
+@compiled("windows", "dilation", "memory_budget", "everywhere", "keep")
+def _run_forward(f, bank, channel, spatial, windows, dilation, memory_budget, everywhere, keep):
+    tiles = Tiles(f.shape, bank.shape, spatial, windows, dilation, TILING)
+    keep = keep and tiles.kept_bytes(channel is not None) <= KEPT * memory_budget
+
+    def in_tiles(f, weights):
+        out, kept = _tiles_forward(tiles, f, weights, keep)
+        return out.swapaxes(1, 2), kept
+
+    def in_blocks(f, weights):
+        out, kept = blocks.forward(f, weights, windows, dilation, memory_budget)
+        return out, kept if keep else None
+
+    out, kept = _on_platform(everywhere, in_tiles, in_blocks)(f, _weights(bank, channel, spatial))
+    return out.reshape(tiles.batch, tiles.x, tiles.y, tiles.m), kept
 
 
-@compiled("windows", "dilation")
-def _run_backward(f, bank, channel, spatial, kept, d_out, windows, dilation):
-    return _on_platform(_backward, windows=windows, dilation=dilation)(f, bank, channel, spatial, kept, d_out)
+@compiled("windows", "dilation", "memory_budget", "everywhere")
+def _run_backward(f, bank, channel, spatial, kept, d_out, windows, dilation, memory_budget, everywhere):
+    tiles = Tiles(f.shape, bank.shape, spatial, windows, dilation, TILING)
+    d_out = d_out.reshape(tiles.batch, tiles.x * tiles.y, tiles.m)
+    weights, pull_back = jax.vjp(_weights, bank, channel, spatial)
+    in_tiles = functools.partial(_tiles_backward, tiles)
+    in_blocks = functools.partial(blocks.backward, windows=windows, dilation=dilation, memory_budget=memory_budget)
+    d_f, d_weights = _on_platform(everywhere, in_tiles, in_blocks)(f, weights, kept, d_out)
+    return d_f, *pull_back(d_weights)
 
 
-def _on_platform(step, **options):
-    cpu, other = (functools.partial(step, tiling=tiling, **options) for tiling in (CPU, OTHER))
-    return functools.partial(lax.platform_dependent, cpu=cpu, default=other)
+def _on_platform(everywhere, in_tiles, in_blocks):
+    if everywhere is not None:
+        return {"tiles": in_tiles, "blocks": in_blocks}[everywhere]
+    return functools.partial(lax.platform_dependent, cpu=in_tiles, default=in_blocks)
 
 
-def _forward(f, bank, channel, spatial, windows, dilation, tiling, keep):
-    tiles = Tiles(f.shape, bank.shape, spatial, windows, dilation, tiling)
-    keep = keep and tiles.kept_bytes(channel is not None) <= STORE_BYTES
-
+def _tiles_forward(tiles, f, weights, keep):
     def element(out, inputs):
         planes, weights = inputs
-        statistics, maps = map_chunks(lambda planes: tiles.forward(planes, weights), planes, tiles.chunk)
-        kept = (statistics, None if spatial is None else maps) if keep else None
-        return out + attend(maps), kept
+        statistics, maps = map_chunks(lambda planes: tiles.forward(planes, weights, keep), planes, tiles.chunk)
+        return out + attend(maps), (statistics, maps) if keep else None
 
     out = jnp.zeros((tiles.batch, tiles.m, tiles.x * tiles.y), f.dtype)
-    out, kept = lax.scan(element, out, (_planes(f), _weights(bank, channel, spatial)))
-    return out.swapaxes(1, 2).reshape(tiles.batch, tiles.x, tiles.y, tiles.m), kept
+    return lax.scan(element, out, (_planes(f), weights))
 
 
-def _backward(f, bank, channel, spatial, kept, d_out, windows, dilation, tiling):
-    tiles = Tiles(f.shape, bank.shape, spatial, windows, dilation, tiling)
-    d_out = d_out.reshape(tiles.batch, tiles.x * tiles.y, tiles.m).swapaxes(1, 2)
+def _tiles_backward(tiles, f, weights, kept, d_out):
+    d_out = d_out.swapaxes(1, 2)
 
     def element(inputs):
         planes, weights, kept = inputs
@@ -156,9 +170,8 @@ def _backward(f, bank, channel, spatial, kept, d_out, windows, dilation, tiling)
         nothing = jax.tree.map(jnp.zeros_like, weights)
         return scan_chunks(chunk, nothing, (planes, kept, d_out), tiles.chunk)
 
-    weights, pull_back = jax.vjp(_weights, bank, channel, spatial)
     d_weights, d_planes = lax.map(element, (_planes(f), weights, kept))
-    return d_planes.transpose(1, 3, 4, 0, 2), *pull_back(d_weights)
+    return d_planes.transpose(1, 3, 4, 0, 2), d_weights
 
 
 def _planes(f):

@@ -1,0 +1,135 @@
+"""Response attention in blocks, which accelerators run: the formulas' values and gradients, on a CPU."""
+
+import functools
+
+import hypothesis
+import hypothesis.strategies as st
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from helpers import assert_close, assert_refused
+from test_kernels_response import FACTORS, WINDOWS, assert_agrees, every_factor, problem, value_and_gradients
+
+from attgconv_jax import ResponseChannelWeights, cyclic, response_attentive_group_conv
+from attgconv_jax.kernels import response_attention
+from attgconv_jax.kernels.response import xla
+from attgconv_jax.kernels.response.blocks import Blocks
+from attgconv_jax.kernels.taps import Window
+
+WINDOW = (Window(3),) * 2
+# The responses of one image and input group element of `problem((5, 8, 9), c=6)`, in bytes.
+ONE = 4 * 6 * 42 * 4
+
+
+def agrees(arrays, windows, dilation=1, tolerance=1e-10, **options):
+    expected = value_and_gradients("reference", arrays, windows, dilation, compiled=jax.jit)
+    actual = value_and_gradients("blocks", arrays, windows, dilation, **options)
+    jax.tree.map(functools.partial(assert_close, tolerance=tolerance), actual, expected)
+
+
+@hypothesis.settings(max_examples=14)
+@hypothesis.given(
+    shape=st.tuples(st.integers(1, 5), st.integers(5, 9), st.integers(5, 9)),
+    channels=st.tuples(st.integers(1, 6), st.integers(1, 5), st.integers(1, 3)),
+    windows=st.tuples(WINDOWS, WINDOWS),
+    attention=st.tuples(st.sampled_from([1, 3, 5]), st.sampled_from([1, 2, 5])),
+    factors=st.sampled_from(FACTORS),
+    dtype=st.sampled_from([jnp.float32, jnp.float64]),
+    memory_budget=st.sampled_from([1, 20_000, 10**9]),
+    stored=st.booleans(),
+)
+@pytest.mark.slow
+def test_blocks_agree_with_the_formulas(shape, channels, windows, attention, factors, dtype, memory_budget, stored):
+    (c, m, h), (k_a, dilation) = channels, attention
+    sizes = dict(c=c, m=m, h=h, k=windows[0].size, l=windows[1].size, k_a=k_a)
+    arrays = jax.tree.map(lambda x: x.astype(dtype), problem(shape, factors=factors, **sizes))
+    tolerance = 1e-10 if dtype == jnp.float64 else 2e-5
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(xla, "KEPT", 10**9 if stored else 0)
+        agrees(arrays, windows, dilation, tolerance, memory_budget=memory_budget)
+
+
+@every_factor
+@pytest.mark.parametrize("stored", [True, False], ids=["stored", "computed_again"])
+@pytest.mark.parametrize(
+    ("memory_budget", "elements", "chunk"),
+    [(10**9, 2, 5), (8 * ONE, 2, 2), (4 * ONE, 2, 1), (2 * ONE, 1, 1), (1, 1, 1)],
+    ids=["whole", "images_that_do_not_divide", "one_image", "one_element", "less_than_the_least"],
+)
+@pytest.mark.default("whole-stored-channel+spatial", "images_that_do_not_divide-computed_again-channel+spatial")
+@pytest.mark.default("one_element-stored-channel", "one_element-computed_again-spatial")
+def test_small_blocks_agree_with_the_formulas(factors, stored, memory_budget, elements, chunk, monkeypatch):
+    monkeypatch.setattr(xla, "KEPT", 10**9 if stored else 0)
+    arrays = problem((5, 8, 9), c=6, factors=factors)
+    blocks = Blocks.make(arrays[0].shape, arrays[1].shape, WINDOW, 1, memory_budget)
+    assert (blocks.elements, blocks.chunk) == (elements, chunk)
+    agrees(arrays, WINDOW, memory_budget=memory_budget)
+
+
+def test_many_channels_are_counted_in_int32():
+    # More than uint8 counts.
+    assert_agrees(problem((1, 3, 3), c=260, m=1, h=1, k=1, l=1, hidden=1), (Window(1),) * 2, implementation="blocks")
+
+
+def test_gradients_of_gradients_agree():
+    arrays, windows = problem((2, 5, 5), c=2, m=2, h=1, k=2, l=2), (Window(2),) * 2
+
+    def second(implementation):
+        layer = functools.partial(response_attention, windows=windows, implementation=implementation)
+        gradients = jax.grad(lambda arrays: jnp.sum(jnp.sin(layer(*arrays))))
+        return jax.jit(jax.grad(lambda a: sum(jnp.sum(g**2) for g in jax.tree.leaves(gradients(a)))))(arrays)
+
+    jax.tree.map(assert_close, second("blocks"), second("reference"))
+
+
+def test_among_equal_elements_the_first_takes_the_gradient():
+    f, bank, channel, spatial = problem((2, 6, 6), c=4)
+    arrays = jnp.ones_like(f), jnp.broadcast_to(bank[:, :, :, :1], bank.shape), channel, spatial
+    agrees(arrays, WINDOW)
+    agrees((jnp.zeros_like(f), *arrays[1:]), (Window(3, 1, 1, 1),) * 2)
+
+
+@every_factor
+@pytest.mark.default("channel+spatial")
+def test_not_a_number_is_not_lost(factors):
+    f, *weights = problem((2, 6, 6), factors=factors)
+    layer = functools.partial(response_attention, windows=WINDOW, implementation="blocks")
+    out = jax.jit(lambda f: layer(f, *weights))(f.at[1, 3, 3, 0, 1].set(jnp.nan))
+    assert np.all(np.isfinite(out[0]))
+    assert np.all(np.isnan(out[1, 1:, 1:]))
+
+
+@pytest.mark.slow
+def test_several_seeds_are_one_batch():
+    problems = [problem((3, 6, 6), seed=10 * seed) for seed in range(2)]
+    together = jax.tree.map(lambda *arrays: jnp.stack(arrays), *problems)
+    run = functools.partial(value_and_gradients, "blocks", windows=WINDOW, compiled=lambda function: function)
+    batched = jax.jit(jax.vmap(run))(together)
+    for i, arrays in enumerate(problems):
+        jax.tree.map(assert_close, jax.tree.map(lambda x: x[i], batched), jax.jit(run)(arrays))  # noqa: B023 (now)
+
+
+@pytest.mark.parametrize(("platform", "loops"), [("cpu", True), ("cuda", False), ("tpu", False)])
+def test_accelerators_run_blocks_and_cpus_tiles(platform, loops):
+    arrays = problem((64, 20, 20), c=8, m=16)
+    gradients = jax.grad(lambda arrays: jnp.sum(response_attention(*arrays, WINDOW)))
+    program = jax.jit(gradients).trace(arrays).lower(lowering_platforms=(platform,)).as_text()
+    # Tiles are loops; of a batch that fits the budget there is one block.
+    assert ("stablehlo.while" in program) == loops
+
+
+def test_the_budget_reaches_the_blocks_of_a_layer():
+    f, p4 = jnp.ones([8, 12, 12, 4, 10]), cyclic(4)
+    channel = ResponseChannelWeights(jnp.ones([16, 5, 10, 4]), jnp.ones([16, 10, 5, 4]))
+
+    def loops(memory_budget):
+        layer = functools.partial(response_attentive_group_conv, group=p4, memory_budget=memory_budget)
+        program = jax.jit(lambda f: layer(f, jnp.ones([3, 3, 4, 10, 16]), channel, None)).trace(f)
+        return program.lower(lowering_platforms=("cuda",)).as_text().count("stablehlo.while")
+
+    assert loops(10**9) == 0
+    # Over the input group elements, and of each over the images.
+    assert loops(1_000_000) == 2
+    with assert_refused("memory_budget must be an integer of at least 1, got 0"):
+        loops(0)
