@@ -79,7 +79,7 @@ FAULTS = {
         "attgconv_jax/bases/eigenfunctions.py", "BAND = 0.075", "BAND = 0.3", "bases"
     ),
     "attention's filter in the basis of the layer's": Fault(
-        "attgconv_jax/nn/response.py", "attention_sampling=self.sampling, ", "", "basis_filters"
+        "attgconv_jax/nn/response.py", 'options["attention_sampling"] = self.sampling', "pass", "basis_filters"
     ),
     "disc too large": Fault("attgconv_jax/filters.py", "<= radius + 1e-9", "<= radius + 1", "filters"),
     "odd pixel before": Fault(
@@ -157,6 +157,24 @@ FAULTS = {
         "d_mean)[..., None] / n",
         "d_mean)[..., None]",
         "kernels_response",
+    ),
+    "slope of the channel attention in blocks": Fault(
+        "attgconv_jax/kernels/response/blocks.py",
+        "pull_back((1 - alpha) * scaled)",
+        "pull_back(scaled)",
+        "kernels_response_blocks",
+    ),
+    "channel of the maximum in blocks": Fault(
+        "attgconv_jax/kernels/response/blocks.py",
+        "d_r = d_r + jnp.where(here, d_largest[:, None], 0)",
+        "d_r = d_r + d_largest[:, None]",
+        "kernels_response_blocks",
+    ),
+    "gradient of batch norm": Fault(
+        "attgconv_jax/kernels/normalisation.py",
+        "z * (scale_dot - factor * along_z)",
+        "z * scale_dot",
+        "norm",
     ),
     "attention filter cut short": Fault(
         "attgconv_jax/kernels/response/xla.py",

@@ -1,6 +1,7 @@
 """Response attention in blocks, which accelerators run: the formulas' values and gradients, on a CPU."""
 
 import functools
+import math
 
 import hypothesis
 import hypothesis.strategies as st
@@ -8,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import assert_close, assert_refused
+from helpers import assert_close, assert_refused, without_annotations
 from test_kernels_response import FACTORS, WINDOWS, assert_agrees, every_factor, problem, value_and_gradients
 
 from attgconv_jax import ResponseChannelWeights, cyclic, response_attentive_group_conv
@@ -18,8 +19,8 @@ from attgconv_jax.kernels.response.blocks import Blocks
 from attgconv_jax.kernels.taps import Window
 
 WINDOW = (Window(3),) * 2
-# The responses of one image and input group element of `problem((5, 8, 9), c=6)`, in bytes.
-ONE = 4 * 6 * 42 * 4
+# Three times the patches of one image and input group element of `problem((5, 8, 9), c=6)`, in bytes.
+ONE = 4 * 42 * 3 * 6 * 9
 
 
 def agrees(arrays, windows, dilation=1, tolerance=1e-10, **options):
@@ -53,18 +54,54 @@ def test_blocks_agree_with_the_formulas(shape, channels, windows, attention, fac
 @every_factor
 @pytest.mark.parametrize("stored", [True, False], ids=["stored", "computed_again"])
 @pytest.mark.parametrize(
-    ("memory_budget", "elements", "chunk"),
-    [(10**9, 2, 5), (8 * ONE, 2, 2), (4 * ONE, 2, 1), (2 * ONE, 1, 1), (1, 1, 1)],
+    ("memory_budget", "group_elements", "chunk"),
+    [(10**9, 2, 5), (4 * ONE, 2, 2), (2 * ONE, 2, 1), (ONE, 1, 1), (1, 1, 1)],
     ids=["whole", "images_that_do_not_divide", "one_image", "one_element", "less_than_the_least"],
 )
 @pytest.mark.default("whole-stored-channel+spatial", "images_that_do_not_divide-computed_again-channel+spatial")
 @pytest.mark.default("one_element-stored-channel", "one_element-computed_again-spatial")
-def test_small_blocks_agree_with_the_formulas(factors, stored, memory_budget, elements, chunk, monkeypatch):
+def test_small_blocks_agree_with_the_formulas(factors, stored, memory_budget, group_elements, chunk, monkeypatch):
     monkeypatch.setattr(xla, "KEPT", 10**9 if stored else 0)
     arrays = problem((5, 8, 9), c=6, factors=factors)
-    blocks = Blocks.make(arrays[0].shape, arrays[1].shape, WINDOW, 1, memory_budget)
-    assert (blocks.elements, blocks.chunk) == (elements, chunk)
+    blocks = Blocks.make(arrays[0].shape, (2, 6, 9, 4), WINDOW, 1, memory_budget)
+    assert (blocks.group_elements, blocks.chunk) == (group_elements, chunk)
     agrees(arrays, WINDOW, memory_budget=memory_budget)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "memory_budget"),
+    [(dict(c=4, m=2, k=7, l=7), 20_000_000), (dict(c=1, m=32), 20_000_000), (dict(c=10, m=40, h=4), 60_000_000)],
+    ids=["patches", "maps", "responses"],
+)
+def test_temporaries_keep_to_the_budget(sizes, memory_budget):
+    arrays = problem((128, 20, 20), factors="channel+spatial", **sizes)
+    arrays = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, jnp.float32), arrays)
+    windows = (Window(sizes.get("k", 3)),) * 2
+    run = functools.partial(value_and_gradients, "blocks", windows=windows, memory_budget=memory_budget)
+    plan = jax.jit(functools.partial(run, compiled=lambda function: function)).lower(arrays).compile().memory_analysis()
+    inputs = sum(math.prod(x.shape) * 4 for x in jax.tree.leaves(arrays))
+    # Beside the blocks there are copies of the input, of the output and of their gradients.
+    assert plan.temp_size_in_bytes <= 1.5 * memory_budget + 4 * inputs
+
+
+@pytest.mark.parametrize("implementation", [None, "tiles", "blocks"])
+def test_a_batch_may_be_a_symbol(implementation):
+    f, *weights = problem((3, 6, 6), c=2)
+    layer = functools.partial(response_attention, windows=WINDOW, memory_budget=1, implementation=implementation)
+
+    def run(f):
+        out, pull_back = jax.vjp(lambda f: layer(f, *weights), f)
+        return out, pull_back(out)[0]
+
+    (batch,) = jax.export.symbolic_shape("batch")
+    shape = jax.ShapeDtypeStruct((batch, *f.shape[1:]), f.dtype)
+    exported = jax.export.export(jax.jit(run), platforms=["cpu", "cuda"])(shape)
+    jax.tree.map(assert_close, exported.call(f), jax.jit(run)(f))
+
+
+def test_a_budget_of_few_bits_is_an_integer_like_others():
+    with without_annotations():
+        agrees(problem((2, 6, 6)), WINDOW, memory_budget=np.uint8(200))
 
 
 def test_many_channels_are_counted_in_int32():

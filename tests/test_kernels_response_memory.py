@@ -1,4 +1,4 @@
-"""What response attention holds: never the responses of an image, and nothing for taps that meet only zeros."""
+"""What response attention holds in tiles: never the responses of an image, nothing for taps that meet only zeros."""
 
 import functools
 import math
@@ -38,11 +38,11 @@ def cifar_layers(order, n):
 
 
 @pytest.mark.parametrize(("order", "n"), [(4, 48), (8, 32)], ids=["p4", "p4m"])
-@pytest.mark.parametrize("implementation", ["xla", "reference"])
-@pytest.mark.default("xla-p4")
+@pytest.mark.parametrize("implementation", ["tiles", "reference"])
+@pytest.mark.default("tiles-p4")
 def test_no_array_is_as_large_as_the_responses_of_one_image(implementation, order, n):
     layers = dict(enumerate(cifar_layers(order, n), 1))
-    for i in sorted({1, 2, 4, 5, 7, 8, 9} if implementation == "xla" else {2, 5, 8}):
+    for i in sorted({1, 2, 4, 5, 7, 8, 9} if implementation == "tiles" else {2, 5, 8}):
         x, k, c, o, h, hidden = layers[i]
         m = order * o
         shapes = (128, x, x, h, c), (k, k, h, c, m), ((h, m, hidden, c), (h, m, c, hidden)), (7, 7, 2, h, m)
@@ -63,7 +63,7 @@ def test_no_array_is_as_large_as_the_responses_of_one_image(implementation, orde
             # Here the batch's own input and output are larger than one image's responses.
             assert responses < 128 * x * x * max(h * c, m)
             assert largest <= 2 * 128 * x * x * max(h * c, m), i
-        elif implementation == "xla":
+        elif implementation == "tiles":
             assert largest < responses, i
         else:
             assert largest >= 128 * responses, i
@@ -71,13 +71,13 @@ def test_no_array_is_as_large_as_the_responses_of_one_image(implementation, orde
 
 def test_no_array_is_as_large_as_the_responses_in_the_rot_mnist_network_either():
     f, *weights = problem((128, 26, 26), c=10, m=40, h=4, hidden=5, k_a=7)
-    run = functools.partial(value_and_gradients, "xla", windows=(Window(3),) * 2, compiled=lambda function: function)
+    run = functools.partial(value_and_gradients, "tiles", windows=(Window(3),) * 2, compiled=lambda function: function)
     # 47 million numbers a map of the batch; the responses are ten times as many.
     assert largest_array(run, (f, *weights)) < 128 * 4 * 10 * 40 * 24 * 24 / 9
 
 
 @pytest.mark.parametrize(
-    ("factors", "maps", "statistics"), [("channel", 0, 3), ("spatial", 3, 0), ("channel+spatial", 3, 3)]
+    ("factors", "maps", "statistics"), [("channel", 0, 3), ("spatial", 4, 0), ("channel+spatial", 4, 3)]
 )
 def test_what_is_left_for_the_gradient_is_what_the_docstring_says(factors, maps, statistics):
     batch, x, h, c, m = 8, 20, 2, 3, 4

@@ -5,11 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from helpers import random
 
 from attgconv_jax import cyclic
 from attgconv_jax.models import RotMNISTNet
 from attgconv_jax.nn import ATTENTIONS
-from attgconv_jax.nn.norm import batch_norm
+from attgconv_jax.nn.norm import BatchNorm, batch_norm
 
 
 def counts(seed=0):
@@ -77,3 +78,44 @@ def test_every_batch_norm_of_the_library_is_exact(attention):
         network = nnx.eval_shape(lambda: ATTENTIONS[attention](4, cyclic(4), rngs=nnx.Rngs(0)))
     norms = [module for _, module in nnx.iter_graph(network) if isinstance(module, nnx.BatchNorm)]
     assert norms and not any(norm.use_fast_variance for norm in norms)
+
+
+def derivatives_of_norm(cls):
+    """Loss, statistics and gradients of a batch norm, and a product of second derivatives with a vector, in float64."""
+    norm = cls(3, momentum=0.9, use_fast_variance=False, param_dtype=jnp.float64, rngs=nnx.Rngs(0))
+    norm.scale[...], norm.bias[...] = jnp.asarray([1.0, 2.0, -0.5]), jnp.asarray([0.0, 1.0, 2.0])
+    for statistic in (norm.mean, norm.var):
+        statistic.set_value(statistic[...].astype(jnp.float64))
+    graph, params, rest = nnx.split(norm, nnx.Param, ...)
+    f = 1 + 3 * random(4, 5, 5, 2, 3)
+
+    def loss(params, f):
+        norm = nnx.merge(graph, params, rest, copy=True)
+        y = norm(f)
+        return jnp.sum(jnp.sin(y) * jnp.arange(y.size).reshape(y.shape) / y.size), nnx.state(norm, nnx.BatchStat)
+
+    def run(params, f):
+        gradients = jax.grad(loss, (0, 1), has_aux=True)
+        first = jax.value_and_grad(loss, (0, 1), has_aux=True)(params, f)
+        along = jax.tree.map(jnp.cos, (params, f))
+        return first, jax.jvp(lambda *arrays: gradients(*arrays)[0], (params, f), along)[1]
+
+    return jax.jit(run)(params, f)
+
+
+def test_derivatives_are_those_of_flax():
+    ours, theirs = (jax.tree.leaves(derivatives_of_norm(cls)) for cls in (BatchNorm, nnx.BatchNorm))
+    for mine, flax in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(mine, flax, rtol=1e-10, atol=1e-11)
+
+
+def test_what_the_kernel_does_not_know_is_left_to_flax():
+    f, mask = random(4, 5, 5, 2, 3).astype(jnp.float32), random(4, 5, 5, 2, 3, seed=1) > 0
+    norms = [cls(3, use_fast_variance=False, rngs=nnx.Rngs(0)) for cls in (BatchNorm, nnx.BatchNorm)]
+    np.testing.assert_array_equal(*(norm(f, mask=mask) for norm in norms))
+    np.testing.assert_array_equal(*(norm(f, use_running_average=True) for norm in norms))
+    together = [
+        jax.vmap(lambda f, cls=cls: cls(3, use_fast_variance=False, axis_name="a", rngs=nnx.Rngs(0))(f), axis_name="a")
+        for cls in (BatchNorm, nnx.BatchNorm)
+    ]
+    np.testing.assert_array_equal(*(norm(f) for norm in together))

@@ -66,9 +66,10 @@ def response_attentive_group_conv(
         y[x, g, o] = weight * sum over h', c of  (1 - alpha_X alpha_C) r
 
     `mlp` mixes the input channels of every output channel for itself, with weights `W(g^-1 h')`. What attention marks
-    is suppressed. No response is stored: on a CPU the layer holds, beyond its input and output, little more than the
-    patches and maps of a few images, elsewhere what the budget allows; and until its gradient is taken at most 16 % of
-    the budget. Differentiable in reverse mode; in a `jax.shard_map` it needs `check_vma=False`.
+    is suppressed. On a CPU no response is stored: beyond its input and output the layer holds little more than the
+    patches and maps of a few images. Elsewhere it holds the responses of as many images as `memory_budget` allows.
+    Until its gradient is taken at most 16 % of the budget is kept. Differentiable in reverse mode; in a `jax.shard_map`
+    it needs `check_vma=False`.
 
     >>> import jax.numpy as jnp
     >>> from attgconv_jax import ResponseChannelWeights, cyclic, response_attentive_group_conv
@@ -93,8 +94,8 @@ def response_attentive_group_conv(
       attention_sampling: of the spatial attention filter; None: `sampling`.
       return_attention: whether to return the maps too, for pictures: no gradient flows through them, and the map
         `alpha_X` is `h_in` times as large as the output.
-      memory_budget: about how many bytes its temporary arrays may take on a GPU or TPU; fewer and larger ones are
-        faster.
+      memory_budget: about how many bytes its temporary arrays may take on a GPU or TPU, where more is faster. On
+        every platform at most 16 % of it is kept for the backward pass, which otherwise computes it again.
       implementation: see `attgconv_jax.kernels.response_attention`.
 
     Source: Romero et al. 2020 (arXiv 2002.03830), sections 3.2 and 4.
@@ -102,7 +103,7 @@ def response_attentive_group_conv(
     windows = check_convolution(f, w, group, stride, padding, dilation, haar, exact, sampling)
     weights = ResponseWeights(channel, spatial)
     check_weights("response attention", f, weights, ResponseWeights, group, o=w.shape[-1])
-    check_positive(attention_dilation=attention_dilation, memory_budget=memory_budget)
+    _, memory_budget = check_positive(attention_dilation=attention_dilation, memory_budget=memory_budget)
     attention_sampling = sampling if attention_sampling is None else attention_sampling
     check_sampling(attention_sampling)
     check_boolean(antialiased=antialiased, return_attention=return_attention)

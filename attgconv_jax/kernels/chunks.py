@@ -1,4 +1,4 @@
-"""What the CPU convolutions share: a scan over a few images at a time, and the choice of implementation."""
+"""What kernels share: a scan over a few images at a time, and the choice of implementation."""
 
 import functools
 import math

@@ -1,17 +1,43 @@
 """Batch norm as the networks and operators of this library use it."""
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
+from flax.nnx.nn.dtypes import canonicalize_dtype
+from jaxtyping import Array, Float
+
+from attgconv_jax.kernels.normalisation import normalised
 
 
-def batch_norm(features: int, dtype, param_dtype, rngs: nnx.Rngs, *, epsilon: float = 2e-5) -> nnx.BatchNorm:
+class BatchNorm(nnx.BatchNorm):
+    """`nnx.BatchNorm` over all axes but the last, with the gradient of `attgconv_jax.kernels.normalised`.
+
+    What that does not know, statistics across named axes and masks, is Flax's own.
+    """
+
+    def __call__(
+        self, x: Float[Array, "*positions c"], use_running_average: bool | None = None, *, mask: Array | None = None
+    ) -> Float[Array, "*positions c"]:
+        """Normalizes, and in training mode updates the running statistics."""
+        running = self.use_running_average if use_running_average is None else use_running_average
+        if running or self.axis_name is not None or mask is not None:
+            return super().__call__(x, running, mask=mask)
+        scale, bias = self.scale[...], self.bias[...]
+        dtype = canonicalize_dtype(x, scale, bias, dtype=self.dtype)
+        y, *statistics = normalised(*(array.astype(dtype) for array in (x, scale, bias)), self.epsilon)
+        for variable, now in zip((self.mean, self.var), statistics, strict=True):
+            variable[...] = jax.lax.stop_gradient(self.momentum * variable[...] + (1 - self.momentum) * now)
+        return y.astype(dtype)
+
+
+def batch_norm(features: int, dtype, param_dtype, rngs: nnx.Rngs, *, epsilon: float = 2e-5) -> BatchNorm:
     """Batch norm over batch, space and group, of momentum 0.9; `epsilon` is the reference's, PyTorch's is 1e-5.
 
     The variance is the mean of squared deviations. As a difference of two means, Flax's default, it would be lost where
     the mean is far larger than the deviation: raw counts of a camera would leave with a deviation of 2.5 instead of 1.
     """
     options = dict(momentum=0.9, epsilon=epsilon, use_fast_variance=False)
-    norm = nnx.BatchNorm(features, **options, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
+    norm = BatchNorm(features, **options, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
     # Flax keeps running statistics in float32 whatever the parameters are: too little for float64.
     for statistic in (norm.mean, norm.var):
         statistic.set_value(statistic[...].astype(jnp.promote_types(param_dtype, jnp.float32)))

@@ -37,7 +37,8 @@ class ResponseAttentiveGroupConv(GroupConv):
       attention_kernel_size: of the spatial attention filter, odd, in pixels.
       attention_dilation: of the spatial attention filter, in pixels.
       attention_init: of the spatial attention filter, as `kernel_init`.
-      memory_budget, implementation: see `attgconv_jax.response_attentive_group_conv`.
+      memory_budget: bytes of temporary arrays; see `attgconv_jax.response_attentive_group_conv`.
+      implementation: see `attgconv_jax.kernels.response_attention`.
     """
 
     _WEIGHTS = ("w", "w1", "w2", "spatial")

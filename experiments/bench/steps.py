@@ -21,10 +21,10 @@ from experiments.run.training import Trainer, make_network, make_optimizer
 class Step:
     """A training step and its state, which every call uses up and replaces: `state = program(state, *data)`.
 
-    The first entry of the state are the parameters.
+    The first entry of the state are the parameters. A bare step's `lower` takes a sharding of all arguments.
     """
 
-    lower: Callable[[], jax.stages.Lowered]
+    lower: Callable[..., jax.stages.Lowered]
     make_state: Callable[[], tuple]
     make_data: Callable[[], tuple]
     compiled: jax.stages.Compiled | None = None
@@ -88,7 +88,7 @@ def bare_step(case: Case, batch_size: int) -> Step:
     images = jax.ShapeDtypeStruct((batch_size, case.size, case.size, 1, case.channels), jnp.float32)
     labels = jax.ShapeDtypeStruct((batch_size,), jnp.int32)
 
-    def lower():
+    def lower(place=None):
         graph, shapes = nnx.eval_shape(build)
 
         def step(state, images, labels):
@@ -103,7 +103,7 @@ def bare_step(case: Case, batch_size: int) -> Step:
             updates, opt_state = case.optimizer.update(gradients, opt_state, params)
             return optax.apply_updates(params, updates), rest_after, opt_state
 
-        return jax.jit(step, donate_argnums=0).lower(shapes, images, labels)
+        return jax.jit(step, donate_argnums=0).lower(*placed((shapes, images, labels), place))
 
     def make_data():
         key = jax.random.key(0)
@@ -111,6 +111,30 @@ def bare_step(case: Case, batch_size: int) -> Step:
         return pictures, jax.random.randint(key, labels.shape, 0, 10, labels.dtype)
 
     return Step(lower, jax.jit(lambda: build()[1]), make_data)
+
+
+def inference(case: Case, batch_size: int) -> Callable[..., jax.stages.Lowered]:
+    """Lowers the network in evaluation mode, for arguments with the sharding that it is given."""
+    images = jax.ShapeDtypeStruct((batch_size, case.size, case.size, 1, case.channels), jnp.float32)
+
+    def build():
+        network = case.make(nnx.Rngs(0))
+        network.eval()
+        return nnx.split(network)
+
+    def lower(place=None):
+        graph, shapes = nnx.eval_shape(build)
+        forward = jax.jit(lambda variables, images: nnx.merge(graph, variables, copy=True)(images))
+        return forward.lower(*placed((shapes, images), place))
+
+    return lower
+
+
+def placed(shapes: Any, sharding: jax.sharding.Sharding | None) -> Any:
+    """Shapes of arrays with this sharding."""
+    if sharding is None:
+        return shapes
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes)
 
 
 def evaluated(config: ModelConfig) -> nnx.Module:

@@ -5,7 +5,7 @@ import math
 import statistics
 from collections.abc import Callable
 
-from experiments.bench import angles, attention, memory, networks, transfer, turning
+from experiments.bench import angles, attention, memory, networks, programs, transfer, turning
 from experiments.configs.preset import RESULTS, reports
 from experiments.report.documents import rows_of
 from experiments.report.markdown import PROTOCOLS, Column, cells, markdown_table, protocols, record_table
@@ -256,6 +256,13 @@ def lie_sizes() -> str:
     return markdown_table(["", "first frequency", *(f"{size} pixels" for size in sizes)], rows)
 
 
+def compiled_programs() -> str:
+    """What programs for an H100 cost, as far as it is the same on every machine."""
+    rows = [row for row in _figures("programs")["rows"] if row["device"] == "H100"]
+    headings = "network", "program", "launches", "moved (GB)", "temporary (MB)"
+    return record_table(rows, {heading: programs.COLUMNS[heading] for heading in headings})
+
+
 QUOTED: dict[str, Callable[[], str]] = {
     "results": lambda: _runs("rot-mnist", title="network", **PROTOCOLS, paper="the paper, original set, best on test"),
     "digits": lambda: _runs("digits", title="network", **VALIDATION_AND_LAST),
@@ -275,6 +282,7 @@ QUOTED: dict[str, Callable[[], str]] = {
     "exports": exported_files,
     "memory": lambda: record_table(_named("memory-cpu"), memory.COLUMNS),
     "growth": growth,
+    "programs": compiled_programs,
     "overhead": lambda: record_table(_named("overhead", "presets"), OVERHEAD),
     "lie-equivariance": lie_equivariance,
     "lie-frequency": lie_frequency,

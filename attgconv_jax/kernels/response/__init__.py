@@ -1,4 +1,4 @@
-"""Response attention: attention during the convolution, without ever holding the responses."""
+"""Response attention: attention during the convolution, without ever holding the responses of a whole batch."""
 
 import functools
 import warnings
@@ -17,6 +17,7 @@ from attgconv_jax.kernels.taps import Window
 Implementation = Literal["xla", "tiles", "blocks", "reference"]
 
 
+# In bytes: on an accelerator the layers of the rot-MNIST networks are then one block each at batch 128.
 MEMORY_BUDGET = 1_000_000_000
 
 
@@ -27,11 +28,11 @@ class _Formulas(NamedTuple):
 
 _IMPLEMENTATIONS = {
     "xla": _Formulas(xla.attended_responses, xla.attention_maps),
-    "tiles": _Formulas(functools.partial(xla.attended_responses, everywhere="tiles"), xla.attention_maps),
-    "blocks": _Formulas(functools.partial(xla.attended_responses, everywhere="blocks"), xla.attention_maps),
+    "tiles": _Formulas(functools.partial(xla.attended_responses, implementation="tiles"), xla.attention_maps),
+    "blocks": _Formulas(functools.partial(xla.attended_responses, implementation="blocks"), xla.attention_maps),
     "reference": _Formulas(reference.attended_responses, reference.attention_maps),
 }
-_DEFAULTS = "xla", "reference"
+_TRIED_IN_ORDER = "xla", "reference"
 
 
 class ChannelBank(NamedTuple):
@@ -61,9 +62,10 @@ def response_attention(
                            s = (mean over c, max over c) of alpha_C r, zero outside the responses
 
     A factor whose weights are None is 1. `m` counts the filters of all output group elements: the kernel knows no
-    group. Computed in float32 at least. Differentiable in reverse mode; of several equal elements the first is the
-    maximum and takes the gradient. (Second derivatives are right where no two elements are equal.) Of images spread
-    over an explicit mesh every device attends to its own; a `jax.shard_map` of the caller's needs `check_vma=False`.
+    group. Sums are in float32 at least, products as precise as the backend makes them. Differentiable in reverse mode;
+    of several equal elements the first is the maximum and takes the gradient. (Second derivatives are right where no
+    two elements are equal.) Of images spread over an explicit mesh every device attends to its own; a `jax.shard_map`
+    of the caller's needs `check_vma=False`.
 
     Shapes are checked by the caller, `attgconv_jax.response_attentive_group_conv`.
 
@@ -73,7 +75,7 @@ def response_attention(
       dilation: `d_a` of the spatial attention filters, in pixels.
       memory_budget: about how many bytes the temporary arrays of "blocks" may take in float32, if those of one image
         and input group element are no more; fewer blocks are faster. At most 16 % of it are kept for the backward
-        pass, which else computes anew, in tiles too.
+        pass, which otherwise computes it again; this holds for "tiles" too. What `jax.vmap` adds is not counted.
       implementation: "tiles" (for CPUs, see `attgconv_jax.kernels.response.xla`), "blocks" (for accelerators, see
         `attgconv_jax.kernels.response.blocks`), "xla" (the one for the platform that the computation is lowered for),
         "reference" (the formulas, with every response stored), or None: "xla", and with a warning "reference" for
@@ -81,7 +83,7 @@ def response_attention(
 
     Source: Romero et al. 2020, sections 3.2 and 4; the tiling is our own.
     """
-    check_positive(memory_budget=memory_budget)
+    (memory_budget,) = check_positive(memory_budget=memory_budget)
     options = dict(windows=windows, dilation=dilation, memory_budget=memory_budget)
     return _call("attended_responses", (f, bank, channel, spatial), implementation, options).astype(f.dtype)
 
@@ -116,7 +118,7 @@ def _call(formula, arrays, implementation, options):
     reasons = []
     if implementation is None and is_portable():
         implementation = "reference"
-    for candidate in _DEFAULTS if implementation is None else [implementation]:
+    for candidate in _TRIED_IN_ORDER if implementation is None else [implementation]:
         step = functools.partial(getattr(_IMPLEMENTATIONS[candidate], formula), **options)
         try:
             return _on_every_device(step, arrays)

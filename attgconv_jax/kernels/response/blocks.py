@@ -1,4 +1,4 @@
-"""Response attention in blocks, for accelerators: many images at once, as few products and passes as it takes.
+"""Response attention in blocks, for accelerators: many images at once, in few products and passes over memory.
 
 For all input group elements `h` and a block of images `b`:
 
@@ -9,23 +9,24 @@ For all input group elements `h` and a block of images `b`:
     alpha_X                                   t / c and s, correlated with the attention filter
     out[b, n, m] = sum over h of  alpha_X t
 
-The backward pass does without `r`. With `z` the logits of `alpha_C`, `C` the channel of `s` and `N` the position of the
-maximum over `n`,
+Where that much was kept, the backward pass does without `r`; else it begins with all of the above. With `z` the logits
+of `alpha_C`, `C` the channel of `s` and `N` the position of the maximum over `n`,
 
     d_r[c, n, m] = alpha_C[c, m] (d_t[n, m] + [c = C] d_s[n, m]) + [n = N] d_max[c, m]
     d_z[c, m] = (1 - alpha_C) (alpha_C sum over u of  w[c, u, m] sum over n of p[c, u, n] d_t[n, m]
                                + sum over n of [c = C] d_s[n, m] s[n, m])
 
-so that beside the patches one array as large as the responses is written, their gradient, and two products read it.
+so that beside the patches one array as large as the responses is written, their gradient, and two products read it. The
+gradient of the mean goes through the mean patch.
 
 | quantity | elements | held |
 |---|---|---|
 | responses; their gradient | `h c b n m` | one block |
-| patches and their gradient | `h c u b n` | one block |
+| patches, twice, and their gradient | `h c u b n` | one block |
 | `t`, `s`, the logits of `alpha_X`, and their gradients | `h b n m` | one block |
 
-beside what `attgconv_jax.kernels.response.xla` holds whole. The responses of a block take at most half of the budget of
-memory; where those of one image are more, it is one image and one input group element at a time.
+beside what `attgconv_jax.kernels.response.xla` holds whole. A block takes about as much as the budget of memory; where
+one image with all `h` takes more, it is one input group element at a time, of as many images as fit, at least one.
 """
 
 import functools
@@ -50,20 +51,25 @@ class Blocks(NamedTuple):
     windows: tuple[Window, Window]
     dilation: int
     counts: tuple[int, int]
-    elements: int
-    """Input group elements at a time: all or one."""
+    group_elements: int
+    """Of the input, at a time: all or one."""
     chunk: int
     """Images at a time."""
 
     @classmethod
     def make(cls, f_shape, bank_shape, windows, dilation, memory_budget) -> "Blocks":
-        """Chooses the sizes."""
+        """The largest blocks that take about as much memory as there is; the bank is `[h, c, u, m]`.
+
+        Counted in compiled programs: at once there are two arrays like the responses, three like the patches, or ten
+        like the maps, whichever is most.
+        """
         batch, *lengths, h, c = f_shape
         counts = tuple(count_outputs(windows, lengths))
-        most, each = memory_budget // 2, 4 * c * math.prod(counts) * bank_shape[-1]
-        elements = h if h * each <= most else 1
-        chunk = 1 if is_symbolic(batch) else max(1, min(batch, most // (elements * each)))
-        return cls(windows, dilation, counts, elements, chunk)
+        taps, m = bank_shape[-2:]
+        bytes_of_one = 4 * math.prod(counts) * max(2 * c * m, 3 * c * taps, 10 * m)
+        group_elements = h if h * bytes_of_one <= memory_budget else 1
+        images = 1 if is_symbolic(batch) else min(batch, memory_budget // (group_elements * bytes_of_one))
+        return cls(windows, dilation, counts, group_elements, max(1, images))
 
     def forward(self, f: Float[Array, "b x y h c"], weights: Weights) -> tuple[Float[Array, "b n m"], tuple]:
         """What is attended to, summed over `h`, and what the backward pass needs of it, images first."""
@@ -75,10 +81,9 @@ class Blocks(NamedTuple):
             z = _channel_logits(weights.channel, statistics.mean, statistics.highest)
             r = jax.nn.sigmoid(z)[:, :, :, None] * r
         if weights.spatial is None:
-            maps = Maps(jnp.sum(r, axis=1), None, None, None)
-        else:
-            total, largest, channel = _sum_and_maximum(r)
-            maps = Maps(total, largest, channel, self._correlate(total, largest, weights.spatial, f.shape[-1]))
+            return jnp.sum(r, axis=(0, 1)), _images_first((statistics, None))
+        total, largest, channel = _sum_and_maximum(r)
+        maps = Maps(total, largest, channel, self._correlate(total, largest, weights.spatial, f.shape[-1]))
         return jnp.sum(attend(maps), axis=0), _images_first((statistics, maps))
 
     def backward(self, weights: Weights, f, kept, d_out: Float[Array, "b n m"]) -> tuple[Array, Weights]:
@@ -86,7 +91,8 @@ class Blocks(NamedTuple):
         kept = self.forward(f, weights)[1] if kept is None else kept
         statistics, maps = _images_inside(kept)
         d_spatial = d_largest = None
-        d_total = jnp.broadcast_to(d_out, maps.total.shape)
+        d_out = jnp.broadcast_to(d_out, (f.shape[3], *d_out.shape))
+        d_total = d_out
         if weights.spatial is not None:
             alpha = jax.nn.sigmoid(maps.logits)
             d_logits = d_out * maps.total * alpha * (1 - alpha)
@@ -95,6 +101,7 @@ class Blocks(NamedTuple):
             d_mean, d_largest, d_spatial = pull_back(d_logits)
             d_total = d_out * alpha + d_mean
         p, pull_back = jax.vjp(self._patches, f)
+        # Behind the barrier, as XLA would make both layouts of the patches at once and hold them.
         again = self._patches(lax.optimization_barrier(f))
         d_p, d_w, d_channel = _responses_backward(p, again, weights, statistics, maps, d_total, d_largest)
         return pull_back(d_p)[0], Weights(d_w, d_channel, d_spatial)
@@ -131,14 +138,14 @@ def forward(f, weights, windows, dilation, memory_budget):
         out, kept = map_chunks(lambda f: blocks.forward(f, weights), f, blocks.chunk)
         return out, jax.tree.map(lambda x: x.swapaxes(0, 1), kept)
 
-    if blocks.elements == f.shape[3]:
+    if blocks.group_elements == f.shape[3]:
         return images(f, weights)
 
     def element(out, inputs):
         more, kept = images(*inputs)
         return out + more, jax.tree.map(lambda x: x[0], kept)
 
-    nothing = jnp.zeros((len(f), math.prod(blocks.counts), weights.bank.shape[-1]), f.dtype)
+    nothing = jnp.zeros((f.shape[0], math.prod(blocks.counts), weights.bank.shape[-1]), f.dtype)
     return lax.scan(element, nothing, _elements_first(f, weights))
 
 
@@ -155,7 +162,7 @@ def backward(f, weights, kept, d_out, windows, dilation, memory_budget):
         kept = jax.tree.map(lambda x: x.swapaxes(0, 1), kept)
         return scan_chunks(chunk, nothing, (f, kept, d_out), blocks.chunk)
 
-    if blocks.elements == f.shape[3]:
+    if blocks.group_elements == f.shape[3]:
         d_weights, d_f = images(f, weights, kept)
         return d_f, d_weights
     kept = jax.tree.map(lambda x: x[:, None], kept)
@@ -169,7 +176,7 @@ def _elements_first(f, weights):
 
 
 def _responses_backward(p, again, weights, statistics, maps, d_total, d_largest):
-    """Gradients of patches, filters and channel networks; see the module's text."""
+    """Gradients of patches `[h, c, u, b, n]`, filters and channel networks; `again` are the patches once more."""
     w = weights.bank
     d_r, d_p, d_w, d_channel = d_total[:, None], 0, 0, None
     if d_largest is not None:
@@ -178,12 +185,12 @@ def _responses_backward(p, again, weights, statistics, maps, d_total, d_largest)
     if weights.channel is not None:
         z, pull_back = jax.vjp(_channel_logits, weights.channel, statistics.mean, statistics.highest)
         alpha = jax.nn.sigmoid(z)
-        # Behind the barrier, as XLA would make both layouts of the patches at once and hold them.
         along_w = jnp.einsum("hcubn,hbnm->hcubm", again, d_total)
-        d_alpha = alpha * jnp.sum(w[:, :, :, None] * along_w, axis=2)
+        # alpha_C times its gradient: the slope of the sigmoid is `alpha_C (1 - alpha_C)`.
+        scaled = alpha * jnp.sum(w[:, :, :, None] * along_w, axis=2)
         if d_largest is not None:
-            d_alpha += jnp.sum(jnp.where(here, (d_largest * maps.largest)[:, None], 0), axis=3)
-        d_channel, d_mean, d_highest = pull_back((1 - alpha) * d_alpha)
+            scaled += jnp.sum(jnp.where(here, (d_largest * maps.largest)[:, None], 0), axis=3)
+        d_channel, d_mean, d_highest = pull_back((1 - alpha) * scaled)
         at = _is_at(statistics.at, 3, p.shape[4])
         d_r = alpha[:, :, :, None] * d_r + jnp.where(at, d_highest[:, :, :, None], 0)
         d_patch, d_w = jax.vjp(_mean, jnp.mean(p, axis=4), w)[1](d_mean)
@@ -223,13 +230,13 @@ def _maximum_jvp(axis, primals, tangents):
 @jax.custom_jvp
 def _sum_and_maximum(r):
     """Over the channels of `[h, c, b, n, m]`, and the first channel that has the maximum, in one pass."""
-    kind = channel_dtype(r.shape[1])
-    start = jnp.zeros((), r.dtype), jnp.array(-jnp.inf, r.dtype), jnp.array(jnp.iinfo(kind).max, kind)
+    index_dtype = channel_dtype(r.shape[1])
+    start = jnp.zeros((), r.dtype), jnp.array(-jnp.inf, r.dtype), jnp.array(jnp.iinfo(index_dtype).max, index_dtype)
 
     def combine(left, right):
         return left[0] + right[0], *larger(left[1:], right[1:])
 
-    return tuple(lax.reduce((r, r, lax.broadcasted_iota(kind, r.shape, 1)), start, combine, (1,)))
+    return tuple(lax.reduce((r, r, lax.broadcasted_iota(index_dtype, r.shape, 1)), start, combine, (1,)))
 
 
 @_sum_and_maximum.defjvp
@@ -253,7 +260,7 @@ def _is_at(index, axis, count):
 
 
 def _images_first(kept):
-    """To statistics `[b, h, c, m]` and maps `[b, h, m, n]`."""
+    """To statistics `[b, h, c, m]` and maps `[b, h, m, n]`, as tiles keep them: both make the same arrays."""
     return _transposed(kept, statistics=(2, 0, 1, 3), maps=(1, 0, 3, 2))
 
 

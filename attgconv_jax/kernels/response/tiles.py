@@ -108,7 +108,7 @@ class Tiles:
 
     def _statistics(self, p, bank):
         b, c, _, n = p.shape
-        if p.size >= 2**31:
+        if not is_symbolic(b) and p.size >= 2**31:
             # The gradient counts them, see `statistics_backward`.
             raise NotImplementedError("the patches of one image are 2^31 numbers or more, too many to count in int32")
         length = min(self.positions, n)
@@ -136,7 +136,7 @@ class Tiles:
         def tangent(primals, tangents):
             (p, scaled), (p_dot, scaled_dot) = primals, tangents
             out = largest(p, scaled)
-            at = self._fold_largest(*lax.stop_gradient(primals), keep=True)[1]
+            at = out[1] if keep else self._fold_largest(*lax.stop_gradient(primals), keep=True)[1]
 
             def pick(picked, channel, r):
                 return picked + jnp.where(at == channel, r, 0)
@@ -222,7 +222,7 @@ class Tiles:
 
 
 def channel_dtype(channels: int) -> jnp.dtype:
-    """What counts so many channels, and is kept for every one of the maps' elements."""
+    """Of a channel's index, which is kept for every element of the maps: one byte where the largest is no index."""
     return jnp.dtype("uint8" if channels < 256 else "int32")
 
 

@@ -26,12 +26,13 @@ taps, `n` the positions of the output, `m = |H| c_out` the filters:
 | `t`, `s`, `l` and their gradients | `b m n` | one chunk, one `h` |
 | filters scaled by `alpha_C`, and their gradients | `b c u m` | one chunk, one `h` |
 | `f`, the output, and their gradients | `B h c x y`, `B m n` | whole |
-| statistics and arg-maxima over `n`; `t`, `s`, `l`, and bytes | `3 B h c m`; `3.25 B h m n` | whole, to go back |
+| statistics and arg-maxima over `n`; `t`, `s`, `l`, `C` | `3 B h c m`; `4 B h m n` | whole, for the backward pass |
 
-The bytes are the channels of `s`. The last line is held only where it takes at most `KEPT` of the budget of memory;
-else all of it is computed again, for a chunk at a time. So beyond input and output the layer holds a bounded amount, or
-what one image takes where that is more (its patches, its maps); the attention filter's reach pads every map. Time grows
-as `B h c u m n`, the number of products, and for the attention filter with `v` taps as `B h m n v`.
+`C` is the channel of `s`, one byte where there are fewer than 256. The last line is held only where it takes at most
+`KEPT` of the budget of memory; else all of it is computed again, for a chunk at a time. So beyond input and output the
+layer holds a bounded amount, or what one image takes where that is more (its patches, its maps); the attention filter's
+reach pads every map. Time grows as `B h c u m n`, the number of products, and for the attention filter with `v` taps as
+`B h m n v`.
 """
 
 import functools
@@ -40,7 +41,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from attgconv_jax.kernels.chunks import compiled, map_chunks, scan_chunks
+from attgconv_jax.kernels.chunks import compiled, is_symbolic, map_chunks, scan_chunks
 from attgconv_jax.kernels.response import blocks
 from attgconv_jax.kernels.response.statistics import channel_attention
 from attgconv_jax.kernels.response.tiles import Tiles, Tiling, Weights, attend
@@ -55,15 +56,15 @@ KEPT = 0.16
 TILING = Tiling(maps=800_000, responses=2_000_000)
 
 
-def attended_responses(f, bank, channel, spatial, windows, dilation, memory_budget, everywhere=None):
-    """See `attgconv_jax.kernels.response_attention`; "tiles" or "blocks" can be asked for `everywhere`."""
+def attended_responses(f, bank, channel, spatial, windows, dilation, memory_budget, implementation=None):
+    """See `attgconv_jax.kernels.response_attention`; None: tiles where it is lowered for a CPU, else blocks."""
     spatial = _reaching(spatial, f, windows, dilation)
-    return _attended(f, bank, channel, spatial, windows, dilation, memory_budget, everywhere)
+    return _attended(f, bank, channel, spatial, windows, dilation, memory_budget, implementation)
 
 
 @compiled("windows", "dilation")
 def attention_maps(f, bank, channel, spatial, windows, dilation):
-    """See `attgconv_jax.kernels.response_attention_maps`; in tiles everywhere, for pictures are of a few images."""
+    """See `attgconv_jax.kernels.response_attention_maps`; in tiles implementation, for pictures are of a few images."""
     spatial = _reaching(spatial, f, windows, dilation)
     tiles = Tiles(f.shape, bank.shape, spatial, windows, dilation, TILING)
 
@@ -106,17 +107,17 @@ def _attended_forward(f, bank, channel, spatial, *options):
     return out, (f, bank, channel, spatial, kept)
 
 
-def _attended_backward(windows, dilation, memory_budget, everywhere, residuals, d_out):
-    return _run_backward(*residuals, d_out, windows, dilation, memory_budget, everywhere)
+def _attended_backward(windows, dilation, memory_budget, implementation, residuals, d_out):
+    return _run_backward(*residuals, d_out, windows, dilation, memory_budget, implementation)
 
 
 _attended.defvjp(_attended_forward, _attended_backward)
 
 
-@compiled("windows", "dilation", "memory_budget", "everywhere", "keep")
-def _run_forward(f, bank, channel, spatial, windows, dilation, memory_budget, everywhere, keep):
+@compiled("windows", "dilation", "memory_budget", "implementation", "keep")
+def _run_forward(f, bank, channel, spatial, windows, dilation, memory_budget, implementation, keep):
     tiles = Tiles(f.shape, bank.shape, spatial, windows, dilation, TILING)
-    keep = keep and tiles.kept_bytes(channel is not None) <= KEPT * memory_budget
+    keep = keep and not is_symbolic(tiles.batch) and tiles.kept_bytes(channel is not None) <= KEPT * memory_budget
 
     def in_tiles(f, weights):
         out, kept = _tiles_forward(tiles, f, weights, keep)
@@ -126,24 +127,24 @@ def _run_forward(f, bank, channel, spatial, windows, dilation, memory_budget, ev
         out, kept = blocks.forward(f, weights, windows, dilation, memory_budget)
         return out, kept if keep else None
 
-    out, kept = _on_platform(everywhere, in_tiles, in_blocks)(f, _weights(bank, channel, spatial))
+    out, kept = _on_platform(implementation, in_tiles, in_blocks)(f, _weights(bank, channel, spatial))
     return out.reshape(tiles.batch, tiles.x, tiles.y, tiles.m), kept
 
 
-@compiled("windows", "dilation", "memory_budget", "everywhere")
-def _run_backward(f, bank, channel, spatial, kept, d_out, windows, dilation, memory_budget, everywhere):
+@compiled("windows", "dilation", "memory_budget", "implementation")
+def _run_backward(f, bank, channel, spatial, kept, d_out, windows, dilation, memory_budget, implementation):
     tiles = Tiles(f.shape, bank.shape, spatial, windows, dilation, TILING)
     d_out = d_out.reshape(tiles.batch, tiles.x * tiles.y, tiles.m)
     weights, pull_back = jax.vjp(_weights, bank, channel, spatial)
     in_tiles = functools.partial(_tiles_backward, tiles)
     in_blocks = functools.partial(blocks.backward, windows=windows, dilation=dilation, memory_budget=memory_budget)
-    d_f, d_weights = _on_platform(everywhere, in_tiles, in_blocks)(f, weights, kept, d_out)
+    d_f, d_weights = _on_platform(implementation, in_tiles, in_blocks)(f, weights, kept, d_out)
     return d_f, *pull_back(d_weights)
 
 
-def _on_platform(everywhere, in_tiles, in_blocks):
-    if everywhere is not None:
-        return {"tiles": in_tiles, "blocks": in_blocks}[everywhere]
+def _on_platform(implementation, in_tiles, in_blocks):
+    if implementation is not None:
+        return {"tiles": in_tiles, "blocks": in_blocks}[implementation]
     return functools.partial(lax.platform_dependent, cpu=in_tiles, default=in_blocks)
 
 
@@ -151,7 +152,8 @@ def _tiles_forward(tiles, f, weights, keep):
     def element(out, inputs):
         planes, weights = inputs
         statistics, maps = map_chunks(lambda planes: tiles.forward(planes, weights, keep), planes, tiles.chunk)
-        return out + attend(maps), (statistics, maps) if keep else None
+        kept = (statistics, None if weights.spatial is None else maps) if keep else None
+        return out + attend(maps), kept
 
     out = jnp.zeros((tiles.batch, tiles.m, tiles.x * tiles.y), f.dtype)
     return lax.scan(element, out, (_planes(f), weights))
