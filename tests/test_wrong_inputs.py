@@ -22,6 +22,7 @@ from attgconv_jax.models import Classifier, ResNet, RotMNISTNet, load_classifier
 from attgconv_jax.nn import AttentiveGroupConv, GroupConv, LieConv, SpatialGroupEnhance, SqueezeExcitation
 from attgconv_jax.preprocessing import Preprocessing
 from experiments import compare, evaluate, export, predict, reproduce, train
+from experiments.run.messages import one_line
 
 P4 = cyclic(4)
 IMAGES = jnp.zeros((2, 9, 9, 3), jnp.float32)
@@ -328,3 +329,9 @@ def test_numpy_integers_are_integers():
     with without_annotations():
         layer = GroupConv(np.int64(2), np.int32(3), np.int8(3), cyclic(np.int64(4)), padding=np.int64(1), rngs=rngs())
     assert jax.eval_shape(layer, jnp.zeros((1, 5, 5, 4, 2), jnp.float32)).shape == (1, 5, 5, 4, 3)
+
+
+@pytest.mark.parametrize("end", ["('None', 'digits').", "('None', 'digits') │\n│ .", "('None', │\n│ 'digits')."])
+def test_a_choice_is_named_however_tyro_breaks_the_line(end):
+    page = f"╭─ Parsing error ─╮\n│ invalid choice 'digit' for argument '--data'. Expected one of {end} │\n╰──────╯"
+    assert one_line(page) == "--data must be one of digits, got 'digit'; perhaps digits."

@@ -142,7 +142,7 @@ def _children(value):
     if isinstance(value, nnx.Variable) or value is None:
         return
     if isinstance(value, nnx.Pytree):
-        of_flax = type(value).__module__.startswith("flax.")
+        of_flax = _is_layer_of_flax(type(value))
         # Sorted, as Flax has them once it has made a module of its parts.
         for name, child in sorted(vars(value).items(), key=_place):
             if name not in _MODE and not name.startswith("_pytree__") and not (of_flax and name.endswith(_OF_FLAX)):
@@ -150,6 +150,12 @@ def _children(value):
     elif not jax.tree_util.all_leaves([value]):
         for keys, child in jax.tree_util.tree_flatten_with_path(value, is_leaf=lambda part: part is not value)[0]:
             yield key_name(keys[0]), child
+
+
+def _is_layer_of_flax(kind):
+    """Whether a class is Flax's, or a layer of Flax's with another method."""
+    modules = [base.__module__ for base in kind.__mro__]
+    return modules[0].startswith("flax.") or any(module.startswith("flax.nnx.nn.") for module in modules)
 
 
 def _place(item):

@@ -6,7 +6,7 @@ from experiments.run.checks import unknown_name
 
 _RULE = re.compile(r"[╭╰─].*|-{3,}")
 _VALUE = re.compile(r"(?:with base 10:|to float:|for arguments:|instantiated from) (.*?)(?:\. Got errors:.*)?$")
-_CHOICE = re.compile(r"invalid choice '(.*)' for argument '(\S+)'\. Expected one of \((.*)\)\.")
+_CHOICE = re.compile(r"invalid choice '(.*)' for argument '(\S+)'\. Expected one of \((.*)\) ?\.")
 
 
 def one_line(page: str) -> str:
