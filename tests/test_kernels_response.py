@@ -47,9 +47,9 @@ def value_and_gradients(implementation, arrays, windows, dilation=1, compiled=op
     return compiled(run)(arrays)
 
 
-def assert_agrees(arrays, windows, dilation=1, tolerance=1e-10, implementation="xla"):
+def assert_agrees(arrays, windows, dilation=1, tolerance=1e-10, implementation="xla", **options):
     expected = value_and_gradients("reference", arrays, windows, dilation, compiled=jax.jit)
-    actual = value_and_gradients(implementation, arrays, windows, dilation)
+    actual = value_and_gradients(implementation, arrays, windows, dilation, **options)
     jax.tree.map(functools.partial(assert_close, tolerance=tolerance), actual, expected)
 
 

@@ -23,10 +23,7 @@ WINDOW = (Window(3),) * 2
 ONE = 4 * 42 * 3 * 6 * 9
 
 
-def agrees(arrays, windows, dilation=1, tolerance=1e-10, **options):
-    expected = value_and_gradients("reference", arrays, windows, dilation, compiled=jax.jit)
-    actual = value_and_gradients("blocks", arrays, windows, dilation, **options)
-    jax.tree.map(functools.partial(assert_close, tolerance=tolerance), actual, expected)
+agrees = functools.partial(assert_agrees, implementation="blocks")
 
 
 @hypothesis.settings(max_examples=14)
@@ -106,7 +103,7 @@ def test_a_budget_of_few_bits_is_an_integer_like_others():
 
 def test_many_channels_are_counted_in_int32():
     # More than uint8 counts.
-    assert_agrees(problem((1, 3, 3), c=260, m=1, h=1, k=1, l=1, hidden=1), (Window(1),) * 2, implementation="blocks")
+    agrees(problem((1, 3, 3), c=260, m=1, h=1, k=1, l=1, hidden=1), (Window(1),) * 2)
 
 
 def test_gradients_of_gradients_agree():
