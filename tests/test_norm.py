@@ -114,6 +114,11 @@ def test_what_the_kernel_does_not_know_is_left_to_flax():
     norms = [cls(3, use_fast_variance=False, rngs=nnx.Rngs(0)) for cls in (BatchNorm, nnx.BatchNorm)]
     np.testing.assert_array_equal(*(norm(f, mask=mask) for norm in norms))
     np.testing.assert_array_equal(*(norm(f, use_running_average=True) for norm in norms))
+    for options in (dict(axis=3), dict(use_scale=False), dict(use_bias=False)):
+        norms = [
+            cls(f.shape[options.get("axis", -1)], **options, rngs=nnx.Rngs(0)) for cls in (BatchNorm, nnx.BatchNorm)
+        ]
+        np.testing.assert_array_equal(*(norm(f) for norm in norms))
     together = [
         jax.vmap(lambda f, cls=cls: cls(3, use_fast_variance=False, axis_name="a", rngs=nnx.Rngs(0))(f), axis_name="a")
         for cls in (BatchNorm, nnx.BatchNorm)

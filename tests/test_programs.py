@@ -65,7 +65,9 @@ def test_a_compiled_loop_counts_as_often_as_it_runs():
 
     few, many = program(3), program(30)
     assert few.loops == many.loops == 1
-    assert many.launches - few.launches == pytest.approx(27 / 3 * few.launches, abs=30)
+    kernels = (many.launches - few.launches) / 27
+    assert kernels >= 1
+    assert kernels == int(kernels)
     assert many.bytes - few.bytes >= 27 * 3 * 4 * 64 * 64
 
 

@@ -20,8 +20,7 @@ def maximum(x: Float[Array, "..."], axis: int) -> Float[Array, "..."]:
     JAX's own gradient compares the operand with the maximum. Under `jit` the operand may be computed twice with
     different rounding, no element then equals the maximum, and the gradient is lost without a warning. An index
     cannot be lost: every maximum that is differentiated stores one, here, in `window_maximum` and in the kernels of
-    response attention. Where nothing
-    is differentiated it is the plain maximum.
+    response attention. Where nothing is differentiated it is the plain maximum.
 
     Of several equal elements the first takes the whole gradient. NaN wins over every number. Differentiable to any
     order, forwards and in reverse.

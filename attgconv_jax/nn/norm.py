@@ -10,9 +10,10 @@ from attgconv_jax.kernels.normalisation import normalised
 
 
 class BatchNorm(nnx.BatchNorm):
-    """`nnx.BatchNorm` over all axes but the last, with the gradient of `attgconv_jax.kernels.normalised`.
+    """`nnx.BatchNorm` with the gradient of `attgconv_jax.kernels.normalisation.normalised`.
 
-    What that does not know, statistics across named axes and masks, is Flax's own.
+    What that does not know is Flax's own: statistics across named axes, masks, features on another axis than the last,
+    no scale or no bias.
     """
 
     def __call__(
@@ -20,7 +21,8 @@ class BatchNorm(nnx.BatchNorm):
     ) -> Float[Array, "*positions c"]:
         """Normalizes, and in training mode updates the running statistics."""
         running = self.use_running_average if use_running_average is None else use_running_average
-        if running or self.axis_name is not None or mask is not None:
+        unknown = mask is not None or self.axis_name is not None or self.axis != -1
+        if running or unknown or self.scale is None or self.bias is None:
             return super().__call__(x, running, mask=mask)
         scale, bias = self.scale[...], self.bias[...]
         dtype = canonicalize_dtype(x, scale, bias, dtype=self.dtype)

@@ -134,11 +134,7 @@ def _training(case, batch_size):
     return bare_step(case, batch_size).lower
 
 
-def _inference(case, batch_size):
-    return inference(case, batch_size)
-
-
-PROGRAMS = {"training": _training, "inference": _inference}
+PROGRAMS = {"training": _training, "inference": inference}
 
 
 def require_compiler(platform: str) -> None:
