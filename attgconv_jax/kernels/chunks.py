@@ -1,8 +1,10 @@
 """What kernels share: a scan over a few images at a time, and the choice of implementation."""
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +25,18 @@ def compiled(*static: str) -> Callable:
     arguments that are no arrays; they are compared by value. Inside of `jit` nothing changes.
     """
     return functools.partial(jax.jit, static_argnames=static, inline=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class Bound:
+    """A function and further arguments by name, which are equal where these are: a partial function is not."""
+
+    function: Callable
+    arguments: tuple[tuple[str, Any], ...] = ()
+
+    def __call__(self, *args):
+        """Calls the function."""
+        return self.function(*args, **dict(self.arguments))
 
 
 def choose(implementation: str | None, cpu: tuple[str, Callable], other: tuple[str, Callable], f: Array) -> Callable:

@@ -25,12 +25,12 @@ Of `rows` (for frequencies see there):
 import functools
 from typing import Literal
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from attgconv_jax.kernels import chunks
 from attgconv_jax.kernels.fourier import fourier_conv, fourier_pays
+from attgconv_jax.kernels.linear import bilinear
 from attgconv_jax.kernels.taps import Window, add_taps, count_outputs, pad, take_tap, take_taps, xla_conv
 
 Implementation = Literal["rows", "fourier", "xla"]
@@ -46,7 +46,7 @@ def conv(
 
         out[x, y, o] = sum over a, b, c of  f[x s_x + a d_x - p_x, y s_y + b d_y - p_y, c] w[a, b, c, o]
 
-    Differentiable in reverse mode, to any order. bfloat16 accumulates in float32.
+    Differentiable to any order, forwards and in reverse. bfloat16 accumulates in float32.
 
     Options:
       windows: sizes, strides `s`, paddings `p` and dilations `d` along `x` and `y`.
@@ -59,30 +59,9 @@ def conv(
     return _conv(f, w, windows, implementation)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _conv(f, w, windows, implementation):
-    return _run("forward", implementation, windows, f, w)
-
-
-def _conv_forward(f, w, windows, implementation):
-    # Images are data: where nothing asks for their gradient (the first layer of a network), none is computed.
-    return _conv(f.value, w.value, windows, implementation), (f.value, w.value, f.perturbed)
-
-
-def _conv_backward(windows, implementation, residuals, d_out):
-    f, w, f_perturbed = residuals
-    if type(d_out) is jax.custom_derivatives.SymbolicZero:
-        return jnp.zeros_like(f), jnp.zeros_like(w)
-    if f_perturbed:
-        return _run("backward", implementation, windows, f, w, d_out)
-    return jnp.zeros_like(f), _run("backward_filter", implementation, windows, f, w, d_out)
-
-
-_conv.defvjp(_conv_forward, _conv_backward, symbolic_zeros=True)
-
-
+@bilinear
 @chunks.compiled("step", "implementation", "windows")
-def _run(step, implementation, windows, f, w, *d_out):
+def _conv(step, implementation, windows, f, w, *d_out):
     """The named step of the implementation."""
     pays = not chunks.is_symbolic(f.shape[0]) and fourier_pays(f.shape, w.shape, windows)
     cheaper = "fourier" if pays else "rows"

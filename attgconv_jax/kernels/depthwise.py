@@ -12,13 +12,13 @@ import functools
 import math
 from typing import Literal
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
 from attgconv_jax.kernels import chunks
 from attgconv_jax.kernels.fourier import fourier_depthwise_filter_gradient
+from attgconv_jax.kernels.linear import bilinear
 from attgconv_jax.kernels.taps import Window, count_outputs, pad, take_pixels, xla_conv
 
 Implementation = Literal["shifts", "xla"]
@@ -47,24 +47,9 @@ def depthwise_conv(
     return _depthwise(f, w, windows, implementation)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _depthwise(f, w, windows, implementation):
-    return _run("forward", implementation, windows, f, w)
-
-
-def _forward(f, w, windows, implementation):
-    return _depthwise(f, w, windows, implementation), (f, w)
-
-
-def _backward(windows, implementation, residuals, d_out):
-    return _run("backward", implementation, windows, *residuals, d_out)
-
-
-_depthwise.defvjp(_forward, _backward)
-
-
+@bilinear
 @chunks.compiled("step", "implementation", "windows")
-def _run(step, implementation, windows, f, w, *d_out):
+def _depthwise(step, implementation, windows, f, w, *d_out):
     """The named step of the implementation."""
     steps = [(name, functools.partial(_IMPLEMENTATIONS[name][step], windows=windows)) for name in ("shifts", "xla")]
     return chunks.choose(implementation, *steps, f)(f, w, *d_out)
@@ -82,12 +67,6 @@ def _shifts_forward(f, w, windows):
 
 def _shifts_backward(f, w, d_out, windows):
     return _shifts_backward_images(f, w, d_out, windows), _shifts_backward_filter(f, w, d_out, windows)
-
-
-_IMPLEMENTATIONS = {
-    "shifts": {"forward": _shifts_forward, "backward": _shifts_backward},
-    "xla": chunks.by_transposition(_xla_forward),
-}
 
 
 def _shifts_backward_images(f, w, d_out, windows):
@@ -121,6 +100,16 @@ def _shifts_backward_filter(f, w, d_out, windows):
         return d_w + jnp.stack(products).reshape(w.shape), ()
 
     return chunks.scan_chunks(step, jnp.zeros(w.shape, dtype), (f, d_out), chunk=1)[0].astype(w.dtype)
+
+
+_IMPLEMENTATIONS = {
+    "shifts": {
+        "forward": _shifts_forward,
+        "backward": _shifts_backward,
+        "backward_filter": _shifts_backward_filter,
+    },
+    "xla": chunks.by_transposition(_xla_forward),
+}
 
 
 def _sum_of_shifts(padded, w, windows, counts):

@@ -7,28 +7,27 @@
 | what lies between the steps, and its gradient | one chunk of images | `between` |
 """
 
-import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from attgconv_jax.kernels.chunks import choose, compiled, images_a_chunk, map_chunks, scan_chunks, sum_dtype
+from attgconv_jax.kernels.chunks import Bound, choose, compiled, images_a_chunk, map_chunks, scan_chunks, sum_dtype
+from attgconv_jax.kernels.linear import linear
 
 # The fewest images at a time: with fewer, the products are too small.
 FEWEST = 8
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
 def by_images(
     conv: Callable[..., Array], between: int, f: Float[Array, "batch ..."], *weights: Float[Array, "..."]
 ) -> Array:
     """`conv(f, *weights)`, a few images at a time where the computation is lowered for a CPU, else at once.
 
-    Differentiable in reverse mode as often as `conv` is. Its gradient runs `conv` again. Where the batch is sharded
+    Differentiable as often as `conv` is, forwards and in reverse. Both run `conv` again. Where the batch is sharded
     over an explicit mesh it is at once on a CPU too.
 
     Options:
@@ -40,28 +39,10 @@ def by_images(
     return _run_forward(conv, between, f, *weights)
 
 
-def _forward(conv, between, f, *weights):
-    return by_images(conv, between, f, *weights), (f, weights)
-
-
-def _backward(conv, between, residuals, d_out):
-    f, weights = residuals
-    return _run_backward(conv, between, d_out, f, *weights)
-
-
-by_images.defvjp(_forward, _backward)
-
-
-@dataclasses.dataclass(frozen=True)
-class Bound:
-    """A function and further arguments by name, which are equal where these are: a partial function is not."""
-
-    function: Callable
-    arguments: tuple[tuple[str, Any], ...] = ()
-
-    def __call__(self, *args):
-        """Calls the function."""
-        return self.function(*args, **dict(self.arguments))
+@functools.partial(by_images.defjvp, symbolic_zeros=True)
+def _jvp(conv, between, primals, tangents):
+    step = functools.partial(Bound, arguments=(("conv", conv), ("between", between)))
+    return by_images(conv, between, *primals), linear(step(_tangent), step(_gradients), primals, tangents)
 
 
 @compiled("conv", "between")
@@ -73,22 +54,51 @@ def _run_forward(conv, between, f, *weights):
 
 
 @compiled("conv", "between")
-def _run_backward(conv, between, d_out, f, *weights):
-    in_chunks = functools.partial(_chunks_backward, conv, between)
+def _tangent(primals, tangents, conv, between):
+    wanted = tuple(tangent is not None for tangent in tangents)
 
-    def whole(d_out, f, *weights):
-        # The checkpoint's barrier keeps XLA from holding what the forward pass has computed.
-        return jax.vjp(jax.checkpoint(conv), f, *weights)[1](d_out)
+    def at_once(tangents, f, *weights):
+        of_moving, moving = _of_moving(conv, (f, *weights), wanted)
+        return jax.jvp(of_moving, (moving,), (tangents,))[1]
 
-    return choose(None, ("chunks", in_chunks), ("whole", whole), f)(d_out, f, *weights)
+    def in_chunks(tangents, f, *weights):
+        f_dot, *weight_dots = tangents
+
+        def step(chunk):
+            f, f_dot = chunk
+            return at_once((f_dot, *weight_dots), f, *weights)
+
+        return map_chunks(step, (f, f_dot), images_a_chunk(between, FEWEST))
+
+    return choose(None, ("chunks", in_chunks), ("whole", at_once), primals[0])(tangents, *primals)
 
 
-def _chunks_backward(conv, between, d_out, f, *weights):
-    def step(d_weights, chunk):
-        d_out, f = chunk
-        d_f, *gradients = jax.vjp(conv, f, *weights)[1](d_out)
-        return jax.tree.map(jnp.add, d_weights, gradients), d_f
+@compiled("wanted", "conv", "between")
+def _gradients(primals, d_out, wanted, conv, between):
+    def at_once(conv, d_out, f, *weights):
+        of_moving, moving = _of_moving(conv, (f, *weights), wanted)
+        return jax.vjp(of_moving, moving)[1](d_out)[0]
 
-    zeros = [jnp.zeros(weight.shape, sum_dtype(weight)) for weight in weights]
-    d_weights, d_f = scan_chunks(step, zeros, (d_out, f), images_a_chunk(between, FEWEST))
-    return d_f, *(d_weight.astype(weight.dtype) for d_weight, weight in zip(d_weights, weights, strict=True))
+    def in_chunks(d_out, f, *weights):
+        def step(d_weights, chunk):
+            d_f, *gradients = at_once(conv, *chunk, *weights)
+            return jax.tree.map(jnp.add, d_weights, gradients), d_f
+
+        moving = _of_moving(conv, (f, *weights), wanted)[1][1:]
+        zeros = jax.tree.map(lambda weight: jnp.zeros(weight.shape, sum_dtype(weight)), [*moving])
+        d_weights, d_f = scan_chunks(step, zeros, (d_out, f), images_a_chunk(between, FEWEST))
+        return d_f, *jax.tree.map(lambda d_weight, weight: d_weight.astype(weight.dtype), d_weights, [*moving])
+
+    # The checkpoint's barrier keeps XLA from holding what the forward pass has computed.
+    whole = functools.partial(at_once, jax.checkpoint(conv))
+    return choose(None, ("chunks", in_chunks), ("whole", whole), primals[0])(d_out, *primals)
+
+
+def _of_moving(conv, arrays, wanted):
+    """`conv` as a function of the wanted arrays, in a tuple with None for the others; and that tuple."""
+    moving = tuple(array if is_wanted else None for array, is_wanted in zip(arrays, wanted, strict=True))
+
+    def of_moving(moving):
+        return conv(*(array if moved is None else moved for array, moved in zip(arrays, moving, strict=True)))
+
+    return of_moving, moving
