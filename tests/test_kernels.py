@@ -367,3 +367,24 @@ def test_scan_over_chunks_sees_every_image_once(batch, chunk):
     np.testing.assert_allclose(total, jnp.sum(x * y), rtol=1e-12)
     np.testing.assert_array_equal(outputs["double"], 2 * x)
     np.testing.assert_array_equal(outputs["product"], x * y)
+
+
+@every_implementation
+@pytest.mark.default("dense-rows", "depthwise-shifts")
+def test_forward_mode_is_the_transpose_of_reverse(kind, implementation):
+    """Of both arrays and of either alone, in chunks, mapped over tangents."""
+    windows = (Window(3, 1, 1, 0), Window(2, 2, 1, 1, 2))
+    *arrays, d_out = arrays_of(kind, (3, 5, 6, 2), 2, windows)
+    dots = [random(4, *array.shape, seed=5) for array in arrays]
+    with mock.patch.object(chunks, "CHUNK_BYTES", 1_000):
+        for moving in ((0, 1), (0,), (1,)):
+
+            def of_moving(*moved, moving=moving):
+                merged = dict(enumerate(arrays)) | dict(zip(moving, moved, strict=True))
+                return KINDS[kind][0](merged[0], merged[1], windows, implementation)
+
+            at, along = [arrays[i] for i in moving], [dots[i] for i in moving]
+            tangents = jax.jit(jax.vmap(lambda *along: jax.jvp(of_moving, tuple(at), along)[1]))(*along)  # noqa: B023
+            gradients = jax.jit(jax.vjp(of_moving, *at)[1])(d_out)
+            products = [jnp.tensordot(d, g, g.ndim) for d, g in zip(along, gradients, strict=True)]
+            assert_close(jnp.tensordot(tangents, d_out, d_out.ndim), sum(products))

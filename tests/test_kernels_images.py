@@ -11,7 +11,15 @@ import pytest
 from compilation import optimised
 from helpers import assert_close, assert_refused, primitives, random
 
-from attgconv_jax.kernels import by_images, channelwise_conv, chunks, depthwise_conv
+from attgconv_jax.kernels import (
+    ChannelBank,
+    by_images,
+    channelwise_conv,
+    chunks,
+    conv,
+    depthwise_conv,
+    response_attention,
+)
 from attgconv_jax.kernels.taps import Window
 from attgconv_jax.lie import dseparable_conv, separable_conv
 
@@ -167,6 +175,34 @@ def test_kernels_over_devices_are_mapped_like_any_function():
                 out_specs=jax.sharding.PartitionSpec("d"),
             )
             assert_close(jax.jit(mapped)(f, weights)[0], jnp.sum(function(f, weights)), 1e-11)
+
+
+@pytest.mark.parametrize("name", ["conv", "depthwise", "by images", "response"])
+def test_gradients_over_devices_are_those_of_one(name):
+    """Under `jax.shard_map` images vary over the mesh and weights do not: their gradient is the sum of the devices'."""
+    mesh = jax.make_mesh((1,), ("d",), axis_types=(jax.sharding.AxisType.Auto,))
+    windows = (Window(3, 1, 1, 1),) * 2
+    f, w, spatial = random(4, 6, 5, 2, 4), random(3, 3, 2, 4, 3, seed=1), random(3, 3, 2, 2, 3, seed=2)
+    bank = ChannelBank(random(2, 3, 2, 4), random(2, 3, 4, 2))
+    function, weights = {
+        "conv": (lambda f, w: conv(f[..., 0, :], w[:, :, 0], windows), w),
+        "depthwise": (lambda f, w: depthwise_conv(f[..., 0, :], w[:, :, 0, :, 0], windows), w),
+        "by images": (lambda f, w: by_images(lambda f, w: jnp.tanh(f @ w[0, 0, 0]), 1, f, w), w),
+        "response": (lambda f, w: response_attention(f, *w, windows), (w, bank, spatial)),
+    }[name]
+
+    def loss(f, weights):
+        return jnp.sum(jnp.sin(function(f, weights)))
+
+    with mock.patch.object(chunks, "CHUNK_BYTES", 1), mock.patch("attgconv_jax.kernels.image_chunks.FEWEST", 1):
+        images, everywhere = jax.sharding.PartitionSpec("d"), jax.sharding.PartitionSpec()
+        mapped = jax.shard_map(
+            lambda f, weights: jax.lax.psum(loss(f, weights), "d"),
+            mesh=mesh,
+            in_specs=(images, everywhere),
+            out_specs=everywhere,
+        )
+        jax.tree.map(assert_close, *(jax.jit(jax.grad(each, argnums=(0, 1)))(f, weights) for each in (mapped, loss)))
 
 
 def test_channels_of_a_batch_sharded_over_an_explicit_mesh_have_gradients():

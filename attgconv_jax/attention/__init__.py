@@ -21,8 +21,7 @@ Options:
   kernel_size: of spatial filters, odd, in pixels.
   kernel_init: of the filter; see `attgconv_jax.nn.INITIALIZERS`.
 
-All differentiate in reverse mode. Those with a maximum (CBAM, alpha_F; on images also BAM, Gather-Excite with a filter,
-Coordinate and co-attention) do not in forward mode: see `attgconv_jax.maximum`.
+All differentiate forwards and in reverse, to any order.
 """
 
 import sys

@@ -68,8 +68,7 @@ def response_attentive_group_conv(
     `mlp` mixes the input channels of every output channel for itself, with weights `W(g^-1 h')`. What attention marks
     is suppressed. On a CPU no response is stored: beyond its input and output the layer holds little more than the
     patches and maps of a few images. Elsewhere it holds the responses of as many images as `memory_budget` allows.
-    Until its gradient is taken at most 16 % of the budget is kept. Differentiable in reverse mode; in a `jax.shard_map`
-    it needs `check_vma=False`.
+    Until its gradient is taken at most 16 % of the budget is kept. Differentiable forwards and in reverse.
 
     >>> import jax.numpy as jnp
     >>> from attgconv_jax import ResponseChannelWeights, cyclic, response_attentive_group_conv

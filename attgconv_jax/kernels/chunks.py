@@ -106,6 +106,21 @@ def largest_divisor(n: int, most: int) -> int:
     return max(d for d in range(1, max(1, min(n, most)) + 1) if n % d == 0)
 
 
+def varying_alike(arrays, others=()):
+    """The arrays, which inside of `jax.shard_map` vary over the same axes of the mesh then, those of all and others."""
+    axes = frozenset().union(*map(_varying, jax.tree.leaves((arrays, others))))
+
+    def vary(x):
+        missing = tuple(axes - _varying(x))
+        return lax.pcast(x, missing, to="varying") if missing else x
+
+    return jax.tree.map(vary, arrays) if axes else arrays
+
+
+def _varying(x):
+    return jax.typeof(x).manual_axis_type.varying
+
+
 def scan_chunks(step: Callable, carry, images, chunk: int):
     """`lax.scan` over at most `chunk` images at a time: `step(carry, chunk) -> carry, outputs of the chunk`.
 
@@ -124,6 +139,7 @@ def scan_chunks(step: Callable, carry, images, chunk: int):
     divisor = largest_divisor(batch, chunk)
     size = divisor if 2 * divisor > chunk else math.ceil(batch / math.ceil(batch / chunk))
     count = math.ceil(batch / size)
+    carry = varying_alike(carry, images)
 
     def split(x):
         padded = lax.pad(x, jnp.zeros((), x.dtype), [(0, count * size - batch, 0)] + [(0, 0, 0)] * (x.ndim - 1))

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from attgconv_jax.kernels.chunks import Bound, choose, compiled, images_a_chunk, map_chunks, scan_chunks, sum_dtype
-from attgconv_jax.kernels.linear import linear
+from attgconv_jax.kernels.linear import at_once, linear
 
 # The fewest images at a time: with fewer, the products are too small.
 FEWEST = 8
@@ -42,7 +42,11 @@ def by_images(
 @functools.partial(by_images.defjvp, symbolic_zeros=True)
 def _jvp(conv, between, primals, tangents):
     step = functools.partial(Bound, arguments=(("conv", conv), ("between", between)))
-    return by_images(conv, between, *primals), linear(step(_tangent), step(_gradients), primals, tangents)
+    return at_once(step(_by_name), *primals), linear(step(_tangent), step(_gradients), primals, tangents)
+
+
+def _by_name(f, *weights, conv, between):
+    return by_images(conv, between, f, *weights)
 
 
 @compiled("conv", "between")

@@ -16,7 +16,7 @@ from jax.custom_derivatives import SymbolicZero
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array
 
-from attgconv_jax.kernels.chunks import Bound
+from attgconv_jax.kernels.chunks import Bound, varying_alike
 
 _linear = jax.extend.core.Primitive("attgconv_linear")
 _linear.multiple_results = True
@@ -40,8 +40,31 @@ def linear(function: Callable, transpose: Callable, residuals: Any, tangents: An
     known, known_structure = jax.tree.flatten(residuals)
     moving = [leaf for leaf, is_wanted in zip(leaves, wanted, strict=True) if is_wanted]
     arguments = known_structure, structure, wanted
+    known, moving = varying_alike((known, moving))
     pair = _Tangent(function, *arguments), _Cotangents(transpose, *arguments)
     return _bind(*pair, len(known), [*known, *moving])[0]
+
+
+def at_once(function: Callable, *arrays: Any) -> Any:
+    """`function(*arrays)`, of pytrees of arrays, in one piece.
+
+    When JAX linearises a rule it takes its loops apart, and stacks what an iteration makes of no input. Not of this:
+    what a rule computes beside its tangent is to be computed here. The function must close over no arrays.
+    """
+    leaves, structure = jax.tree.flatten(arrays)
+    outputs = jax.tree.structure(jax.eval_shape(function, *arrays))
+    return outputs.unflatten(_bind(_Leaves(function, structure), None, len(leaves), leaves))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Leaves:
+    """`function`, from the leaves of its arguments to those of its output."""
+
+    function: Callable
+    structure: Any
+
+    def __call__(self, *leaves):
+        return jax.tree.leaves(self.function(*self.structure.unflatten(leaves)))
 
 
 def bilinear(run: Callable) -> Callable:
@@ -57,7 +80,7 @@ def bilinear(run: Callable) -> Callable:
     @functools.partial(conv.defjvp, symbolic_zeros=True)
     def _(windows, implementation, primals, tangents):
         step = functools.partial(Bound, arguments=(("windows", windows), ("implementation", implementation)))
-        return conv(*primals, windows, implementation), linear(step(tangent), step(gradients), primals, tangents)
+        return at_once(step(conv), *primals), linear(step(tangent), step(gradients), primals, tangents)
 
     def tangent(primals, tangents, windows, implementation):
         (f, w), (f_dot, w_dot) = primals, tangents
@@ -186,7 +209,8 @@ class _MappedTranspose:
 def _batched(arrays, axes, *, function, transpose, residuals, jaxpr):
     del jaxpr
     axes = tuple(axes)
-    outs = _bind(_Mapped(function, axes), _MappedTranspose(transpose, axes, residuals), residuals, arrays)
+    pair = _Mapped(function, axes), transpose and _MappedTranspose(transpose, axes, residuals)
+    outs = _bind(*pair, residuals, arrays)
     return outs, [0] * len(outs)
 
 

@@ -52,7 +52,7 @@ def lie_conv(
 
         y[x, h, j] = sum over u, h~, i of  f[x + u, h~, i] k_ij(h^-1 u, h^-1 h~) / det h
 
-    The sum over `h~` has no weight: on a denser `in_grid` it is larger. Differentiable in reverse mode.
+    The sum over `h~` has no weight: on a denser `in_grid` it is larger. Differentiable forwards and in reverse.
 
     The `kind` says how `k_ij` comes in factors: "nonseparable", "gseparable", "separable", "dseparable",
     "dgseparable", on similarities also "separable+2d" and "gseparable+2d". Its formula is that of the function of that

@@ -62,10 +62,10 @@ def response_attention(
                            s = (mean over c, max over c) of alpha_C r, zero outside the responses
 
     A factor whose weights are None is 1. `m` counts the filters of all output group elements: the kernel knows no
-    group. Sums are in float32 at least, products as precise as the backend makes them. Differentiable in reverse mode;
-    of several equal elements the first is the maximum and takes the gradient. (Second derivatives are right where no
-    two elements are equal.) Of images spread over an explicit mesh every device attends to its own; a `jax.shard_map`
-    of the caller's needs `check_vma=False`.
+    group. Sums are in float32 at least, products as precise as the backend makes them. Differentiable to any order,
+    forwards and in reverse; of several equal elements the first is the maximum and takes the gradient. (Second
+    derivatives are right where no two elements are equal.) Forward mode computes the responses twice. Of images spread
+    over an explicit mesh every device attends to its own.
 
     Shapes are checked by the caller, `attgconv_jax.response_attentive_group_conv`.
 
@@ -137,4 +137,4 @@ def _on_every_device(function, arrays):
         return function(*arrays)
     images = jax.P(axis)
     weights = jax.tree.map(lambda x: jax.P(), arrays[1:])
-    return jax.shard_map(function, in_specs=(images, *weights), out_specs=images, check_vma=False)(*arrays)
+    return jax.shard_map(function, in_specs=(images, *weights), out_specs=images)(*arrays)

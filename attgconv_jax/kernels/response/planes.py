@@ -7,6 +7,7 @@ offset in it. So here the spatial axes come last, and attention maps of a few im
 import jax.numpy as jnp
 from jax import lax
 
+from attgconv_jax.kernels.chunks import varying_alike
 from attgconv_jax.kernels.taps import add_tap, count_outputs, pad, take_pixels
 
 # How many rows of a map are multiplied with each other at once: more waste products, fewer are slow.
@@ -68,12 +69,12 @@ class Strips:
 
     def correlate(self, wide, filters):
         """`out[m, n] = sum over s, u of  wide[s, m, n + u] filters[s, m, u]`."""
-        start = jnp.zeros((wide.shape[1], self.length), wide.dtype)
+        start = varying_alike(jnp.zeros((wide.shape[1], self.length), wide.dtype), wide)
         return lax.scan(lambda out, inputs: (out + self._sum_of_taps(*inputs), ()), start, (wide, filters))[0]
 
     def correlate_each(self, wide, filters):
         """`out[s, m, n] = sum over u of  wide[m, n + u] filters[s, m, u]` for two filters `s`."""
-        start = jnp.zeros((wide.shape[0], self.length), wide.dtype)
+        start = varying_alike(jnp.zeros((wide.shape[0], self.length), wide.dtype), wide)
         # The carry is the last two sums.
         return lax.scan(lambda out, each: ((out[1], self._sum_of_taps(wide, each)), ()), (start, start), filters)[0]
 

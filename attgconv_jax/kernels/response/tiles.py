@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Integer
 
-from attgconv_jax.kernels.chunks import is_symbolic, largest_divisor, map_chunks
+from attgconv_jax.kernels.chunks import is_symbolic, largest_divisor, map_chunks, varying_alike
 from attgconv_jax.kernels.response.planes import Strips, add_patches, patches
 from attgconv_jax.kernels.response.statistics import (
     Statistics,
@@ -122,7 +122,7 @@ class Tiles:
             return larger_of(best, first_largest(r, at)), ()
 
         lowest = jnp.full((b, c, self.m), -jnp.inf, p.dtype), jnp.zeros((b, c, self.m), jnp.int32)
-        (highest, at), _ = lax.scan(block, lowest, jnp.arange(-(-n // length), dtype=jnp.int32))
+        (highest, at), _ = lax.scan(block, varying_alike(lowest, p), jnp.arange(-(-n // length), dtype=jnp.int32))
         return Statistics(jnp.einsum("bcu,cum->bcm", jnp.mean(p, axis=-1), bank), highest, at)
 
     def _largest(self, p, scaled, keep):
@@ -149,14 +149,14 @@ class Tiles:
         return largest(p, scaled)
 
     def _fold_largest(self, p, scaled, keep):
-        lowest = jnp.full((len(p), self.m, self.x * self.y), -jnp.inf, p.dtype)
+        lowest = varying_alike(jnp.full((len(p), self.m, self.x * self.y), -jnp.inf, p.dtype), p)
         if not keep:
             return self._fold_responses(lambda largest, _, r: jnp.maximum(largest, r), lowest, p, scaled), None
 
         def step(best, channel, r):
             return larger_of(best, (r, channel))
 
-        start = lowest, jnp.zeros(lowest.shape, jnp.int32)
+        start = lowest, jnp.zeros_like(lowest, jnp.int32)
         largest, channel = self._fold_responses(step, start, p, scaled)
         return largest, channel.astype(channel_dtype(self.c))
 

@@ -41,7 +41,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from attgconv_jax.kernels.chunks import compiled, is_symbolic, map_chunks, scan_chunks
+from attgconv_jax.kernels.chunks import Bound, compiled, is_symbolic, map_chunks, scan_chunks, varying_alike
+from attgconv_jax.kernels.linear import at_once, linear
 from attgconv_jax.kernels.response import blocks
 from attgconv_jax.kernels.response.statistics import channel_attention
 from attgconv_jax.kernels.response.tiles import Tiles, Tiling, Weights, attend
@@ -59,7 +60,8 @@ TILING = Tiling(maps=800_000, responses=2_000_000)
 def attended_responses(f, bank, channel, spatial, windows, dilation, memory_budget, implementation=None):
     """See `attgconv_jax.kernels.response_attention`; None: tiles where it is lowered for a CPU, else blocks."""
     spatial = _reaching(spatial, f, windows, dilation)
-    return _attended(f, bank, channel, spatial, windows, dilation, memory_budget, implementation)
+    arrays = varying_alike((f, bank, channel, spatial))
+    return _attended(*arrays, windows, dilation, memory_budget, implementation)
 
 
 @compiled("windows", "dilation")
@@ -97,24 +99,23 @@ def _reaching(spatial, f, windows, dilation):
     return spatial[rest : size - rest, rest : size - rest]
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5, 6, 7))
+_OPTIONS = "windows", "dilation", "memory_budget", "implementation"
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(4, 5, 6, 7))
 def _attended(f, bank, channel, spatial, *options):
     return _run_forward(f, bank, channel, spatial, *options, keep=False)[0]
 
 
-def _attended_forward(f, bank, channel, spatial, *options):
-    out, kept = _run_forward(f, bank, channel, spatial, *options, keep=True)
-    return out, (f, bank, channel, spatial, kept)
+@functools.partial(_attended.defjvp, symbolic_zeros=True)
+def _attended_jvp(*arguments):
+    *options, primals, tangents = arguments
+    named = tuple(zip(_OPTIONS, options, strict=True))
+    out, kept = at_once(Bound(_run_forward, (*named, ("keep", True))), *primals)
+    return out, linear(Bound(_run_tangent, named), Bound(_run_backward, named), (primals, kept), tangents)
 
 
-def _attended_backward(windows, dilation, memory_budget, implementation, residuals, d_out):
-    return _run_backward(*residuals, d_out, windows, dilation, memory_budget, implementation)
-
-
-_attended.defvjp(_attended_forward, _attended_backward)
-
-
-@compiled("windows", "dilation", "memory_budget", "implementation", "keep")
+@compiled(*_OPTIONS, "keep")
 def _run_forward(f, bank, channel, spatial, windows, dilation, memory_budget, implementation, keep):
     tiles = Tiles(f.shape, bank.shape, spatial, windows, dilation, TILING)
     keep = keep and not is_symbolic(tiles.batch) and tiles.kept_bytes(channel is not None) <= KEPT * memory_budget
@@ -131,8 +132,24 @@ def _run_forward(f, bank, channel, spatial, windows, dilation, memory_budget, im
     return out.reshape(tiles.batch, tiles.x, tiles.y, tiles.m), kept
 
 
-@compiled("windows", "dilation", "memory_budget", "implementation")
-def _run_backward(f, bank, channel, spatial, kept, d_out, windows, dilation, memory_budget, implementation):
+@compiled(*_OPTIONS)
+def _run_tangent(residuals, tangents, **options):
+    """Computes everything again: of the maxima, the forward pass keeps what the gradient needs."""
+    arrays, structure = jax.tree.flatten(residuals[0], is_leaf=lambda x: x is None)
+    dots = structure.flatten_up_to(tangents)
+    moving = [None if dot is None else array for array, dot in zip(arrays, dots, strict=True)]
+
+    def of_moving(moving):
+        merged = [array if moved is None else moved for array, moved in zip(arrays, moving, strict=True)]
+        return _run_forward(*structure.unflatten(merged), **options, keep=False)[0]
+
+    return jax.jvp(of_moving, (moving,), (dots,))[1]
+
+
+@compiled("wanted", *_OPTIONS)
+def _run_backward(residuals, d_out, wanted, windows, dilation, memory_budget, implementation):
+    del wanted
+    (f, bank, channel, spatial), kept = residuals
     tiles = Tiles(f.shape, bank.shape, spatial, windows, dilation, TILING)
     d_out = d_out.reshape(tiles.batch, tiles.x * tiles.y, tiles.m)
     weights, pull_back = jax.vjp(_weights, bank, channel, spatial)
@@ -156,7 +173,7 @@ def _tiles_forward(tiles, f, weights, keep):
         return out + attend(maps), kept
 
     out = jnp.zeros((tiles.batch, tiles.m, tiles.x * tiles.y), f.dtype)
-    return lax.scan(element, out, (_planes(f), weights))
+    return lax.scan(element, varying_alike(out, f), (_planes(f), weights))
 
 
 def _tiles_backward(tiles, f, weights, kept, d_out):
