@@ -11,7 +11,7 @@ from attgconv_jax.kernels.chunks import varying_alike
 from attgconv_jax.kernels.taps import add_tap, count_outputs, pad, take_pixels
 
 # How many rows of a map are multiplied with each other at once: more waste products, fewer are slow.
-_ROWS = 12
+_ROWS = 4
 
 
 def patches(f, windows):
@@ -86,20 +86,20 @@ class Strips:
         """
         maps, m, _ = wide.shape
         blocks = -(-self.x // _ROWS)
-        rows = -(-self.x // blocks)
-        missing = blocks * rows - self.x
+        missing = blocks * _ROWS - self.x
         zero = jnp.zeros((), strips.dtype)
         # Along a row the strips are moved, `reach` to either side; what leaves a row meets zeros of `wide`.
-        reach = [(0, 0, 0), (self.reach, self.reach + missing * self.row, 0)]
-        padded, length = lax.pad(strips, zero, reach), blocks * rows * self.row
-        moved = jnp.stack([padded[:, 2 * self.reach - b :][:, :length] for b in self.shifts], 1)
-        moved = moved.reshape(m, len(self.shifts), blocks, rows, self.row)
+        padded = lax.pad(strips, zero, [(0, 0, 0), (self.reach, self.reach + missing * self.row, 0)])
+        length = blocks * _ROWS * self.row
+        moved = [padded[:, 2 * self.reach - b :][:, :length].reshape(m, blocks, _ROWS, self.row) for b in self.shifts]
         wide = lax.slice_in_dim(wide, self.reach, wide.shape[-1] - self.reach, axis=2)
         wide = lax.pad(wide, zero, [(0, 0, 0), (0, 0, 0), (0, missing * self.row, 0)])
-        wide = wide.reshape(maps, m, self.x + missing + 2 * self.reach, self.row)
-        windows = [wide[:, :, i * rows : (i + 1) * rows + 2 * self.reach] for i in range(blocks)]
-        products = jnp.einsum("smipr,mbixr->msbpx", jnp.stack(windows, 2), moved)
-        diagonals = [jnp.trace(products[..., a : a + rows, :], axis1=-2, axis2=-1) for a in self.shifts]
+        wide = wide.reshape(maps, m, -1, self.row).swapaxes(0, 1)
+        windows = [wide[:, :, i * _ROWS : (i + 1) * _ROWS + 2 * self.reach] for i in range(blocks)]
+        # A product a block, added up afterwards: as one, its operands would be turned first.
+        products = jnp.einsum("mispr,mibxr->mispbx", jnp.stack(windows, 1), jnp.stack(moved, 2))
+        products = jnp.sum(products, axis=1)
+        diagonals = [sum(products[:, :, a + x, :, x] for x in range(_ROWS)) for a in self.shifts]
         return jnp.stack(diagonals, 2).swapaxes(0, 1).reshape(maps, m, -1)
 
     def _sum_of_taps(self, wide, filters):

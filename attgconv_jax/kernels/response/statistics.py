@@ -25,19 +25,22 @@ def channel_attention(statistics: Statistics | None, channel: tuple | None) -> F
     return jax.nn.sigmoid(jnp.einsum("bjm,mcj->bcm", sum(hidden), w2))
 
 
-def first_largest(r, at):
-    """Maximum over the positions of `[b, c, n, m]`, and the number `at` that comes with it.
+def first_largest(r, start):
+    """Maximum over the positions of `[c, b, n, m]`, which are numbered from `start`, and its position.
 
     Neighbours are compared elementwise, up to 16 at once; XLA:CPU's reduction of pairs is several times slower. A loop
     must carry the result, or XLA repeats the comparisons wherever it is used.
     """
+    # Broadcast as late as can be: an array of all positions would be written and read.
+    at = start + jnp.arange(r.shape[2], dtype=jnp.int32)[None, None, :, None]
     while (length := r.shape[2]) > 1:
         size = next((d for d in range(min(16, length), 1, -1) if length % d == 0), min(16, length))
         whole = length // size * size
         groups = [x[:, :, :whole].reshape(*x.shape[:2], whole // size, size, x.shape[3]) for x in (r, at)]
         largest = functools.reduce(larger_of, [tuple(x[:, :, :, i] for x in groups) for i in range(size)])
-        r, at = (jnp.concatenate([x, rest[:, :, whole:]], 2) for x, rest in zip(largest, (r, at), strict=True))
-    return r[:, :, 0], at[:, :, 0]
+        rest = r[:, :, whole:], jnp.broadcast_to(at[:, :, whole:], (*r.shape[:2], length - whole, r.shape[3]))
+        r, at = (jnp.concatenate(pair, 2) for pair in zip(largest, rest, strict=True))
+    return r[:, :, 0], jnp.broadcast_to(at[:, :, 0], r[:, :, 0].shape)
 
 
 def larger_of(left, right):

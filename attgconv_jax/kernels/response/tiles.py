@@ -22,8 +22,6 @@ from attgconv_jax.kernels.taps import count_outputs
 _POSITIONS = 48
 # How many times the bytes of the maps the patches of a chunk may take.
 _PATCHES = 16
-# Terms of an elementwise maximum over channels in a block of a loop, but two channels at least.
-_TERMS = 24
 
 
 class Tiling(NamedTuple):
@@ -116,13 +114,14 @@ class Tiles:
         def block(best, i):
             # The last block overlaps the one before: a position seen twice is no other maximum.
             start = jnp.minimum(i * length, n - length)
-            r = jnp.einsum("bcun,cum->bcnm", lax.dynamic_slice_in_dim(p, start, length, 3), bank)
+            # In the order in which the product makes it: to turn it takes longer than to compare.
+            r = jnp.einsum("bcun,cum->cbnm", lax.dynamic_slice_in_dim(p, start, length, 3), bank)
             # NaN may get lost here, but not in the mean.
-            at = start + lax.broadcasted_iota(jnp.int32, r.shape, 2)
-            return larger_of(best, first_largest(r, at)), ()
+            return larger_of(best, first_largest(r, start)), ()
 
-        lowest = jnp.full((b, c, self.m), -jnp.inf, p.dtype), jnp.zeros((b, c, self.m), jnp.int32)
-        (highest, at), _ = lax.scan(block, varying_alike(lowest, p), jnp.arange(-(-n // length), dtype=jnp.int32))
+        lowest = jnp.full((c, b, self.m), -jnp.inf, p.dtype), jnp.zeros((c, b, self.m), jnp.int32)
+        best, _ = lax.scan(block, varying_alike(lowest, p), jnp.arange(-(-n // length), dtype=jnp.int32))
+        highest, at = (x.swapaxes(0, 1) for x in best)
         return Statistics(jnp.einsum("bcu,cum->bcm", jnp.mean(p, axis=-1), bank), highest, at)
 
     def _largest(self, p, scaled, keep):
@@ -138,12 +137,13 @@ class Tiles:
             out = largest(p, scaled)
             at = out[1] if keep else self._fold_largest(*lax.stop_gradient(primals), keep=True)[1]
 
-            def pick(picked, channel, r):
-                return picked + jnp.where(at == channel, r, 0)
+            def pick(carry, channel, r):
+                picked, at = carry
+                return picked + jnp.where(at == channel, r, 0), at
 
             nothing = jnp.zeros_like(out[0])
-            r_dot = self._fold_responses(pick, nothing, p_dot, scaled)
-            r_dot += self._fold_responses(pick, nothing, p, scaled_dot)
+            r_dot = self._fold_responses(pick, (nothing, at), p_dot, scaled)[0]
+            r_dot += self._fold_responses(pick, (nothing, at), p, scaled_dot)[0]
             return out, (r_dot, jax.custom_derivatives.zero_from_primal(at) if keep else None)
 
         return largest(p, scaled)
@@ -161,30 +161,25 @@ class Tiles:
         return largest, channel.astype(channel_dtype(self.c))
 
     def _fold_responses(self, step, carry, p, scaled):
-        """Folds `step(carry, c, alpha_C r)` over the channels, a block of them in one elementwise expression.
+        """Folds `step(carry, c, alpha_C r)` over the channels, the responses of a tile at a time."""
 
-        Of several channels in two blocks at least, as XLA:CPU computes a carry on all cores. What remains of the
-        channels comes first, so that all blocks of the loop have one size: with few terms, or with the slices of the
-        loop's inputs in the expression (what the barrier prevents), XLA:CPU computes it many times slower.
-        """
-        channels, p, scaled = _channels_first(p, scaled)
-        block = min(max(2, _TERMS // self.taps), max(1, self.c // 2))
-        first = self.c % block or block
+        def images(inputs):
+            carry, p, scaled = inputs
 
-        def fold(carry, inputs):
-            for channel, p_c, scaled_c in zip(*inputs, strict=True):
-                # Elementwise: it fuses into what it is used in, and responses live in registers.
-                r = sum(p_c[:, u, None] * scaled_c[:, u, :, None] for u in range(self.taps))
-                carry = step(carry, channel, r)
-            return carry
+            def block(carry, inputs):
+                channels, p, scaled = inputs
+                r = jnp.einsum("cbun,cbum->cbmn", p, scaled)
+                for channel, r_c in zip(channels, r, strict=True):
+                    carry = step(carry, channel, r_c)
+                return carry, ()
 
-        inputs = channels, p, scaled
-        carry = fold(carry, [x[:first] for x in inputs])
-        if first == self.c:
-            return carry
-        blocks = [x[first:].reshape((self.c - first) // block, block, *x.shape[1:]) for x in inputs]
-        # Each behind a barrier of its own: one for all would make every array a part of what is differentiated.
-        return lax.scan(lambda carry, x: (fold(carry, [*map(lax.optimization_barrier, x)]), ()), carry, blocks)[0]
+            arrays = _channels_first(p, scaled)
+            if self.tile_channels == self.c:
+                return block(carry, arrays)[0]
+            blocks = [x.reshape(-1, self.tile_channels, *x.shape[1:]) for x in arrays]
+            return lax.scan(block, carry, blocks)[0]
+
+        return map_chunks(images, (carry, p, scaled), self.tile_images)
 
     def _products_backward(self, p, scaled, d_total, d_largest, at):
         """Gradients of patches and scaled filters from that of the products `alpha_C r`, a tile of them at a time."""

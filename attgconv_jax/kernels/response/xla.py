@@ -7,7 +7,7 @@ On a CPU no array ever holds the responses of an image to all filters. For one i
     mean over n of r                                      from the mean patch
     max over n of r                                       a block of positions after another
     t[m, n] = sum over c of alpha_C r                     one matrix product, p * (alpha_C bank)
-    s[m, n] = max over c of alpha_C r                     elementwise; r lives in registers
+    s[m, n] = max over c of alpha_C r                     a tile of responses after another
     alpha_X[m, n] = sigmoid(l[m, n])                      l correlates (t / c, s) with the attention filter
     out[m, n] += alpha_X t
 
@@ -22,7 +22,7 @@ taps, `n` the positions of the output, `m = |H| c_out` the filters:
 |---|---|---|
 | patches and their gradient | `b c u n` | one chunk, one `h` |
 | responses, for their maximum over `n` | `b c n' m`, `n'` positions | one block |
-| gradients of `alpha_C r` | `b' c' n m`, `b'` images and `c'` channels | one tile |
+| `alpha_C r`, for their maximum over `c`; their gradients | `b' c' n m`, `b'` images, `c'` channels | one tile |
 | `t`, `s`, `l` and their gradients | `b m n` | one chunk, one `h` |
 | filters scaled by `alpha_C`, and their gradients | `b c u m` | one chunk, one `h` |
 | `f`, the output, and their gradients | `B h c x y`, `B m n` | whole |
