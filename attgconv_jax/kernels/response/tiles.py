@@ -19,7 +19,7 @@ from attgconv_jax.kernels.response.statistics import (
 from attgconv_jax.kernels.taps import count_outputs
 
 # All measured on a CPU. Positions whose responses are compared at once.
-_POSITIONS = 48
+_POSITIONS = 36
 # How many times the bytes of the maps the patches of a chunk may take.
 _PATCHES = 16
 
