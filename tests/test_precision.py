@@ -34,6 +34,10 @@ from attgconv_jax.nn import (
     SelectiveKernelGroupConv,
     SeparableGroupConv,
 )
+from experiments.run.configuration import Config
+from experiments.run.identity import from_identity, identity
+from experiments.run.model_configuration import model
+from experiments.run.training import make_network
 
 P4 = cyclic(4)
 SE2 = lie.rotations(4)
@@ -166,6 +170,24 @@ def test_none_is_what_jax_is_set_to():
         assert precisions(gradient(function), *arrays).keys() == {"HIGH HIGH"}
         asked = functools.partial(function, precision="highest")
         assert precisions(gradient(asked), *arrays).keys() == {"HIGHEST HIGHEST"}
+
+
+def test_tangents_are_as_precise_as_asked():
+    for name in ("lifting", "response", "Lie dseparable"):
+        function, shapes = CONVOLUTIONS[name]
+        arrays, compiled = arrays_of(shapes), jax.jit(functools.partial(function, precision="highest"))
+        tangents = precisions(lambda *arrays, f=compiled: jax.jvp(f, arrays, arrays)[1], *arrays)
+        assert tangents.keys() == {"HIGHEST HIGHEST"}
+
+
+def test_a_run_trains_as_its_configuration_says():
+    config = Config(model=model("rot_mnist", "p4", features=(1,), precision="highest", implementation="rows"))
+    fields = identity(config)
+    assert from_identity(fields) == config
+    network = nnx.eval_shape(lambda: make_network(config.model, 2, 0))
+    assert (network.precision, network.implementation) == ("highest", "rows")
+    former = {name: value for name, value in fields.items() if not name.endswith((".precision", ".implementation"))}
+    assert from_identity(former).model == model("rot_mnist", "p4", features=(1,))
 
 
 def test_the_precision_of_a_network_may_be_changed():
