@@ -62,6 +62,7 @@ def separable_group_conv(
     antialiased: bool = False,
     sampling: Sampling | FilterBasis = Sampling(),
     implementation: str | None = None,
+    precision: str | None = None,
 ) -> Float[Array, "*batch x_out y_out h c_out"]:
     """Group convolution whose filter has one spatial part for every output channel: a matrix product, then depthwise.
 
@@ -84,18 +85,19 @@ def separable_group_conv(
     """
     _check_factors(f, group_filter, spatial_filter, group, "separable", sampling)
     check_boolean(haar=haar, exact=exact, antialiased=antialiased)
-    bank = transformed(spatial_filter, group, sampling)
-    k, _, _, _, h, c_out = bank.shape
     *batch, x, y, _, _ = f.shape
+    k, h, c_out = filter_size(spatial_filter, group, sampling), group.order, group_filter.shape[-1]
     windows = windows_of(k, stride, padding, dilation, (x, y))
     if exact:
         check_symmetric_grid(windows, group, (x, y), padding)
-    if antialiased:
-        f = smoothed_before(f, windows[0].stride)
-    z = convolve_centred(f, group_filter, group, haar=haar)
-    flat = kernels.depthwise_conv(
-        z.reshape(-1, x, y, h * c_out), bank.reshape(k, k, h * c_out), windows, implementation
-    )
+    with kernels.computing(precision=precision):
+        bank = transformed(spatial_filter, group, sampling)
+        if antialiased:
+            f = smoothed_before(f, windows[0].stride)
+        z = convolve_centred(f, group_filter, group, haar=haar)
+        flat = kernels.depthwise_conv(
+            z.reshape(-1, x, y, h * c_out), bank.reshape(k, k, h * c_out), windows, implementation
+        )
     return flat.reshape(*batch, *flat.shape[1:3], h, c_out)
 
 

@@ -30,6 +30,7 @@ from experiments.run.configuration import Directory
 from experiments.run.loop import last_state, make_trainer
 from experiments.run.runtime import (
     Folder,
+    Products,
     command,
     describe_device,
     given_command,
@@ -73,14 +74,14 @@ class Arguments:
     """How many test images are turned. Default: 500, or all if there are fewer; less where it takes over a minute."""
     beside: pathlib.Path | None = None
     """Another run or network, of the same classes: what turning the images does to it is drawn beside."""
+    precision: Products = None
     out: Folder | None = None
     """Folder for evaluation.json and the pictures. Default: evaluation inside PATH, of other data evaluation-DATA."""
 
     def __post_init__(self):
         turns = 360 / self.angle_step if self.angle_step > 0 else 0
         if not 1 <= turns <= 720 or abs(turns - round(turns)) > 1e-9:
-            step = self.angle_step
-            raise ValueError(f"angle_step must divide 360 degrees, like 15 or 7.5, and be at least 0.5, got {step}")
+            raise ValueError(f"angle_step must divide 360 degrees and be at least 0.5, got {self.angle_step}")
         check("angle_images", self.angle_images, "at least 1", self.angle_images is None or self.angle_images >= 1)
         if self.data_path is not None and self.data not in (None, *OWN_NAMES):
             raise ValueError(f"--data-path is of --data {' or '.join(OWN_NAMES)}, got {self.data}; leave one out")
@@ -91,19 +92,18 @@ class Arguments:
 def main(arguments: Arguments) -> None:
     """Evaluates, prints, draws."""
     use_compilation_cache()
-    for name in ("path", "beside"):
-        given = getattr(arguments, name)
+    for name, given in {"path": arguments.path, "beside": arguments.beside}.items():
         if given is not None and given.is_file():
             raise ValueError(f"{name} must be the folder of a run or of a saved network, got the file {given}")
     out = arguments.out or arguments.path / "-".join(["evaluation", *(arguments.data or "").split("/")]).rstrip("-")
     if out.exists() and not out.is_dir():
         raise ValueError(f"out must be a folder, got the file {out}")
     if (arguments.path / "network.json").exists():
-        with precision(registered_description(arguments.path)["param_dtype"]):
+        with precision(registered_description(arguments.path)["param_dtype"], arguments.precision):
             _evaluate(arguments, out, *_saved_network(arguments))
     else:
         run = Run.open(arguments.path)
-        with precision(run.config().model.dtype):
+        with precision(run.config().model.dtype, arguments.precision):
             _evaluate(arguments, out, *_network_of_run(arguments, run))
 
 

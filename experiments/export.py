@@ -16,7 +16,7 @@ import tyro
 from attgconv_jax import models
 from attgconv_jax.export import export_network
 from attgconv_jax.models.classifier import network_folder
-from experiments.run.runtime import command, precision
+from experiments.run.runtime import Products, command, precision
 from experiments.run.saved import registered_description
 from experiments.run.workdir import Run
 
@@ -47,6 +47,7 @@ class Arguments:
     """How far the file's probabilities may be from the network's. Default: 1e-5; in bfloat16 0.05."""
     logits: bool = False
     """The network alone: standardised images go in and logits come out."""
+    precision: Products = None
 
 
 def main(arguments: Arguments) -> None:
@@ -54,7 +55,7 @@ def main(arguments: Arguments) -> None:
     if arguments.path.is_file():
         raise ValueError(f"path must be the folder of a run or of a saved network, got the file {arguments.path}")
     options = {name: getattr(arguments, name) for name in ("shape", "format", "platforms", "tolerance")}
-    with precision(registered_description(network_folder(arguments.path))["param_dtype"]):
+    with precision(registered_description(network_folder(arguments.path))["param_dtype"], arguments.precision):
         network = classifier = models.load_classifier(arguments.path)
         if arguments.logits:
             size, features = network.preprocessing.size, network.preprocessing.features

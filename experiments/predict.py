@@ -27,7 +27,7 @@ from experiments.data.own import plural
 from experiments.report.markdown import markdown_table
 from experiments.run.checks import check
 from experiments.run.prediction import Failure, compile_for, find_pictures, predictions
-from experiments.run.runtime import command, precision, use_compilation_cache, writing
+from experiments.run.runtime import Products, command, precision, use_compilation_cache, writing
 from experiments.run.saved import registered_description
 from experiments.run.scale import Scale
 
@@ -51,6 +51,7 @@ class Arguments:
     """How many classes are told of a picture, the most probable first."""
     batch_size: int = 64
     """Pictures at a time."""
+    precision: Products = None
 
     def __post_init__(self):
         check("top", self.top, "at least 1", self.top >= 1)
@@ -74,7 +75,7 @@ def main(arguments: Arguments) -> None:
             "left out"
         )
     description = registered_description(folder)
-    with precision(description.get("param_dtype", "")):
+    with precision(description.get("param_dtype", ""), arguments.precision):
         classifier = _loaded(folder, named=description.get("class_names") is not None)
         classes = len(classifier.class_names)
         # The default asks for a runner-up, which a network of one class has not.

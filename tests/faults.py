@@ -56,6 +56,15 @@ FAULTS = {
         "max_pool(f, group, antialiased=True, **options) if antialiased",
         "antialiasing",
     ),
+    "derivatives as precise as wherever they are traced": Fault(
+        "attgconv_jax/kernels/convolution.py", "with settings.restored():", "if True:", "precision"
+    ),
+    "networks that convolve as they like": Fault(
+        "attgconv_jax/models/base.py", "computing(implementation=self.implementation, ", "computing(", "implementation"
+    ),
+    "scores in low precision": Fault(
+        "attgconv_jax/attention/non_local_block.py", "images = wide(f.reshape", "images = (f.reshape", "low_precision"
+    ),
     "sums in low precision": Fault(
         "attgconv_jax/kernels/chunks.py", "return x.astype(sum_dtype(x))", "return x", "low_precision"
     ),

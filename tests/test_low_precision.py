@@ -1,4 +1,4 @@
-"""Gradients in bfloat16 are those of float32: nothing is summed over many positions in three digits."""
+"""Low precision is near float32: nothing is summed over many positions in three digits, nor beyond 65504 in float16."""
 
 import functools
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from attgconv_jax import cyclic
+from attgconv_jax import OPERATORS, cyclic
 from attgconv_jax.nn import (
     ATTENTIONS,
     GroupConv,
@@ -76,3 +76,39 @@ def test_gradients_of_parameters_are_those_of_float32(name):
         for path, gradient in expected.items()
     }
     assert max(errors.values()) < ROUNDED.get(name, 0.01), errors
+
+
+@pytest.mark.default("non_local")
+@pytest.mark.parametrize("name", ["non_local", "self"])
+def test_pairs_of_positions_in_float16_are_those_of_float32(name):
+    f = 30 * jax.random.normal(jax.random.key(0), (1, 6, 6, 4, 64), jnp.float32).astype(jnp.float16)
+    weights = OPERATORS[name].init(jax.random.key(1), 64, P4, dtype=jnp.float32)
+    weights = jax.tree.map(lambda w: (w + 0.01).astype(jnp.float16), weights)
+
+    @jax.jit
+    def gradients(weights, f):
+        def loss(weights, f):
+            return jnp.sum(jnp.sin(OPERATORS[name].apply(f, weights, P4).astype(jnp.float32) / 8))
+
+        return jax.grad(loss, (0, 1))(weights, f)
+
+    expected = gradients(*jax.tree.map(lambda x: x.astype(jnp.float32), (weights, f)))
+    for got, gradient in zip(*map(jax.tree.leaves, (gradients(weights, f), expected)), strict=True):
+        assert jnp.abs(gradient).max() < 65504
+        error = jnp.linalg.norm(got.astype(jnp.float32) - gradient) / jnp.linalg.norm(gradient)
+        assert error < 2e-3
+
+
+@pytest.mark.default("srm")
+@pytest.mark.parametrize("name", MODULES)
+def test_float16_is_finite_at_ordinary_sizes(name):
+    size = (1, 12, 12) if name in ("non_local", "self") else (32, 28, 28)
+    f = 30 * jax.random.normal(jax.random.key(0), (*size, 1 if name == "lifting" else 4, FEATURES), jnp.float16)
+    graph, parameters, rest = nnx.split(MODULES[name](dtype=jnp.float16, rngs=nnx.Rngs(0)), nnx.Param, ...)
+
+    def loss(parameters, f):
+        y = nnx.merge(graph, parameters, rest, copy=True)(f)
+        return jnp.mean(jnp.square(y.astype(jnp.float32))), y
+
+    gradients, y = jax.jit(jax.grad(loss, (0, 1), has_aux=True))(parameters, f)
+    assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves((gradients, y)))

@@ -4,9 +4,10 @@ import csv
 import json
 import pathlib
 
+import jax
 import numpy as np
 import pytest
-from networks import means, means_registered
+from networks import Means, means, means_registered
 from PIL import Image
 
 from attgconv_jax.models import load_classifier, save_network
@@ -75,6 +76,17 @@ def test_rows_of_arrays_are_classified_as_pictures_are(run, tmp_path, capsys):
     with pytest.raises(SystemExit):
         predict.cli([str(run), str(tmp_path / "labels.npz")])
     assert "labels.npz must hold images or test_images; it holds labels" in capsys.readouterr().err
+
+
+def test_networks_compute_as_precisely_as_the_command_says(run, pictures, capsys, monkeypatch):
+    told = []
+    features = Means._features
+    monkeypatch.setattr(
+        Means, "_features", lambda *args: told.append(jax.config.jax_default_matmul_precision) or features(*args)
+    )
+    for words in ([], ["--precision", "highest"]):
+        predict.cli([str(run), str(pictures), *words])
+    assert told == [None, "highest"]
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])

@@ -243,11 +243,11 @@ ERRORS = {
     ),
     "an unknown implementation": (
         dict(implementation="cuda"),
-        'implementation must be None or one of "xla", "tiles", "blocks", "reference", got \'cuda\'',
+        'implementation must be None or one of "xla", "tiles", "blocks", "reference", "rows", "fourier", got \'cuda\'',
     ),
     "an unknown implementation of no attention": (
         dict(channel=None, spatial=None, implementation="cuda"),
-        'implementation must be None or one of "xla", "tiles", "blocks", "reference", got \'cuda\'',
+        'implementation must be None or one of "xla", "tiles", "blocks", "reference", "rows", "fourier", got \'cuda\'',
     ),
     "an uneven grid": (dict(stride=2), "does not map the sampling grid to itself"),
     "an image for a feature map": (dict(f=random(1, 6, 6, 1, 3)), "f has 1 group elements and 3 channels"),

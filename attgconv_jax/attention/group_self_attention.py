@@ -16,7 +16,7 @@ from attgconv_jax.checks import check_divisor, check_odd
 from attgconv_jax.filters import Sampling, check_sampling, former_sampling, transformed
 from attgconv_jax.groups import Group
 from attgconv_jax.initializers import channel_uniform, key_source, paper_uniform
-from attgconv_jax.kernels.chunks import scan_chunks, sum_dtype
+from attgconv_jax.kernels.chunks import scan_chunks, wide
 from attgconv_jax.kernels.taps import Window, pad, take_tap
 
 
@@ -50,8 +50,8 @@ def self_attention(
     them, and they alone mix group elements. On an image they are lifted, and the mean over the group taken. It is no
     factor but a term, `f + alpha`.
 
-    Time and scores grow with `x y |H|^2 k^2 c_hid`. Scores are held for a few images at a time and computed again for
-    the gradient, so memory does not grow with the batch.
+    Time and scores grow with `x y |H|^2 k^2 c_hid`. It is computed in float32 at least. Scores are held for a few
+    images at a time and computed again for the gradient, so memory does not grow with the batch.
 
     Options:
       heads: divide the hidden channels.
@@ -66,6 +66,8 @@ def self_attention(
     k, hidden = len(weights.position), len(weights.query)
     heads = check_divisor("heads", heads, hidden, of="hidden channels")
     features = hidden // heads
+    # Gradients of scores are sums over channels of products, which float16 does not hold.
+    images, weights = jax.tree.map(wide, (f.reshape(math.prod(batch), x, y, h, c), weights))
     position = transformed(weights.position[..., None], group, sampling)[..., 0]
     position = position.reshape(k * k, h, heads, features, group.order)
     windows = (Window(k, low=k // 2, high=k // 2),) * 2
@@ -83,18 +85,17 @@ def self_attention(
     def attend(f):
         query = (f @ weights.query.T).reshape(*f.shape[:-1], heads, features)
         query = jnp.broadcast_to(query, (*f.shape[:3], group.order, heads, features)) / math.sqrt(features)
-        options = dict(preferred_element_type=sum_dtype(f))
-        content = jnp.einsum("bxygnd,bxyuhnd->bxygnuh", query, neighbours(f @ weights.key.T), **options)
-        score = content + jnp.einsum("bxygnd,uhndg->bxygnuh", query, position, **options)
+        content = jnp.einsum("bxygnd,bxyuhnd->bxygnuh", query, neighbours(f @ weights.key.T))
+        score = content + jnp.einsum("bxygnd,uhndg->bxygnuh", query, position)
         score = jnp.where(inside[None, :, :, None, None, :, None], score, -jnp.inf)
-        p = jax.nn.softmax(score, axis=(-2, -1)).astype(f.dtype)
+        p = jax.nn.softmax(score, axis=(-2, -1))
         attended = jnp.einsum("bxygnuh,bxyuhnd->bxygnd", p, neighbours(f @ weights.value.T))
         return attended.reshape(*attended.shape[:-2], hidden) @ weights.out.T
 
     chunk = max(1, SCORES // (x * y * group.order * heads * k * k * max(h, features)))
-    _, out = scan_chunks(lambda carry, f: (carry, attend(f)), (), f.reshape(math.prod(batch), x, y, h, c), chunk)
+    _, out = scan_chunks(lambda carry, f: (carry, attend(f)), (), images, chunk)
     out = jnp.mean(out, axis=-2, keepdims=True) if h == 1 else out
-    return out.reshape(*batch, x, y, h, c)
+    return out.reshape(*batch, x, y, h, c).astype(f.dtype)
 
 
 def self_attention_weights(

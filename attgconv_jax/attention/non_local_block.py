@@ -12,7 +12,7 @@ from attgconv_jax.attention.operator import Operator, register
 from attgconv_jax.checks import check_boolean
 from attgconv_jax.groups import Group
 from attgconv_jax.initializers import channel_uniform, key_source
-from attgconv_jax.kernels.chunks import compiled, map_chunks, sum_dtype
+from attgconv_jax.kernels.chunks import compiled, map_chunks, wide
 
 # Scores of as many images as have so many are held at once, forward and backward.
 SCORES = 2**24
@@ -40,8 +40,8 @@ def non_local(
     is. Made for the end of a stage of a network; it is no factor but a term, `f + alpha`.
 
     Time grows with the square of the positions, `(x y |H|)^2 c_hid` (`|H|` times less where each `h` attends to
-    itself). Scores are held for a few images at a time and computed again for the gradient, so memory does not grow
-    with the batch.
+    itself). It is computed in float32 at least. Scores are held for a few images at a time and computed again for the
+    gradient, so memory does not grow with the batch.
 
     Options:
       over_group: whether the softmax is over space and group instead of space alone.
@@ -52,7 +52,8 @@ def non_local(
     check_weights("non-local attention", f, weights, NonLocalWeights, group)
     check_boolean(over_group=over_group)
     *batch, x, y, h, c = f.shape
-    images = f.reshape(math.prod(batch), x, y, h, c)
+    # Gradients of scores are sums over channels of products, which float16 does not hold.
+    images = wide(f.reshape(math.prod(batch), x, y, h, c))
     # An axis of positions that attend to each other, and one of those that do not.
     together, apart = (x * y * h, 1) if over_group else (x * y, h)
     hidden = len(weights.query)
@@ -60,7 +61,7 @@ def non_local(
     rows = [a.reshape(*a.shape[:1], together, apart, hidden) for a in embedded]
 
     attended = _attend(rows, max(1, SCORES // (together**2 * apart)))
-    return group_linear(attended.reshape(*batch, x, y, h, hidden), weights.out, group)
+    return group_linear(attended.reshape(*batch, x, y, h, hidden), weights.out, group).astype(f.dtype)
 
 
 def non_local_weights(key, features, group, *, lifting=False, reduction: int = 2, dtype=jnp.float32) -> NonLocalWeights:
@@ -91,7 +92,7 @@ def _attend(rows, chunk):
     @jax.checkpoint
     def attend(rows):
         query, key, value = rows
-        score = jnp.einsum("bqhd,bkhd->bhqk", query, key, preferred_element_type=sum_dtype(query))
-        return jnp.einsum("bhqk,bkhd->bqhd", jax.nn.softmax(score).astype(value.dtype), value)
+        score = jnp.einsum("bqhd,bkhd->bhqk", query, key)
+        return jnp.einsum("bhqk,bkhd->bqhd", jax.nn.softmax(score), value)
 
     return map_chunks(attend, rows, chunk)

@@ -1,7 +1,7 @@
 """Attention on the responses of a group convolution, `alpha` of the attentive paper."""
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -25,8 +25,9 @@ from attgconv_jax.convolution import check_convolution, convolve
 from attgconv_jax.filters import Sampling, check_sampling, former_sampling, transformed
 from attgconv_jax.geometry import Padding
 from attgconv_jax.groups import Group
-from attgconv_jax.kernels.chunks import sum_dtype
+from attgconv_jax.kernels.chunks import wide
 from attgconv_jax.kernels.response import MEMORY_BUDGET, Implementation
+from attgconv_jax.kernels.settings import Dense
 
 
 class ResponseMaps(NamedTuple):
@@ -55,7 +56,8 @@ def response_attentive_group_conv(
     attention_sampling: Sampling | FilterBasis | None = None,
     return_attention: bool = False,
     memory_budget: int = MEMORY_BUDGET,
-    implementation: Implementation | None = None,
+    implementation: str | None = None,
+    precision: str | None = None,
 ) -> Float[Array, "*batch x_out y_out h c_out"] | tuple[Float[Array, "*batch x_out y_out h c_out"], ResponseMaps]:
     """Group convolution that attends to its own responses, the paper's `alpha`; on an image the lifting convolution.
 
@@ -95,7 +97,8 @@ def response_attentive_group_conv(
         `alpha_X` is `h_in` times as large as the output.
       memory_budget: about how many bytes its temporary arrays may take on a GPU or TPU, where more is faster. On
         every platform at most 16 % of it is kept for the backward pass, which otherwise computes it again.
-      implementation: see `attgconv_jax.kernels.response_attention`.
+      implementation: of the attention, see `attgconv_jax.kernels.response_attention`; or of the plain convolution from
+        which it takes, see `attgconv_jax.kernels.conv`; "xla" of both. What has none of this name chooses by platform.
 
     Source: Romero et al. 2020 (arXiv 2002.03830), sections 3.2 and 4.
     """
@@ -108,33 +111,37 @@ def response_attentive_group_conv(
     check_boolean(antialiased=antialiased, return_attention=return_attention)
     kernels.check_implementation(implementation)
     f, w, channel, spatial = jax.tree.map(jnp.asarray, (f, w, channel, spatial))
-    attends = channel is not None or spatial is not None
-    out_dtype = f.dtype
-    if antialiased:
-        f = smoothed_before(f, windows[0].stride)
-    if attends:
-        # What is left of a response can be a small difference of two large parts: bfloat16 would round both.
-        dtype = sum_dtype(f)
-        f, w, channel, spatial = jax.tree.map(lambda x: x.astype(dtype), (f, w, channel, spatial))
-    y = convolve(f, w, group, windows, sampling=sampling)
-    weight = 2 * math.pi / group.order if haar and f.shape[-2] > 1 else 1
-    if not attends:
-        return (weight * y, ResponseMaps(None, None)) if return_attention else weight * y
-    bank = transformed(w, group, sampling)
-    arrays = (
-        f.reshape(-1, *f.shape[-4:]),
-        bank.reshape(*bank.shape[:4], -1),
-        None if channel is None else response_channel_bank(channel, group),
-        None if spatial is None else response_spatial_bank(spatial, group, sampling=attention_sampling),
-    )
-    options = dict(dilation=attention_dilation, implementation=implementation)
-    attended = kernels.response_attention(*arrays, windows, memory_budget=memory_budget, **options)
-    y = (weight * (y - attended.reshape(y.shape))).astype(out_dtype)
-    if not return_attention:
-        return y
-    maps = kernels.response_attention_maps(*lax.stop_gradient(arrays), windows, **options)
+    with kernels.computing(precision=precision):
+        if antialiased:
+            f = smoothed_before(f, windows[0].stride)
+        dtype = f.dtype
+        if channel is not None or spatial is not None:
+            # What is left of a response can be a small difference of two large parts: bfloat16 would round both.
+            f, w, channel, spatial = jax.tree.map(wide, (f, w, channel, spatial))
+        y = convolve(f, w, group, windows, sampling=sampling, implementation=_known(implementation, Dense))
+        weight = 2 * math.pi / group.order if haar and f.shape[-2] > 1 else 1
+        if channel is None and spatial is None:
+            return (weight * y, ResponseMaps(None, None)) if return_attention else weight * y
+        bank = transformed(w, group, sampling)
+        arrays = (
+            f.reshape(-1, *f.shape[-4:]),
+            bank.reshape(*bank.shape[:4], -1),
+            None if channel is None else response_channel_bank(channel, group),
+            None if spatial is None else response_spatial_bank(spatial, group, sampling=attention_sampling),
+        )
+        options = dict(dilation=attention_dilation, implementation=_known(implementation, Implementation))
+        attended = kernels.response_attention(*arrays, windows, memory_budget=memory_budget, **options)
+        y = (weight * (y - attended.reshape(y.shape))).astype(dtype)
+        if not return_attention:
+            return y
+        maps = kernels.response_attention_maps(*lax.stop_gradient(arrays), windows, **options)
     batch, filters = f.shape[:-4], y.shape[-2:]
     return y, ResponseMaps(*(None if a is None else a.reshape(*batch, *a.shape[1:-1], *filters) for a in maps))
+
+
+def _known(implementation, names):
+    """The name if it is one of these, else None."""
+    return implementation if implementation in get_args(names) else None
 
 
 register_factors(

@@ -118,7 +118,8 @@ def _similarities(vectors, descriptor, h, parts, groups):
     *rows, hc = vectors.shape
     if parts * groups > MOST_COLUMNS:
         # Of `(h, c)` the group elements that share a part, the part, the group, and the channels to add.
-        split = (vectors * descriptor).reshape(*rows, h // parts, parts, groups, hc // h // groups)
+        # Wide, as float16 does not hold products of two numbers of 256.
+        split = (wide(vectors) * wide(descriptor)).reshape(*rows, h // parts, parts, groups, hc // h // groups)
         return jnp.sum(split, axis=(-4, -1), dtype=dtype).reshape(*rows, parts * groups)
     # A matrix product takes half the time of a sum over the few channels of a group, last in memory.
     of_group = np.kron(np.eye(groups), np.ones((hc // h // groups, 1)))

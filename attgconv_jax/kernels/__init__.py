@@ -9,6 +9,7 @@ from attgconv_jax.kernels.image_chunks import by_images
 from attgconv_jax.kernels.maxima import maximum
 from attgconv_jax.kernels.portability import portable
 from attgconv_jax.kernels.response import ChannelBank, check_implementation, response_attention, response_attention_maps
+from attgconv_jax.kernels.settings import computing
 from attgconv_jax.kernels.windows import window_maximum, window_sum
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "by_images",
     "channelwise_conv",
     "check_implementation",
+    "computing",
     "conv",
     "depthwise_conv",
     "dropout",

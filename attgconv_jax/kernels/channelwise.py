@@ -12,8 +12,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from attgconv_jax.kernels.chunks import choose, compiled, require_images, require_known
-from attgconv_jax.kernels.convolution import IMPLEMENTATIONS, Implementation, conv
+from attgconv_jax.kernels.chunks import choose, compiled, require_images
+from attgconv_jax.kernels.convolution import IMPLEMENTATIONS, conv
+from attgconv_jax.kernels.settings import Dense, chosen
 from attgconv_jax.kernels.taps import Window, xla_conv
 
 
@@ -21,7 +22,7 @@ def channelwise_conv(
     f: Float[Array, "batch x y h_in c"],
     w: Float[Array, "k l h_in h c"],
     windows: tuple[Window, Window],
-    implementation: Implementation | None = None,
+    implementation: Dense | None = None,
 ) -> Float[Array, "batch x_out y_out h c"]:
     """Cross-correlates every channel, an image with an axis `h` itself, with a filter of its own.
 
@@ -31,7 +32,7 @@ def channelwise_conv(
     "xla", and with None where the computation is not lowered for a CPU, all channels are one grouped convolution.
     """
     require_images(f, w, ranks=(5, 5))
-    require_known(implementation, IMPLEMENTATIONS)
+    implementation = chosen(implementation, IMPLEMENTATIONS)
     if f.shape[-2:] != (w.shape[2], w.shape[4]):
         raise ValueError(f"f has axes h_in and c {f.shape[-2:]}, but w is made for {(w.shape[2], w.shape[4])}")
     return _channelwise(f, w, windows, implementation)

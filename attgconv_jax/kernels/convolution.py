@@ -13,7 +13,9 @@ gathered along `x` too and multiplied once. The gradients are the transposed pro
 pad the image with zeros are left out.
 
 With large filters and many channels the products of frequencies (`attgconv_jax.kernels.fourier`) are fewer by far;
-the shapes decide.
+the shapes decide. There every output is a sum over all pixels of its image: a NaN makes the whole output of its image
+NaN, and rounding is relative to the image's largest pixel (in float32, far from one of 1e5 among ones, 1e-4 to 1e-3 of
+the output). With "rows" and "xla" outputs depend on the pixels in their windows alone.
 
 Of `rows` (for frequencies see there):
 
@@ -23,7 +25,6 @@ Of `rows` (for frequencies see there):
 """
 
 import functools
-from typing import Literal
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -31,43 +32,45 @@ from jaxtyping import Array, Float
 from attgconv_jax.kernels import chunks
 from attgconv_jax.kernels.fourier import fourier_conv, fourier_pays
 from attgconv_jax.kernels.linear import bilinear
+from attgconv_jax.kernels.settings import Dense, Settings
 from attgconv_jax.kernels.taps import Window, add_taps, count_outputs, pad, take_tap, take_taps, xla_conv
-
-Implementation = Literal["rows", "fourier", "xla"]
 
 
 def conv(
     f: Float[Array, "batch x y c_in"],
     w: Float[Array, "k l c_in c_out"],
     windows: tuple[Window, Window],
-    implementation: Implementation | None = None,
+    implementation: Dense | None = None,
 ) -> Float[Array, "batch x_out y_out c_out"]:
     """Cross-correlates images with a filter.
 
         out[x, y, o] = sum over a, b, c of  f[x s_x + a d_x - p_x, y s_y + b d_y - p_y, c] w[a, b, c, o]
 
-    Differentiable to any order, forwards and in reverse. bfloat16 accumulates in float32.
+    Differentiable to any order, forwards and in reverse. bfloat16 accumulates in float32. Products, the derivatives'
+    too, have the precision that holds where it is called.
 
     Options:
       windows: sizes, strides `s`, paddings `p` and dilations `d` along `x` and `y`.
       implementation: "rows" (products of patches, for CPUs), "fourier" (products of frequencies, for CPUs), "xla"
         (`lax.conv_general_dilated`), or None: where the computation is lowered for a CPU the cheaper of the first
-        two, "xla" elsewhere.
+        two, "xla" elsewhere; `attgconv_jax.kernels.computing` may choose otherwise. What "fourier" does with NaN and
+        with a few large pixels stands at the head of this file.
     """
     chunks.require_images(f, w, ranks=(4, 4))
-    chunks.require_known(implementation, IMPLEMENTATIONS)
-    return _conv(f, w, windows, implementation)
+    return _conv(f, w, windows, Settings.of_kernel(implementation, IMPLEMENTATIONS))
 
 
 @bilinear
-@chunks.compiled("step", "implementation", "windows")
-def _conv(step, implementation, windows, f, w, *d_out):
+@chunks.compiled("step", "settings", "windows")
+def _conv(step, settings, windows, f, w, *d_out):
     """The named step of the implementation."""
+    implementation = settings.implementation
     pays = not chunks.is_symbolic(f.shape[0]) and fourier_pays(f.shape, w.shape, windows)
     cheaper = "fourier" if pays else "rows"
     on_cpu = implementation if implementation in ("rows", "fourier") else cheaper
     cpu, xla = ((name, functools.partial(IMPLEMENTATIONS[name][step], windows=windows)) for name in (on_cpu, "xla"))
-    return chunks.choose(implementation, cpu, xla, f)(f, w, *d_out)
+    with settings.restored():
+        return chunks.choose(implementation, cpu, xla, f)(f, w, *d_out)
 
 
 def _xla_forward(f, w, windows):

@@ -10,7 +10,6 @@ Of a large filter on a small image the gradient goes by frequencies there; see `
 
 import functools
 import math
-from typing import Literal
 
 import jax.numpy as jnp
 from jax import lax
@@ -19,9 +18,8 @@ from jaxtyping import Array, Float
 from attgconv_jax.kernels import chunks
 from attgconv_jax.kernels.fourier import fourier_depthwise_filter_gradient
 from attgconv_jax.kernels.linear import bilinear
+from attgconv_jax.kernels.settings import Depthwise, Settings
 from attgconv_jax.kernels.taps import Window, count_outputs, pad, take_pixels, xla_conv
-
-Implementation = Literal["shifts", "xla"]
 
 # From so many taps on, the sum goes by blocks of channels whose weights stay in the first cache, and the gradient of
 # the filter by frequencies where images are no longer than the taps are many; elsewhere passes over more arrays, and
@@ -33,7 +31,7 @@ def depthwise_conv(
     f: Float[Array, "batch x y c"],
     w: Float[Array, "k l c"],
     windows: tuple[Window, Window],
-    implementation: Implementation | None = None,
+    implementation: Depthwise | None = None,
 ) -> Float[Array, "batch x_out y_out c"]:
     """Cross-correlates every channel with a filter of its own.
 
@@ -44,15 +42,16 @@ def depthwise_conv(
     elsewhere.
     """
     chunks.require_images(f, w, ranks=(4, 3))
-    return _depthwise(f, w, windows, implementation)
+    return _depthwise(f, w, windows, Settings.of_kernel(implementation, _IMPLEMENTATIONS))
 
 
 @bilinear
-@chunks.compiled("step", "implementation", "windows")
-def _depthwise(step, implementation, windows, f, w, *d_out):
+@chunks.compiled("step", "settings", "windows")
+def _depthwise(step, settings, windows, f, w, *d_out):
     """The named step of the implementation."""
     steps = [(name, functools.partial(_IMPLEMENTATIONS[name][step], windows=windows)) for name in ("shifts", "xla")]
-    return chunks.choose(implementation, *steps, f)(f, w, *d_out)
+    with settings.restored():
+        return chunks.choose(settings.implementation, *steps, f)(f, w, *d_out)
 
 
 def _xla_forward(f, w, windows):

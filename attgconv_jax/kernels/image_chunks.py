@@ -16,12 +16,12 @@ from jaxtyping import Array, Float
 
 from attgconv_jax.kernels.chunks import Bound, choose, compiled, images_a_chunk, map_chunks, scan_chunks, sum_dtype
 from attgconv_jax.kernels.linear import at_once, linear
+from attgconv_jax.kernels.settings import Settings
 
 # The fewest images at a time: with fewer, the products are too small.
 FEWEST = 8
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
 def by_images(
     conv: Callable[..., Array], between: int, f: Float[Array, "batch ..."], *weights: Float[Array, "..."]
 ) -> Array:
@@ -36,17 +36,28 @@ def by_images(
       between: numbers an image that lie between its steps.
       *weights: what else is to have gradients.
     """
+    in_settings = Bound(_in_settings, (("conv", conv), ("settings", Settings.current())))
+    return _by_images(in_settings, between, f, *weights)
+
+
+def _in_settings(*arrays, conv, settings):
+    with settings.restored():
+        return conv(*arrays)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+def _by_images(conv, between, f, *weights):
     return _run_forward(conv, between, f, *weights)
 
 
-@functools.partial(by_images.defjvp, symbolic_zeros=True)
+@functools.partial(_by_images.defjvp, symbolic_zeros=True)
 def _jvp(conv, between, primals, tangents):
     step = functools.partial(Bound, arguments=(("conv", conv), ("between", between)))
     return at_once(step(_by_name), *primals), linear(step(_tangent), step(_gradients), primals, tangents)
 
 
 def _by_name(f, *weights, conv, between):
-    return by_images(conv, between, f, *weights)
+    return _by_images(conv, between, f, *weights)
 
 
 @compiled("conv", "between")

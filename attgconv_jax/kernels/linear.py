@@ -68,31 +68,31 @@ class _Leaves:
 
 
 def bilinear(run: Callable) -> Callable:
-    """A convolution `(f, w, windows, implementation)`, from its steps `run(step, implementation, windows, f, w, ..)`.
+    """A convolution `(f, w, windows, settings)`, from its steps `run(step, settings, windows, f, w, ..)`.
 
     The steps are "forward", "backward" (of both, with the cotangent last) and "backward_filter".
     """
 
     @functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3))
-    def conv(f, w, windows, implementation):
-        return run("forward", implementation, windows, f, w)
+    def conv(f, w, windows, settings):
+        return run("forward", settings, windows, f, w)
 
     @functools.partial(conv.defjvp, symbolic_zeros=True)
-    def _(windows, implementation, primals, tangents):
-        step = functools.partial(Bound, arguments=(("windows", windows), ("implementation", implementation)))
+    def _(windows, settings, primals, tangents):
+        step = functools.partial(Bound, arguments=(("windows", windows), ("settings", settings)))
         return at_once(step(conv), *primals), linear(step(tangent), step(gradients), primals, tangents)
 
-    def tangent(primals, tangents, windows, implementation):
+    def tangent(primals, tangents, windows, settings):
         (f, w), (f_dot, w_dot) = primals, tangents
         pairs = [(f_dot, w), (f, w_dot)]
-        parts = [conv(*pair, windows, implementation) for pair in pairs if all(x is not None for x in pair)]
+        parts = [conv(*pair, windows, settings) for pair in pairs if all(x is not None for x in pair)]
         return sum(parts[1:], parts[0])
 
-    def gradients(primals, d_out, wanted, windows, implementation):
+    def gradients(primals, d_out, wanted, windows, settings):
         # Images are data: where nothing asks for their gradient (the first layer of a network), none is computed.
         if wanted == (False, True):
-            return None, run("backward_filter", implementation, windows, *primals, d_out)
-        return run("backward", implementation, windows, *primals, d_out)
+            return None, run("backward_filter", settings, windows, *primals, d_out)
+        return run("backward", settings, windows, *primals, d_out)
 
     return conv
 

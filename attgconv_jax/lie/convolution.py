@@ -7,7 +7,9 @@ All raise a `ValueError` where shapes or dtypes do not fit, and take these optio
 
 - `stride`, in pixels; `padding`, pixels on every side, "SAME" or "VALID";
 - `implementation`, a name that `attgconv_jax.kernels.conv` knows where there is one convolution, `channelwise_conv`
-  there for `dseparable_conv`, and `depthwise_conv` where a kernel on the plane comes last.
+  there for `dseparable_conv`, and `depthwise_conv` where a kernel on the plane comes last;
+- `precision` of products and of those of derivatives: "default", "high", "highest", or None, as JAX is set; see
+  `attgconv_jax.kernels.computing`.
 
 Source: Knigge et al. 2022, sections 3.1 and 3.2.
 """
@@ -29,13 +31,14 @@ def nonseparable_conv(
     stride: int = 1,
     padding: Padding = "SAME",
     implementation: str | None = None,
+    precision: str | None = None,
 ) -> Float[Array, "*batch x_out y_out h c_out"]:
     """One kernel on the plane and the group; with one input element it lifts images.
 
     `y[x, h, j] = sum over u, h~, i of  f[x + u, h~, i] k[u, h~, i, h, j]`
     """
     check_kernels(f, "h_in c_in", kernel=(kernel, "k k h_in c_in h c_out"))
-    return convolve(f, kernel, stride, padding, implementation)
+    return convolve(f, kernel, stride, padding, implementation, precision)
 
 
 def gseparable_conv(
@@ -82,6 +85,7 @@ def dseparable_conv(
     stride: int = 1,
     padding: Padding = "SAME",
     implementation: str | None = None,
+    precision: str | None = None,
 ) -> Float[Array, "*batch x_out y_out h c_out"]:
     """A matrix over the channels, then a kernel on the plane and the group for every channel.
 
@@ -94,7 +98,7 @@ def dseparable_conv(
     windows = windows_of(kernel.shape[0], stride, padding, 1, f.shape[-4:-2])
 
     conv = kernels.Bound(_channelwise, (("windows", windows), ("implementation", implementation)))
-    return by_images(conv, f.shape[-2] * projection.shape[1], f, projection, kernel)
+    return by_images(conv, f.shape[-2] * projection.shape[1], f, projection, kernel, precision=precision)
 
 
 def dgseparable_conv(
@@ -124,31 +128,35 @@ def depthwise_conv(
     stride: int = 1,
     padding: Padding = "SAME",
     implementation: str | None = None,
+    precision: str | None = None,
 ) -> Float[Array, "*batch x_out y_out h c"]:
     """A kernel on the plane for every group element and channel.
 
     `y[x, h, c] = sum over u of  f[x + u, h, c] k[u, h, c]`
     """
     check_kernels(f, "h c", kernel=(kernel, "k k h c"))
-    return depthwise(f, kernel, stride, padding, implementation)
+    return depthwise(f, kernel, stride, padding, implementation, precision)
 
 
-def convolve(f, kernel, stride=1, padding="SAME", implementation=None):
+def convolve(f, kernel, stride=1, padding="SAME", implementation=None, precision=None):
     """`nonseparable_conv` of checked arguments."""
     *batch, x, y, _, _ = f.shape
     k, _, h_in, c_in, h, c_out = kernel.shape
     windows = windows_of(k, stride, padding, 1, (x, y))
     images, filters = f.reshape(-1, x, y, h_in * c_in), kernel.reshape(k, k, h_in * c_in, h * c_out)
-    flat = kernels.conv(images, filters, windows, implementation)
+    with kernels.computing(precision=precision):
+        flat = kernels.conv(images, filters, windows, implementation)
     return flat.reshape(*batch, *flat.shape[1:3], h, c_out)
 
 
-def depthwise(f, kernel, stride=1, padding="SAME", implementation=None):
+def depthwise(f, kernel, stride=1, padding="SAME", implementation=None, precision=None):
     """`depthwise_conv` of checked arguments."""
     *batch, x, y, h, c = f.shape
     k = len(kernel)
     windows = windows_of(k, stride, padding, 1, (x, y))
-    flat = kernels.depthwise_conv(f.reshape(-1, x, y, h * c), kernel.reshape(k, k, h * c), windows, implementation)
+    images, filters = f.reshape(-1, x, y, h * c), kernel.reshape(k, k, h * c)
+    with kernels.computing(precision=precision):
+        flat = kernels.depthwise_conv(images, filters, windows, implementation)
     return flat.reshape(*batch, *flat.shape[1:3], h, c)
 
 
@@ -156,9 +164,9 @@ def _channelwise(f, projection, kernel, windows, implementation):
     return kernels.channelwise_conv(f @ projection, kernel, windows, implementation)
 
 
-def _separable(f, group_kernel, spatial_kernel, **options):
+def _separable(f, group_kernel, spatial_kernel, *, precision=None, **options):
     conv = kernels.Bound(_on_group_then_plane, tuple(options.items()))
-    return by_images(conv, math.prod(group_kernel.shape[-2:]), f, group_kernel, spatial_kernel)
+    return by_images(conv, math.prod(group_kernel.shape[-2:]), f, group_kernel, spatial_kernel, precision=precision)
 
 
 def _on_group_then_plane(f, group_kernel, spatial_kernel, **options):
@@ -166,8 +174,9 @@ def _on_group_then_plane(f, group_kernel, spatial_kernel, **options):
     return depthwise(z, spatial_kernel, **options)
 
 
-def by_images(conv, width, f, *weights):
+def by_images(conv, width, f, *weights, precision=None):
     """`kernels.by_images` with any number of batch axes, and `width` numbers a pixel between the steps."""
     *batch, x, y, h_in, c_in = f.shape
-    out = kernels.by_images(conv, x * y * width, f.reshape(-1, x, y, h_in, c_in), *weights)
+    with kernels.computing(precision=precision):
+        out = kernels.by_images(conv, x * y * width, f.reshape(-1, x, y, h_in, c_in), *weights)
     return out.reshape(*batch, *out.shape[1:])

@@ -202,7 +202,8 @@ def _plane(group, out_grid, size, coordinates, swapped):
     ends = np.linspace(-1, 1, size) if size > 1 else np.zeros(1)
     plane = group.max_scale * np.stack(np.meshgrid(ends, ends, indexing="ij"), -1)
     plane = plane[..., ::-1] if paper and swapped else plane
-    return jnp.einsum("hij,klj->klhi", group.matrices(group.inverse(out_grid)), plane.astype(out_grid.dtype))
+    matrices = group.matrices(group.inverse(out_grid))
+    return jnp.einsum("hij,klj->klhi", matrices, plane.astype(out_grid.dtype), precision="highest")
 
 
 def _algebra(group, in_grid, out_grid, coordinates):

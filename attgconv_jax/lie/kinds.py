@@ -1,9 +1,10 @@
 """How the kernel of a convolution comes in factors: the kinds of convolutions on Lie groups."""
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from attgconv_jax.checks import check_boolean, check_choice
+from attgconv_jax.kernels.settings import Dense, Depthwise
 from attgconv_jax.lie import convolution as conv
 from attgconv_jax.lie import product_convolution as product
 from attgconv_jax.lie.groups import LieGroup
@@ -36,6 +37,11 @@ class Kind(NamedTuple):
     conv: Callable
     factors: tuple[Factor, ...]
     projection: bool = False
+
+    @property
+    def implementations(self) -> tuple[str, ...]:
+        """Names of those of its convolution, which is depthwise where a kernel on the plane comes last."""
+        return get_args(Depthwise if self.factors[-1] == Factor("plane", pairs=False) else Dense)
 
 
 LIFTING = Kind("lifting", conv.nonseparable_conv, (Factor("plane", True),))

@@ -47,6 +47,7 @@ def lie_conv(
     padding: Padding = "SAME",
     exact: bool = True,
     implementation: str | None = None,
+    precision: str | None = None,
 ) -> Float[Array, "*batch x_out y_out h c_out"]:
     """Group convolution on a Lie group, between any two grids of it.
 
@@ -76,7 +77,8 @@ def lie_conv(
       network: the kernel network, a function of coordinates and weights; or one a factor; None: `siren` with
         `attgconv_jax.lie.kernels.first_frequency`.
       coordinates, mask: see `attgconv_jax.lie.kernels`.
-      stride, padding, implementation: see `attgconv_jax.lie.convolution`.
+      stride, padding, implementation, precision: see `attgconv_jax.lie.convolution`. Kernel networks are always
+        evaluated with "highest".
       exact: whether positions of the filters that quarter turns do not map to themselves raise, if the group rotates.
 
     Kernels are evaluated in the common dtype of weights and grids, then cast to that of `f`.
@@ -90,7 +92,8 @@ def lie_conv(
         check_exact(f, group, size, stride, padding)
     evaluated = evaluate(weights, group, in_grid, out_grid, size, f.shape[-1], kind, networks, coordinates, mask)
     evaluated = (kernel.astype(f.dtype) for kernel in evaluated)
-    return kind.conv(f, *evaluated, stride=stride, padding=padding, implementation=implementation)
+    options = dict(stride=stride, padding=padding, implementation=implementation, precision=precision)
+    return kind.conv(f, *evaluated, **options)
 
 
 def apply_kernels(
@@ -98,7 +101,7 @@ def apply_kernels(
 ) -> Float[Array, "*batch x_out y_out h c_out"]:
     """The convolution of this kind with kernels that `lie_kernels` has evaluated; of those for images "nonseparable".
 
-    The options are stride, padding and implementation of `lie_conv`.
+    The options are stride, padding, implementation and precision of `lie_conv`.
     """
     if kind == "lifting":
         warn_deprecated('kind="lifting"', 'kind="nonseparable"')

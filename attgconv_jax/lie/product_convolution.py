@@ -21,6 +21,8 @@ def separable_2d_conv(
     rotation_kernel: Float[Array, "a_in c_in a c_out"],
     scale_kernel: Float[Array, "s_in s c_out"],
     spatial_kernel: Float[Array, "k k h c_out"],
+    *,
+    precision: str | None = None,
     **options,
 ) -> Float[Array, "*batch x_out y_out h c_out"]:
     """Kernels on the rotations and, for every channel, on the scales and on the plane, one after the other.
@@ -39,7 +41,8 @@ def separable_2d_conv(
         spatial_kernel=(spatial_kernel, "k k a*s c_out"),
     )
     conv = kernels.Bound(_one_after_the_other, tuple(options.items()))
-    return by_images(conv, math.prod(spatial_kernel.shape[2:]), f, rotation_kernel, scale_kernel, spatial_kernel)
+    arrays = f, rotation_kernel, scale_kernel, spatial_kernel
+    return by_images(conv, math.prod(spatial_kernel.shape[2:]), *arrays, precision=precision)
 
 
 def gseparable_2d_conv(

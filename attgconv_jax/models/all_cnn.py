@@ -11,6 +11,7 @@ from attgconv_jax.convolution import max_pool, project_mean, smooth_max_pool
 from attgconv_jax.filters import Sampling
 from attgconv_jax.groups import Group, check_group
 from attgconv_jax.initializers import FilterInitializer, draw_normal, paper_uniform
+from attgconv_jax.kernels.settings import Convolution, Precision
 from attgconv_jax.models.base import check_image, register
 from attgconv_jax.models.layers import ConvolutionalNetwork
 from attgconv_jax.nn import Dropout
@@ -95,6 +96,8 @@ class AllCNN(ConvolutionalNetwork):
         antialiased: bool = False,
         oversampled: bool = False,
         masked: bool = False,
+        implementation: Convolution | None = None,
+        precision: Precision | None = None,
         dtype=None,
         param_dtype=jnp.float32,
         rngs: nnx.Rngs,
@@ -117,7 +120,8 @@ class AllCNN(ConvolutionalNetwork):
         arrays = dict(dtype=dtype, param_dtype=param_dtype, rngs=rngs)
         filters = dict(kernel_init=kernel_init, attention_init=kernel_init, sampling=sampling)
         shared = dict(haar=haar, antialiased=antialiased, oversampled=oversampled, masked=masked, **filters, **arrays)
-        super().__init__(group, attention, widths, layers, settings, attention_options=attention_options, **shared)
+        shared |= dict(attention_options=attention_options, implementation=implementation, precision=precision)
+        super().__init__(group, attention, widths, layers, settings, **shared)
         self.norms = nnx.List([batch_norm(width, **arrays) for width in widths[1:]])
         self.input_dropout = Dropout(input_dropout_rate, rngs=rngs)
         self.dropouts = nnx.List([Dropout(dropout_rate if layer.pool else 0.0, rngs=rngs) for layer in LAYERS])

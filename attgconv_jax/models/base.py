@@ -18,6 +18,7 @@ from attgconv_jax.checks import check_boolean, check_positive
 from attgconv_jax.docstrings import argument_help
 from attgconv_jax.filters import Sampling
 from attgconv_jax.groups import Group
+from attgconv_jax.kernels.settings import check_computing, computing
 from attgconv_jax.lie import LieGroup
 from attgconv_jax.preprocessing import Preprocessing
 
@@ -134,12 +135,16 @@ class Network(nnx.Module):
       masked: whether the image, and the output of every relu between layers, are multiplied by
         `attgconv_jax.circular_mask`: for angles other than right ones, where the corners of an image, 21 % of its area,
         hold nothing of interest. A square border is not invariant to rotation.
+      implementation: of its convolutions, those of attention among them; see `attgconv_jax.kernels.computing`.
+      precision: of all products, and of those of derivatives: "default", "high" or "highest"; None: as JAX is set. See
+        `attgconv_jax.kernels.computing`.
       dtype: to compute in; see `attgconv_jax.nn`.
       param_dtype: of the parameters; see `attgconv_jax.nn`.
       rngs: its "params" and, for dropout, "dropout" streams are used.
 
     Attributes:
       preprocessing: of the images that it was trained on, where `load_network` found it beside the network.
+      implementation, precision: may be changed at any time.
     """
 
     preprocessing: Preprocessing | None = None
@@ -154,6 +159,8 @@ class Network(nnx.Module):
         antialiased: bool | None = None,
         oversampled: bool | None = None,
         masked: bool | None = None,
+        implementation: str | None = None,
+        precision: str | None = None,
         dtype=None,
         **settings,
     ):
@@ -165,6 +172,8 @@ class Network(nnx.Module):
                 wanted = 'a Sampling, such as Sampling("least_error")'
                 raise ValueError(f"sampling must be {wanted}, got {sampling!r}{hint}")
             settings["sampling"] = sampling
+        self.implementation, self.precision = implementation, precision
+        check_computing(implementation, precision)
         # None: of a network that has no such argument.
         switches = {"antialiased": antialiased, "oversampled": oversampled, "masked": masked}
         for name, value in switches.items():
@@ -180,7 +189,10 @@ class Network(nnx.Module):
     @property
     def settings(self) -> dict[str, Any]:
         """What this network was made with, as JSON can hold it; the rest shows in its parameters."""
-        return {"group": dataclasses.asdict(self.group), **{name: _plain(value) for name, value in self._settings}}
+        settings = {name: _plain(value) for name, value in self._settings}
+        computing = {"implementation": self.implementation, "precision": self.precision}
+        chosen = {name: value for name, value in computing.items() if value is not None}
+        return {"group": dataclasses.asdict(self.group), **settings, **chosen}
 
     @property
     def attending_layers(self) -> list[int]:
@@ -189,13 +201,15 @@ class Network(nnx.Module):
 
     def __call__(self, image: Float[Array, "*batch x y 1 c"]) -> Float[Array, "*batch classes"]:
         """Logits of standardised images, invariant under the group."""
-        for f in self._features(image):
-            logits = f
+        with self._computing():
+            for f in self._features(image):
+                logits = f
         return logits
 
     def feature_maps(self, image: Float[Array, "*batch x y 1 c"]) -> list[Float[Array, "..."]]:
         """The image as the first layer sees it, the feature maps between the layers, the logits."""
-        return list(self._features(image))
+        with self._computing():
+            return list(self._features(image))
 
     def attention_maps(
         self, image: Float[Array, "*batch x y 1 c"]
@@ -207,8 +221,12 @@ class Network(nnx.Module):
         """
         if not self.attending_layers:
             raise ValueError("the network has no attention; make it with attention=...")
-        layers = zip([*self._attentions(), None], self._features(image), strict=True)
-        return [None if attention is None else attention(f) for attention, f in layers][:-1]
+        with self._computing():
+            layers = zip([*self._attentions(), None], self._features(image), strict=True)
+            return [None if attention is None else attention(f) for attention, f in layers][:-1]
+
+    def _computing(self):
+        return computing(implementation=self.implementation, precision=self.precision)
 
     def _features(self, image: Array) -> Iterator[Array]:
         """Yields what enters every layer, then the logits."""

@@ -25,7 +25,7 @@ from attgconv_jax.separable import Kind
 
 # Arguments of an attention's module that the network's description decides, and those of one that is a convolution.
 _OF_NETWORK = {"haar", "sampling"}
-_OF_CONVOLUTION = inspect.signature(GroupConv.__init__).parameters.keys() - {"channel_groups"}
+_OF_CONVOLUTION = inspect.signature(GroupConv.__init__).parameters.keys() - {"channel_groups", "implementation"}
 
 
 def check_attention(attention: str | None, options: Mapping[str, Any] | None) -> None:
@@ -157,6 +157,8 @@ class ConvolutionalNetwork(Network):
         antialiased: bool | None = None,
         oversampled: bool | None = None,
         masked: bool | None = None,
+        implementation: str | None = None,
+        precision: str | None = None,
         dtype,
         **shared,
     ):
@@ -166,7 +168,8 @@ class ConvolutionalNetwork(Network):
         of_attention = dict(attention_options=attention_options, sampling=sampling, dtype=dtype)
         settings = {"in_features": widths[0], "classes": widths[-1], **settings, "haar": bool(haar)}
         switches = dict(antialiased=antialiased, oversampled=oversampled, masked=masked)
-        super().__init__(group, attention, **settings, **switches, **of_attention)
+        computing = dict(implementation=implementation, precision=precision)
+        super().__init__(group, attention, **settings, **switches, **computing, **of_attention)
         shared |= dict(group=group, haar=haar, antialiased=bool(antialiased), **of_attention)
         self.convolutions = nnx.List(
             convolution(attention, *widths[i : i + 2], lifting=i == 0, **layer, **shared)

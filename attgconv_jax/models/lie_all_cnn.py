@@ -9,6 +9,7 @@ from flax import nnx
 
 from attgconv_jax.checks import check_positive, check_rate
 from attgconv_jax.filters import Sampling
+from attgconv_jax.kernels.settings import Convolution, Precision
 from attgconv_jax.lie.groups import LieGroup
 from attgconv_jax.lie.kernels import Coordinates, Mask
 from attgconv_jax.lie.pooling import max_pool
@@ -106,6 +107,8 @@ class LieAllCNN(LieNetwork):
         mask: Mask = "smooth",
         random_grids: bool = False,
         sampling: Sampling = Sampling(),
+        implementation: Convolution | None = None,
+        precision: Precision | None = None,
         dtype=None,
         param_dtype=jnp.float32,
         rngs: nnx.Rngs,
@@ -117,6 +120,7 @@ class LieAllCNN(LieNetwork):
         layers = Layers(group, kind, attention, attention_options, sampling, of_kernels, shared)
         sizes = dict(features=features, in_features=in_features, kernel_size=kernel_size, classes=classes)
         settings = dict(random_grids=random_grids, lifting_dropout_rate=rates[0], dropout_rate=rates[1])
+        settings |= dict(implementation=implementation, precision=precision)
         super().__init__(layers, **sizes, **settings)
         self.lifting_dropout = Dropout(lifting_dropout_rate, rngs=rngs)
         self.convolutions, self.norms, self.dropouts = nnx.List([]), nnx.List([]), nnx.List([])

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 from attgconv_jax.attention import OPERATORS
 from attgconv_jax.checks import check_integer, check_positive, check_rate
 from attgconv_jax.filters import Sampling
+from attgconv_jax.kernels.settings import Convolution, Precision
 from attgconv_jax.lie.groups import LieGroup
 from attgconv_jax.lie.kernel_networks import NETWORKS
 from attgconv_jax.lie.kernels import Coordinates, Mask, least_size
@@ -86,6 +87,8 @@ class LieResNet(LieNetwork):
         mask: Mask = "smooth",
         random_grids: bool = False,
         sampling: Sampling = Sampling(),
+        implementation: Convolution | None = None,
+        precision: Precision | None = None,
         dtype=None,
         param_dtype=jnp.float32,
         rngs: nnx.Rngs,
@@ -100,6 +103,7 @@ class LieResNet(LieNetwork):
         layers = Layers(group, kind, attention, attention_options, sampling, of_kernels, shared)
         sizes = dict(features=features, in_features=in_features, kernel_size=kernel_size, classes=classes)
         settings = dict(random_grids=random_grids, head_features=head_features, dropout_rate=dropout_rate)
+        settings |= dict(implementation=implementation, precision=precision)
         super().__init__(layers, **sizes, **settings)
         pairs = itertools.pairwise(features)
         self.blocks = nnx.List([LieBlock(before, width, kernel_size, layers) for before, width in pairs])

@@ -13,6 +13,7 @@ from attgconv_jax.checks import check_boolean, check_positive
 from attgconv_jax.convolution import project_mean
 from attgconv_jax.filters import Sampling
 from attgconv_jax.groups import Group, check_group
+from attgconv_jax.kernels.settings import Convolution, Precision
 from attgconv_jax.models.base import Network, check_image, register
 from attgconv_jax.models.layers import check_attention, pool_activations
 from attgconv_jax.models.residual import ConvNorm, Layer, ResidualBlock, place
@@ -122,6 +123,8 @@ class ResNet(Network):
         antialiased: bool = False,
         oversampled: bool = False,
         masked: bool = False,
+        implementation: Convolution | None = None,
+        precision: Precision | None = None,
         dtype=None,
         param_dtype=jnp.float32,
         rngs: nnx.Rngs,
@@ -136,7 +139,7 @@ class ResNet(Network):
         settings = dict(depth=depth, features=features, in_features=in_features, classes=classes, exact=exact)
         settings |= dict(attention_options=attention_options, sampling=sampling, dtype=dtype)
         settings |= dict(antialiased=antialiased, oversampled=oversampled, masked=masked)
-        super().__init__(group, attention, **settings)
+        super().__init__(group, attention, implementation=implementation, precision=precision, **settings)
         blocks, branch = ARCHITECTURES[depth]
         options = _published_options(attention, features) | dict(attention_options or {})
         arrays = dict(dtype=dtype, param_dtype=param_dtype, rngs=rngs)

@@ -11,6 +11,7 @@ from attgconv_jax.convolution import project_max
 from attgconv_jax.filters import Sampling
 from attgconv_jax.groups import Group, check_group
 from attgconv_jax.initializers import FilterInitializer
+from attgconv_jax.kernels.settings import Convolution, Precision
 from attgconv_jax.models.base import check_image, register
 from attgconv_jax.models.layers import ConvolutionalNetwork, check_kind, pool_activations
 from attgconv_jax.nn import Dropout
@@ -105,6 +106,8 @@ class RotMNISTNet(ConvolutionalNetwork):
         antialiased: bool = False,
         oversampled: bool = False,
         masked: bool = False,
+        implementation: Convolution | None = None,
+        precision: Precision | None = None,
         dtype=None,
         param_dtype=jnp.float32,
         rngs: nnx.Rngs,
@@ -140,6 +143,7 @@ class RotMNISTNet(ConvolutionalNetwork):
         shared = dict(attention_options=attention_options, kind=kind, haar=haar, kernel_init=kernel_init, **arrays)
         channels = [in_features, *widths, classes]
         shared |= dict(sampling=sampling, antialiased=antialiased, oversampled=oversampled, masked=masked)
+        shared |= dict(implementation=implementation, precision=precision)
         super().__init__(group, attention, channels, layers, settings, **shared)
         self.norms = nnx.List([batch_norm(width, **arrays) for width in widths])
         self.dropouts = nnx.List([Dropout(dropout_rate if layer.dropout else 0.0, rngs=rngs) for layer in LAYERS])

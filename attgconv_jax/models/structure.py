@@ -15,6 +15,8 @@ from flax import nnx
 from attgconv_jax.models.arrays import key_name
 
 _MODE = ("deterministic", "use_running_average")
+# Attributes of modules that came later: None is as if there were none.
+_LATER = ("implementation", "precision")
 # Endings of attributes of Flax's modules that decide initial values alone, or follow from others.
 _OF_FLAX = ("param_dtype", "_init", "_length")
 
@@ -78,6 +80,7 @@ def differences(found: Mapping[str, Any], expected: Mapping[str, Any]) -> list[s
 
 def text_differences(found: Mapping[str, str], stored: Mapping[str, str]) -> list[str]:
     """The same of structures whose values are in words, as `text` gives them."""
+    stored = {name: words for name, words in stored.items() if words != "None" or name.split(".")[-1] not in _LATER}
     return _outermost(
         found, stored, lambda here, there: None if here == there else f"is {here} instead of {there}", str
     )
@@ -145,7 +148,8 @@ def _children(value):
         of_flax = _is_layer_of_flax(type(value))
         # Sorted, as Flax has them once it has made a module of its parts.
         for name, child in sorted(vars(value).items(), key=_place):
-            if name not in _MODE and not name.startswith("_pytree__") and not (of_flax and name.endswith(_OF_FLAX)):
+            idle = name in _MODE or name.startswith("_pytree__") or (of_flax and name.endswith(_OF_FLAX))
+            if not idle and not (child is None and name in _LATER):
                 yield name, child
     elif not jax.tree_util.all_leaves([value]):
         for keys, child in jax.tree_util.tree_flatten_with_path(value, is_leaf=lambda part: part is not value)[0]:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from attgconv_jax import kernels
 from attgconv_jax.attention import OPERATORS
 from attgconv_jax.bases import FilterBasis
 from attgconv_jax.checks import check_choice
@@ -29,7 +30,8 @@ class AttentiveGroupConv(nnx.Module):
     >>> layer(jnp.ones([2, 9, 9, 8, 8])).shape
     (2, 9, 9, 8, 16)
 
-    Further arguments are those of the convolution; `sampling` and `haar` are also those of the attention.
+    Further arguments are those of the convolution; `sampling`, `haar`, `implementation` and `precision` are also those
+    of the attention.
 
     Options:
       attention: a name of `attgconv_jax.nn.ATTENTIONS`: the paper's "input" (channel and spatial), "input_channel",
@@ -80,8 +82,14 @@ class AttentiveGroupConv(nnx.Module):
 
     def __call__(self, f: Float[Array, "*batch x y h_in c_in"]) -> Float[Array, "*batch x_out y_out h c_out"]:
         """Attends, then convolves."""
-        return self.conv(self.attention(f))
+        with self._computing():
+            return self.conv(self.attention(f))
 
     def attention_maps(self, f: Float[Array, "*batch x y h_in c_in"]) -> Float[Array, "*batch #x #y h_in #c_in"]:
         """The map of the input: what is suppressed, or what it is scaled by, or what is added."""
-        return self.attention.attention_maps(f)
+        with self._computing():
+            return self.attention.attention_maps(f)
+
+    def _computing(self):
+        """Of the attention too, which may convolve."""
+        return kernels.computing(implementation=self.conv.implementation, precision=self.conv.precision)

@@ -3,6 +3,7 @@
 import functools
 import inspect
 from collections.abc import Callable
+from typing import get_args
 
 import jax.numpy as jnp
 from flax import nnx
@@ -16,6 +17,8 @@ from attgconv_jax.filters import Sampling, basis_of, check_sampling, former_samp
 from attgconv_jax.geometry import Padding
 from attgconv_jax.groups import Group, check_group
 from attgconv_jax.initializers import FilterInitializer, filter_initializer
+from attgconv_jax.kernels.chunks import require_known
+from attgconv_jax.kernels.settings import Dense, check_precision
 
 
 class GroupConv(nnx.Module):
@@ -32,6 +35,7 @@ class GroupConv(nnx.Module):
     Options (the others are those of all modules, see `attgconv_jax.nn`):
       channel_groups: into how many separate parts the channels fall; see `attgconv_jax.grouped_group_conv`.
       use_bias: whether a bias per channel is added.
+      implementation: of the convolution; see `attgconv_jax.group_conv`.
     """
 
     _WEIGHTS = ("w",)
@@ -55,6 +59,8 @@ class GroupConv(nnx.Module):
         antialiased: bool = False,
         sampling: Sampling | FilterBasis = Sampling(),
         kernel_init: FilterInitializer = "he_normal",
+        implementation: str | None = None,
+        precision: str | None = None,
         dtype=None,
         param_dtype=jnp.float32,
         rngs: nnx.Rngs,
@@ -64,6 +70,9 @@ class GroupConv(nnx.Module):
         kernel_size, self.stride, self.padding, self.dilation = check_window(kernel_size, stride, padding, dilation)
         check_sampling(sampling)
         check_boolean(lifting=lifting, haar=haar, use_bias=use_bias, exact=exact, antialiased=antialiased)
+        self._check_implementation(implementation)
+        check_precision(precision)
+        self.implementation, self.precision = implementation, precision
         self.channel_groups = check_divisor("channel_groups", channel_groups, in_features, out_features)
         self.group, self.haar, self.exact, self.antialiased = group, haar, exact, antialiased
         self.sampling, self.dtype = sampling, dtype
@@ -86,9 +95,12 @@ class GroupConv(nnx.Module):
 
     @property
     def _options(self):
-        names = "stride", "padding", "dilation", "haar", "exact", "antialiased"
+        names = "stride", "padding", "dilation", "haar", "exact", "antialiased", "implementation", "precision"
         sampling = self.sampling if self.basis is None else self.basis
         return {name: getattr(self, name) for name in names} | {"sampling": sampling}
+
+    def _check_implementation(self, implementation):
+        require_known(implementation, get_args(Dense))
 
     def _draw(self, init, shape, dtype, rngs):
         self.w = nnx.Param(self._coefficients(init(rngs.params(), shape, dtype)))

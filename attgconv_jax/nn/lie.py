@@ -14,6 +14,8 @@ from jaxtyping import Array, Float
 from attgconv_jax.checks import check_boolean, check_choice, check_feature_map, check_window
 from attgconv_jax.deprecation import warn_deprecated
 from attgconv_jax.geometry import Padding
+from attgconv_jax.kernels.chunks import require_known
+from attgconv_jax.kernels.settings import check_precision
 from attgconv_jax.lie.checks import check_exact, check_grid
 from attgconv_jax.lie.groups import LieGroup
 from attgconv_jax.lie.kernel_networks import NETWORKS, python_numbers
@@ -63,6 +65,7 @@ class LieConv(ModeModule):
         `attgconv_jax.lie.kernels`.
       mask: how kernels end at distance 1: "smooth" or "hard"; the paper's coordinates have masks of their own.
       exact: whether positions of the filters that quarter turns do not map to themselves raise, if the group rotates.
+      implementation: of the convolution; see `attgconv_jax.lie.convolution`.
       dtype: to convolve in; kernels are evaluated in the dtype of the parameters.
 
     Source: Knigge et al. 2022.
@@ -84,6 +87,8 @@ class LieConv(ModeModule):
         stride: int = 1,
         padding: Padding = "SAME",
         exact: bool = True,
+        implementation: str | None = None,
+        precision: str | None = None,
         dtype=None,
         param_dtype=jnp.float32,
         rngs: nnx.Rngs,
@@ -104,6 +109,9 @@ class LieConv(ModeModule):
         self.in_features, self.kernel_size = int(in_features), int(kernel_size)
         self.lifting, self.kind = bool(lifting), None if lifting else kind or "separable"
         self.group, self.network, self.mask, self.dtype = group, network, mask, dtype
+        require_known(implementation, self._kind.implementations)
+        check_precision(precision)
+        self.implementation, self.precision = implementation, precision
         # Pairs and no dict: a graph definition that holds a dict cannot be hashed, nor be a static argument.
         self._options = tuple(sorted(options.items()))
         self.coordinates = NETWORKS[network].coordinates(coordinates)
@@ -128,7 +136,8 @@ class LieConv(ModeModule):
             check_exact(f, self.group, self.kernel_size, self.stride, self.padding)
         evaluated = self._kept() if in_grid is None and out_grid is None else self.kernels(in_grid, out_grid)
         f, *evaluated = promote_dtype((f, *evaluated), dtype=self.dtype)
-        return self._kind.conv(f, *evaluated, stride=self.stride, padding=self.padding)
+        names = "stride", "padding", "implementation", "precision"
+        return self._kind.conv(f, *evaluated, **{name: getattr(self, name) for name in names})
 
     def kernels(
         self, in_grid: Float[Array, "h_in d"] | None = None, out_grid: Float[Array, "h d"] | None = None

@@ -18,6 +18,7 @@ from attgconv_jax.deprecation import warn_deprecated
 from attgconv_jax.docstrings import argument_help
 from attgconv_jax.filters import former_sampling
 from attgconv_jax.groups import Group
+from attgconv_jax.kernels.settings import check_precision, computing
 from attgconv_jax.nn.norm import batch_norm, wide_dtype
 
 _FORMULAS = {"scale": "alpha f", "suppress": "(1 - alpha) f", "emphasise": "(1 + alpha) f", "add": "f + alpha"}
@@ -39,12 +40,14 @@ class OperatorAttention(nnx.Module):
         group: Group,
         *,
         lifting: bool = False,
+        precision: str | None = None,
         dtype=None,
         param_dtype=jnp.float32,
         rngs: nnx.Rngs,
         **options: Any,
     ):
         check_boolean(lifting=lifting)
+        check_precision(precision)
         self.operator.check_options(options)
         of_init = self.operator.of_init(options)
         weights = self.operator.init(rngs.params, features, group, lifting=lifting, dtype=param_dtype, **of_init)
@@ -56,7 +59,7 @@ class OperatorAttention(nnx.Module):
         self.group = group
         # Pairs and no dict: a graph definition that holds a dict cannot be hashed, nor be a static argument.
         self._options = tuple(self.operator.of_apply(options).items())
-        self.dtype = dtype
+        self.precision, self.dtype = precision, dtype
 
     @property
     def options(self) -> dict[str, Any]:
@@ -80,7 +83,8 @@ class OperatorAttention(nnx.Module):
     def _alpha(self, f, weights):
         # By attribute: nnx.tabulate replaces the methods of nnx.Dict.
         norms = {name: getattr(self.norms, name) for name in self.operator.norms}
-        return self.operator.apply(f, weights, self.group, **self.options, **norms)
+        with computing(precision=self.precision):
+            return self.operator.apply(f, weights, self.group, **self.options, **norms)
 
     def _promoted(self, f):
         values, structure = jax.tree.flatten(self.weights, is_leaf=lambda leaf: isinstance(leaf, nnx.Param))
@@ -116,7 +120,7 @@ ATTENTIONS: Mapping[str, type[OperatorAttention]] = _Attentions()
 
 def _signature(operator):
     common = inspect.signature(OperatorAttention.__init__).parameters
-    leading, trailing = ("features", "group", "lifting"), ("dtype", "param_dtype", "rngs")
+    leading, trailing = ("features", "group", "lifting"), ("precision", "dtype", "param_dtype", "rngs")
     own = operator.options.values()
     return inspect.Signature([*map(common.get, leading), *own, *map(common.get, trailing)])
 

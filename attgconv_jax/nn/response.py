@@ -13,7 +13,7 @@ from attgconv_jax.filters import former_sampling
 from attgconv_jax.groups import Group
 from attgconv_jax.initializers import FilterInitializer
 from attgconv_jax.kernels import check_implementation
-from attgconv_jax.kernels.response import MEMORY_BUDGET, Implementation
+from attgconv_jax.kernels.response import MEMORY_BUDGET
 from attgconv_jax.nn.convolution import GroupConv, options_of_group_conv, signature_of_module
 
 
@@ -38,7 +38,7 @@ class ResponseAttentiveGroupConv(GroupConv):
       attention_dilation: of the spatial attention filter, in pixels.
       attention_init: of the spatial attention filter, as `kernel_init`.
       memory_budget: bytes of temporary arrays; see `attgconv_jax.response_attentive_group_conv`.
-      implementation: see `attgconv_jax.kernels.response_attention`.
+      implementation: of the attention or the convolution; see `attgconv_jax.response_attentive_group_conv`.
     """
 
     _WEIGHTS = ("w", "w1", "w2", "spatial")
@@ -59,7 +59,6 @@ class ResponseAttentiveGroupConv(GroupConv):
         attention_dilation: int = 1,
         attention_init: FilterInitializer = "paper_uniform",
         memory_budget: int = MEMORY_BUDGET,
-        implementation: Implementation | None = None,
         lifting: bool = False,
         param_dtype=jnp.float32,
         rngs: nnx.Rngs,
@@ -68,8 +67,6 @@ class ResponseAttentiveGroupConv(GroupConv):
         self.attention_dilation, self.memory_budget = check_positive(
             attention_dilation=attention_dilation, memory_budget=memory_budget
         )
-        check_implementation(implementation)
-        self.implementation = implementation
         options |= dict(lifting=lifting, param_dtype=param_dtype, rngs=rngs)
         super().__init__(in_features, out_features, kernel_size, group, **options)
         of_channel, of_spatial = response_attention_weights(
@@ -95,9 +92,12 @@ class ResponseAttentiveGroupConv(GroupConv):
         *arrays, _ = self._promoted(f)
         return self._convolve(*arrays, return_attention=True)[1]
 
+    def _check_implementation(self, implementation):
+        check_implementation(implementation)
+
     def _convolve(self, f, w, w1, w2, spatial, **options):
         channel = None if w1 is None else ResponseChannelWeights(w1, w2)
-        names = "attention_dilation", "memory_budget", "implementation"
+        names = "attention_dilation", "memory_budget"
         options |= {name: getattr(self, name) for name in names} | self._options
         options["attention_sampling"] = self.sampling
         return response_attentive_group_conv(f, w, channel, spatial, self.group, **options)

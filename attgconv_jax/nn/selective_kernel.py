@@ -15,6 +15,7 @@ from attgconv_jax.filters import former_sampling
 from attgconv_jax.geometry import Padding
 from attgconv_jax.groups import Group
 from attgconv_jax.kernels.chunks import wide
+from attgconv_jax.kernels.settings import computing
 from attgconv_jax.nn.convolution import GroupConv, options_of_group_conv, signature_of_module
 from attgconv_jax.nn.norm import batch_norm, wide_dtype
 
@@ -108,7 +109,8 @@ class SelectiveKernelGroupConv(nnx.Module):
     def _shares(self, responses):
         mixed, w1, w2 = promote_dtype((sum(responses), self.w1[...], self.w2[...]), dtype=self.dtype)
         weights = SelectiveKernelWeights(w1, w2)
-        return selective_kernel(mixed, weights, self.group, over_group=self.over_group, norm=self.norm)
+        with computing(precision=self.convs[0].precision):
+            return selective_kernel(mixed, weights, self.group, over_group=self.over_group, norm=self.norm)
 
 
 def _padding(padding, kernel_size, stride, branch):

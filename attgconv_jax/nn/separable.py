@@ -1,6 +1,6 @@
 """Separable group convolution as a Flax NNX module."""
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from flax import nnx
 from jaxtyping import Array, Float
@@ -9,6 +9,8 @@ from attgconv_jax.checks import check_choice
 from attgconv_jax.filters import former_sampling
 from attgconv_jax.groups import Group
 from attgconv_jax.initializers import draw_normal
+from attgconv_jax.kernels.chunks import require_known
+from attgconv_jax.kernels.settings import Dense, Depthwise
 from attgconv_jax.nn.convolution import GroupConv, options_of_group_conv, signature_of_module
 from attgconv_jax.separable import SEPARABLE, former_kind, product_filter
 
@@ -32,6 +34,8 @@ class SeparableGroupConv(GroupConv):
 
     Options:
       kind: "separable", a spatial filter for every output channel; "gseparable", for every pair of channels.
+      implementation: of kind "separable" "shifts" or "xla", see `attgconv_jax.separable_group_conv`; else as of
+        `GroupConv`.
 
     Source: Lengyel and van Gemert 2021; the initialisation is our own.
     """
@@ -62,6 +66,9 @@ class SeparableGroupConv(GroupConv):
     def w(self) -> Float[Array, "*pixels h c_in c_out"]:
         """The filter of the `GroupConv` that does the same."""
         return product_filter(self.group_filter[...], self.spatial_filter[...])
+
+    def _check_implementation(self, implementation):
+        require_known(implementation, get_args(Depthwise if self.kind == "separable" else Dense))
 
     def _draw(self, init, shape, dtype, rngs):
         size, _, _, in_features, out_features = shape

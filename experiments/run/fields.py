@@ -42,7 +42,14 @@ _LATER = {
 }
 
 # Arguments of networks that came later, likewise.
-_LATER_ARGUMENTS = {"kernel_size": 3, "antialiased": False, "oversampled": False, "masked": False}
+_LATER_ARGUMENTS = {
+    "kernel_size": 3,
+    "antialiased": False,
+    "oversampled": False,
+    "masked": False,
+    "implementation": None,
+    "precision": None,
+}
 
 _BEFORE_NETWORKS = {
     "data.test_images": None,

@@ -19,10 +19,14 @@ from typing import Annotated, Any
 import jax
 import tyro
 
+from attgconv_jax.kernels import computing
+from attgconv_jax.kernels.settings import Precision
 from experiments.run.messages import one_line
 from experiments.run.stopping import Stopped
 
 Folder = Annotated[pathlib.Path, tyro.conf.arg(metavar="DIR")]
+_PRODUCTS = "Of products, for networks that have none of their own: highest is float32 on GPUs and TPUs too."
+Products = Annotated[Precision | None, tyro.conf.arg(help=_PRODUCTS)]
 
 _COMMAND: contextvars.ContextVar[str | None] = contextvars.ContextVar("command", default=None)
 
@@ -48,9 +52,11 @@ def describe_device() -> dict[str, str]:
     }
 
 
-def precision(dtype: str) -> contextlib.AbstractContextManager:
-    """Within it JAX computes in float64 if `dtype` says so; else all stays as it is."""
-    return jax.enable_x64(True) if dtype == "float64" else contextlib.nullcontext()
+@contextlib.contextmanager
+def precision(dtype: str, products: str | None = None) -> Iterator[None]:
+    """Within it JAX computes in float64 if `dtype` says so, and products are as precise as `computing` says."""
+    with jax.enable_x64(True) if dtype == "float64" else contextlib.nullcontext(), computing(precision=products):
+        yield
 
 
 def command(main: Callable[[Any], None], arguments: Any) -> Callable[..., None]:

@@ -3,7 +3,7 @@
 import functools
 import warnings
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import jax
 from jaxtyping import Array, Float
@@ -12,6 +12,7 @@ from attgconv_jax.checks import check_positive
 from attgconv_jax.kernels.chunks import require_known, sum_dtype
 from attgconv_jax.kernels.portability import is_portable
 from attgconv_jax.kernels.response import reference, xla
+from attgconv_jax.kernels.settings import Dense
 from attgconv_jax.kernels.taps import Window
 
 Implementation = Literal["xla", "tiles", "blocks", "reference"]
@@ -107,12 +108,12 @@ def response_attention_maps(
 
 
 def check_implementation(implementation: str | None) -> None:
-    """Raises a `ValueError` unless this is None or a name of `Implementation`."""
-    require_known(implementation, _IMPLEMENTATIONS)
+    """Raises a `ValueError` unless this is None, a name of `Implementation` or of those of dense convolutions."""
+    require_known(implementation, dict.fromkeys([*_IMPLEMENTATIONS, *get_args(Dense)]))
 
 
 def _call(formula, arrays, implementation, options):
-    check_implementation(implementation)
+    require_known(implementation, _IMPLEMENTATIONS)
     dtype = sum_dtype(arrays[0])
     arrays = jax.tree.map(lambda x: x.astype(dtype), arrays)
     reasons = []

@@ -46,6 +46,7 @@ from attgconv_jax.kernels.linear import at_once, linear
 from attgconv_jax.kernels.response import blocks
 from attgconv_jax.kernels.response.statistics import channel_attention
 from attgconv_jax.kernels.response.tiles import Tiles, Tiling, Weights, attend
+from attgconv_jax.kernels.settings import Settings
 from attgconv_jax.kernels.taps import count_outputs
 
 # The part of the budget of memory that the forward pass may leave behind for the backward pass. The second layer of the
@@ -61,7 +62,8 @@ def attended_responses(f, bank, channel, spatial, windows, dilation, memory_budg
     """See `attgconv_jax.kernels.response_attention`; None: tiles where it is lowered for a CPU, else blocks."""
     spatial = _reaching(spatial, f, windows, dilation)
     arrays = varying_alike((f, bank, channel, spatial))
-    return _attended(*arrays, windows, dilation, memory_budget, implementation)
+    settings = Settings(implementation, Settings.current().precision)
+    return _attended(*arrays, windows, dilation, memory_budget, settings)
 
 
 @compiled("windows", "dilation")
@@ -99,7 +101,7 @@ def _reaching(spatial, f, windows, dilation):
     return spatial[rest : size - rest, rest : size - rest]
 
 
-_OPTIONS = "windows", "dilation", "memory_budget", "implementation"
+_OPTIONS = "windows", "dilation", "memory_budget", "settings"
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(4, 5, 6, 7))
@@ -116,7 +118,7 @@ def _attended_jvp(*arguments):
 
 
 @compiled(*_OPTIONS, "keep")
-def _run_forward(f, bank, channel, spatial, windows, dilation, memory_budget, implementation, keep):
+def _run_forward(f, bank, channel, spatial, windows, dilation, memory_budget, settings, keep):
     tiles = Tiles(f.shape, bank.shape, spatial, windows, dilation, TILING)
     keep = keep and not is_symbolic(tiles.batch) and tiles.kept_bytes(channel is not None) <= KEPT * memory_budget
 
@@ -128,7 +130,8 @@ def _run_forward(f, bank, channel, spatial, windows, dilation, memory_budget, im
         out, kept = blocks.forward(f, weights, windows, dilation, memory_budget)
         return out, kept if keep else None
 
-    out, kept = _on_platform(implementation, in_tiles, in_blocks)(f, _weights(bank, channel, spatial))
+    with settings.restored():
+        out, kept = _on_platform(settings, in_tiles, in_blocks)(f, _weights(bank, channel, spatial))
     return out.reshape(tiles.batch, tiles.x, tiles.y, tiles.m), kept
 
 
@@ -147,7 +150,7 @@ def _run_tangent(residuals, tangents, **options):
 
 
 @compiled("wanted", *_OPTIONS)
-def _run_backward(residuals, d_out, wanted, windows, dilation, memory_budget, implementation):
+def _run_backward(residuals, d_out, wanted, windows, dilation, memory_budget, settings):
     del wanted
     (f, bank, channel, spatial), kept = residuals
     tiles = Tiles(f.shape, bank.shape, spatial, windows, dilation, TILING)
@@ -155,13 +158,14 @@ def _run_backward(residuals, d_out, wanted, windows, dilation, memory_budget, im
     weights, pull_back = jax.vjp(_weights, bank, channel, spatial)
     in_tiles = functools.partial(_tiles_backward, tiles)
     in_blocks = functools.partial(blocks.backward, windows=windows, dilation=dilation, memory_budget=memory_budget)
-    d_f, d_weights = _on_platform(implementation, in_tiles, in_blocks)(f, weights, kept, d_out)
+    with settings.restored():
+        d_f, d_weights = _on_platform(settings, in_tiles, in_blocks)(f, weights, kept, d_out)
     return d_f, *pull_back(d_weights)
 
 
-def _on_platform(implementation, in_tiles, in_blocks):
-    if implementation is not None:
-        return {"tiles": in_tiles, "blocks": in_blocks}[implementation]
+def _on_platform(settings, in_tiles, in_blocks):
+    if settings.implementation is not None:
+        return {"tiles": in_tiles, "blocks": in_blocks}[settings.implementation]
     return functools.partial(lax.platform_dependent, cpu=in_tiles, default=in_blocks)
 
 
