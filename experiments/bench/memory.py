@@ -60,11 +60,12 @@ def main(arguments: Arguments) -> None:
     common.measure_networks("memory", arguments, COLUMNS, CASES, lambda case: step_memory(case, **settings))
 
 
-def step_memory(case: Case, batch_size: int, *, run: bool = True) -> dict[str, float | None]:
+def step_memory(case: Case, batch_size: int, *, run: bool = True, repeats: int = 0) -> dict[str, float | None]:
     """Memory of one training step in megabytes, and the seconds of that step; None for what is not measured.
 
     `planned_mb`; `resident_mb`, arguments and what the process grew by at most while the step ran, where the system
-    tells (Linux) and the device is the CPU; `step_s`. Without `run`, only XLA's plan is read.
+    tells (Linux) and the device is the CPU; `step_s`, of that step or, with `repeats`, the median of so many others.
+    Without `run`, only XLA's plan is read.
     """
     step = bare_step(case, batch_size)
     step.compile()
@@ -72,7 +73,6 @@ def step_memory(case: Case, batch_size: int, *, run: bool = True) -> dict[str, f
     if not run:
         return figures
     step.prepare()
-    gc.collect()
     before = _forget_peak()
     started = time.perf_counter()
     jax.block_until_ready(step())
@@ -80,23 +80,35 @@ def step_memory(case: Case, batch_size: int, *, run: bool = True) -> dict[str, f
     if before is not None and jax.default_backend() == "cpu":
         argument_bytes = step.compiled.memory_analysis().argument_size_in_bytes
         figures["resident_mb"] = (_status("VmHWM") - before + argument_bytes) / 1e6
+    if repeats:
+        figures["step_s"] = common.median_seconds(step, repeats)
     return figures
 
 
-def _forget_peak():
-    """The process' resident bytes now; its peak is counted from here on. None where the system reports no peak.
+def resident_bytes() -> int | None:
+    """The process' resident bytes once freed memory is the system's again; None where the system does not tell.
 
-    First it returns freed memory to the system: a step that takes of it would not show in the resident size.
+    A step that takes of freed memory would not show in the resident size.
     """
+    gc.collect()
     # Of the C library of Linux alone.
     with contextlib.suppress(OSError, AttributeError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)
     try:
-        # Linux: proc(5), clear_refs: 5 resets the peak resident size.
-        pathlib.Path("/proc/self/clear_refs").write_text("5")
         return _status("VmRSS")
     except OSError:
         return None
+
+
+def _forget_peak():
+    """`resident_bytes`; the process' peak is counted from here on. None where the system reports no peak."""
+    before = resident_bytes()
+    try:
+        # Linux: proc(5), clear_refs: 5 resets the peak resident size.
+        pathlib.Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return None
+    return before
 
 
 def _status(name):
