@@ -8,7 +8,7 @@ import pytest
 from flax import nnx
 
 from attgconv_jax import cyclic, maximum
-from attgconv_jax.attention import OPERATORS
+from attgconv_jax.attention import OPERATORS, group_self_attention, non_local_block
 from attgconv_jax.lie import rotations, similarities
 from attgconv_jax.nn import ATTENTIONS, GroupConv, LieConv, ResponseAttentiveGroupConv, SeparableGroupConv
 
@@ -41,21 +41,23 @@ MODULES = {
     **{
         name: (functools.partial(ATTENTIONS[name], 4, P4, rngs=nnx.Rngs(0)), 4)
         for name, operator in OPERATORS.items()
-        # The transposed loop of a non-local block is compiled anew.
-        if operator.site != "response" and name != "non_local"
+        if operator.site != "response"
     },
 }
 
 
-@pytest.mark.default("separable")
+@pytest.mark.default("separable", "non_local", "self")
 @pytest.mark.parametrize("name", MODULES)
-def test_module_is_compiled_once(name):
+def test_module_is_compiled_once(name, monkeypatch):
     make, h = MODULES[name]
     module = make()
     module.eval()
     graph, parameters, rest = nnx.split(module, nnx.Param, ...)
-    # Chunks of self-attention are of one image.
-    f = jnp.ones([4 if name == "self" else 64, 24, 24, h, 4], jnp.float32)
+    for part in (non_local_block, group_self_attention):
+        # Scores of one image at a time.
+        monkeypatch.setattr(part, "SCORES", 1)
+    batch, size = (4, 8) if name in ("non_local", "self") else (64, 24)
+    f = jnp.ones([batch, size, size, h, 4], jnp.float32)
 
     def loss(parameters):
         return jnp.sum(nnx.merge(graph, parameters, rest, copy=True)(f) ** 2)

@@ -1,5 +1,6 @@
 """Group self-attention: each position attends to its neighbours, by what they hold and by where they are."""
 
+import functools
 import math
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ from attgconv_jax.checks import check_divisor, check_odd
 from attgconv_jax.filters import Sampling, check_sampling, former_sampling, transformed
 from attgconv_jax.groups import Group
 from attgconv_jax.initializers import channel_uniform, key_source, paper_uniform
-from attgconv_jax.kernels.chunks import scan_chunks, sum_dtype
+from attgconv_jax.kernels.chunks import map_chunks, sum_dtype
 from attgconv_jax.kernels.taps import Window, pad, take_tap
 
 
@@ -68,31 +69,8 @@ def self_attention(
     features = hidden // heads
     position = transformed(weights.position[..., None], group, sampling)[..., 0]
     position = position.reshape(k * k, h, heads, features, group.order)
-    windows = (Window(k, low=k // 2, high=k // 2),) * 2
-    inside = jnp.asarray(_inside(x, y, k))
-
-    def neighbours(a):
-        """`[image, x, y, u, h, head, c]`."""
-        padded = pad(a.reshape(*a.shape[:1], x, y, h * hidden), windows)
-        taps = [
-            take_tap(take_tap(padded, windows[0], i, 1, x), windows[1], j, 2, y) for i in range(k) for j in range(k)
-        ]
-        return jnp.stack(taps, axis=3).reshape(*a.shape[:1], x, y, k * k, h, heads, features)
-
-    @jax.checkpoint
-    def attend(f):
-        query = (f @ weights.query.T).reshape(*f.shape[:-1], heads, features)
-        query = jnp.broadcast_to(query, (*f.shape[:3], group.order, heads, features)) / math.sqrt(features)
-        options = dict(preferred_element_type=sum_dtype(f))
-        content = jnp.einsum("bxygnd,bxyuhnd->bxygnuh", query, neighbours(f @ weights.key.T), **options)
-        score = content + jnp.einsum("bxygnd,uhndg->bxygnuh", query, position, **options)
-        score = jnp.where(inside[None, :, :, None, None, :, None], score, -jnp.inf)
-        p = jax.nn.softmax(score, axis=(-2, -1)).astype(f.dtype)
-        attended = jnp.einsum("bxygnuh,bxyuhnd->bxygnd", p, neighbours(f @ weights.value.T))
-        return attended.reshape(*attended.shape[:-2], hidden) @ weights.out.T
-
     chunk = max(1, SCORES // (x * y * group.order * heads * k * k * max(h, features)))
-    _, out = scan_chunks(lambda carry, f: (carry, attend(f)), (), f.reshape(math.prod(batch), x, y, h, c), chunk)
+    out = _attend(f.reshape(math.prod(batch), x, y, h, c), weights, position, chunk)
     out = jnp.mean(out, axis=-2, keepdims=True) if h == 1 else out
     return out.reshape(*batch, x, y, h, c)
 
@@ -126,6 +104,38 @@ OPERATOR = register(
         pairwise=True,
     )
 )
+
+
+# Not inlined: what JAX makes of its loop for the gradient is then compiled once, too.
+@functools.partial(jax.jit, static_argnames="chunk")
+def _attend(f, weights, position, chunk):
+    """What every position sees of its window, for every pose in which it is looked at, so many images at a time."""
+    taps, h, heads, features, order = position.shape
+    k, (_, x, y, _, _) = math.isqrt(taps), f.shape
+    windows = (Window(k, low=k // 2, high=k // 2),) * 2
+    inside = jnp.asarray(_inside(x, y, k))
+
+    def neighbours(a):
+        """`[image, x, y, u, h, head, c]`."""
+        padded = pad(a.reshape(*a.shape[:3], h * heads * features), windows)
+        shifted = [
+            take_tap(take_tap(padded, windows[0], i, 1, x), windows[1], j, 2, y) for i in range(k) for j in range(k)
+        ]
+        return jnp.stack(shifted, axis=3).reshape(*a.shape[:3], taps, h, heads, features)
+
+    @jax.checkpoint
+    def attend(f):
+        query = (f @ weights.query.T).reshape(*f.shape[:-1], heads, features)
+        query = jnp.broadcast_to(query, (*f.shape[:3], order, heads, features)) / math.sqrt(features)
+        options = dict(preferred_element_type=sum_dtype(f))
+        content = jnp.einsum("bxygnd,bxyuhnd->bxygnuh", query, neighbours(f @ weights.key.T), **options)
+        score = content + jnp.einsum("bxygnd,uhndg->bxygnuh", query, position, **options)
+        score = jnp.where(inside[None, :, :, None, None, :, None], score, -jnp.inf)
+        p = jax.nn.softmax(score, axis=(-2, -1)).astype(f.dtype)
+        attended = jnp.einsum("bxygnuh,bxyuhnd->bxygnd", p, neighbours(f @ weights.value.T))
+        return attended.reshape(*attended.shape[:-2], heads * features) @ weights.out.T
+
+    return map_chunks(attend, f, chunk)
 
 
 def _inside(x, y, k):

@@ -1,5 +1,6 @@
 """Non-local attention: every position on the group attends to every other."""
 
+import functools
 import math
 from typing import NamedTuple
 
@@ -12,7 +13,7 @@ from attgconv_jax.attention.operator import Operator, register
 from attgconv_jax.checks import check_boolean
 from attgconv_jax.groups import Group
 from attgconv_jax.initializers import channel_uniform, key_source
-from attgconv_jax.kernels.chunks import compiled, map_chunks, sum_dtype
+from attgconv_jax.kernels.chunks import map_chunks, sum_dtype
 
 # Scores of as many images as have so many are held at once, forward and backward.
 SCORES = 2**24
@@ -84,7 +85,8 @@ OPERATOR = register(
 )
 
 
-@compiled("chunk")
+# Not inlined: what JAX makes of its loop for the gradient is then compiled once, too.
+@functools.partial(jax.jit, static_argnames="chunk")
 def _attend(rows, chunk):
     """What positions see of each other, from their query, key and value, so many images at a time."""
 
