@@ -29,6 +29,7 @@ from experiments.run.checks import check
 from experiments.run.configuration import Directory
 from experiments.run.loop import last_state, make_trainer
 from experiments.run.runtime import (
+    CompilationCache,
     Folder,
     command,
     describe_device,
@@ -75,6 +76,7 @@ class Arguments:
     """Another run or network, of the same classes: what turning the images does to it is drawn beside."""
     out: Folder | None = None
     """Folder for evaluation.json and the pictures. Default: evaluation inside PATH, of other data evaluation-DATA."""
+    compilation_cache: CompilationCache = None
 
     def __post_init__(self):
         turns = 360 / self.angle_step if self.angle_step > 0 else 0
@@ -90,7 +92,7 @@ class Arguments:
 
 def main(arguments: Arguments) -> None:
     """Evaluates, prints, draws."""
-    use_compilation_cache()
+    use_compilation_cache(arguments.compilation_cache)
     for name in ("path", "beside"):
         given = getattr(arguments, name)
         if given is not None and given.is_file():
@@ -158,8 +160,8 @@ def _beside(arguments, loaded):
         _, best, _ = last_state(run, trainer)
         network = trainer.network(best.params, best.rest, 0)
         stored, class_names = standardised(config, trained_on).preprocessing, trained_on.class_names
-    name = path.resolve().name
-    name = name if name != arguments.path.resolve().name else str(path.resolve())
+    whole = path.resolve()
+    name = str(whole) if whole.name == arguments.path.resolve().name else whole.name
     return {name: (network, _as_seen(loaded, path, network, stored, class_names))}
 
 
@@ -206,11 +208,10 @@ def share_digits(names: set[str]) -> bool:
 
 def _saved_network(arguments):
     """The network, its data, its error on every split, no metrics, and what is beside."""
-    path, data, place = arguments.path, arguments.data, arguments.data_path
+    path, place = arguments.path, arguments.data_path
+    data = own_name(place) if arguments.data is None and place is not None else arguments.data
     if arguments.seed is not None:
         raise ValueError(f"--seed is of runs, and {path} is one network: leave it out")
-    if data is None and place is not None:
-        data = own_name(place)
     if data is None:
         raise ValueError(f"{path} is a network without a run: name its data, for example --data digits")
     network, stored, class_names = _opened(path)
@@ -251,9 +252,8 @@ def _as_seen(loaded, path, network, stored, class_names):
         dataset = loaded(functools.partial(_size_of, network))
     else:
         dataset = loaded(lambda pixels: stored.size, fit=stored.fit, background=stored.background)
-    known = network.settings["classes"]
+    data, known = dataset.provenance.get("set", dataset.name), network.settings["classes"]
     if class_names is None and known != dataset.classes:
-        data = dataset.provenance.get("set", dataset.name)
         raise ValueError(f"{path} tells {known} classes apart, but {data} has {dataset.classes}: choose other data")
     if class_names not in (None, dataset.class_names):
         raise ValueError(

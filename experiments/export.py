@@ -16,7 +16,7 @@ import tyro
 from attgconv_jax import models
 from attgconv_jax.export import export_network
 from attgconv_jax.models.classifier import network_folder
-from experiments.run.runtime import command, precision
+from experiments.run.runtime import CompilationCache, command, precision, use_compilation_cache
 from experiments.run.saved import registered_description
 from experiments.run.workdir import Run
 
@@ -47,10 +47,12 @@ class Arguments:
     """How far the file's probabilities may be from the network's. Default: 1e-5; in bfloat16 0.05."""
     logits: bool = False
     """The network alone: standardised images go in and logits come out."""
+    compilation_cache: CompilationCache = None
 
 
 def main(arguments: Arguments) -> None:
     """Exports, and prints what was written."""
+    use_compilation_cache(arguments.compilation_cache)
     if arguments.path.is_file():
         raise ValueError(f"path must be the folder of a run or of a saved network, got the file {arguments.path}")
     options = {name: getattr(arguments, name) for name in ("shape", "format", "platforms", "tolerance")}

@@ -27,7 +27,7 @@ from experiments.data.own import plural
 from experiments.report.markdown import markdown_table
 from experiments.run.checks import check
 from experiments.run.prediction import Failure, compile_for, find_pictures, predictions
-from experiments.run.runtime import command, precision, use_compilation_cache, writing
+from experiments.run.runtime import CompilationCache, command, precision, use_compilation_cache, writing
 from experiments.run.saved import registered_description
 from experiments.run.scale import Scale
 
@@ -51,6 +51,7 @@ class Arguments:
     """How many classes are told of a picture, the most probable first."""
     batch_size: int = 64
     """Pictures at a time."""
+    compilation_cache: CompilationCache = None
 
     def __post_init__(self):
         check("top", self.top, "at least 1", self.top >= 1)
@@ -63,7 +64,7 @@ class Arguments:
 
 def main(arguments: Arguments) -> None:
     """Classifies, prints, writes."""
-    use_compilation_cache()
+    use_compilation_cache(arguments.compilation_cache)
     if arguments.output is not None:
         _check_writable(arguments.output)
     folder = network_folder(arguments.run)

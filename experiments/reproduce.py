@@ -23,7 +23,7 @@ from experiments.report.figures import by_angle
 from experiments.run.checks import chosen
 from experiments.run.configuration import Directory
 from experiments.run.loop import OutOfTime
-from experiments.run.runtime import Folder, command, use_compilation_cache
+from experiments.run.runtime import CompilationCache, Folder, command, use_compilation_cache
 from experiments.run.workdir import write_json
 from experiments.train import train_run
 
@@ -47,6 +47,7 @@ class Arguments:
     """Folder of the work directories."""
     results: Folder = pathlib.Path("results")
     """Folder for figures and table, where earlier figures are read too. The repository's own: experiments/results."""
+    compilation_cache: CompilationCache = None
 
     def __post_init__(self):
         seconds(self.budget)
@@ -63,7 +64,7 @@ def seconds(budget: str) -> float:
 
 def main(arguments: Arguments) -> None:
     """Trains row after row, then writes the table."""
-    use_compilation_cache()
+    use_compilation_cache(arguments.compilation_cache)
     deadline = time.monotonic() + seconds(arguments.budget)
     folder = arguments.results / arguments.table
     folder.mkdir(parents=True, exist_ok=True)

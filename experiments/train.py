@@ -116,7 +116,7 @@ def main(arguments: Arguments) -> None:
     """Trains, and prints the report."""
     config = Config(**{field.name: getattr(arguments, field.name) for field in dataclasses.fields(Config)})
     check_effect(config)
-    use_compilation_cache()
+    use_compilation_cache(arguments.compilation_cache)
     network, workdir = config.model, arguments.workdir
     if config.augment.preview is not None:
         dataset = standardised(config, dataset_of(config))

@@ -22,9 +22,14 @@ jax.config.update("jax_enable_x64", True)
 if "ATTGCONV_TEST_CACHE" not in os.environ:
     os.environ["ATTGCONV_TEST_CACHE"] = tempfile.mkdtemp(prefix="attgconv-tests-")
     atexit.register(shutil.rmtree, os.environ["ATTGCONV_TEST_CACHE"], ignore_errors=True)
-jax.config.update("jax_compilation_cache_dir", os.environ["ATTGCONV_TEST_CACHE"])
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+for _name, _value in {
+    "jax_compilation_cache_dir": os.environ["ATTGCONV_TEST_CACHE"],
+    "jax_persistent_cache_min_compile_time_secs": 0.0,
+    "jax_persistent_cache_min_entry_size_bytes": -1,
+}.items():
+    jax.config.update(_name, _value)
+    # For the processes that tests start: none writes to the cache of whoever runs the tests.
+    os.environ[_name.upper()] = str(_value)
 
 # Tracing makes many objects and hardly a cycle: to look for those a thousand times takes a tenth of the run.
 gc.set_threshold(100_000, 50, 100)

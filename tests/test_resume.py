@@ -33,7 +33,7 @@ def command(workdir, *options):
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory):
     """Compiles once for all processes, as users do, in a cache of the test's own."""
-    return os.environ | {"XDG_CACHE_HOME": str(tmp_path_factory.mktemp("cache")), "XLA_FLAGS": ""}
+    return os.environ | {"JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("cache")), "XLA_FLAGS": ""}
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from experiments.run.configuration import Config, DataConfig
 from experiments.run.groups import is_lie
 from experiments.run.idle import idle_options
 from experiments.run.model_configuration import ModelConfig, config_class, model
-from experiments.run.runtime import Folder
+from experiments.run.runtime import CompilationCache, Folder
 
 PARTS = ("data", "model", "optimizer", "augment")
 """Of a configuration: the groups of options."""
@@ -29,6 +29,7 @@ class Arguments(Config):
     """Folder of the run."""
     checkpoint_seconds: float = 30.0
     """Least time between checkpoints. Changes no number."""
+    compilation_cache: CompilationCache = None
 
     def __post_init__(self):
         super().__post_init__()

@@ -13,8 +13,9 @@ import pathlib
 import platform
 import shlex
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import jax
 import tyro
@@ -24,15 +25,48 @@ from experiments.run.stopping import Stopped
 
 Folder = Annotated[pathlib.Path, tyro.conf.arg(metavar="DIR")]
 
+_CACHE = (
+    "Folder that keeps compiled programs, from which the next command takes them; off: none. Default: "
+    "$JAX_COMPILATION_CACHE_DIR, else attgconv_jax/xla in the user's cache folder."
+)
+CompilationCache = Annotated[Literal["off"] | pathlib.Path | None, tyro.conf.arg(metavar="DIR|off", help=_CACHE)]
+
 _COMMAND: contextvars.ContextVar[str | None] = contextvars.ContextVar("command", default=None)
 
 
-def use_compilation_cache() -> None:
-    """Keeps compiled programs in the user's cache folder, unless JAX has been told of another."""
-    if jax.config.jax_compilation_cache_dir is None:
-        home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-        jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(home) / "attgconv_jax" / "xla"))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+def use_compilation_cache(choice: Literal["off"] | pathlib.Path | None = None) -> None:
+    """Keeps compiled programs on disk, so that the next process that wants them does not compile them again.
+
+    Without a choice in the folder that JAX has been told of, else in the user's cache folder. Where that cannot be
+    written to, a line on standard error says so and programs are compiled as without a cache.
+
+    Args:
+      choice: a folder, made if missing; "off": programs are neither kept nor taken from anywhere; None: the default.
+    """
+    if choice == "off":
+        jax.config.update("jax_enable_compilation_cache", False)
+        jax.config.update("jax_compilation_cache_dir", None)
+        return
+    if choice is None and jax.config.jax_compilation_cache_dir is not None:
+        return
+    try:
+        folder = choice or _cache_home() / "attgconv_jax" / "xla"
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except (OSError, RuntimeError) as error:
+        advice = "--compilation-cache names another folder, or is off"
+        print(f"note: compiled programs are not kept, for {reason(error)}; {advice}", file=sys.stderr)
+        jax.config.update("jax_compilation_cache_dir", None)
+        return
+    jax.config.update("jax_compilation_cache_dir", str(folder.absolute()))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
+def _cache_home():
+    """The user's cache folder as the XDG specification has it, in which a path that is not absolute does not count."""
+    named = pathlib.Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return named if named.is_absolute() else pathlib.Path.home() / ".cache"
 
 
 def describe_device() -> dict[str, str]:
