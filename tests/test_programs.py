@@ -7,11 +7,14 @@ import sys
 
 import jax
 import jax.numpy as jnp
+import optax
 import pytest
+from flax import nnx
 from helpers import assert_refused
 from jax import lax
 
 from experiments.bench import hlo, programs
+from experiments.bench.steps import Case
 
 TEXT = """
 HloModule a, entry_computation_layout={(f32[4,8]{1,0})->f32[4,8]{1,0}}
@@ -80,6 +83,19 @@ def test_a_missing_compiler_is_named_with_what_to_install(monkeypatch):
     monkeypatch.setitem(programs.WHEELS, "tpu", "no_such_package.at_all")
     with assert_refused("the compiler for TPU v5e is not installed (no_such_package.at_all)", "say how"):
         programs.main(programs.Arguments(networks=("p4",), platforms=("tpu",)))
+
+
+def test_a_program_for_a_cpu_is_timed_and_its_temporary_arrays_are_planned(tmp_path, monkeypatch):
+    def make(rngs):
+        return nnx.Sequential(lambda f: f.reshape(-1, 48), nnx.Linear(48, 10, rngs=rngs))
+
+    monkeypatch.setattr(programs, "CASES", {"small": (Case(make, 4, 3, optax.sgd(0.1)), 2)})
+    # Its settings are those of a whole process.
+    monkeypatch.setattr(programs, "_compile_only", lambda: None)
+    programs.main(programs.Arguments(platforms=("cpu",), programs=("training",), out=tmp_path / "cpu.json"))
+    (row,) = json.loads((tmp_path / "cpu.json").read_text())["rows"]
+    assert (row["network"], row["device"], row["launches"], row["moved_gb"]) == ("small", "CPU", None, None)
+    assert min(row["trace_s"], row["compile_s"], row["temporary_mb"]) > 0
 
 
 def _compiler(platform):

@@ -3,7 +3,8 @@
 XLA's compilers for both run on any machine. For every network this counts, in the compiled training step and the
 compiled inference, kernel launches (those in loops as often as they run), gigabytes that kernels read and write, and
 planned temporary arrays; for a TPU also the milliseconds that its compiler expects. The same figures come out on every
-machine, but for the seconds of compilation. Caches are not modelled: compare figures of programs, not with a clock.
+machine, but for the seconds in which JAX traces and XLA compiles. Caches are not modelled: compare figures of programs,
+not with a clock. `--platforms cpu` has temporary arrays and seconds alone, and needs no other compiler.
 
 The compilers are in wheels that take an environment of their own, with Python 3.12:
 
@@ -14,6 +15,7 @@ The compilers are in wheels that take an environment of their own, with Python 3
 """
 
 import dataclasses
+import functools
 import importlib.util
 import os
 import time
@@ -27,16 +29,16 @@ import optax
 import tyro
 from jax.experimental import topologies
 
-from attgconv_jax import cyclic, dihedral
+from attgconv_jax import cyclic, dihedral, trivial
 from attgconv_jax.lie import rotations
-from attgconv_jax.models import AllCNN, LieResNet, RotMNISTNet
+from attgconv_jax.models import AllCNN, LieResNet, ResNet, RotMNISTNet
 from experiments.bench import common, hlo
 from experiments.bench.steps import Case, bare_step, inference
 from experiments.report.markdown import Column
 from experiments.run.checks import chosen
 from experiments.run.runtime import command
 
-PLATFORMS = {"cuda": "H100", "tpu": "TPU v5e"}
+PLATFORMS = {"cuda": "H100", "tpu": "TPU v5e", "cpu": "CPU"}
 WHEELS = {"cuda": "jax_plugins.xla_cuda12", "tpu": "libtpu"}
 
 # What the compiler has to know of the card, of the data sheet of the H100 SXM and CUDA's limits for its architecture.
@@ -66,26 +68,37 @@ def _all_cnn(group):
     return Case(lambda rngs: AllCNN(group, attention="response", rngs=rngs, **options), 32, 3, optax.adam(1e-3)), 128
 
 
+def _momentum(size, batch_size, network, *arguments, **options):
+    """Of images in colour, trained as the papers train them."""
+    make = functools.partial(network, *arguments, in_features=3, classes=10, **options)
+    return Case(lambda rngs: make(rngs=rngs), size, 3, optax.sgd(0.05, momentum=0.9)), batch_size
+
+
 def _lie(kind, **options):
     return Case(lambda rngs: LieResNet(rotations(8), kind, rngs=rngs, **options), 28, 1, optax.adam(1e-4)), 64
 
 
 _BF16 = dict(dtype=jnp.bfloat16)
 CASES: dict[str, tuple[Case, int]] = {
+    "Z2": _rot_mnist(trivial()),
     "p4": _rot_mnist(cyclic(4)),
     "p4, bfloat16": _rot_mnist(cyclic(4), **_BF16),
     "SGE-p4": _rot_mnist(cyclic(4), "sge"),
     "SGE-p4, bfloat16": _rot_mnist(cyclic(4), "sge", **_BF16),
     "alpha_F-p4": _rot_mnist(cyclic(4), "input"),
     "alpha_F-p4, bfloat16": _rot_mnist(cyclic(4), "input", **_BF16),
+    "co-p4": _rot_mnist(cyclic(4), "co"),
     "alpha_CH-p4": _rot_mnist(cyclic(4), "response_channel"),
     "alpha_SP-p4": _rot_mnist(cyclic(4), "response_spatial"),
     "alpha-p4": _rot_mnist(cyclic(4), "response"),
     "p4m": _rot_mnist(dihedral(4)),
     "alpha-p4m": _rot_mnist(dihedral(4), "response"),
     "alpha-p4m, 4 GB": _rot_mnist(dihedral(4), "response", attention_options=dict(memory_budget=4_000_000_000)),
+    "All-CNN p4": _momentum(32, 128, AllCNN, cyclic(4)),
+    "All-CNN alpha_F-p4": _momentum(32, 128, AllCNN, cyclic(4), "input"),
     "All-CNN alpha-p4, 4.5 GB": _all_cnn(cyclic(4)),
     "All-CNN alpha-p4m, 4.5 GB": _all_cnn(dihedral(4)),
+    "ResNet-18 p4": _momentum(65, 32, ResNet, 18, cyclic(4)),
     "Lie separable": _lie("separable"),
     "Lie separable, bfloat16": _lie("separable", **_BF16),
     "Lie dseparable": _lie("dseparable"),
@@ -101,7 +114,8 @@ COLUMNS: dict[str, Column] = {
     "moved (GB)": ("moved_gb", ".2f"),
     "temporary (MB)": ("temporary_mb", ",.0f"),
     "expected (ms)": ("expected_ms", ".2f"),
-    "compile (s)": ("compile_s", ".0f"),
+    "trace (s)": ("trace_s", ".1f"),
+    "compile (s)": ("compile_s", ".1f"),
 }
 
 
@@ -110,16 +124,16 @@ class Arguments(common.Arguments):
     """Counts what the networks' compiled programs cost on accelerators."""
 
     networks: common.Networks = ()
-    platforms: Annotated[tuple[str, ...], tyro.conf.arg(help="cuda, tpu. Default: both.")] = ()
+    platforms: Annotated[tuple[str, ...], tyro.conf.arg(help="cuda, tpu, cpu. Default: the first two.")] = ()
     programs: Annotated[tuple[str, ...], tyro.conf.arg(help="training, inference. Default: both.")] = ()
 
 
 def main(arguments: Arguments) -> None:
     """Compiles the programs, prints a table and saves the figures."""
     networks = chosen("networks", arguments.networks, CASES)
-    platforms = chosen("platforms", arguments.platforms, PLATFORMS)
+    platforms = chosen("platforms", arguments.platforms or tuple(WHEELS), PLATFORMS)
     programs = chosen("programs", arguments.programs, PROGRAMS)
-    for platform in platforms:
+    for platform in WHEELS.keys() & {*platforms}:
         require_compiler(platform)
     _compile_only()
     results = common.Results("programs", arguments.out, COLUMNS, rows=[])
@@ -152,22 +166,27 @@ def require_compiler(platform: str) -> None:
 
 
 def cost(platform: str, lower: Any) -> Mapping[str, float | None]:
-    """Counts of one program; `lower(place)` lowers it for arguments with this sharding."""
-    mesh = jax.sharding.Mesh(np.array(_devices(platform)), ("device",))
-    lowered = lower(jax.sharding.NamedSharding(mesh, jax.P()))
+    """Counts of one program; `lower(place)` lowers it for arguments with this sharding, None for a CPU."""
+    # As a process that has just started.
+    jax.clear_caches()
     started = time.perf_counter()
+    lowered = lower(None if platform == "cpu" else _place(platform))
+    traced = time.perf_counter()
     # Which variant of a kernel is fastest can be measured on the device alone.
     compiled = lowered.compile({"xla_gpu_autotune_level": 0} if platform == "cuda" else None)
-    seconds = time.perf_counter() - started
-    counts = hlo.count(compiled.as_text())
-    return {
-        "launches": counts.launches,
-        "loops": counts.loops,
-        "moved_gb": counts.bytes / 1e9,
-        "temporary_mb": compiled.memory_analysis().temp_size_in_bytes / 1e6,
-        "expected_ms": 1e3 * counts.cycles / V5E_HERTZ if platform == "tpu" else None,
-        "compile_s": seconds,
-    }
+    seconds = {"trace_s": traced - started, "compile_s": time.perf_counter() - traced}
+    figures = dict.fromkeys(("launches", "loops", "moved_gb", "expected_ms"))
+    if platform != "cpu":
+        counts = hlo.count(compiled.as_text())
+        figures |= {"launches": counts.launches, "loops": counts.loops, "moved_gb": counts.bytes / 1e9}
+    if platform == "tpu":
+        figures["expected_ms"] = 1e3 * counts.cycles / V5E_HERTZ
+    return figures | {"temporary_mb": compiled.memory_analysis().temp_size_in_bytes / 1e6, **seconds}
+
+
+def _place(platform):
+    mesh = jax.sharding.Mesh(np.array(_devices(platform)), ("device",))
+    return jax.sharding.NamedSharding(mesh, jax.P())
 
 
 def _devices(platform):
@@ -180,8 +199,9 @@ def _devices(platform):
 
 
 def _compile_only():
-    """Settings that JAX reads when it starts: no device but the CPU, and compilers that look for none."""
+    """Settings that JAX reads when it starts: no device but the CPU, no cache, compilers that look for none."""
     jax.config.update("jax_platforms", "cpu")
+    jax.config.update("jax_enable_compilation_cache", False)
     os.environ.update(
         JAX_SKIP_CUDA_CONSTRAINTS_CHECK="1",
         TPU_SKIP_MDS_QUERY="1",

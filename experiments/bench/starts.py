@@ -59,8 +59,8 @@ def main(arguments: Arguments) -> None:
     """Runs the commands, prints a table and saves the figures."""
     names = chosen("commands", arguments.commands, COMMANDS)
     results = common.Results("starts", arguments.out, COLUMNS, rows=[])
-    with tempfile.TemporaryDirectory() as folder:
-        folder = pathlib.Path(folder)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = pathlib.Path(temporary)
         np.savez(folder / "images.npz", images=np.random.default_rng(0).integers(0, 256, (256, 28, 28), np.uint8))
         if any("{run}" in COMMANDS[name] for name in names):
             timed(_words(_TRAIN, folder, folder / "run"), folder / "cache-of-run")
