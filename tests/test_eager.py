@@ -1,56 +1,23 @@
 """Outside of `jit` nothing is compiled after the first call: a loop over chunks of images is no new program."""
 
-import functools
+import json
 
 import jax
 import jax.numpy as jnp
 import pytest
 from flax import nnx
 
-from attgconv_jax import cyclic, maximum
-from attgconv_jax.attention import OPERATORS, group_self_attention, non_local_block
-from attgconv_jax.lie import rotations, similarities
-from attgconv_jax.nn import ATTENTIONS, GroupConv, LieConv, ResponseAttentiveGroupConv, SeparableGroupConv
-
-P4 = cyclic(4)
-COMPILED = []
-
-
-def _count(event, duration, **_):
-    if event == "/jax/core/compile/backend_compile_duration":
-        COMPILED.append(duration)
-
-
-jax.monitoring.register_event_duration_secs_listener(_count)
-
-
-def conv(make, group, size=3, **options):
-    return make(4, 4, size, group, rngs=nnx.Rngs(0), **options)
-
-
-# Modules, and images of so many group elements that they are worked on in chunks.
-MODULES = {
-    "conv": (functools.partial(conv, GroupConv, cyclic(8), padding=1), 8),
-    "separable": (functools.partial(conv, SeparableGroupConv, P4, padding=1, kind="separable"), 4),
-    "gseparable": (functools.partial(conv, SeparableGroupConv, P4, padding=1, kind="gseparable"), 4),
-    "response": (functools.partial(conv, ResponseAttentiveGroupConv, P4, padding=1), 4),
-    "lie separable": (functools.partial(conv, LieConv, rotations(4), kind="separable"), 4),
-    "lie dseparable": (functools.partial(conv, LieConv, rotations(4), kind="dseparable"), 4),
-    "lie gseparable": (functools.partial(conv, LieConv, rotations(4), kind="gseparable"), 4),
-    "lie separable+2d": (functools.partial(conv, LieConv, similarities(4, 2, 2.0), kind="separable+2d", size=5), 8),
-    **{
-        name: (functools.partial(ATTENTIONS[name], 4, P4, rngs=nnx.Rngs(0)), 4)
-        for name, operator in OPERATORS.items()
-        if operator.site != "response"
-    },
-}
+from attgconv_jax import maximum
+from attgconv_jax.attention import group_self_attention, non_local_block
+from attgconv_jax.nn import GroupPool
+from experiments.bench import eager
 
 
 @pytest.mark.default("separable", "non_local", "self")
-@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize("name", eager.LAYERS)
 def test_module_is_compiled_once(name, monkeypatch):
-    make, h = MODULES[name]
-    module = make()
+    make, h = eager.LAYERS[name]
+    module = make(nnx.Rngs(0))
     module.eval()
     graph, parameters, rest = nnx.split(module, nnx.Param, ...)
     for part in (non_local_block, group_self_attention):
@@ -59,18 +26,39 @@ def test_module_is_compiled_once(name, monkeypatch):
     batch, size = (4, 8) if name in ("non_local", "self") else (64, 24)
     f = jnp.ones([batch, size, size, h, 4], jnp.float32)
 
-    def loss(parameters):
+    def loss(parameters, f):
         return jnp.sum(nnx.merge(graph, parameters, rest, copy=True)(f) ** 2)
 
     def call():
-        before = len(COMPILED)
-        jax.block_until_ready((module(f), jax.grad(loss)(parameters)))
-        return len(COMPILED) - before
+        with eager.compilations() as programs:
+            jax.block_until_ready((module(f), jax.grad(loss, argnums=(0, 1))(parameters, f)))
+        return len(programs)
 
     assert [call() for _ in range(3)][1:] == [0, 0]
 
 
 def test_compilations_are_counted():
-    before = len(COMPILED)
-    jax.jit(lambda x: maximum(x, 0) * 3.14159)(jnp.ones([7, 3]))
-    assert len(COMPILED) > before
+    with eager.compilations() as programs:
+        jax.jit(lambda x: maximum(x, 0) * 3.14159)(jnp.ones([7, 3]))
+    count = len(programs)
+    assert count >= 1
+    jax.jit(lambda x: maximum(x, 0) * 2.71828)(jnp.ones([7, 3]))
+    assert len(programs) == count
+
+
+def test_what_modules_cost_outside_of_jit_is_measured(tmp_path, monkeypatch, capsys):
+    def anew(f):
+        return jax.jit(lambda f: 2 * f)(f)
+
+    def make(rngs):
+        return nnx.Sequential(anew, nnx.Linear(4, 4, rngs=rngs))
+
+    monkeypatch.setattr(eager, "LAYERS", {"group pool": (lambda rngs: GroupPool("mean"), 4), "anew": (make, 4)})
+    monkeypatch.setattr(eager, "NETWORKS", {})
+    eager.main(eager.Arguments(batch_size=1, calls=2, out=tmp_path / "eager.json"))
+    rows = json.loads((tmp_path / "eager.json").read_text())["networks"]
+    once, always = rows["group pool"], rows["anew"]
+    assert min(once["first"], once["gradient_first"], once["call_ms"], once["gradient_ms"]) > 0
+    assert (once["again"], once["gradient_again"]) == (0, 0)
+    assert min(always["again"], always["gradient_again"]) >= eager.AGAIN
+    assert "| group pool |" in capsys.readouterr().out

@@ -72,7 +72,6 @@ def step_memory(case: Case, batch_size: int, *, run: bool = True) -> dict[str, f
     if not run:
         return figures
     step.prepare()
-    gc.collect()
     before = _forget_peak()
     started = time.perf_counter()
     jax.block_until_ready(step())
@@ -83,20 +82,30 @@ def step_memory(case: Case, batch_size: int, *, run: bool = True) -> dict[str, f
     return figures
 
 
-def _forget_peak():
-    """The process' resident bytes now; its peak is counted from here on. None where the system reports no peak.
+def resident_bytes() -> int | None:
+    """The process' resident bytes once freed memory is the system's again; None where the system does not tell.
 
-    First it returns freed memory to the system: a step that takes of it would not show in the resident size.
+    A step that takes of freed memory would not show in the resident size.
     """
+    gc.collect()
     # Of the C library of Linux alone.
     with contextlib.suppress(OSError, AttributeError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)
     try:
-        # Linux: proc(5), clear_refs: 5 resets the peak resident size.
-        pathlib.Path("/proc/self/clear_refs").write_text("5")
         return _status("VmRSS")
     except OSError:
         return None
+
+
+def _forget_peak():
+    """`resident_bytes`; the process' peak is counted from here on. None where the system reports no peak."""
+    before = resident_bytes()
+    try:
+        # Linux: proc(5), clear_refs: 5 resets the peak resident size.
+        pathlib.Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return None
+    return before
 
 
 def _status(name):

@@ -1,7 +1,7 @@
 """What maximum pooling costs before it runs: `python -m experiments.bench.pooling`.
 
 For windows of 2 to 56 pixels and strides of 1, 2, 3 and the window's own: seconds to compile the maxima, and the maxima
-with the gradient, of feature maps of 56x56 pixels, and temporary arrays as XLA plans them, in units of the input; beside
+with the gradient, of feature maps of 56x56 pixels, and temporary arrays as XLA plans them, in units of the input; and
 the same by `lax.reduce_window`. A compilation that takes longer than `--limit` is ended, and has no figures. Nothing is
 run. Saved as JSON.
 
