@@ -86,16 +86,28 @@ def median_seconds(call: Callable[[], Any], repeats: int) -> float:
     return median_seconds_in_turn([call], repeats)[0]
 
 
-def median_seconds_in_turn(calls: Sequence[Callable[[], Any]], repeats: int) -> list[float]:
-    """The same of several calls, taken in turn, so that what else slows the machine slows all of them."""
-    rounds = [[_seconds(call) for call in calls] for _ in range(repeats + 1)]
+def median_seconds_in_turn(
+    calls: Sequence[Callable[[], Any]], repeats: int, *, at_least: float = 0.0, pause: float = 0.0
+) -> list[float]:
+    """The same of several calls, taken in turn, so that what else slows the machine slows all of them.
+
+    Args:
+      calls: what is timed.
+      repeats: rounds that count, after one that does not.
+      at_least: seconds for which a call is repeated in its turn; their mean counts.
+      pause: seconds between turns, in which the threads of other libraries go to sleep.
+    """
+    rounds = [[_seconds(call, at_least, pause) for call in calls] for _ in range(repeats + 1)]
     return [statistics.median(seconds) for seconds in zip(*rounds[1:], strict=True)]
 
 
-def _seconds(call):
-    started = time.perf_counter()
-    jax.block_until_ready(call())
-    return time.perf_counter() - started
+def _seconds(call, at_least, pause):
+    time.sleep(pause)
+    started, times, seconds = time.perf_counter(), 0, 0.0
+    while times == 0 or seconds < at_least:
+        jax.block_until_ready(call())
+        times, seconds = times + 1, time.perf_counter() - started
+    return seconds / times
 
 
 def planned_mb(compiled: jax.stages.Compiled, *, donated_twice: bool = False) -> float:
