@@ -7,10 +7,11 @@ import jax
 import jax.numpy as jnp
 import optax
 import pytest
+from helpers import assert_refused
 
 from attgconv_jax import cyclic
 from attgconv_jax.models import RotMNISTNet
-from experiments.bench import memory, scaling
+from experiments.bench import batches, memory, scaling
 from experiments.bench.steps import Case
 
 
@@ -91,3 +92,33 @@ def test_growth_is_measured_fitted_and_drawn(tmp_path, capsys, monkeypatch):
     assert curve["mb_exponent"] == pytest.approx(scaling.exponent(curve["x"], curve["mb"]))
     assert "channels, channel: exponents ms" in capsys.readouterr().out
     assert (tmp_path / "scaling.png").stat().st_size > 10_000
+
+
+def test_a_batch_of_one_size_has_no_growth():
+    with assert_refused("batch_sizes must be two or more different numbers of at least 1, got (4, 4)"):
+        batches.Arguments(batch_sizes=(4, 4))
+
+
+def test_growth_with_the_batch_is_fitted_where_it_was_measured():
+    sizes = {"step_ms": lambda n: n**2, "planned_mb": lambda n: 3 * n}
+    rows = [
+        {"network": "p4", "images": n, "resident_mb": None, **{of: f(n) for of, f in sizes.items()}} for n in (1, 4)
+    ]
+    assert batches.exponents(rows, "p4") == {"step_ms": pytest.approx(2), "planned_mb": pytest.approx(1)}
+    drawn = [len(axis.lines) for axis in batches.figure(rows).axes]
+    assert drawn == [2, 2, 0]
+
+
+@pytest.mark.slow
+def test_growth_with_the_batch_is_measured_and_drawn(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(memory.CASES, "p4", case())
+    out = tmp_path / "batches.json"
+    batches.main(batches.Arguments(networks=("p4",), batch_sizes=(2, 32), repeats=1, out=out))
+    figures = json.loads(out.read_text())
+    few, many = figures["rows"]
+    assert (few["images"], many["images"]) == (2, 32)
+    assert many["planned_mb"] > few["planned_mb"]
+    assert many["step_ms"] > 0
+    assert figures["exponents"]["p4"]["planned_mb"] < 1.1
+    assert "p4: exponents step (ms)" in capsys.readouterr().out
+    assert out.with_suffix(".png").stat().st_size > 10_000

@@ -60,11 +60,12 @@ def main(arguments: Arguments) -> None:
     common.measure_networks("memory", arguments, COLUMNS, CASES, lambda case: step_memory(case, **settings))
 
 
-def step_memory(case: Case, batch_size: int, *, run: bool = True) -> dict[str, float | None]:
+def step_memory(case: Case, batch_size: int, *, run: bool = True, repeats: int = 0) -> dict[str, float | None]:
     """Memory of one training step in megabytes, and the seconds of that step; None for what is not measured.
 
     `planned_mb`; `resident_mb`, arguments and what the process grew by at most while the step ran, where the system
-    tells (Linux) and the device is the CPU; `step_s`. Without `run`, only XLA's plan is read.
+    tells (Linux) and the device is the CPU; `step_s`, of that step or, with `repeats`, the median of so many others.
+    Without `run`, only XLA's plan is read.
     """
     step = bare_step(case, batch_size)
     step.compile()
@@ -79,6 +80,8 @@ def step_memory(case: Case, batch_size: int, *, run: bool = True) -> dict[str, f
     if before is not None and jax.default_backend() == "cpu":
         argument_bytes = step.compiled.memory_analysis().argument_size_in_bytes
         figures["resident_mb"] = (_status("VmHWM") - before + argument_bytes) / 1e6
+    if repeats:
+        figures["step_s"] = common.median_seconds(step, repeats)
     return figures
 
 
