@@ -13,8 +13,12 @@ from attgconv_jax.nn import GroupPool
 from experiments.bench import eager
 
 
+# Whose loops are those of others.
+LIKE_OTHERS = {"response, channels", "response, positions", "attentive", "lie nonseparable", "lie attention"}
+
+
 @pytest.mark.default("separable", "non_local", "self")
-@pytest.mark.parametrize("name", eager.LAYERS)
+@pytest.mark.parametrize("name", [name for name in eager.LAYERS if name not in LIKE_OTHERS])
 def test_module_is_compiled_once(name, monkeypatch):
     make, h = eager.LAYERS[name]
     module = make(nnx.Rngs(0))

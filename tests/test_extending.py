@@ -169,7 +169,7 @@ def test_a_finished_run_says_how_to_extend_it(finished, monkeypatch, capsys):
     arguments = train.Arguments(data=config(10).data, **fields, test_every=100, workdir=finished.workdir)
     given = f"python -m experiments.train digits-z2 --optimizer.epochs=10 --workdir {finished.workdir}"
     monkeypatch.setattr(train, "given_command", lambda: given)
-    monkeypatch.setattr(train, "use_compilation_cache", lambda: None)
+    monkeypatch.setattr(train, "use_compilation_cache", lambda _: None)
     train.main(arguments)
     _, second, _, third, *others = capsys.readouterr().out.splitlines()
     assert second == (
