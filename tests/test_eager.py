@@ -12,7 +12,6 @@ from attgconv_jax.attention import group_self_attention, non_local_block
 from attgconv_jax.nn import GroupPool
 from experiments.bench import eager
 
-
 # Whose loops are those of others.
 LIKE_OTHERS = {"response, channels", "response, positions", "attentive", "lie nonseparable", "lie attention"}
 
