@@ -156,7 +156,7 @@ class RotMNISTNet(ConvolutionalNetwork):
         yield f
         for i, layer in enumerate(self.convolutions):
             f = self._follow(i, layer(f))
-            if i < len(LAYERS):
+            if i < len(LAYERS) and key is not None:
                 f = self.dropouts[i](f, key, start)
                 start += f.size
             yield f
