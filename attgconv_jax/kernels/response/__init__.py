@@ -76,7 +76,8 @@ def response_attention(
       dilation: `d_a` of the spatial attention filters, in pixels.
       memory_budget: about how many bytes the temporary arrays of "blocks" may take in float32, if those of one image
         and input group element are no more; fewer blocks are faster. At most 16 % of it are kept for the backward
-        pass, which otherwise computes it again; this holds for "tiles" too. What `jax.vmap` adds is not counted.
+        pass, which otherwise computes it again (beyond 160 MB only what is less than the responses, if those fit the
+        budget); this holds for "tiles" too. What `jax.vmap` adds is not counted.
       implementation: "tiles" (for CPUs, see `attgconv_jax.kernels.response.xla`), "blocks" (for accelerators, see
         `attgconv_jax.kernels.response.blocks`), "xla" (the one for the platform that the computation is lowered for),
         "reference" (the formulas, with every response stored), or None: "xla", and with a warning "reference" for

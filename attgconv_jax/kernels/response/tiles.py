@@ -71,6 +71,10 @@ class Tiles:
         maps = 0 if self.size is None else (12 + channel_dtype(self.c).itemsize) * self.m * self.x * self.y
         return self.batch * self.h * (maps + 12 * self.c * self.m * has_channel)
 
+    def response_bytes(self) -> int:
+        """What the responses of the batch take, in bytes of float32."""
+        return 4 * self.batch * self.h * self.c * self.m * self.x * self.y
+
     def forward(self, planes: Float[Array, "b c x y"], weights: Weights, keep: bool) -> tuple[Statistics | None, Maps]:
         """Statistics and maps; the channel of the maximum only if asked to keep it."""
         p = patches(planes, self.windows)

@@ -52,6 +52,9 @@ from attgconv_jax.kernels.taps import count_outputs
 # The part of the budget of memory that the forward pass may leave behind for the backward pass. The second layer of the
 # rot-MNIST network leaves 156 MB at batch 128.
 KEPT = 0.16
+# In bytes. More is kept only of a layer whose responses are one block on an accelerator and take more than that: deep
+# networks would keep it of all layers at once.
+LITTLE = 160_000_000
 
 # On a CPU the maps of a chunk, and a tile, stay in the second-level cache or not far from it; twice the maps were
 # measured equally fast, to the noise.
@@ -120,7 +123,7 @@ def _attended_jvp(*arguments):
 @compiled(*_OPTIONS, "keep")
 def _run_forward(f, bank, channel, spatial, windows, dilation, memory_budget, settings, keep):
     tiles = Tiles(f.shape, bank.shape, spatial, windows, dilation, TILING)
-    keep = keep and not is_symbolic(tiles.batch) and tiles.kept_bytes(channel is not None) <= KEPT * memory_budget
+    keep = keep and not is_symbolic(tiles.batch) and _is_kept(tiles, channel is not None, memory_budget)
 
     def in_tiles(f, weights):
         out, kept = _tiles_forward(tiles, f, weights, keep)
@@ -133,6 +136,11 @@ def _run_forward(f, bank, channel, spatial, windows, dilation, memory_budget, se
     with settings.restored():
         out, kept = _on_platform(settings, in_tiles, in_blocks)(f, _weights(bank, channel, spatial))
     return out.reshape(tiles.batch, tiles.x, tiles.y, tiles.m), kept
+
+
+def _is_kept(tiles, has_channel, memory_budget):
+    kept, responses = tiles.kept_bytes(has_channel), tiles.response_bytes()
+    return kept <= KEPT * memory_budget and (kept <= LITTLE or kept <= responses <= memory_budget)
 
 
 @compiled(*_OPTIONS)
