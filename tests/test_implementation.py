@@ -62,7 +62,7 @@ def test_what_one_pixel_does_far_away(implementation):
     away, exact = conv(jnp.asarray(f))[0, 3:, 3:], exact[0, 3:, 3:]
     error = jnp.abs(away - exact).max() / jnp.abs(exact).max()
     if implementation == "fourier":
-        assert 1e-5 < error < 1e-3
+        assert 1e-5 < error < 1e-2
     else:
         assert error < 1e-6
 
