@@ -6,10 +6,11 @@ from typing import Any, Literal
 
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Array, Float
 
 from attgconv_jax.bases import FilterBasis, least_error, rings
-from attgconv_jax.bases.grid import grid_permutation, source_pixels
+from attgconv_jax.bases.grid import source_pixels
 from attgconv_jax.checks import (
     check_array,
     check_boolean,
@@ -21,6 +22,7 @@ from attgconv_jax.checks import (
 )
 from attgconv_jax.deprecation import convert_arguments, warn_deprecated
 from attgconv_jax.groups import Group, check_group, frozen
+from attgconv_jax.kernels.taps import permuted
 
 
 def _hat(t: np.ndarray) -> np.ndarray:
@@ -164,7 +166,7 @@ def filter_bank(
         bank[u, h', c, g, o] = (L_g w)[u, h', c, o] = w[g^-1 u, g^-1 h', c, o]
 
     A filter on images (`h_in == 1`) has no group axis to act on. Where every element maps the grid to itself
-    (`n` in 1, 2, 4) the bank is one gather; otherwise a static table is applied as one einsum. `w` is `[k, k, h_in,
+    (`n` in 1, 2, 4) the bank is made of slices; otherwise a static table is applied as one einsum. `w` is `[k, k, h_in,
     c_in, c_out]`, or coefficients `[j, h_in, c_in, c_out]` if `sampling` is a `FilterBasis`.
 
     Reshaped to `[k, k, h_in c_in, h c_out]` the bank is XLA's `HWIO`.
@@ -216,11 +218,23 @@ def transformed(w: Array, group: Group, sampling: Sampling | FilterBasis) -> Arr
             w = jnp.einsum("ju,uhio->jhio", basis.projection.astype(w.dtype), w.reshape(k * k, h_in, c_in, c_out))
         rows = _combined(basis.table, w, group)
     elif k == 1 or group.is_exact:
-        rows = w.reshape(k * k * h_in, c_in, c_out)[_exact_gather(group, k, h_in)]
+        return jnp.stack([_moved(w, group, g) for g in range(group.order)], axis=-2)
     else:
         operator = resampling_operator(group, k, sampling.kind)
         rows = _combined(operator, w.reshape(k * k, h_in, c_in, c_out), group)
     return rows.swapaxes(1, 2).reshape(k, k, h_in, c_in, group.order, c_out)
+
+
+def _moved(w, group, g):
+    """`w[g^-1 u, g^-1 h']` of an element that keeps the grid, by slices, whose transpose is no scatter."""
+    if len(w) > 1:
+        matrix = group.matrices[g]
+        # Signs of `g^-1 u` along the axes of `w`, of whichever entry is in that column of the matrix.
+        swapped = matrix[0, 0] == 0
+        signs = (matrix[1, 0], matrix[0, 1]) if swapped else np.diag(matrix)
+        w = lax.rev(w, [axis for axis, sign in enumerate(signs) if sign < 0])
+        w = jnp.swapaxes(w, 0, 1) if swapped else w
+    return w if w.shape[2] == 1 else permuted(w, group.action[g], 2)
 
 
 def _combined(table, w, group):
@@ -255,13 +269,6 @@ def disc(size: int) -> np.ndarray:
     offset = np.arange(size) - (size - 1) / 2
     radius = max((size - 1) / 2, np.sqrt(0.5))
     return frozen((np.hypot(offset[:, None], offset[None, :]) <= radius + 1e-9).astype(np.float64))
-
-
-@functools.lru_cache(maxsize=256)
-def _exact_gather(group: Group, size: int, h_in: int) -> np.ndarray:
-    """Where row `(u, h')` of bank element `g` stands in the filter: `[size^2 h_in, order]`."""
-    pixel = grid_permutation(group, size)[:, :, None] * h_in
-    return frozen((pixel + _group_axis_gather(group, h_in)[:, None, :]).reshape(group.order, -1).T)
 
 
 def _group_axis_gather(group: Group, h_in: int) -> np.ndarray:

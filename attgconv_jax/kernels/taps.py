@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array
 
@@ -78,3 +79,18 @@ def take_pixels(f: Array, windows: Sequence[Window], counts: Sequence[int], axis
         row = take_tap(f, windows[0], a, axis, counts[0])
         for b in range(windows[1].size):
             yield take_tap(row, windows[1], b, axis + 1, counts[1])
+
+
+def permuted(x: Array, permutation: np.ndarray, axis: int) -> Array:
+    """`x` taken along an axis in the order of a static permutation, by slices: gathers transpose to scatters."""
+    parts, start = [], 0
+    while start < len(permutation):
+        stop = start + 1
+        step = permutation[stop] - permutation[start] if stop < len(permutation) else 1
+        while abs(step) == 1 and stop < len(permutation) and permutation[stop] - permutation[stop - 1] == step:
+            stop += 1
+        first, last = sorted((permutation[start], permutation[stop - 1]))
+        part = lax.slice_in_dim(x, first, last + 1, axis=axis)
+        parts.append(part if stop == start + 1 or step == 1 else lax.rev(part, [axis]))
+        start = stop
+    return parts[0] if len(parts) == 1 else lax.concatenate(parts, axis)
