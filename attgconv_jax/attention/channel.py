@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from attgconv_jax import kernels
-from attgconv_jax.attention.layers import check_weights, group_linear, over_space
+from attgconv_jax.attention.layers import check_weights, over_space, statistic_linear
 from attgconv_jax.groups import Group
 from attgconv_jax.kernels.chunks import wide
 
@@ -41,6 +41,5 @@ def alpha_c(f, weights, group):
     *batch, x, y, h, c = f.shape
     mean = jnp.mean(wide(f), axis=(-4, -3))
     highest = wide(kernels.maximum(f.reshape(*batch, x * y, h, c), axis=-3))
-    hidden = jax.nn.relu(group_linear(jnp.stack([mean, highest]), weights.w1, group))
-    mlp = group_linear(hidden, weights.w2, group)
-    return over_space(jax.nn.sigmoid(mlp[0] + mlp[1]))
+    hidden = jax.nn.relu(statistic_linear(jnp.stack([mean, highest]), weights.w1, group))
+    return over_space(jax.nn.sigmoid(statistic_linear(hidden[0] + hidden[1], weights.w2, group)))
