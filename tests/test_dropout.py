@@ -5,8 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from helpers import assert_refused
+from helpers import assert_refused, primitives
 
+from attgconv_jax import cyclic
+from attgconv_jax.models import RotMNISTNet
 from attgconv_jax.nn import Dropout
 
 
@@ -110,3 +112,28 @@ def test_the_gradient_has_the_mask_of_the_output():
 def test_a_rate_out_of_range_is_refused(rate):
     with assert_refused("rate must be in [0, 1)", str(rate)):
         Dropout(rate, rngs=nnx.Rngs(0))
+
+
+def test_a_key_that_is_given_takes_the_place_of_the_stream():
+    key = jax.random.key(3)
+    layer, own = Dropout(0.5, rngs=None), Dropout(0.5, rngs=nnx.Rngs(0))
+    assert np.array_equal(layer(ones(), key), own(ones(), key))
+    assert own.rngs.count[...] == 0
+    assert not np.array_equal(layer(ones(), key), layer(ones(), key, ones().size))
+    with assert_refused("key must be given in training mode"):
+        layer(ones())
+    layer.eval()
+    assert np.array_equal(layer(ones()), ones())
+
+
+def test_one_key_a_call_serves_all_layers_of_a_network():
+    graphdef, state = nnx.split(nnx.eval_shape(lambda: RotMNISTNet(cyclic(4), features=2, rngs=nnx.Rngs(0))))
+    for mode, wanted in {"train": 1, "eval": 0}.items():
+
+        def logits(state, image, mode=mode):
+            network = nnx.merge(graphdef, state, copy=True)
+            getattr(network, mode)()
+            return network(image)
+
+        image = jax.ShapeDtypeStruct((2, 28, 28, 1, 1), jnp.float32)
+        assert primitives(logits, state, image)["random_fold_in"] == wanted

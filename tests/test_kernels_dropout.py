@@ -28,6 +28,15 @@ def test_share_of_zeros_is_the_rate(rate, seed):
     assert abs(zeros - COUNT * rate) < 5 * np.sqrt(COUNT * rate * (1 - rate))
 
 
+def test_arrays_that_share_a_key_take_consecutive_numbers():
+    key, ones = jax.random.key(0), jnp.ones(5000)
+    whole = dropout(ones, key, 0.5)
+    parts = [dropout(part, key, 0.5, start) for part, start in ((ones[:2000], 0), (ones[2000:], 2000))]
+    np.testing.assert_array_equal(jnp.concatenate(parts), whole)
+    with assert_refused("fewer than 2^32 elements a key, got 4294967000 before"):
+        dropout(ones, key, 0.5, 4_294_967_000)
+
+
 @pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
 def test_mean_is_kept(rate):
     out = dropout(jnp.ones(SHAPE), jax.random.key(3), rate)

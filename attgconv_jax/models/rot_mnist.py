@@ -142,11 +142,24 @@ class RotMNISTNet(ConvolutionalNetwork):
         shared |= dict(sampling=sampling, antialiased=antialiased, oversampled=oversampled, masked=masked)
         super().__init__(group, attention, channels, layers, settings, **shared)
         self.norms = nnx.List([batch_norm(width, **arrays) for width in widths])
-        self.dropouts = nnx.List([Dropout(dropout_rate if layer.dropout else 0.0, rngs=rngs) for layer in LAYERS])
+        self.dropouts = nnx.List([Dropout(dropout_rate if layer.dropout else 0.0, rngs=None) for layer in LAYERS])
+        self.dropout_rngs = rngs["dropout"].fork()
 
     def _start(self, image):
         check_image(image, SIZE, self.in_features)
         return self._masked(image)
+
+    def _features(self, image):
+        # Every draw is several kernels on an accelerator: one a call, of which the layers take consecutive numbers.
+        key = self.dropout_rngs() if any(dropout.drops for dropout in self.dropouts) else None
+        f, start = self._start(image), 0
+        yield f
+        for i, layer in enumerate(self.convolutions):
+            f = self._follow(i, layer(f))
+            if i < len(LAYERS) and key is not None:
+                f = self.dropouts[i](f, key, start)
+                start += f.size
+            yield f
 
     def _follow(self, i, f):
         if i == len(LAYERS):
@@ -154,4 +167,4 @@ class RotMNISTNet(ConvolutionalNetwork):
         f = relu(self.norms[i](f), self.oversampled, self.masked)
         if LAYERS[i].pool:
             f = pool_activations(f, self.group, antialiased=self.antialiased)
-        return self.dropouts[i](f)
+        return f

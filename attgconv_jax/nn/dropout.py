@@ -1,7 +1,7 @@
 """Dropout as a Flax NNX module, with the fused mask of `attgconv_jax.kernels.dropout`."""
 
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from attgconv_jax.checks import check_boolean, check_rate
 from attgconv_jax.kernels import dropout
@@ -22,18 +22,31 @@ class Dropout(ModeModule):
     Args:
       rate: probability of zero, in [0, 1).
       deterministic: whether to pass the input through; `model.eval()` and `model.train()` set it.
-      rngs: its "dropout" stream draws one key a call.
+      rngs: its "dropout" stream draws one key a call; None: every call is given one.
     """
 
-    def __init__(self, rate: float, *, deterministic: bool = False, rngs: nnx.Rngs):
+    def __init__(self, rate: float, *, deterministic: bool = False, rngs: nnx.Rngs | None):
         check_rate(rate=rate)
         check_boolean(deterministic=deterministic)
         self.rate = rate
         self.deterministic = deterministic
-        self.rngs = rngs["dropout"].fork()
+        self.rngs = nnx.data(None) if rngs is None else rngs["dropout"].fork()
 
-    def __call__(self, f: Float[Array, "..."]) -> Float[Array, "..."]:
-        """Drops elements, or passes `f` through in evaluation mode."""
-        if self.deterministic or self.rate == 0:
+    def __call__(self, f: Float[Array, "..."], key: PRNGKeyArray | None = None, start: int = 0) -> Float[Array, "..."]:
+        """Drops elements, or passes `f` through in evaluation mode.
+
+        Args:
+          f: any array.
+          key: of the mask; None: one of the stream. Modules may share a key where each has positions of its own.
+          start: the position of the first element.
+        """
+        if not self.drops:
             return f
-        return dropout(f, self.rngs(), self.rate)
+        if key is None and self.rngs is None:
+            raise ValueError("key must be given in training mode, as the module was made without rngs")
+        return dropout(f, self.rngs() if key is None else key, self.rate, start)
+
+    @property
+    def drops(self) -> bool:
+        """Whether a call draws and drops: in training mode, at a rate that is not 0."""
+        return not self.deterministic and self.rate > 0
