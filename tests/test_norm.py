@@ -8,6 +8,7 @@ from flax import nnx
 from helpers import random
 
 from attgconv_jax import cyclic
+from attgconv_jax.kernels import normalisation
 from attgconv_jax.models import RotMNISTNet
 from attgconv_jax.nn import ATTENTIONS
 from attgconv_jax.nn.norm import BatchNorm, batch_norm
@@ -124,3 +125,29 @@ def test_what_the_kernel_does_not_know_is_left_to_flax():
         for cls in (BatchNorm, nnx.BatchNorm)
     ]
     np.testing.assert_array_equal(*(norm(f) for norm in together))
+
+
+def test_statistics_by_blocks_are_those_of_all():
+    x = jnp.asarray(counts(), jnp.float32)
+    whole = normalisation._two_passes(x.astype(jnp.float64))
+    for blocks in 1, 4, 48:
+        mean, variance = normalisation._two_passes_by_blocks(x.reshape(blocks, -1, 3))
+        np.testing.assert_allclose(mean, whole[0], rtol=1e-6)
+        np.testing.assert_allclose(variance, whole[1], rtol=1e-4)
+
+
+def test_what_is_added_to_blocks_has_the_derivatives_of_what_is_added():
+    arrays = random(4, 6, 3), random(4, 6, 3, seed=1), random(3, seed=2), random(3, seed=3)
+    outputs = [jax.vjp(add, *arrays) for add in (normalisation._added, normalisation._added_to_blocks)]
+    (y, pull), (y_blocks, pull_blocks) = outputs
+    np.testing.assert_allclose(y_blocks, y, rtol=1e-14)
+    for got, wanted in zip(pull_blocks(jnp.cos(y)), pull(jnp.cos(y)), strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (16, 12, 12, 4, 3), (700, 3), (0, 4, 3)], ids=str)
+def test_blocks_hold_all_positions(shape):
+    x = jnp.arange(np.prod(shape), dtype=jnp.float32).reshape(shape)
+    blocks = normalisation._in_blocks(x)
+    assert blocks.ndim >= 3
+    np.testing.assert_array_equal(blocks.reshape(shape), x)

@@ -1,13 +1,19 @@
 """Batch norm with a gradient of its own: two sums over the batch, and nothing held but its input."""
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from attgconv_jax.kernels.chunks import wide
+from attgconv_jax.kernels.chunks import is_symbolic, largest_divisor, wide
+from attgconv_jax.kernels.platforms import on_cuda
+
+# On CUDA about so many blocks of positions are summed each for itself, then their sums: as many as keep a GPU busy, and
+# few enough that XLA does not take these sums apart again; of at least so many positions, or it adds block after block.
+BLOCKS, LEAST = 512, 64
 
 
 def normalised(
@@ -23,14 +29,22 @@ def normalised(
     which takes two sums that are made in one pass, where derivatives of one step after another take five. `z` is made
     again from `x`. Differentiable to any order, forwards and in reverse.
     """
-    return _normalised(wide(x), wide(scale), wide(bias), epsilon)
+    y, *statistics = _normalised(_in_blocks(wide(x)), wide(scale), wide(bias), epsilon)
+    return y.reshape(x.shape), *statistics
+
+
+def _in_blocks(x):
+    """`[blocks, positions, c]`; one block of the shape of `x` where the batch is sharded over a mesh, or a symbol."""
+    if is_symbolic(len(x)) or x.size == 0 or any(axis is not None for axis in jax.typeof(x).sharding.spec):
+        return x[None]
+    positions = math.prod(x.shape[1:-1])
+    blocks = len(x) * largest_divisor(positions, max(1, min(BLOCKS // len(x), positions // LEAST)))
+    return x.reshape(blocks, -1, x.shape[-1])
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(3,))
 def _normalised(x, scale, bias, epsilon):
-    axes = tuple(range(x.ndim - 1))
-    mean = jnp.mean(x, axes)
-    variance = jnp.mean(jnp.square(x - mean), axes)
+    mean, variance = on_cuda(_two_passes_by_blocks, _two_passes, x)
     return (x - mean) * (lax.rsqrt(variance + epsilon) * scale) + bias, mean, variance
 
 
@@ -50,5 +64,41 @@ def _tangents(tangents, x, scale, mean, variance, epsilon):
     z = (x - mean) * inverse
     mean_dot, along_z = jnp.mean(x_dot, axes), jnp.mean(z * x_dot, axes)
     factor = scale * inverse
-    y_dot = factor * x_dot + (bias_dot - factor * mean_dot) + z * (scale_dot - factor * along_z)
+    shift, slope = bias_dot - factor * mean_dot, scale_dot - factor * along_z
+    y_dot = on_cuda(_added_to_blocks, _added, factor * x_dot, z, shift, slope)
     return y_dot, mean_dot, 2 * along_z / inverse
+
+
+def _added(y, z, shift, slope):
+    return y + shift + z * slope
+
+
+def _added_to_blocks(y, z, shift, slope):
+    """Side by side for every block: the transpose adds the blocks' sums of both in one kernel."""
+    both = jnp.stack([shift, slope])
+    both = jnp.broadcast_to(both, (len(z), *both.shape))
+    shift, slope = (jnp.expand_dims(both[:, i], range(1, z.ndim - 1)) for i in range(2))
+    return y + shift + z * slope
+
+
+def _two_passes(x):
+    """Means over all axes but the last, and means of squared deviations from them; not for differentiation."""
+    axes = tuple(range(x.ndim - 1))
+    mean = jnp.mean(x, axes)
+    return mean, jnp.mean(jnp.square(x - mean), axes)
+
+
+def _two_passes_by_blocks(x):
+    """`_two_passes`, with deviations from the mean of their block.
+
+    The blocks' means count from the first of these, which is as near to the others as deviations are large.
+    """
+    within = tuple(range(1, x.ndim - 1))
+    # Scaled before the sum: scaled after it is a kernel of its own.
+    means = jnp.sum(x * (1 / math.prod(x.shape[1:-1])), within, keepdims=True)
+    inside = jnp.mean(jnp.square(x - means), within)
+    means = jnp.squeeze(means, within)
+    apart = means - means[:1]
+    shift = jnp.mean(apart, 0)
+    variance = jnp.mean(jnp.square(apart) + inside, 0) - jnp.square(shift)
+    return means[0] + shift, jnp.maximum(variance, 0)
