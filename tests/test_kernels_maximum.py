@@ -1,6 +1,7 @@
 """The one differentiable maximum: values, ties, NaN, gradients, and that nobody in the library takes another."""
 
 import ast
+import functools
 import pathlib
 
 import jax
@@ -8,10 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from compilation import optimised
-from helpers import assert_refused, random
+from helpers import assert_close, assert_refused, random
 
 import attgconv_jax
 from attgconv_jax import maximum
+from attgconv_jax.kernels import maxima, mean_and_maximum
 
 COMPILED = {"jitted": optimised, "eager": lambda function: function}
 jitted_and_eager = pytest.mark.parametrize("compiled", COMPILED.values(), ids=COMPILED)
@@ -173,3 +175,41 @@ def test_library_takes_no_other_maximum_that_could_be_differentiated():
     root = pathlib.Path(attgconv_jax.__file__).parent
     files = list(root.rglob("*.py"))
     assert [path for path in files if takes_maximum(path.read_text())] == [root / "kernels" / "maxima.py"]
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_one_reduction_on_cuda_finds_what_tiles_find(axis):
+    x = np.random.default_rng(0).integers(0, 5, (32, 40, 6)).astype(np.float32)
+    x[3, 4, 5] = x[20, 30, 1] = np.nan
+    for at_once, by_tiles in zip(maxima._indexed_at_once(x, axis), maxima._indexed_by_tiles(x, axis), strict=True):
+        np.testing.assert_array_equal(at_once, by_tiles)
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float64])
+def test_mean_and_maximum_in_one_reduction_are_those_in_turn(dtype):
+    x = random(3, 5, 20).astype(dtype)
+    for mean, *largest in maxima._mean_and_indexed_at_once(x), maxima._mean_and_indexed_in_turn(x):
+        assert mean.dtype == jnp.promote_types(dtype, jnp.float32)
+        np.testing.assert_allclose(
+            mean, jnp.mean(x.astype(mean.dtype), -1), atol=1e-6 if dtype == jnp.bfloat16 else 1e-14
+        )
+        np.testing.assert_array_equal(largest[0], jnp.max(x, -1))
+        np.testing.assert_array_equal(largest[1], jnp.argmax(x, -1))
+
+
+def test_gradients_of_mean_and_maximum_are_those_of_both():
+    x, of_mean, of_maximum = random(3, 4, 6), random(3, 4), random(3, 4, seed=1)
+    results = []
+
+    def loss(both, x):
+        mean, highest = both(x)
+        return jnp.sum(of_mean * mean**2 + of_maximum * highest**3)
+
+    def apart(x):
+        return jnp.mean(x, -1), maximum(x, -1)
+
+    for both in mean_and_maximum, apart:
+        gradient = jax.grad(functools.partial(loss, both))
+        results.append((gradient(x), jax.jvp(gradient, (x,), (jnp.sin(x),))[1]))
+    for got, wanted in zip(*results, strict=True):
+        assert_close(got, wanted, 1e-12)

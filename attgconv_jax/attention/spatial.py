@@ -46,6 +46,7 @@ def check_spatial_options(dilation: int, haar: bool, sampling: Sampling | Filter
 
 def alpha_x(f, w, group, dilation=1, **options):
     """`spatial_attention` of checked arguments; `f` may be wider than `w`, which decides the type."""
-    statistics = jnp.stack([jnp.mean(f, axis=-1), kernels.maximum(f, axis=-1)], axis=-1).astype(w.dtype)
+    mean, highest = kernels.mean_and_maximum(f)
+    statistics = jnp.stack([mean.astype(w.dtype), highest.astype(w.dtype)], axis=-1)
     logits = convolve_centred(statistics, w, group, dilation, **options)
     return jax.nn.sigmoid(project_max(logits) if f.shape[-2] == 1 else logits)
