@@ -15,6 +15,7 @@ Source: Knigge et al. 2022, sections 3.1 and 3.2.
 import math
 
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Float
 
 from attgconv_jax import kernels
@@ -157,6 +158,9 @@ def _channelwise(f, projection, kernel, windows, implementation):
 
 
 def _separable(f, group_kernel, spatial_kernel, **options):
+    if len(spatial_kernel) == 1 and options.get("implementation") is None:
+        # Of one pixel: the kernel on the plane is a factor of every output channel.
+        return convolve(f, (group_kernel * spatial_kernel[0, 0])[None, None], **options)
     conv = kernels.Bound(_on_group_then_plane, tuple(options.items()))
     return by_images(conv, math.prod(group_kernel.shape[-2:]), f, group_kernel, spatial_kernel)
 
@@ -169,5 +173,7 @@ def _on_group_then_plane(f, group_kernel, spatial_kernel, **options):
 def by_images(conv, width, f, *weights):
     """`kernels.by_images` with any number of batch axes, and `width` numbers a pixel between the steps."""
     *batch, x, y, h_in, c_in = f.shape
-    out = kernels.by_images(conv, x * y * width, f.reshape(-1, x, y, h_in, c_in), *weights)
+    # Made once: fused with the product over the channels, batch norm and relu are written in parts on GPUs.
+    f = lax.optimization_barrier(f.reshape(-1, x, y, h_in, c_in))
+    out = kernels.by_images(conv, x * y * width, f, *weights)
     return out.reshape(*batch, *out.shape[1:])
