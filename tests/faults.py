@@ -159,7 +159,10 @@ FAULTS = {
         "attgconv_jax/attention/sge.py", "keepdims=True) / (positions - 1)", "keepdims=True) / positions", "operators"
     ),
     "mean instead of maximum": Fault(
-        "attgconv_jax/attention/spatial.py", "kernels.maximum(f, axis=-1)]", "jnp.mean(f, axis=-1)]", "attention"
+        "attgconv_jax/attention/spatial.py",
+        "mean, highest = kernels.mean_and_maximum(f)",
+        "mean = highest = jnp.mean(f, axis=-1)",
+        "attention",
     ),
     "gradient of the mean response": Fault(
         "attgconv_jax/kernels/response/statistics.py",
@@ -181,8 +184,8 @@ FAULTS = {
     ),
     "gradient of batch norm": Fault(
         "attgconv_jax/kernels/normalisation.py",
-        "z * (scale_dot - factor * along_z)",
-        "z * scale_dot",
+        "scale_dot - factor * along_z",
+        "scale_dot",
         "norm",
     ),
     "attention filter cut short": Fault(

@@ -97,8 +97,8 @@ def test_file_says_what_goes_in_and_what_comes_out(exported):
     assert about["settings"]["group"] == {"rotations": 4, "reflections": False}
 
 
-def test_banks_are_constants_and_no_filter_is_gathered(network):
-    def gathers(function):
+def test_banks_are_constants_and_no_filter_is_turned(network):
+    def turns(function):
         """Of constants alone."""
         jaxpr = jax.make_jaxpr(function)(jax.ShapeDtypeStruct((2, 28, 28, 1, 1), jnp.float32)).jaxpr
         known, found = set(jaxpr.constvars), 0
@@ -106,11 +106,11 @@ def test_banks_are_constants_and_no_filter_is_gathered(network):
             variables = [v for v in equation.invars if not isinstance(v, jax.extend.core.Literal)]
             if {*variables} <= known:
                 known.update(equation.outvars)
-                found += equation.primitive.name == "gather"
+                found += equation.primitive.name == "rev"
         return found
 
     fixed = folded(network, jax.ShapeDtypeStruct((2, 28, 28, 1, 1), jnp.float32))
-    assert gathers(network.__call__) > 0 == gathers(fixed)
+    assert turns(network.__call__) > 0 == turns(fixed)
     shapes = [v.aval.shape for v in jax.make_jaxpr(fixed)(jnp.zeros([2, 28, 28, 1, 1], jnp.float32)).jaxpr.constvars]
     assert (3, 3, 1, 8) in shapes and (3, 3, 8, 8) in shapes
 

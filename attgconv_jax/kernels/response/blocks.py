@@ -90,7 +90,8 @@ class Blocks(NamedTuple):
         if spatial is not None:
             size = round(spatial.shape[-1] ** 0.5)
             parts = jnp.array([1 / bank.shape[1], 1], spatial.dtype)
-            spatial = (parts[:, None, None] * spatial).reshape(*spatial.shape[:3], size, size).transpose(3, 4, 1, 0, 2)
+            spatial = (parts[None, :, None, None] * spatial).reshape(*spatial.shape[:3], size, size)
+            spatial = spatial.transpose(3, 4, 1, 0, 2)
         return Weights(bank, channel, spatial)
 
     def forward(self, f: Float[Array, "b h c x y"], weights: Weights) -> tuple[Float[Array, "b n m"], tuple]:

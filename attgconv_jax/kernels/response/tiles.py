@@ -180,7 +180,8 @@ class Tiles:
             arrays = _channels_first(p, scaled)
             if self.tile_channels == self.c:
                 return block(carry, arrays)[0]
-            blocks = [x.reshape(-1, self.tile_channels, *x.shape[1:]) for x in arrays]
+            count = self.c // self.tile_channels
+            blocks = [x.reshape(count, self.tile_channels, *x.shape[1:]) for x in arrays]
             return lax.scan(block, carry, blocks)[0]
 
         return map_chunks(images, (carry, p, scaled), self.tile_images)
