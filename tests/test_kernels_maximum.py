@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from compilation import optimised
 from helpers import assert_close, assert_refused, random
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import attgconv_jax
 from attgconv_jax import maximum
@@ -213,3 +214,11 @@ def test_gradients_of_mean_and_maximum_are_those_of_both():
         results.append((gradient(x), jax.jvp(gradient, (x,), (jnp.sin(x),))[1]))
     for got, wanted in zip(*results, strict=True):
         assert_close(got, wanted, 1e-12)
+
+
+def test_arrays_on_an_explicit_mesh_keep_their_sharding():
+    mesh = jax.make_mesh((1,), ("d",), axis_types=(AxisType.Explicit,))
+    with jax.set_mesh(mesh):
+        x = jax.device_put(jnp.ones([4, 40, 6]), NamedSharding(mesh, PartitionSpec("d")))
+        gradient = jax.jit(jax.grad(lambda x: jnp.sum(maximum(x, 1)) + jnp.sum(jnp.stack(mean_and_maximum(x)))))(x)
+        assert jax.typeof(gradient).sharding.spec == jax.typeof(x).sharding.spec

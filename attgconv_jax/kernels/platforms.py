@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import jax
 from jax import lax
 from jaxtyping import Array
 
@@ -14,10 +15,10 @@ from attgconv_jax.kernels.portability import is_portable
 def on_cuda(cuda: Callable, default: Callable, *arrays: Array, options: tuple = ()) -> Any:
     """`cuda(*arrays, *options)` where the computation is lowered for CUDA, else `default(*arrays, *options)`.
 
-    Inside of `attgconv_jax.kernels.portable` it is `default`. Both functions are compared by value, or outside of
-    `jit` they are compiled anew at every call.
+    Inside of `attgconv_jax.kernels.portable`, and where arrays are sharded over an explicit mesh, it is `default`. Both
+    functions are compared by value, or outside of `jit` they are compiled anew at every call.
     """
-    if is_portable():
+    if is_portable() or any(axis is not None for array in arrays for axis in jax.typeof(array).sharding.spec):
         return default(*arrays, *options)
 
     def bound(function):
