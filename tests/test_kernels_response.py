@@ -276,6 +276,7 @@ def test_the_reference_changes_with_every_array():
 
 
 SHARDED = """
+import functools
 import jax, jax.numpy as jnp, numpy as np
 from attgconv_jax.kernels import ChannelBank, response_attention
 from attgconv_jax.kernels.taps import Window
@@ -284,9 +285,11 @@ generator = np.random.default_rng(0)
 shapes = (4, 6, 6, 2, 3), (3, 3, 2, 3, 4), (2, 4, 2, 3), (2, 4, 3, 2), (3, 3, 2, 2, 4)
 f, bank, w1, w2, spatial = (jnp.asarray(generator.normal(size=shape), jnp.float32) for shape in shapes)
 arrays = f, bank, ChannelBank(w1, w2), spatial
-loss = lambda arrays: jnp.sum(response_attention(*arrays, (Window(3),) * 2) ** 2)
+loss = lambda arrays, **options: jnp.sum(response_attention(*arrays, (Window(3),) * 2, **options) ** 2)
 expected = jax.jit(jax.value_and_grad(loss))(arrays)
-for kind in (jax.sharding.AxisType.Auto, jax.sharding.AxisType.Explicit):
+small_blocks = functools.partial(loss, implementation="blocks", memory_budget=1)
+types = jax.sharding.AxisType
+for kind, loss in ((types.Auto, loss), (types.Explicit, loss), (types.Explicit, small_blocks)):
     with jax.set_mesh(jax.make_mesh((2,), ("data",), axis_types=(kind,))) as mesh:
         spread = jax.device_put(f, jax.NamedSharding(jax.sharding.get_mesh(), jax.P("data")))
         actual = jax.device_get(jax.jit(jax.value_and_grad(loss))((spread, *arrays[1:])))

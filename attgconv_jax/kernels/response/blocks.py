@@ -39,7 +39,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from attgconv_jax.kernels.chunks import is_symbolic, scan_chunks
+from attgconv_jax.kernels.chunks import is_symbolic, scan_chunks, varying_alike
 from attgconv_jax.kernels.response.correlation import Correlation, turn
 from attgconv_jax.kernels.response.reductions import is_at, maximum, sum_and_maximum, sums
 from attgconv_jax.kernels.response.statistics import Statistics
@@ -157,7 +157,7 @@ def forward(f, weights, windows, dilation, memory_budget):
         return out + more, jax.tree.map(lambda x: x[0], kept)
 
     nothing = jnp.zeros((f.shape[0], math.prod(blocks.counts), weights.bank.shape[-1]), f.dtype)
-    return lax.scan(element, nothing, _elements_first(planes, weights))
+    return lax.scan(element, varying_alike(nothing, f), _elements_first(planes, weights))
 
 
 def backward(f, weights, kept, d_out, windows, dilation, memory_budget):
