@@ -1,5 +1,7 @@
 """The dropout module: two modes, a fresh mask a call, and the same mask forward and backward."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -116,14 +118,33 @@ def test_a_rate_out_of_range_is_refused(rate):
 
 def test_a_key_that_is_given_takes_the_place_of_the_stream():
     key = jax.random.key(3)
-    layer, own = Dropout(0.5, rngs=None), Dropout(0.5, rngs=nnx.Rngs(0))
+    layer, own = Dropout(0.5, rngs=nnx.Rngs(1)), Dropout(0.5, rngs=nnx.Rngs(0))
     assert np.array_equal(layer(ones(), key), own(ones(), key))
     assert own.rngs.count[...] == 0
     assert not np.array_equal(layer(ones(), key), layer(ones(), key, ones().size))
-    with assert_refused("key must be given in training mode"):
-        layer(ones())
+    with assert_refused("start must be at least 0", "-1"):
+        layer(ones(), key, -1)
     layer.eval()
     assert np.array_equal(layer(ones()), ones())
+
+
+def test_layers_of_a_network_take_positions_of_their_own():
+    graphdef, state = nnx.split(nnx.eval_shape(lambda: RotMNISTNet(cyclic(4), features=2, rngs=nnx.Rngs(0))))
+    taken = []
+
+    def logits(state, image):
+        return nnx.merge(graphdef, state, copy=True)(image)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Dropout, "__call__", lambda _, f, key, start: taken.append((start, start + f.size)) or f)
+        jax.eval_shape(logits, state, jax.ShapeDtypeStruct((2, 28, 28, 1, 1), jnp.float32))
+    assert len(taken) > 2
+    assert all(first[1] == second[0] for first, second in itertools.pairwise(taken))
+
+
+def test_streams_of_a_network_are_where_runs_have_kept_them():
+    streams = nnx.state(RotMNISTNet(cyclic(4), features=2, rngs=nnx.Rngs(0)), nnx.RngCount)
+    assert {path[:2] for path, _ in nnx.to_flat_state(streams)} == {("dropouts", i) for i in range(6)}
 
 
 def test_one_key_a_call_serves_all_layers_of_a_network():

@@ -151,3 +151,16 @@ def test_blocks_hold_all_positions(shape):
     blocks = normalisation._in_blocks(x)
     assert blocks.ndim >= 3
     np.testing.assert_array_equal(blocks.reshape(shape), x)
+
+
+def test_an_empty_batch_and_one_of_any_length_are_normalised():
+    graphdef, state = nnx.split(BatchNorm(3, rngs=nnx.Rngs(0)))
+
+    def normalise(f):
+        return nnx.merge(graphdef, state, copy=True)(f)
+
+    assert normalise(jnp.zeros([0, 4, 4, 2, 3], jnp.float32)).shape == (0, 4, 4, 2, 3)
+    (batch,) = jax.export.symbolic_shape("b")
+    exported = jax.export.export(jax.jit(normalise))(jax.ShapeDtypeStruct((batch, 4, 4, 2, 3), jnp.float32))
+    f = random(5, 4, 4, 2, 3).astype(jnp.float32)
+    np.testing.assert_allclose(exported.call(f), normalise(f), atol=1e-5)

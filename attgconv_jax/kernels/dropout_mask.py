@@ -20,6 +20,8 @@ def dropout(f: Float[Array, "..."], key: PRNGKeyArray, rate: float, start: int =
         raise ValueError(f"rate must be in [0, 1), got {rate}")
     if not jnp.issubdtype(f.dtype, jnp.floating):
         raise ValueError(f"f must be floating, got {f.dtype}; cast it")
+    if start < 0:
+        raise ValueError(f"start must be at least 0, got {start}")
     if start + f.size >= 2**32:
         raise ValueError(f"dropout takes fewer than 2^32 elements a key, got {start} before shape {f.shape}")
     if rate == 0:

@@ -66,8 +66,9 @@ def fourier_conv(
         g = jnp.tensordot(jnp.asarray(_real(rows.images).swapaxes(0, 1), dtype), images, 2)
         parts = jnp.tensordot(jnp.asarray(_real(rows.filters), dtype), filters, 2)
         # Both parts of `G` are rows of one product with each part of `W`.
-        products = (jnp.matmul(g.reshape(len(g), -1, g.shape[-1]), part) for part in parts)
-        by_real, by_imaginary = (product.reshape(*g.shape[:-1], -1) for product in products)
+        rows_of_g = g.reshape(len(g), math.prod(g.shape[1:-1]), g.shape[-1])
+        products = (jnp.matmul(rows_of_g, part) for part in parts)
+        by_real, by_imaginary = (product.reshape(*g.shape[:-1], parts.shape[-1]) for product in products)
         p = jnp.stack([by_real[:, 0] - by_imaginary[:, 1], by_imaginary[:, 0] + by_real[:, 1]])
         return jnp.tensordot(jnp.asarray(_real(rows.outputs), dtype), p, 2)
 

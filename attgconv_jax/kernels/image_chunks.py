@@ -72,7 +72,7 @@ def _run_forward(conv, between, f, *weights):
 def _tangent(primals, tangents, conv, between):
     wanted = tuple(tangent is not None for tangent in tangents)
 
-    def at_once(tangents, f, *weights):
+    def whole(tangents, f, *weights):
         of_moving, moving = _of_moving(conv, (f, *weights), wanted)
         return jax.jvp(of_moving, (moving,), (tangents,))[1]
 
@@ -81,22 +81,22 @@ def _tangent(primals, tangents, conv, between):
 
         def step(chunk):
             f, f_dot = chunk
-            return at_once((f_dot, *weight_dots), f, *weights)
+            return whole((f_dot, *weight_dots), f, *weights)
 
         return map_chunks(step, (f, f_dot), images_a_chunk(between, FEWEST))
 
-    return choose(None, ("chunks", in_chunks), ("whole", at_once), primals[0])(tangents, *primals)
+    return choose(None, ("chunks", in_chunks), ("whole", whole), primals[0])(tangents, *primals)
 
 
 @compiled("wanted", "conv", "between")
 def _gradients(primals, d_out, wanted, conv, between):
-    def at_once(conv, d_out, f, *weights):
+    def gradients_of(conv, d_out, f, *weights):
         of_moving, moving = _of_moving(conv, (f, *weights), wanted)
         return jax.vjp(of_moving, moving)[1](d_out)[0]
 
     def in_chunks(d_out, f, *weights):
         def step(d_weights, chunk):
-            d_f, *gradients = at_once(conv, *chunk, *weights)
+            d_f, *gradients = gradients_of(conv, *chunk, *weights)
             return jax.tree.map(jnp.add, d_weights, gradients), d_f
 
         moving = _of_moving(conv, (f, *weights), wanted)[1][1:]
@@ -105,7 +105,7 @@ def _gradients(primals, d_out, wanted, conv, between):
         return d_f, *jax.tree.map(lambda d_weight, weight: d_weight.astype(weight.dtype), d_weights, [*moving])
 
     # The checkpoint's barrier keeps XLA from holding what the forward pass has computed.
-    whole = functools.partial(at_once, jax.checkpoint(conv))
+    whole = functools.partial(gradients_of, jax.checkpoint(conv))
     return choose(None, ("chunks", in_chunks), ("whole", whole), primals[0])(d_out, *primals)
 
 

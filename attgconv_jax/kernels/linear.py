@@ -27,7 +27,7 @@ def linear(function: Callable, transpose: Callable, residuals: Any, tangents: An
 
     Differentiable in both modes, by the residuals as often as both functions are; may be mapped and jitted.
 
-    Options:
+    Args:
       function: linear in the tangents. Both functions must close over no arrays; outside of `jit` they are compared
         by value.
       transpose: `transpose(residuals, cotangent, wanted)`, with cotangents of the tangents in their structure. `wanted`

@@ -41,7 +41,11 @@ def _check(x, axis):
 
 
 def mean_and_maximum(x: Float[Array, "*shape c"]) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
-    """The mean along the last axis, in float32 at least, and the `maximum`: on CUDA in one pass over `x`."""
+    """The mean along the last axis, in float32 at least, and the `maximum`: on CUDA in one pass over `x`.
+
+    Raises:
+      ValueError: `x` is not floating, or its last axis is empty.
+    """
     _check(x, -1)
     return _mean_and_maximum(x)
 

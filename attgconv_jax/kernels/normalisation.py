@@ -35,7 +35,7 @@ def normalised(
 
 def _in_blocks(x):
     """`[blocks, positions, c]`; one block of the shape of `x` where the batch is sharded over a mesh, or a symbol."""
-    if is_symbolic(len(x)) or x.size == 0 or any(axis is not None for axis in jax.typeof(x).sharding.spec):
+    if is_symbolic(x.shape[0]) or x.size == 0 or any(axis is not None for axis in jax.typeof(x).sharding.spec):
         return x[None]
     positions = math.prod(x.shape[1:-1])
     blocks = len(x) * largest_divisor(positions, max(1, min(BLOCKS // len(x), positions // LEAST)))
@@ -95,7 +95,7 @@ def _two_passes_by_blocks(x):
     """
     within = tuple(range(1, x.ndim - 1))
     # Scaled before the sum: scaled after it is a kernel of its own.
-    means = jnp.sum(x * (1 / math.prod(x.shape[1:-1])), within, keepdims=True)
+    means = jnp.sum(x * (1 / max(1, math.prod(x.shape[1:-1]))), within, keepdims=True)
     inside = jnp.mean(jnp.square(x - means), within)
     means = jnp.squeeze(means, within)
     apart = means - means[:1]

@@ -146,8 +146,7 @@ class RotMNISTNet(ConvolutionalNetwork):
         shared |= dict(implementation=implementation, precision=precision)
         super().__init__(group, attention, channels, layers, settings, **shared)
         self.norms = nnx.List([batch_norm(width, **arrays) for width in widths])
-        self.dropouts = nnx.List([Dropout(dropout_rate if layer.dropout else 0.0, rngs=None) for layer in LAYERS])
-        self.dropout_rngs = rngs["dropout"].fork()
+        self.dropouts = nnx.List([Dropout(dropout_rate if layer.dropout else 0.0, rngs=rngs) for layer in LAYERS])
 
     def _start(self, image):
         check_image(image, SIZE, self.in_features)
@@ -155,7 +154,8 @@ class RotMNISTNet(ConvolutionalNetwork):
 
     def _features(self, image):
         # Every draw is several kernels on an accelerator: one a call, of which the layers take consecutive numbers.
-        key = self.dropout_rngs() if any(dropout.drops for dropout in self.dropouts) else None
+        dropping = [dropout for dropout in self.dropouts if dropout.drops]
+        key = dropping[0].rngs() if dropping else None
         f, start = self._start(image), 0
         yield f
         for i, layer in enumerate(self.convolutions):

@@ -22,15 +22,15 @@ class Dropout(ModeModule):
     Args:
       rate: probability of zero, in [0, 1).
       deterministic: whether to pass the input through; `model.eval()` and `model.train()` set it.
-      rngs: its "dropout" stream draws one key a call; None: every call is given one.
+      rngs: its "dropout" stream draws one key a call, unless it is given one.
     """
 
-    def __init__(self, rate: float, *, deterministic: bool = False, rngs: nnx.Rngs | None):
+    def __init__(self, rate: float, *, deterministic: bool = False, rngs: nnx.Rngs):
         check_rate(rate=rate)
         check_boolean(deterministic=deterministic)
         self.rate = rate
         self.deterministic = deterministic
-        self.rngs = nnx.data(None) if rngs is None else rngs["dropout"].fork()
+        self.rngs = rngs["dropout"].fork()
 
     def __call__(self, f: Float[Array, "..."], key: PRNGKeyArray | None = None, start: int = 0) -> Float[Array, "..."]:
         """Drops elements, or passes `f` through in evaluation mode.
@@ -42,8 +42,6 @@ class Dropout(ModeModule):
         """
         if not self.drops:
             return f
-        if key is None and self.rngs is None:
-            raise ValueError("key must be given in training mode, as the module was made without rngs")
         return dropout(f, self.rngs() if key is None else key, self.rate, start)
 
     @property

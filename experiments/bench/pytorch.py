@@ -22,8 +22,8 @@ from attgconv_jax.models.rot_mnist import LAYERS
 CLASSES = 10
 
 
-def torch_network(network: RotMNISTNet) -> Callable[[np.ndarray], Any]:
-    """The network in evaluation mode as a function of images `[b, x, y, 1, c]`, a tensor, to logits.
+def torch_network(network: RotMNISTNet) -> Callable[[Any], Any]:
+    """The network in evaluation mode, from a tensor of images `[b, x, y, 1, c]` to one of logits.
 
     Takes networks on finite groups with attention None, "input" or "response", default sampling.
 

@@ -6,7 +6,7 @@ import optax
 
 
 def scale_by_adam(b1: float = 0.9, b2: float = 0.999, epsilon: float = 1e-8) -> optax.GradientTransformation:
-    """`optax.scale_by_adam`, with its state and its numbers.
+    """`optax.scale_by_adam`, with its state and its numbers, for real gradients in the type of their parameters.
 
         m = b1 m + (1 - b1) d,   v = b2 v + (1 - b2) d^2
         update = m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + epsilon)
@@ -19,13 +19,13 @@ def scale_by_adam(b1: float = 0.9, b2: float = 0.999, epsilon: float = 1e-8) -> 
 
     def update(gradients, state, params=None):
         count = optax.safe_increment(state.count)
-        decays, rest = jnp.array([b1, b2]), jnp.array([1 - b1, 1 - b2])
+        decays, others = jnp.array([b1, b2]), jnp.array([1 - b1, 1 - b2])
         # By the count: constants XLA would write into every kernel, and find nothing that they share.
-        rates = jnp.where(count > 0, jnp.stack([decays, rest, 1 - decays**count]), 1)
+        rates = jnp.where(count > 0, jnp.stack([decays, others, 1 - decays**count]), 1)
 
         def moved(i, gradient, moment, order):
-            decay, rest, _ = rates[:, i].astype(moment.dtype)
-            return rest * gradient**order + decay * moment
+            decay, other, _ = rates[:, i].astype(moment.dtype)
+            return other * gradient**order + decay * moment
 
         m = jax.tree.map(lambda d, m: moved(0, d, m, 1), gradients, state.mu)
         v = jax.tree.map(lambda d, v: moved(1, d, v, 2), gradients, state.nu)

@@ -35,12 +35,6 @@ _CACHE = (
 )
 CompilationCache = Annotated[Literal["off"] | pathlib.Path | None, tyro.conf.arg(metavar="DIR|off", help=_CACHE)]
 
-_CACHE = (
-    "Folder that keeps compiled programs, from which the next command takes them; off: none. Default: "
-    "$JAX_COMPILATION_CACHE_DIR, else attgconv_jax/xla in the user's cache folder."
-)
-CompilationCache = Annotated[Literal["off"] | pathlib.Path | None, tyro.conf.arg(metavar="DIR|off", help=_CACHE)]
-
 _COMMAND: contextvars.ContextVar[str | None] = contextvars.ContextVar("command", default=None)
 
 

@@ -236,7 +236,7 @@ def _responses_backward(p, again, weights, statistics, maps, d_total, d_largest)
         d_r += d_mean[:, :, :, None] / p.shape[4]
     d_r = jnp.broadcast_to(d_r, (*w.shape[:2], *d_total.shape[1:]))
     # In one piece along `n m`, or XLA for GPUs writes it in two layouts, for a product each.
-    d_r = _written(d_r.reshape(*d_r.shape[:3], -1)).reshape(d_r.shape)
+    d_r = _written(d_r.reshape(*d_r.shape[:3], math.prod(d_r.shape[3:]))).reshape(d_r.shape)
     d_p = jnp.einsum("hcbnm,hcum->hcubn", d_r, w)
     d_w = jnp.einsum("hcubn,hcbnm->hcum", p, d_r)
     return d_p, d_w, d_channel

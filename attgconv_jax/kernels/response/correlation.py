@@ -7,6 +7,7 @@ convolutions in groups of one.
 """
 
 import functools
+import math
 from typing import NamedTuple
 
 import jax
@@ -48,7 +49,7 @@ class Correlation(NamedTuple):
     def _backward_together(self, maps, filters, turned, d_logits):
         h, m = filters.shape[3:]
         d_images = self._convolve(self._images(d_logits), turned[:, :, None])
-        d_both = d_images.reshape(d_images.shape[0], -1, h, m, 2).transpose(2, 0, 1, 3, 4)
+        d_both = d_images.reshape(len(maps[0][0]), math.prod(self.counts), h, m, 2).transpose(2, 0, 1, 3, 4)
         pull_back = jax.vjp(functools.partial(self._logits_together, maps), filters)[1]
         return (d_both[..., 0], d_both[..., 1]), pull_back(d_logits)[0]
 
@@ -67,11 +68,13 @@ class Correlation(NamedTuple):
 
     def _images(self, maps):
         """`[h, b, n, m, ..] -> [b, x, y, (h m ..)]`."""
-        return jnp.moveaxis(maps, 0, 2).reshape(maps.shape[1], *self.counts, -1)
+        h, batch, _, *channels = maps.shape
+        return jnp.moveaxis(maps, 0, 2).reshape(batch, *self.counts, h * math.prod(channels))
 
     def _maps(self, images, h):
         """The inverse, for `[h, b, n, m]`."""
-        return images.reshape(images.shape[0], -1, h, images.shape[-1] // h).transpose(2, 0, 1, 3)
+        batch, x, y, channels = images.shape
+        return images.reshape(batch, x * y, h, channels // h).transpose(2, 0, 1, 3)
 
 
 def _on_platform(one_by_one, together):

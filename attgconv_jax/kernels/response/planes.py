@@ -94,7 +94,7 @@ class Strips:
         moved = [padded[:, 2 * self.reach - b :][:, :length].reshape(m, blocks, _ROWS, self.row) for b in self.shifts]
         wide = lax.slice_in_dim(wide, self.reach, wide.shape[-1] - self.reach, axis=2)
         wide = lax.pad(wide, zero, [(0, 0, 0), (0, 0, 0), (0, missing * self.row, 0)])
-        wide = wide.reshape(maps, m, -1, self.row).swapaxes(0, 1)
+        wide = wide.reshape(maps, m, self.x + missing + 2 * self.reach, self.row).swapaxes(0, 1)
         windows = [wide[:, :, i * _ROWS : (i + 1) * _ROWS + 2 * self.reach] for i in range(blocks)]
         # A product a block, added up afterwards: as one, its operands would be turned first.
         products = jnp.einsum("mispr,mibxr->mispbx", jnp.stack(windows, 1), jnp.stack(moved, 2))
