@@ -59,7 +59,8 @@ def group_conv(
       sampling: of the filter, at other than right angles. With a `FilterBasis` the filter may be given by its
         coefficients, `[j, h_in, c_in, c_out]`.
       implementation: of the convolution: "rows", "fourier", "xla", or None: the fastest, which on a CPU is "fourier"
-        where filters are large and channels many. That one makes every output from all pixels of its image: one NaN
+        where filters are large, channels many and images more than a few (28x28 pixels on p4: 16 channels, 7 pixels,
+        8 images; not 5 pixels, nor 1 image). That one makes every output from all pixels of its image: one NaN
         makes all of them NaN, and far from a pixel of 1e5 among ones float32 errs by 1e-4 to 1e-3 of the output. With
         "rows" and "xla" outputs depend on the pixels in their windows alone. See `attgconv_jax.kernels.conv`.
       precision: of all products, and of those of derivatives: "default", "high" or "highest"; None: as JAX is set. See

@@ -7,6 +7,7 @@ import sys
 import jax
 import numpy as np
 import pytest
+from helpers import assert_refused
 from networks import leaves
 
 from attgconv_jax.models import load_network
@@ -60,12 +61,17 @@ def test_no_cache_is_used_where_it_is_off(untold, tmp_path):
 
 def test_a_folder_that_cannot_be_written_to_is_a_line_and_no_error(untold, tmp_path, capsys):
     (tmp_path / "file").touch()
-    use_compilation_cache(tmp_path / "file" / "folder")
+    for folder, why in {tmp_path / "file" / "folder": "Not a directory", tmp_path / "file": "it is a file"}.items():
+        use_compilation_cache(folder)
+        assert untold() is None
+        advice = "--compilation-cache names another folder, or is off"
+        assert capsys.readouterr() == ("", f"note: compiled programs are not kept in {folder}, for {why}; {advice}\n")
+
+
+def test_a_name_left_empty_is_no_folder(untold):
+    with assert_refused("compilation_cache must be a folder of its own or off"):
+        use_compilation_cache(pathlib.Path(""))
     assert untold() is None
-    note = (
-        "note: compiled programs are not kept, for Not a directory; --compilation-cache names another folder, or is off"
-    )
-    assert capsys.readouterr() == ("", f"{note}\n")
 
 
 @pytest.mark.parametrize("words", [["off"], ["some/folder"], []], ids=["off", "folder", "default"])

@@ -73,7 +73,7 @@ def by_transposition(forward: Callable) -> dict[str, Callable]:
 
 def require_known(implementation: str | None, names: Iterable[str]) -> None:
     """Raises a `ValueError` unless the implementation is None or one of these."""
-    if implementation is not None and implementation not in names:
+    if implementation is not None and not (isinstance(implementation, str) and implementation in names):
         known = ", ".join(f'"{name}"' for name in names)
         raise ValueError(f"implementation must be None or one of {known}, got {implementation!r}")
 

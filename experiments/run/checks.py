@@ -30,8 +30,12 @@ def chosen(field: str, names: Sequence[str], known: Iterable[str]) -> Sequence[s
     """The names that a command line chose, all that are known if it chose none; a `ValueError` if one is not known."""
     unknown = [name for name in names if name not in known]
     if unknown:
-        raise ValueError(f"{field} must be among {', '.join(known)}, got {', '.join(unknown)}")
+        raise ValueError(f"{field} must be among {_listed(known)}, got {_listed(unknown)}")
     return names or tuple(known)
+
+
+def _listed(names):
+    return ", ".join(f'"{name}"' if "," in name else name for name in names)
 
 
 def check_seed(name: str, seed: int) -> None:

@@ -47,20 +47,26 @@ def use_compilation_cache(choice: Literal["off"] | pathlib.Path | None = None) -
     Args:
       choice: a folder, made if missing; "off": programs are neither kept nor taken from anywhere; None: the default.
     """
-    if choice == "off":
+    if str(choice).lower() == "off":
         jax.config.update("jax_enable_compilation_cache", False)
         jax.config.update("jax_compilation_cache_dir", None)
         return
     if choice is None and jax.config.jax_compilation_cache_dir is not None:
         return
+    if choice is not None and not choice.name:
+        # As an empty variable of a shell gives it.
+        raise ValueError(f"compilation_cache must be a folder of its own or off, got {str(choice)!r}")
+    folder = choice
     try:
-        folder = choice or _cache_home() / "attgconv_jax" / "xla"
+        folder = folder or _cache_home() / "attgconv_jax" / "xla"
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except (OSError, RuntimeError) as error:
         advice = "--compilation-cache names another folder, or is off"
-        print(f"note: compiled programs are not kept, for {reason(error)}; {advice}", file=sys.stderr)
+        why = "it is a file" if isinstance(error, FileExistsError) else reason(error)
+        where = "" if folder is None else f" in {folder}"
+        print(f"note: compiled programs are not kept{where}, for {why}; {advice}", file=sys.stderr)
         jax.config.update("jax_compilation_cache_dir", None)
         return
     jax.config.update("jax_compilation_cache_dir", str(folder.absolute()))
