@@ -49,6 +49,7 @@ def test_compilations_are_counted():
     assert len(programs) == count
 
 
+@pytest.mark.slow
 def test_what_modules_cost_outside_of_jit_is_measured(tmp_path, monkeypatch, capsys):
     def anew(f):
         return jax.jit(lambda f: 2 * f)(f)

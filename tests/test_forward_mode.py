@@ -47,7 +47,7 @@ def test_every_public_function_is_here():
     assert {name.split("_")[0] for name in OPERATORS} <= words | {"response", "non"}
 
 
-some = pytest.mark.default("group_conv", "separable_group_conv", "operator cbam", "lie separable")
+some = pytest.mark.default("group_conv", "lie separable")
 
 
 @some

@@ -125,7 +125,7 @@ def gradient_of_module(module):
     return gradient(lambda state, f: nnx.merge(graph, state, rest, copy=True)(f)), state
 
 
-@pytest.mark.default("lifting", "frequencies", "basis", "response", "Lie dseparable")
+@pytest.mark.default("frequencies", "basis", "Lie dseparable")
 @pytest.mark.parametrize("name", CONVOLUTIONS)
 def test_all_products_of_a_convolution_and_of_its_gradient_are_as_precise_as_asked(name):
     function, shapes = CONVOLUTIONS[name]
