@@ -10,8 +10,9 @@ What arguments mean, here and in the networks of `attgconv_jax.models`:
 - `exact`: whether a sampling grid that the group does not map to itself raises;
 - `antialiased`: whether feature maps are smoothed before pixels are left out; see `attgconv_jax.low_pass`;
 - `sampling`: of filters, at other than right angles;
-- `implementation`: of the convolution: a name that the function knows after which the module is named; None: the
-  fastest. `attgconv_jax.kernels.computing` chooses for everything inside of a context;
+- `implementation`: of modules that convolve: a name that the function knows after which the module is named; None: the
+  fastest. Networks take the names of all convolutions, and those that have none of this name the fastest.
+  `attgconv_jax.kernels.computing` chooses for everything inside of a context, attention among it;
 - `precision`: of products, and of those of derivatives: "default", "high", "highest", or None, as JAX is set; see
   `attgconv_jax.kernels.computing`;
 - `kernel_init`: of filters: an initialiser, or its name in `INITIALIZERS`;
