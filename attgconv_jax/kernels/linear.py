@@ -98,13 +98,17 @@ def bilinear(run: Callable) -> Callable:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Tangent:
-    """`function`, from residuals and wanted tangents one after another to its output in a list."""
+class _Flat:
+    """A function of `linear`, of arrays one after another in place of residuals and tangents."""
 
     function: Callable
     known_structure: Any
     structure: Any
     wanted: tuple[bool, ...]
+
+
+class _Tangent(_Flat):
+    """From residuals and wanted tangents to the output in a list."""
 
     def __call__(self, *arrays):
         count = self.known_structure.num_leaves
@@ -114,18 +118,12 @@ class _Tangent:
         return [self.function(residuals, self.structure.unflatten(tangents))]
 
 
-@dataclasses.dataclass(frozen=True)
-class _Cotangents:
-    """`transpose`, from residuals and the cotangent one after another to the wanted ones in a list."""
-
-    transpose: Callable
-    known_structure: Any
-    structure: Any
-    wanted: tuple[bool, ...]
+class _Cotangents(_Flat):
+    """From residuals and the cotangent to the wanted ones in a list."""
 
     def __call__(self, *arrays):
         *known, cotangent = arrays
-        cotangents = self.transpose(self.known_structure.unflatten(known), cotangent, self.wanted)
+        cotangents = self.function(self.known_structure.unflatten(known), cotangent, self.wanted)
         leaves = jax.tree.leaves(cotangents, is_leaf=lambda x: x is None)
         return [leaf for leaf, is_wanted in zip(leaves, self.wanted, strict=True) if is_wanted]
 

@@ -34,7 +34,7 @@ def normalised(
 
 
 def _in_blocks(x):
-    """`[blocks, positions, c]`; one block of the shape of `x` where the batch is sharded over a mesh, or a symbol."""
+    """`[blocks, positions, c]`; one block of the shape of `x` where that is sharded, empty, or of a symbolic batch."""
     if is_symbolic(x.shape[0]) or x.size == 0 or any(axis is not None for axis in jax.typeof(x).sharding.spec):
         return x[None]
     positions = math.prod(x.shape[1:-1])

@@ -29,10 +29,10 @@ taps, `n` the positions of the output, `m = |H| c_out` the filters:
 | statistics and arg-maxima over `n`; `t`, `s`, `l`, `C` | `3 B h c m`; `4 B h m n` | whole, for the backward pass |
 
 `C` is the channel of `s`, one byte where there are fewer than 256. The last line is held only where it takes at most
-`KEPT` of the budget of memory; else all of it is computed again, for a chunk at a time. So beyond input and output the
-layer holds a bounded amount, or what one image takes where that is more (its patches, its maps); the attention filter's
-reach pads every map. Time grows as `B h c u m n`, the number of products, and for the attention filter with `v` taps as
-`B h m n v`.
+`KEPT` of the budget of memory, and of more than `LITTLE` only if the responses take as much and fit the budget; else
+all of it is computed again, for a chunk at a time. So beyond input and output the layer holds a bounded amount, or what
+one image takes where that is more (its patches, its maps); the attention filter's reach pads every map. Time grows as
+`B h c u m n`, the number of products, and for the attention filter with `v` taps as `B h m n v`.
 """
 
 import functools
