@@ -13,7 +13,6 @@ from flax import nnx
 from attgconv_jax.lie import rotations
 from attgconv_jax.models import LieResNet
 from experiments.data import Dataset, Split, rotated_digits
-from experiments.run.adam import scale_by_adam
 from experiments.run.configuration import OptimizerConfig
 from experiments.run.loop import Best, _keep_best, first_state
 from experiments.run.model_configuration import model
@@ -232,19 +231,6 @@ def test_clipping_bounds_the_gradient_of_the_loss_before_l2():
     config = OptimizerConfig(name="sgd", momentum=0.0, learning_rate=1.0, l2=0.1, clip_norm=1.0, schedule="constant")
     change = updates(config, jnp.array([30.0, 40.0]), jnp.array([10.0, 0.0]))
     np.testing.assert_allclose(change, [-(0.6 + 1.0), -0.8], rtol=1e-6)
-
-
-def test_adam_is_that_of_optax():
-    params = {"w": jnp.array([[0.5, -1.0], [2.0, 3.0]]), "b": jnp.array([0.1], jnp.float32)}
-    rules, states = (scale_by_adam(), optax.scale_by_adam()), []
-    for rule in rules:
-        state = rule.init(params)
-        for step in range(4):
-            change, state = rule.update(jax.tree.map(lambda x, step=step: jnp.sin(step + x), params), state)
-        states.append((change, state))
-    (change, state), (expected, expected_state) = states
-    assert jax.tree.structure(state) == jax.tree.structure(expected_state)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), (change, state), (expected, expected_state))
 
 
 def test_momentum_adds_up():

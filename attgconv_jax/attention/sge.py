@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple, get_args
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Array, Float
 
 from attgconv_jax.attention.layers import check_weights
@@ -13,6 +14,7 @@ from attgconv_jax.attention.operator import Operator, register
 from attgconv_jax.checks import check_choice, check_divisor, check_finite_positive, check_positive
 from attgconv_jax.groups import Group, check_group
 from attgconv_jax.kernels.chunks import sum_dtype, wide
+from attgconv_jax.kernels.platforms import on_cuda
 
 Grouping = Literal["element", "joint"]
 
@@ -76,10 +78,11 @@ def spatial_group_enhance(
     parts = 1 if grouping == "joint" else h
     t = _similarities(vectors, descriptor, h, parts, groups).reshape(*batch, x * y, parts, groups)
     axes = (-3, -2) if over_group else -3
-    t = t - jnp.mean(t, axis=axes, keepdims=True)
-    variance = jnp.sum(jnp.square(t), axis=axes, keepdims=True) / (positions - 1)
+    # Scaled before the sum: on a GPU to scale after it is a kernel of its own.
+    t = t - jnp.sum(t * (1 / positions), axis=axes, keepdims=True)
+    variance = jnp.sum(jnp.square(t) * (1 / (positions - 1)), axis=axes, keepdims=True)
     t = t / (_root(variance) + epsilon)
-    weight, bias = (jnp.expand_dims(wide(w), range(t.ndim - 1)) for w in weights)
+    weight, bias = _for_every_image(weights, (*batch, 1, parts, groups))
     alpha = jax.nn.sigmoid(weight * t + bias).astype(f.dtype)
     return jnp.repeat(alpha, c // groups, axis=-1).reshape(*batch, x, y, parts, c)
 
@@ -128,6 +131,19 @@ def _similarities(vectors, descriptor, h, parts, groups):
         jnp.asarray(members, vectors.dtype), range(descriptor.ndim - 2)
     )
     return jnp.einsum("...nc,...cp->...np", vectors, columns, preferred_element_type=dtype)
+
+
+def _for_every_image(weights, shape):
+    """Scales and shifts, broadcast to this shape in one array, so that sums for the gradients of both are one kernel.
+
+    On CUDA that array is made before all else: XLA would copy what it reads again once the weights have moved.
+    """
+    both = on_cuda(lax.optimization_barrier, _unchanged, jnp.stack([wide(w) for w in weights]))
+    return jnp.broadcast_to(jnp.expand_dims(both, range(1, len(shape))), (2, *shape))
+
+
+def _unchanged(x):
+    return x
 
 
 def _check_grouping(grouping: Grouping, over_group: bool) -> None:

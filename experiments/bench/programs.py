@@ -35,7 +35,6 @@ from attgconv_jax.models import AllCNN, LieResNet, ResNet, RotMNISTNet
 from experiments.bench import common, hlo
 from experiments.bench.steps import Case, bare_step, inference
 from experiments.report.markdown import Column
-from experiments.run.adam import scale_by_adam
 from experiments.run.checks import chosen
 from experiments.run.runtime import command
 
@@ -60,18 +59,13 @@ device_description_str: "NVIDIA H100 80GB HBM3"
 V5E_HERTZ = 1.5e9
 
 
-def _adam(learning_rate):
-    """As a run takes it."""
-    return optax.chain(scale_by_adam(), optax.scale_by_learning_rate(learning_rate))
-
-
 def _rot_mnist(group, attention=None, **options):
-    return Case(lambda rngs: RotMNISTNet(group, attention, rngs=rngs, **options), 28, 1, _adam(1e-3)), 128
+    return Case(lambda rngs: RotMNISTNet(group, attention, rngs=rngs, **options), 28, 1, optax.adam(1e-3)), 128
 
 
 def _all_cnn(group):
     options = dict(attention_options=dict(memory_budget=2_500_000_000))
-    return Case(lambda rngs: AllCNN(group, attention="response", rngs=rngs, **options), 32, 3, _adam(1e-3)), 128
+    return Case(lambda rngs: AllCNN(group, attention="response", rngs=rngs, **options), 32, 3, optax.adam(1e-3)), 128
 
 
 def _momentum(size, batch_size, network, *arguments, **options):
@@ -81,7 +75,7 @@ def _momentum(size, batch_size, network, *arguments, **options):
 
 
 def _lie(kind, **options):
-    return Case(lambda rngs: LieResNet(rotations(8), kind, rngs=rngs, **options), 28, 1, _adam(1e-4)), 64
+    return Case(lambda rngs: LieResNet(rotations(8), kind, rngs=rngs, **options), 28, 1, optax.adam(1e-4)), 64
 
 
 _BF16 = dict(dtype=jnp.bfloat16)

@@ -13,7 +13,6 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from experiments.augmentation import AugmentConfig, Mixture, augment
-from experiments.run.adam import scale_by_adam
 from experiments.run.configuration import OptimizerConfig
 from experiments.run.head import head_of, split_head, train_head
 from experiments.run.model_configuration import ModelConfig
@@ -61,7 +60,7 @@ def make_optimizer(
 
     Source: Kingma and Ba 2015 (Adam, with its L2); Loshchilov and Hutter 2019 (decoupled weight decay).
     """
-    rule = scale_by_adam() if config.name == "adam" else optax.trace(config.momentum)
+    rule = optax.scale_by_adam() if config.name == "adam" else optax.trace(config.momentum)
     return optax.chain(
         optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity(),
         optax.add_decayed_weights(config.l2),

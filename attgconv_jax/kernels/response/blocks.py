@@ -235,11 +235,19 @@ def _responses_backward(p, again, weights, statistics, maps, d_total, d_largest)
         d_r = alpha[:, :, :, None] * d_r + jnp.where(at, d_highest[:, :, :, None], 0)
         d_r += d_mean[:, :, :, None] / p.shape[4]
     d_r = jnp.broadcast_to(d_r, (*w.shape[:2], *d_total.shape[1:]))
+    return *_products_backward(p, w, d_r), d_channel
+
+
+def _products_backward(p, w, d_r):
+    """Gradients of patches and filters from that of the responses."""
+    if w.shape[2] == 1:
+        # Sums, of which XLA computes what it needs as it goes; products with one tap it transposes beforehand.
+        d_p = jnp.sum(d_r * w[:, :, 0, None, None], axis=-1)
+        d_w = jnp.sum(p[:, :, 0, ..., None] * d_r, axis=(2, 3))
+        return d_p[:, :, None], d_w[:, :, None]
     # In one piece along `n m`, or XLA for GPUs writes it in two layouts, for a product each.
     d_r = _written(d_r.reshape(*d_r.shape[:3], math.prod(d_r.shape[3:]))).reshape(d_r.shape)
-    d_p = jnp.einsum("hcbnm,hcum->hcubn", d_r, w)
-    d_w = jnp.einsum("hcubn,hcbnm->hcum", p, d_r)
-    return d_p, d_w, d_channel
+    return jnp.einsum("hcbnm,hcum->hcubn", d_r, w), jnp.einsum("hcubn,hcbnm->hcum", p, d_r)
 
 
 def _written(x):
