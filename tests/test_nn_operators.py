@@ -10,7 +10,7 @@ from flax import nnx
 from helpers import assert_close, assert_refused, random
 from networks import with_random_arrays
 
-from attgconv_jax import OPERATORS, attend, cyclic, dihedral, equivariance_error, group_conv
+from attgconv_jax import OPERATORS, attend, cyclic, dihedral, equivariance_error, group_conv, models, nn
 from attgconv_jax.models import RotMNISTNet, load_network, save_network
 from attgconv_jax.models.layers import attention_options
 from attgconv_jax.nn import (
@@ -338,3 +338,13 @@ def test_what_cannot_work_is_refused_by_saying_what_would(case):
     call, message = REFUSALS[case]
     with assert_refused(message):
         call()
+
+
+@pytest.mark.parametrize("of", [nn, models], ids=["nn", "models"])
+def test_help_names_the_arguments_of_every_constructor(of):
+    classes = [part for part in (getattr(of, name) for name in of.__all__) if inspect.isclass(part)]
+    modules = [part for part in classes if issubclass(part, nnx.Module)]
+    assert modules
+    for module in modules:
+        kinds = {parameter.kind for parameter in inspect.signature(module).parameters.values()}
+        assert inspect.Parameter.VAR_POSITIONAL not in kinds, module

@@ -20,6 +20,7 @@ from attgconv_jax.filters import Sampling
 from attgconv_jax.groups import Group
 from attgconv_jax.kernels.settings import check_computing, computing
 from attgconv_jax.lie import LieGroup
+from attgconv_jax.nn.module import Module
 from attgconv_jax.preprocessing import Preprocessing
 
 # Arguments of constructors that the data decide, or the program, or that are described in a way of their own.
@@ -115,7 +116,7 @@ def register(
     return decorate
 
 
-class Network(nnx.Module):
+class Network(Module):
     """A network of the registry: its settings, feature maps and attention maps.
 
     Subclasses say what the network computes (`_features`) and what attention its layers have (`_attentions`). Their

@@ -18,6 +18,7 @@ from attgconv_jax.lie.kinds import KINDS
 from attgconv_jax.models.base import Network
 from attgconv_jax.nn import LieAttention, LieConv
 from attgconv_jax.nn.dropout import ModeModule
+from attgconv_jax.nn.module import Module
 from attgconv_jax.nn.norm import batch_norm
 
 
@@ -101,7 +102,7 @@ class RandomGrids(ModeModule):
         return None if self.deterministic or self.rngs is None else self.group.grid(self.rngs())
 
 
-class AttendedConv(nnx.Module):
+class AttendedConv(Module):
     """`LieConv` with the network's attention, if it has one, on its input; `options` are the convolution's."""
 
     def __init__(self, in_features: int, out_features: int, kernel_size: int, layers: Layers, **options):

@@ -22,6 +22,7 @@ from attgconv_jax.lie.pooling import max_pool
 from attgconv_jax.models.base import check_image, register
 from attgconv_jax.models.lie_network import AttendedConv, Layers, LieNetwork, RandomGrids, attention_of, global_max_pool
 from attgconv_jax.nn import Dropout
+from attgconv_jax.nn.module import Module
 
 SIZE = 28
 
@@ -146,7 +147,7 @@ class LieResNet(LieNetwork):
         return [None, *blocks, attention_of(self.last)]
 
 
-class LieBlock(nnx.Module):
+class LieBlock(Module):
     """`relu(shortcut(f) + branch(f))` with two convolutions in the branch, and attention; appendix B of the paper."""
 
     def __init__(self, in_features: int, out_features: int, kernel_size: int, layers: Layers):

@@ -14,12 +14,13 @@ from attgconv_jax.checks import check_choice
 from attgconv_jax.filters import Sampling, former_sampling
 from attgconv_jax.groups import Group
 from attgconv_jax.nn.convolution import GroupConv
+from attgconv_jax.nn.module import Module
 from attgconv_jax.nn.operator import ATTENTIONS
 from attgconv_jax.nn.separable import SeparableGroupConv
 from attgconv_jax.separable import Kind, former_kind
 
 
-class AttentiveGroupConv(nnx.Module):
+class AttentiveGroupConv(Module):
     """Attention on the input of a group convolution, such as `group_conv((1 - alpha) f, w)`.
 
     >>> import jax.numpy as jnp

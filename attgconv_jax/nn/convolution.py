@@ -19,9 +19,10 @@ from attgconv_jax.groups import Group, check_group
 from attgconv_jax.initializers import FilterInitializer, filter_initializer
 from attgconv_jax.kernels.chunks import require_known
 from attgconv_jax.kernels.settings import Dense, check_precision
+from attgconv_jax.nn.module import Module
 
 
-class GroupConv(nnx.Module):
+class GroupConv(Module):
     """`group_conv` with a filter of its own.
 
     >>> import jax.numpy as jnp
@@ -137,8 +138,3 @@ def options_of_group_conv(*fixed: str) -> Callable[[Callable], Callable]:
         return with_options
 
     return decorate
-
-
-def signature_of_module(init: Callable) -> inspect.Signature:
-    """The signature of a class with this constructor; that of Flax's metaclass names no argument."""
-    return inspect.Signature(list(inspect.signature(init).parameters.values())[1:])

@@ -5,9 +5,10 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from attgconv_jax.checks import check_boolean, check_rate
 from attgconv_jax.kernels import dropout
+from attgconv_jax.nn.module import Module
 
 
-class ModeModule(nnx.Module):
+class ModeModule(Module):
     """A module with an attribute `deterministic`: whether it is in evaluation mode."""
 
     def set_view(self, deterministic: bool | None = None):

@@ -12,10 +12,11 @@ from attgconv_jax.checks import check_choice, check_feature_map
 from attgconv_jax.groups import cyclic
 from attgconv_jax.lie.groups import LieGroup
 from attgconv_jax.lie.kernels import Coordinates, check_coordinates
+from attgconv_jax.nn.module import Module
 from attgconv_jax.nn.operator import ATTENTIONS, OperatorAttention
 
 
-class LieAttention(nnx.Module):
+class LieAttention(Module):
     """An attention of `attgconv_jax.nn.ATTENTIONS` on a grid of a Lie group, at every scale by itself.
 
     The rotations of a grid are a group, `cyclic(angles)`, wherever the grid begins: there the operator acts as on any

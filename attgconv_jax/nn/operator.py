@@ -19,12 +19,13 @@ from attgconv_jax.docstrings import argument_help
 from attgconv_jax.filters import former_sampling
 from attgconv_jax.groups import Group
 from attgconv_jax.kernels.settings import check_precision, computing
+from attgconv_jax.nn.module import Module
 from attgconv_jax.nn.norm import batch_norm, wide_dtype
 
 _FORMULAS = {"scale": "alpha f", "suppress": "(1 - alpha) f", "emphasise": "(1 + alpha) f", "add": "f + alpha"}
 
 
-class OperatorAttention(nnx.Module):
+class OperatorAttention(Module):
     """An attention operator with weights of its own; `ATTENTIONS` has a subclass for every one.
 
     Further arguments are those of the operator's initial weights and of its formula.

@@ -8,11 +8,12 @@ from jaxtyping import Array, Float
 from attgconv_jax.checks import check_boolean, check_choice, check_positive, check_window
 from attgconv_jax.convolution import max_pool, mean_pool, project_max, project_mean
 from attgconv_jax.groups import Group, check_group
+from attgconv_jax.nn.module import Module
 
 Reduction = Literal["max", "mean"]
 
 
-class GroupPool(nnx.Module):
+class GroupPool(Module):
     """Projection over the group; see `attgconv_jax.project_max` and `attgconv_jax.project_mean`."""
 
     def __init__(self, reduction: Reduction = "max"):
@@ -24,7 +25,7 @@ class GroupPool(nnx.Module):
         return self.project(f)
 
 
-class SpatialPool(nnx.Module):
+class SpatialPool(Module):
     """Spatial pooling; see `attgconv_jax.max_pool` and `attgconv_jax.mean_pool`."""
 
     def __init__(

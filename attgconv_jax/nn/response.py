@@ -14,7 +14,7 @@ from attgconv_jax.groups import Group
 from attgconv_jax.initializers import FilterInitializer
 from attgconv_jax.kernels import check_implementation
 from attgconv_jax.kernels.response import MEMORY_BUDGET
-from attgconv_jax.nn.convolution import GroupConv, options_of_group_conv, signature_of_module
+from attgconv_jax.nn.convolution import GroupConv, options_of_group_conv
 
 
 class ResponseAttentiveGroupConv(GroupConv):
@@ -84,8 +84,6 @@ class ResponseAttentiveGroupConv(GroupConv):
         )
         weights = *(of_channel or (None, None)), of_spatial
         self.w1, self.w2, self.spatial = (nnx.data(w if w is None else nnx.Param(w)) for w in weights)
-
-    __signature__ = signature_of_module(__init__)
 
     def attention_maps(self, f: Float[Array, "*batch x y h_in c_in"]) -> ResponseMaps:
         """What is suppressed; see `attgconv_jax.ResponseMaps`."""

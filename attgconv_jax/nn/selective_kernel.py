@@ -16,11 +16,12 @@ from attgconv_jax.geometry import Padding
 from attgconv_jax.groups import Group
 from attgconv_jax.kernels.chunks import wide
 from attgconv_jax.kernels.settings import computing
-from attgconv_jax.nn.convolution import GroupConv, options_of_group_conv, signature_of_module
+from attgconv_jax.nn.convolution import GroupConv, options_of_group_conv
+from attgconv_jax.nn.module import Module
 from attgconv_jax.nn.norm import batch_norm, wide_dtype
 
 
-class SelectiveKernelGroupConv(nnx.Module):
+class SelectiveKernelGroupConv(Module):
     """Group convolutions of several dilations, between which every channel chooses: `sum over b of alpha_b r_b`.
 
     `r_b` is the response of branch `b`, with dilation `b + 1`, after a batch norm and a relu; `alpha` is
@@ -84,8 +85,6 @@ class SelectiveKernelGroupConv(nnx.Module):
         self.w1, self.w2 = map(nnx.Param, weights)
         self.norm = batch_norm(len(weights.w1), **shared | {"dtype": wide_dtype(dtype)}, epsilon=1e-5)
         self.group, self.over_group, self.dtype = group, over_group, dtype
-
-    __signature__ = signature_of_module(__init__)
 
     def __call__(self, f: Float[Array, "*batch x y h_in c_in"]) -> Float[Array, "*batch x_out y_out h c_out"]:
         """Convolves in all branches, and chooses."""

@@ -11,7 +11,7 @@ from attgconv_jax.groups import Group
 from attgconv_jax.initializers import draw_normal
 from attgconv_jax.kernels.chunks import require_known
 from attgconv_jax.kernels.settings import Dense, Depthwise
-from attgconv_jax.nn.convolution import GroupConv, options_of_group_conv, signature_of_module
+from attgconv_jax.nn.convolution import GroupConv, options_of_group_conv
 from attgconv_jax.separable import SEPARABLE, former_kind, product_filter
 
 
@@ -59,8 +59,6 @@ class SeparableGroupConv(GroupConv):
         check_choice("kind", kind, SEPARABLE)
         self.kind = kind
         super().__init__(in_features, out_features, kernel_size, group, rngs=rngs, **options)
-
-    __signature__ = signature_of_module(__init__)
 
     @property
     def w(self) -> Float[Array, "*pixels h c_in c_out"]:
