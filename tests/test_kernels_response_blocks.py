@@ -152,6 +152,7 @@ def test_gradients_of_gradients_agree():
     jax.tree.map(assert_close, second("blocks"), second("reference"))
 
 
+@pytest.mark.slow
 def test_among_equal_elements_the_first_takes_the_gradient():
     f, bank, channel, spatial = problem((2, 6, 6), c=4)
     arrays = jnp.ones_like(f), jnp.broadcast_to(bank[:, :, :, :1], bank.shape), channel, spatial

@@ -300,7 +300,7 @@ def test_evaluation_matches_the_reference(load, name):
     [*((name, True) for name in REFERENCE_FILES), ("p4cnn", False)],
     ids=lambda value: {True: "jit", False: "eager"}.get(value, value),
 )
-@pytest.mark.default("p4cnn-jit", "f_att_p4cnn-jit")
+@pytest.mark.default("p4cnn-jit")
 def test_a_training_step_matches_the_reference(load, name, jit):
     network, image, file = load(name)
     old = networks.by_reference_name(network)
