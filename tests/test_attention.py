@@ -1,6 +1,7 @@
 """Input attention: against loops, gradients of a whole stack, and what is refused."""
 
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -293,3 +294,15 @@ def test_attended_feature_maps_have_the_type_of_the_map_unless_that_holds_less(t
     attended = attend(f, alpha)
     assert attended.dtype == expected
     assert float(attended[0, 0, 0, 0]) == 1.5
+
+
+def test_gradients_of_statistics_are_made_once_and_not_at_every_position():
+    group = dihedral(4)
+    f = jnp.ones([2, 5, 5, 8, 3], jnp.float32)
+    weights = ChannelWeights(jnp.ones([2, 3, 8], jnp.float32), jnp.ones([3, 2, 8], jnp.float32))
+    gradient = optimised(jax.grad(lambda f: jnp.sum(jnp.sin(channel_attention(f, weights, group) * f))))
+    computations = re.findall(r"^%?\S+ \(.*?^}", gradient.lower(f).compile().as_text(), re.MULTILINE | re.DOTALL)
+    over_positions = [text for text in computations if "ROOT" in text and "f32[2,5,5,8,3]" in text.split("ROOT")[1]]
+    assert over_positions
+    # Of eight group elements it would add eight arrays.
+    assert max(len(re.findall(r" add\(", text)) for text in over_positions) < 4

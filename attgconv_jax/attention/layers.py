@@ -1,11 +1,14 @@
 """What several operators share: statistics, 1x1 group convolutions, networks of two of them, and their weights."""
 
+import functools
 import types
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax import lax
 from jaxtyping import Array, Float
 
 from attgconv_jax.checks import check_boolean, check_dtypes, check_positive
@@ -13,6 +16,7 @@ from attgconv_jax.convolution import add_bias
 from attgconv_jax.groups import Group, check_group, check_on_group
 from attgconv_jax.initializers import channel_uniform
 from attgconv_jax.kernels.chunks import wide
+from attgconv_jax.kernels.platforms import on_cuda
 from attgconv_jax.kernels.taps import permuted
 
 
@@ -54,11 +58,27 @@ def statistic_linear(
     """
     weight = weight.astype(s.dtype)
     if weight.shape[-1] == group.order:
-        moved = [permuted(s, group.product[:, d], s.ndim - 2) for d in range(group.order)]
-        out = jnp.einsum("...gcd,ocd->...go", jnp.stack(moved, axis=-1), weight)
+        out = jnp.einsum("...gcd,ocd->...go", _moved(s, group), weight)
     else:
         out = jnp.einsum("...gc,oc->...go", s, weight[..., 0])
     return out if bias is None else add_bias(out, bias)
+
+
+# Not inlined, so that outside of `jit` derivatives are compiled once.
+@functools.partial(jax.jit, static_argnames="group")
+def _moved(s, group):
+    """`moved[.., g, c, d] = s[.., g d, c]`."""
+    return on_cuda(_moved_in_pieces, _moved_by_product, s, options=(group,))
+
+
+def _moved_in_pieces(s, group):
+    return jnp.stack([permuted(s, group.product[:, d], s.ndim - 2) for d in range(group.order)], axis=-1)
+
+
+def _moved_by_product(s, group):
+    # The gradient of statistics is broadcast to positions: XLA for CPUs would add pieces anew for each of them.
+    moves = np.arange(group.order) == group.product.T[:, :, None]
+    return jnp.einsum("...hc,dgh->...gcd", s, moves.astype(s.dtype), precision=lax.Precision.HIGHEST)
 
 
 def group_bank(weight: Float[Array, "*shape h"], group: Group) -> Float[Array, "*shape _g h"]:

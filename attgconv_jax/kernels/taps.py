@@ -82,15 +82,33 @@ def take_pixels(f: Array, windows: Sequence[Window], counts: Sequence[int], axis
 
 
 def permuted(x: Array, permutation: np.ndarray, axis: int) -> Array:
-    """`x` taken along an axis in the order of a static permutation, by slices: gathers transpose to scatters."""
-    parts, start = [], 0
-    while start < len(permutation):
-        stop = start + 1
-        step = permutation[stop] - permutation[start] if stop < len(permutation) else 1
-        while abs(step) == 1 and stop < len(permutation) and permutation[stop] - permutation[stop - 1] == step:
-            stop += 1
-        first, last = sorted((permutation[start], permutation[stop - 1]))
-        part = lax.slice_in_dim(x, first, last + 1, axis=axis)
-        parts.append(part if stop == start + 1 or step == 1 else lax.rev(part, [axis]))
-        start = stop
-    return parts[0] if len(parts) == 1 else lax.concatenate(parts, axis)
+    """`x` taken along an axis in the order of a static permutation, piece by piece.
+
+    Its transpose is the inverse, piece by piece too, where that of a gather is a scatter, and that of slices a sum.
+    """
+    runs = _runs(permutation)
+    pieces = sorted(runs)
+    parts = dict(zip(pieces, lax.split(x, [stop - start for start, stop, _ in pieces], axis), strict=True))
+    ordered = [lax.rev(parts[run], [axis]) if run.falling else parts[run] for run in runs]
+    return lax.concatenate(ordered, axis)
+
+
+class _Run(NamedTuple):
+    """Neighbours that stay neighbours, of positions from `start` to `stop`."""
+
+    start: int
+    stop: int
+    falling: bool
+
+
+def _runs(permutation):
+    """What the permutation is made of, in its order."""
+    steps = np.diff(permutation)
+    runs, first = [], 0
+    for last in range(len(permutation)):
+        if last < len(steps) and abs(steps[last]) == 1 and steps[last] == steps[first]:
+            continue
+        ends = permutation[[first, last]]
+        runs.append(_Run(int(min(ends)), int(max(ends)) + 1, falling=bool(ends[0] > ends[1])))
+        first = last + 1
+    return runs
