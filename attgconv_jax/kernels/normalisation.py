@@ -29,13 +29,15 @@ def normalised(
     which takes two sums that are made in one pass, where derivatives of one step after another take five. `z` is made
     again from `x`. Differentiable to any order, forwards and in reverse.
     """
-    y, *statistics = _normalised(_in_blocks(wide(x)), wide(scale), wide(bias), epsilon)
-    return y.reshape(x.shape), *statistics
+    return _normalised(wide(x), wide(scale), wide(bias), epsilon)
 
 
 def _in_blocks(x):
-    """`[blocks, positions, c]`; one block of the shape of `x` where that is sharded, empty, or of a symbolic batch."""
-    if is_symbolic(x.shape[0]) or x.size == 0 or any(axis is not None for axis in jax.typeof(x).sharding.spec):
+    """`[blocks, positions, c]`; one block of the shape of `x` where that is empty, or of a symbolic batch.
+
+    On CUDA alone: a TPU would lay the whole array out anew.
+    """
+    if is_symbolic(x.shape[0]) or x.size == 0:
         return x[None]
     positions = math.prod(x.shape[1:-1])
     blocks = len(x) * largest_divisor(positions, max(1, min(BLOCKS // len(x), positions // LEAST)))
@@ -75,10 +77,11 @@ def _added(y, z, shift, slope):
 
 def _added_to_blocks(y, z, shift, slope):
     """Side by side for every block: the transpose adds the blocks' sums of both in one kernel."""
+    shape, y, z = y.shape, _in_blocks(y), _in_blocks(z)
     both = jnp.stack([shift, slope])
     both = jnp.broadcast_to(both, (len(z), *both.shape))
     shift, slope = (jnp.expand_dims(both[:, i], range(1, z.ndim - 1)) for i in range(2))
-    return y + shift + z * slope
+    return (y + shift + z * slope).reshape(shape)
 
 
 def _two_passes(x):
@@ -93,6 +96,7 @@ def _two_passes_by_blocks(x):
 
     The blocks' means count from the first of these, which is as near to the others as deviations are large.
     """
+    x = _in_blocks(x)
     within = tuple(range(1, x.ndim - 1))
     # Scaled before the sum: scaled after it is a kernel of its own.
     means = jnp.sum(x * (1 / max(1, math.prod(x.shape[1:-1]))), within, keepdims=True)
