@@ -348,3 +348,8 @@ def test_help_names_the_arguments_of_every_constructor(of):
     for module in modules:
         kinds = {parameter.kind for parameter in inspect.signature(module).parameters.values()}
         assert inspect.Parameter.VAR_POSITIONAL not in kinds, module
+
+
+@pytest.mark.parametrize("make", [lambda: nn.GroupPool("max"), lambda: ATTENTIONS["se"](C, P4, rngs=rngs())])
+def test_instances_have_the_signature_of_their_call(make):
+    assert [*inspect.signature(make()).parameters] == ["f"]

@@ -15,7 +15,8 @@ from attgconv_jax.checks import check_boolean, check_dtypes, check_positive
 from attgconv_jax.convolution import add_bias
 from attgconv_jax.groups import Group, check_group, check_on_group
 from attgconv_jax.initializers import channel_uniform
-from attgconv_jax.kernels.chunks import wide
+from attgconv_jax.kernels.chunks import Bound, compiled, wide
+from attgconv_jax.kernels.linear import linear
 from attgconv_jax.kernels.platforms import on_cuda
 from attgconv_jax.kernels.taps import permuted
 
@@ -64,21 +65,42 @@ def statistic_linear(
     return out if bias is None else add_bias(out, bias)
 
 
-# Not inlined, so that outside of `jit` derivatives are compiled once.
-@functools.partial(jax.jit, static_argnames="group")
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
 def _moved(s, group):
     """`moved[.., g, c, d] = s[.., g d, c]`."""
-    return on_cuda(_moved_in_pieces, _moved_by_product, s, options=(group,))
+    return _moved_in_pieces(s, group)
 
 
+@_moved.defjvp
+def _moved_jvp(group, primals, tangents):
+    of_group = (("group", group),)
+    s_dot = linear(Bound(_moved_tangent, of_group), Bound(_moved_back, of_group), (), tangents)
+    return _moved(*primals, group), s_dot
+
+
+@compiled("group")
 def _moved_in_pieces(s, group):
     return jnp.stack([permuted(s, group.product[:, d], s.ndim - 2) for d in range(group.order)], axis=-1)
 
 
-def _moved_by_product(s, group):
+def _moved_tangent(_, tangents, group):
+    return _moved_in_pieces(*tangents, group)
+
+
+def _moved_back(_, moved, wanted, group):
+    del wanted
+    return (on_cuda(_moved_back_in_pieces, _moved_back_by_product, moved, options=(group,)),)
+
+
+def _moved_back_in_pieces(moved, group):
+    inverses = np.argsort(group.product, axis=0)
+    return sum(permuted(moved[..., d], inverses[:, d], moved.ndim - 3) for d in range(group.order))
+
+
+def _moved_back_by_product(moved, group):
     # The gradient of statistics is broadcast to positions: XLA for CPUs would add pieces anew for each of them.
     moves = np.arange(group.order) == group.product.T[:, :, None]
-    return jnp.einsum("...hc,dgh->...gcd", s, moves.astype(s.dtype), precision=lax.Precision.HIGHEST)
+    return jnp.einsum("...gcd,dgh->...hc", moved, moves.astype(moved.dtype), precision=lax.Precision.HIGHEST)
 
 
 def group_bank(weight: Float[Array, "*shape h"], group: Group) -> Float[Array, "*shape _g h"]:

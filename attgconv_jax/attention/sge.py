@@ -138,17 +138,17 @@ def _for_every_image(weights, shape):
 
     On CUDA that array is made before all else: XLA would copy what it reads again once the weights have moved.
     """
-    both = _made_first(jnp.stack([wide(w) for w in weights]))
+    both = _materialised(jnp.stack([wide(w) for w in weights]))
     return jnp.broadcast_to(jnp.expand_dims(both, range(1, len(shape))), (2, *shape))
 
 
 @jax.custom_jvp
-def _made_first(x):
+def _materialised(x):
     return on_cuda(lax.optimization_barrier, _unchanged, x)
 
 
 # The derivative of a choice among platforms is compiled anew at every call outside of `jit`.
-_made_first.defjvps(lambda x_dot, out, x: x_dot)
+_materialised.defjvps(lambda x_dot, out, x: x_dot)
 
 
 def _unchanged(x):

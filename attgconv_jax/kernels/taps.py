@@ -82,9 +82,9 @@ def take_pixels(f: Array, windows: Sequence[Window], counts: Sequence[int], axis
 
 
 def permuted(x: Array, permutation: np.ndarray, axis: int) -> Array:
-    """`x` taken along an axis in the order of a static permutation, piece by piece.
+    """`x` taken along an axis in the order of a static permutation, in which every position occurs once.
 
-    Its transpose is the inverse, piece by piece too, where that of a gather is a scatter, and that of slices a sum.
+    It is cut into pieces that are put together again, and so is a cotangent: a gather would transpose to a scatter.
     """
     runs = _runs(permutation)
     pieces = sorted(runs)
@@ -94,7 +94,7 @@ def permuted(x: Array, permutation: np.ndarray, axis: int) -> Array:
 
 
 class _Run(NamedTuple):
-    """Neighbours that stay neighbours, of positions from `start` to `stop`."""
+    """Positions from `start` to `stop` that stay together, in reverse order where it is falling."""
 
     start: int
     stop: int

@@ -19,7 +19,7 @@ from attgconv_jax.docstrings import argument_help
 from attgconv_jax.filters import former_sampling
 from attgconv_jax.groups import Group
 from attgconv_jax.kernels.settings import check_precision, computing
-from attgconv_jax.nn.module import Module
+from attgconv_jax.nn.module import ClassSignature, Module
 from attgconv_jax.nn.norm import batch_norm, wide_dtype
 
 _FORMULAS = {"scale": "alpha f", "suppress": "(1 - alpha) f", "emphasise": "(1 + alpha) f", "add": "f + alpha"}
@@ -96,7 +96,8 @@ class OperatorAttention(Module):
 @functools.cache
 def operator_module(operator: Operator) -> type[OperatorAttention]:
     """The module of an operator: `OperatorAttention` with its record, signature and documentation."""
-    attributes = dict(__doc__=_docstring(operator), __module__=__name__, __signature__=_signature(operator))
+    signature = ClassSignature(_signature(operator))
+    attributes = dict(__doc__=_docstring(operator), __module__=__name__, __signature__=signature)
     return type(OperatorAttention)(operator.module, (OperatorAttention,), attributes | {"operator": operator})
 
 
