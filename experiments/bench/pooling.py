@@ -7,7 +7,8 @@ run. Saved as JSON.
 
 Another revision of the library is measured by this file in its stead:
 
-    mkdir former && git archive REVISION attgconv_jax | tar -x -C former && ln -s $PWD/experiments former
+    mkdir former && git archive REVISION attgconv_jax experiments | tar -x -C former
+    cp experiments/bench/{pooling,eager,memory}.py former/experiments/bench
     cd former && python -m experiments.bench.pooling
 """
 

@@ -64,7 +64,7 @@ def _rot_mnist(group, attention=None, **options):
 
 
 def _all_cnn(group):
-    options = dict(attention_options=dict(memory_budget=2_500_000_000))
+    options = dict(attention_options=dict(memory_budget=3_700_000_000))
     return Case(lambda rngs: AllCNN(group, attention="response", rngs=rngs, **options), 32, 3, optax.adam(1e-3)), 128
 
 
@@ -96,8 +96,8 @@ CASES: dict[str, tuple[Case, int]] = {
     "alpha-p4m, 4 GB": _rot_mnist(dihedral(4), "response", attention_options=dict(memory_budget=4_000_000_000)),
     "All-CNN p4": _momentum(32, 128, AllCNN, cyclic(4)),
     "All-CNN alpha_F-p4": _momentum(32, 128, AllCNN, cyclic(4), "input"),
-    "All-CNN alpha-p4, 2.5 GB": _all_cnn(cyclic(4)),
-    "All-CNN alpha-p4m, 2.5 GB": _all_cnn(dihedral(4)),
+    "All-CNN alpha-p4, 3.7 GB": _all_cnn(cyclic(4)),
+    "All-CNN alpha-p4m, 3.7 GB": _all_cnn(dihedral(4)),
     "ResNet-18 p4": _momentum(65, 32, ResNet, 18, cyclic(4)),
     "Lie separable": _lie("separable"),
     "Lie separable, bfloat16": _lie("separable", **_BF16),

@@ -1,12 +1,23 @@
 """Tables that documents quote, by name, made of the figures in `results`."""
 
 import json
-import math
 import statistics
 from collections.abc import Callable
 
-from experiments.bench import angles, attention, memory, networks, programs, transfer, turning
+from experiments.bench import (
+    angles,
+    attention,
+    batches,
+    inference,
+    low_precision,
+    memory,
+    networks,
+    starts,
+    transfer,
+    turning,
+)
 from experiments.configs.preset import RESULTS, reports
+from experiments.report import costs
 from experiments.report.documents import rows_of
 from experiments.report.markdown import PROTOCOLS, Column, cells, markdown_table, protocols, record_table
 
@@ -75,19 +86,6 @@ def operators_cost() -> str:
     first = ["none", "`none`", "", f"{plain['parameters']:,}", f"{plain['flops'] / 1e6:.1f}", f"{step:.0f}", "1.00"]
     first += [f"{plain['memory_mb']:.0f}", "", ""]
     return markdown_table(attention.COLUMNS, [first, *(cells(row, attention.COLUMNS) for row in rows)])
-
-
-def growth() -> str:
-    """Exponents by which a layer's time and memory grow."""
-    figures = _figures("scaling-cpu")
-    columns = ["attention", "time, by group order", "memory", "time, from 4 to 8 elements", "memory"]
-    rows = []
-    for kind, by_order in figures["group order"].items():
-        by_channels = figures["channels"][kind]
-        last = [math.log2(by_order[name][3] / by_order[name][2]) for name in ("ms", "mb")]
-        exponents = [of[f"{name}_exponent"] for of in (by_order, by_channels) for name in ("ms", "mb")]
-        rows.append([kind, *(f"{number:.2f}" for number in [*exponents[:2], *last, *exponents[2:]])])
-    return markdown_table([*columns, "time, by channels", "memory"], rows)
 
 
 OVERHEAD: dict[str, Column] = {
@@ -256,13 +254,6 @@ def lie_sizes() -> str:
     return markdown_table(["", "first frequency", *(f"{size} pixels" for size in sizes)], rows)
 
 
-def compiled_programs() -> str:
-    """What programs for an H100 cost, as far as it is the same on every machine."""
-    rows = [row for row in _figures("programs")["rows"] if row["device"] == "H100"]
-    headings = "network", "program", "launches", "moved (GB)", "temporary (MB)"
-    return record_table(rows, {heading: programs.COLUMNS[heading] for heading in headings})
-
-
 QUOTED: dict[str, Callable[[], str]] = {
     "results": lambda: _runs("rot-mnist", title="network", **PROTOCOLS, paper="the paper, original set, best on test"),
     "digits": lambda: _runs("digits", title="network", **VALIDATION_AND_LAST),
@@ -281,8 +272,18 @@ QUOTED: dict[str, Callable[[], str]] = {
     "transfer": lambda: record_table(_figures("transfer-cpu")["rows"], transfer.COLUMNS),
     "exports": exported_files,
     "memory": lambda: record_table(_named("memory-cpu"), memory.COLUMNS),
-    "growth": growth,
-    "programs": compiled_programs,
+    "growth": lambda: costs.growth(_figures("scaling-cpu")),
+    "programs": lambda: costs.programs_of(_figures("programs"), "H100", "launches", "moved (GB)", "temporary (MB)"),
+    "programs-tpu": lambda: costs.programs_of(
+        _figures("programs"), "TPU v5e", "moved (GB)", "temporary (MB)", "expected (ms)"
+    ),
+    "programs-cpu": lambda: costs.programs_of(_figures("programs-cpu"), "CPU", "trace (s)", "compile (s)"),
+    "low-precision": lambda: record_table(_figures("low-precision-cpu")["rows"], low_precision.COLUMNS),
+    "batches": lambda: record_table(_figures("batches-cpu")["rows"], batches.COLUMNS),
+    "inference": lambda: record_table(_figures("inference-cpu")["rows"], inference.COLUMNS),
+    "eager": lambda: costs.eager_calls(_figures("eager-cpu"), _figures("eager-before-cpu")),
+    "pooling": lambda: costs.pooling_windows(_figures("pooling-cpu"), _figures("pooling-before-cpu")),
+    "starts": lambda: record_table(_figures("starts-cpu")["rows"], starts.COLUMNS),
     "overhead": lambda: record_table(_named("overhead", "presets"), OVERHEAD),
     "lie-equivariance": lie_equivariance,
     "lie-frequency": lie_frequency,

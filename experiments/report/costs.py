@@ -1,0 +1,71 @@
+"""Tables of what programs, calls and poolings cost, some of them beside what they cost before."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from experiments.bench import eager, programs
+from experiments.report.markdown import Column, markdown_table, record_table
+
+Figures = Mapping[str, Any]
+"""Of a file in `results`."""
+
+
+def programs_of(figures: Figures, device: str, *headings: str) -> str:
+    """What the programs for one device cost, a row a program."""
+    rows = [row for row in figures["rows"] if row["device"] == device]
+    return record_table(rows, {heading: programs.COLUMNS[heading] for heading in ("network", "program", *headings)})
+
+
+def eager_calls(now: Figures, before: Figures) -> str:
+    """Programs compiled outside of `jit`, milliseconds a call and growth of the process, now and before."""
+    columns: dict[str, Column] = {"layer or network": ("name", "")}
+    columns |= {"first call": ("first", ""), "gradient": ("gradient_first", "")}
+    for figures, prefix in ((now, ""), (before, "before: ")):
+        cells = {
+            f"{eager.AGAIN} more": ("again", ""),
+            f"{eager.AGAIN} more gradients": ("gradient_again", ""),
+            "call (ms)": ("call_ms", ".1f"),
+            "gradient (ms)": ("gradient_ms", ".1f"),
+            f"growth (MB), {figures['calls']} calls": ("growth_mb", ".0f"),
+        }
+        for heading, (field, spec) in cells.items():
+            # What the library could not do has no figures.
+            columns[f"{prefix}{heading}"] = (lambda row, of=prefix + field: row.get(of), spec)
+    rows = []
+    for name, row in now["networks"].items():
+        former = {f"before: {field}": value for field, value in before["networks"].get(name, {}).items()}
+        rows.append({"name": name, **row, **former})
+    return record_table(rows, columns)
+
+
+def pooling_windows(now: Figures, before: Figures) -> str:
+    """Seconds to compile poolings and their temporary arrays, now, before and by `reduce_window`."""
+    quantities = {"compile (s)": "compile_s", "temporary (inputs)": "temporary_inputs"}
+    sources = {"now": (now, "max_pool"), "before": (before, "max_pool"), "`reduce_window`": (now, "reduce_window")}
+    found = {
+        source: {(row["window"], row["stride"]): row for row in figures["rows"] if row["by"] == by}
+        for source, (figures, by) in sources.items()
+    }
+    table = []
+    for window, stride in found["now"]:
+        cells = [f"{window}x{window}", str(stride)]
+        for field in quantities.values():
+            for rows in found.values():
+                pair = (rows[window, stride][name] for name in (field, f"gradient_{field}"))
+                cells.append(" / ".join("" if value is None else f"{value:.2f}" for value in pair))
+        table.append(cells)
+    headings = [f"{quantity}, {source}" for quantity in quantities for source in found]
+    return markdown_table(["window", "stride", *headings], table)
+
+
+def growth(figures: Figures) -> str:
+    """Exponents by which a layer's time and memory grow."""
+    columns = ["attention", "time, by group order", "memory", "time, from 4 to 8 elements", "memory"]
+    rows = []
+    for kind, by_order in figures["group order"].items():
+        by_channels = figures["channels"][kind]
+        last = [math.log2(by_order[name][3] / by_order[name][2]) for name in ("ms", "mb")]
+        exponents = [of[f"{name}_exponent"] for of in (by_order, by_channels) for name in ("ms", "mb")]
+        rows.append([kind, *(f"{number:.2f}" for number in [*exponents[:2], *last, *exponents[2:]])])
+    return markdown_table([*columns, "time, by channels", "memory"], rows)
