@@ -1,5 +1,7 @@
 """Batch norm of images whose mean is far larger than their deviation: raw counts of a camera."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -164,3 +166,16 @@ def test_an_empty_batch_and_one_of_any_length_are_normalised():
     exported = jax.export.export(jax.jit(normalise))(jax.ShapeDtypeStruct((batch, 4, 4, 2, 3), jnp.float32))
     f = random(5, 4, 4, 2, 3).astype(jnp.float32)
     np.testing.assert_allclose(exported.call(f), normalise(f), atol=1e-5)
+
+
+@pytest.mark.parametrize(("platform", "in_blocks"), [("cpu", False), ("tpu", False), ("cuda", True)])
+def test_feature_maps_keep_their_shape_but_on_cuda(platform, in_blocks):
+    def loss(x):
+        return jnp.sum(
+            jnp.sin(normalisation.normalised(x, jnp.ones(8, jnp.float32), jnp.zeros(8, jnp.float32), 1e-5)[0])
+        )
+
+    x = jax.ShapeDtypeStruct((4, 16, 16, 4, 8), jnp.float32)
+    text = jax.jit(jax.grad(loss)).trace(x).lower(lowering_platforms=(platform,)).as_text()
+    reshaped = re.findall(r"stablehlo.reshape .*\(tensor<4x16x16x4x8xf32>\) -> ", text)
+    assert bool(reshaped) == in_blocks

@@ -31,7 +31,7 @@ from attgconv_jax import (
     trivial,
 )
 from attgconv_jax.attention import group_self_attention, non_local, non_local_block, sge
-from attgconv_jax.attention.layers import check_weights
+from attgconv_jax.attention.layers import check_weights, statistic_linear
 
 every_variant = pytest.mark.parametrize("variant", VARIANTS)
 C = 4
@@ -404,3 +404,11 @@ def test_non_local_attention_of_one_element_is_that_of_its_own_map():
     lifted = [jnp.zeros((*w.shape[:2], 4)).at[..., 0].set(w[..., 0]) for w in weights]
     whole = non_local(f, type(weights)(*lifted), cyclic(4), over_group=False)
     assert_close(whole, jnp.concatenate(per_element, axis=-2))
+
+
+def test_infinite_statistics_stay_where_they_are():
+    s = jnp.ones([4, 2, 3]).at[0, 0, 0].set(jnp.inf)
+    weight = jnp.ones([1, 3, 2]).at[:, :, 1].set(0)
+    out = statistic_linear(s, weight, cyclic(2))
+    np.testing.assert_array_equal(np.isfinite(out[1:]), True)
+    assert out[0, 0, 0] == jnp.inf
