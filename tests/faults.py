@@ -155,9 +155,7 @@ FAULTS = {
     ),
     # Attention.
     "attended instead of suppressed": Fault("attgconv_jax/attention/co.py", '"suppress")', '"emphasise")', "attention"),
-    "biased deviation": Fault(
-        "attgconv_jax/attention/sge.py", "keepdims=True) / (positions - 1)", "keepdims=True) / positions", "operators"
-    ),
+    "biased deviation": Fault("attgconv_jax/attention/sge.py", "(1 / (positions - 1))", "(1 / positions)", "operators"),
     "mean instead of maximum": Fault(
         "attgconv_jax/attention/spatial.py",
         "mean, highest = kernels.mean_and_maximum(f)",
