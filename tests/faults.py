@@ -155,6 +155,9 @@ FAULTS = {
     ),
     # Attention.
     "attended instead of suppressed": Fault("attgconv_jax/attention/co.py", '"suppress")', '"emphasise")', "attention"),
+    "statistics of other elements": Fault(
+        "attgconv_jax/attention/layers.py", "group.product.T[:, :, None]", "group.product[:, :, None]", "operators"
+    ),
     "biased deviation": Fault("attgconv_jax/attention/sge.py", "(1 / (positions - 1))", "(1 / positions)", "operators"),
     "mean instead of maximum": Fault(
         "attgconv_jax/attention/spatial.py",

@@ -152,6 +152,10 @@ def test_gradients_of_gradients_agree():
     jax.tree.map(assert_close, second("blocks"), second("reference"))
 
 
+def test_filters_of_one_pixel_agree_with_the_formulas():
+    agrees(problem((3, 5, 4), c=3, k=1, l=1), (Window(1),) * 2)
+
+
 @pytest.mark.slow
 def test_among_equal_elements_the_first_takes_the_gradient():
     f, bank, channel, spatial = problem((2, 6, 6), c=4)

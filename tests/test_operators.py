@@ -30,8 +30,8 @@ from attgconv_jax import (
     squeeze_excitation,
     trivial,
 )
-from attgconv_jax.attention import group_self_attention, non_local, non_local_block, sge
-from attgconv_jax.attention.layers import check_weights, statistic_linear
+from attgconv_jax.attention import group_self_attention, layers, non_local, non_local_block, sge
+from attgconv_jax.attention.layers import check_weights, group_linear, statistic_linear
 
 every_variant = pytest.mark.parametrize("variant", VARIANTS)
 C = 4
@@ -412,3 +412,16 @@ def test_infinite_statistics_stay_where_they_are():
     out = statistic_linear(s, weight, cyclic(2))
     np.testing.assert_array_equal(np.isfinite(out[1:]), True)
     assert out[0, 0, 0] == jnp.inf
+
+
+@pytest.mark.parametrize("group", [cyclic(4), dihedral(4)], ids=str)
+def test_gradients_of_moved_statistics_are_the_transpose(group):
+    s, direction = random(2, group.order, 3, seed=0), random(2, group.order, 3, seed=1)
+    weight, cotangent = random(5, 3, group.order, seed=2), random(2, group.order, 5, seed=3)
+    out, tangent = jax.jvp(lambda s: statistic_linear(s, weight, group), (s,), (direction,))
+    assert_close(out, group_linear(s, weight, group))
+    (gradient,) = jax.vjp(lambda s: statistic_linear(s, weight, group), s)[1](cotangent)
+    assert_close(jnp.sum(gradient * direction), jnp.sum(cotangent * tangent))
+    # On CUDA the gradient is added in pieces.
+    moved = random(2, group.order, 3, group.order, seed=4)
+    assert_close(layers._moved_back_in_pieces(moved, group), layers._moved_back_by_product(moved, group))
