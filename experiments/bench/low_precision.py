@@ -87,8 +87,8 @@ def main(arguments: Arguments) -> None:
 
 def differences(name: str, dtype: Any) -> Iterator[dict[str, Any]]:
     """A row a parameter of the module."""
-    f = jax.random.normal(jax.random.key(0), (BATCH, SIZE, SIZE, 1 if name == "lifting" else P4.order, FEATURES))
-    f = f.astype(jnp.bfloat16)
+    shape = (BATCH, SIZE, SIZE, 1 if name == "lifting" else P4.order, FEATURES)
+    f = jax.random.normal(jax.random.key(0), shape, jnp.float32).astype(jnp.bfloat16)
     expected, got = (gradients(name, of, f) for of in (jnp.float32, dtype))
     least = LEAST * max(map(np.linalg.norm, expected.values()))
     for path, gradient in expected.items():
