@@ -132,8 +132,8 @@ def lie_frequency() -> str:
 def lie_speed() -> str:
     """Step and memory of networks on Lie groups, and the ratio of their steps to PyTorch's."""
     figures, angles = _figures("lie-networks-cpu")["networks"], (4, 8, 12, 16)
-    steps = _figures("lie-pytorch-cpu")["steps_ms"]
-    ratio = {name: statistics.median(of["ours"]) / statistics.median(of["pytorch"]) for name, of in steps.items()}
+    rivals = _figures("lie-pytorch-cpu")
+    ratio, published = (_ratios(of["steps_ms"]) for of in (rivals, rivals["published"]))
 
     def cost(name, between):
         return f"{figures[name]['step_ms'] / 1e3:.1f} s{between}{figures[name]['planned_mb'] / 1e3:.1f} GB"
@@ -147,7 +147,11 @@ def lie_speed() -> str:
     return f"""{text}
 
 On Sim(2) with 16 rotations and 3 scales, `separable+2d` takes {cost(sim2, " and ")}; in turn with PyTorch,
-{ratio[sim2]:.2f} of its time."""
+{ratio[sim2]:.2f} of its time. Of the published code's, `dseparable` takes {published["SE2-8 dseparable"]:.2f}."""
+
+
+def _ratios(steps):
+    return {name: statistics.median(of["ours"]) / statistics.median(of["pytorch"]) for name, of in steps.items()}
 
 
 def exported_files() -> str:
