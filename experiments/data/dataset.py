@@ -95,23 +95,20 @@ class Dataset:
         changed = self._with_images(lambda images: _resized(images, size, self.preprocessing))
         return dataclasses.replace(changed, preprocessing=dataclasses.replace(self.preprocessing, size=size))
 
-    def standardised(self, by: "Dataset | Preprocessing | None" = None) -> "Dataset":
-        """Subtracts the training images' mean and divides by their deviation, one number each.
+    def standardised(
+        self, by: "Dataset | Preprocessing | None" = None, *, channelwise: bool = False
+    ) -> "Dataset":
+        """Subtracts the training images' mean and divides by their deviation, one number each or one a channel.
 
         Those of `by`, not standardised, or as they were kept with a network, if it is given: a network trained on one
         set sees another as it saw its own.
         """
         if isinstance(by, Preprocessing):
-            mean, deviation = np.float32(by.mean), np.float32(by.deviation)
+            mean, deviation = np.asarray(by.mean, np.float32), np.asarray(by.deviation, np.float32)
         else:
-            counted = by or self
-            mean, deviation = counted.train.images.mean(), counted.train.images.std()
-            if deviation == 0:
-                raise ValueError(
-                    f"{counted.name}: all training pixels are equal to {mean}; there is nothing to learn from"
-                )
+            mean, deviation = _statistics(by or self, channelwise)
         changed = self._with_images(lambda images: _standardised(images, mean, deviation))
-        preprocessing = dataclasses.replace(self.preprocessing, mean=float(mean), deviation=float(deviation))
+        preprocessing = dataclasses.replace(self.preprocessing, mean=mean.tolist(), deviation=deviation.tolist())
         return dataclasses.replace(changed, preprocessing=preprocessing)
 
     def with_features(self, features: int) -> "Dataset":
@@ -193,6 +190,24 @@ def _resized(images, size, preprocessing):
 def images_at_a_time(images: np.ndarray) -> int:
     """How many of these images are resized at a time, so that little memory is needed beside them."""
     return max(1, CHUNK // max(1, images[0].size))
+
+
+def _statistics(dataset, channelwise):
+    """Mean and deviation of the training images, of all channels together or `[c]`; deviations are not zero."""
+    images = dataset.train.images
+    if not channelwise:
+        mean, deviation = images.mean(), images.std()
+        equal = ["all training pixels"] if deviation == 0 else []
+    else:
+        channels = np.moveaxis(images, -1, 0)
+        # In float64: along one channel NumPy adds number by number.
+        mean = np.array([channel.mean(dtype=np.float64) for channel in channels], np.float32)
+        deviation = np.array([channel.std(dtype=np.float64) for channel in channels], np.float32)
+        equal = [f"all training pixels of channel {c}" for c in np.flatnonzero(deviation == 0)]
+    if equal:
+        least = np.ravel(mean)[np.argmin(deviation)]
+        raise ValueError(f"{dataset.name}: {equal[0]} are equal to {least}; there is nothing to learn from")
+    return mean, deviation
 
 
 def _standardised(images, mean, deviation):
