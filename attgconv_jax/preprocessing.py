@@ -97,7 +97,11 @@ class Preprocessing:
         """`(images - mean) / deviation`, in the images' own type; NumPy arrays in NumPy."""
         if not isinstance(self.mean, tuple):
             return (images - self.mean) / self.deviation
-        return (images - np.asarray(self.mean, images.dtype)) / np.asarray(self.deviation, images.dtype)
+        axes = range(images.ndim - 1)
+        mean, deviation = (
+            np.expand_dims(numbers, axes).astype(images.dtype) for numbers in (self.mean, self.deviation)
+        )
+        return (images - mean) / deviation
 
     def checked(self, pixels: Shaped[Array | np.ndarray, "..."]) -> Shaped[Array | np.ndarray, "batch x y 1 c"]:
         """The pixels with all axes, as `device_dtype`.

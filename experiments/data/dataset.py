@@ -10,6 +10,8 @@ import numpy as np
 
 from attgconv_jax.preprocessing import Preprocessing, resize
 
+HELD_OUT = 5000
+"""Training images that validate, where a published set has no split for it."""
 CHUNK = 2**22
 """Pixels, of all channels, that are resized at a time."""
 
@@ -83,6 +85,12 @@ class Dataset:
         """Pixels of the images along x and y."""
         return self.train.images.shape[1:3]
 
+    @property
+    def background(self) -> np.ndarray:
+        """The darkest training pixel, `[]`; of images that are standardised by channel `[c]`."""
+        by_channel = isinstance(self.preprocessing.mean, tuple)
+        return np.asarray(self.train.images.min(axis=(0, 1, 2, 3) if by_channel else None))
+
     def resized(self, size_of: Callable[[int], int]) -> "Dataset":
         """The set with square images of the size that `size_of` makes of the larger of their sides.
 
@@ -95,9 +103,7 @@ class Dataset:
         changed = self._with_images(lambda images: _resized(images, size, self.preprocessing))
         return dataclasses.replace(changed, preprocessing=dataclasses.replace(self.preprocessing, size=size))
 
-    def standardised(
-        self, by: "Dataset | Preprocessing | None" = None, *, channelwise: bool = False
-    ) -> "Dataset":
+    def standardised(self, by: "Dataset | Preprocessing | None" = None, *, channelwise: bool = False) -> "Dataset":
         """Subtracts the training images' mean and divides by their deviation, one number each or one a channel.
 
         Those of `by`, not standardised, or as they were kept with a network, if it is given: a network trained on one
@@ -110,6 +116,10 @@ class Dataset:
         changed = self._with_images(lambda images: _standardised(images, mean, deviation))
         preprocessing = dataclasses.replace(self.preprocessing, mean=mean.tolist(), deviation=deviation.tolist())
         return dataclasses.replace(changed, preprocessing=preprocessing)
+
+    def unstandardised(self, images: np.ndarray) -> np.ndarray:
+        """Images `[..., c]` of a standardised set as they were before."""
+        return images * np.asarray(self.preprocessing.deviation) + np.asarray(self.preprocessing.mean)
 
     def with_features(self, features: int) -> "Dataset":
         """The set with so many channels: grey images have the same in all; a `ValueError` if channels would be lost."""
@@ -170,6 +180,13 @@ def describe(name: str, version: str, seed: str, splits: Mapping[str, Split]) ->
     for part in ("train", "validation", "test"):
         figures |= {f"{part}_images": str(len(splits[part])), f"{part}_sha256": fingerprint(splits[part])}
     return figures
+
+
+def held_out(train: Split, seed: int) -> dict[str, Split]:
+    """A validation split of `HELD_OUT` training images, by a permutation of that seed, and the others for training."""
+    order = np.random.default_rng(seed).permutation(len(train))
+    parts = {"validation": order[:HELD_OUT], "train": order[HELD_OUT:]}
+    return {name: Split(train.images[part], train.labels[part]) for name, part in parts.items()}
 
 
 def fingerprint(split: Split) -> str:

@@ -33,7 +33,8 @@ class DataConfig:
     """The images."""
 
     name: DatasetName = "digits"
-    """digits* are embedded; folder, arrays: --data.path; prepare others: python -m experiments.data.prepare."""
+    """digits* are embedded; folder, arrays: --data.path; prepare others: python -m experiments.data.prepare NAME, but
+    for cifar10/binary, whose files --data.directory names."""
     directory: Directory = None
     path: Path = None
     test_images: int | None = None

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.augmentation import augment
 from experiments.data import Dataset
 from experiments.run.checkpoints import Checkpoints
 from experiments.run.class_weights import class_weights
@@ -17,6 +18,7 @@ from experiments.run.configuration import Config, steps_per_epoch
 from experiments.run.extending import Extensions, schedule_of
 from experiments.run.identity import identity
 from experiments.run.metrics import Metrics, progress_bar
+from experiments.run.plateau import after_epoch, learning_rates
 from experiments.run.stopping import Stopped, stop_requests
 from experiments.run.training import Trainer, TrainState, make_optimizer
 from experiments.run.waiting import compiling
@@ -61,7 +63,11 @@ def make_trainer(config: Config, dataset: Dataset, extensions: Extensions = ()) 
     optimizer = make_optimizer(config.optimizer, steps, schedule_of(config.optimizer, steps, extensions))
     weights = class_weights(config.optimizer.class_weights, dataset.train.labels, dataset.classes)
     options = dict(in_features=dataset.in_features, augmentation=config.augment, class_weights=weights)
-    options |= dict(freeze=config.freeze)
+    options |= dict(freeze=config.freeze, channelwise=config.data.channelwise)
+    if config.augment.chosen:
+        # Traced for their checks, before anything is written.
+        images, labels = dataset.train.images[:1], dataset.train.labels[:1]
+        jax.eval_shape(lambda key: augment(key, images, labels, config.augment, 0.0), jax.random.key(0))
     return Trainer(config.model, dataset.classes, optimizer, config.optimizer.batch_size, mode, **options)
 
 
@@ -148,14 +154,18 @@ def fit(
             bar.update(count * images_a_step)
             if step % per_epoch == 0:
                 started = time.perf_counter()
+                former = best
                 best, errors = _evaluate(trainer, state, best, splits, step // per_epoch, config)
+                rates = learning_rates(float(schedule(step - 1)), state.opt_state)
+                better = best.wrong < former.wrong
+                state = state._replace(opt_state=after_epoch(state.opt_state, better, config.optimizer.patience))
                 spent = spent._replace(evaluation=spent.evaluation + time.perf_counter() - started)
                 record = {"train_loss": (np.asarray(state.loss, np.float64) / per_epoch).tolist()}
                 record |= {
                     "train_error_percent": percent(state.wrong, per_epoch * config.optimizer.batch_size)
                 } | errors
                 record |= {f"{name}_seconds": value for name, value in spent._asdict().items()}
-                record |= {"learning_rate": float(schedule(step - 1)), "time": time.time()}
+                record |= {"learning_rate": rates, "time": time.time()}
                 metrics.write({"step": step, "epoch": step // per_epoch} | record)
                 bar.set_postfix_str(_postfix(step // per_epoch, record))
             late = forecast.reason_to_stop(step, total, at_end_of_epoch=step % per_epoch == 0)
