@@ -97,10 +97,8 @@ class Preprocessing:
         """`(images - mean) / deviation`, in the images' own type; NumPy arrays in NumPy."""
         if not isinstance(self.mean, tuple):
             return (images - self.mean) / self.deviation
-        axes = range(images.ndim - 1)
-        mean, deviation = (
-            np.expand_dims(numbers, axes).astype(images.dtype) for numbers in (self.mean, self.deviation)
-        )
+        shape = (1,) * (images.ndim - 1) + (self.features,)
+        mean, deviation = (np.reshape(each, shape).astype(images.dtype) for each in (self.mean, self.deviation))
         return (images - mean) / deviation
 
     def checked(self, pixels: Shaped[Array | np.ndarray, "..."]) -> Shaped[Array | np.ndarray, "batch x y 1 c"]:

@@ -71,8 +71,8 @@ def augment(
     """A batch of standardised images, changed at random; and what was mixed in, if anything was.
 
     Flips, mirror images and quarter turns permute pixels; then comes the crop. Rotation, scale and shift are one affine
-    map, interpolated once. Then come contrast, brightness, noise and cutout, and last mix-up. Which numbers a kind draws depends on the key and its name
-    alone, not on which others are chosen.
+    map, interpolated once. Then come contrast, brightness, noise and cutout, and last mix-up. Which numbers a kind
+    draws depends on the key and its name alone, not on which others are chosen.
 
     Args:
       key: of this step.

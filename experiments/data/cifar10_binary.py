@@ -46,17 +46,15 @@ def cifar10_binary(seed: int = 0, directory: str | os.PathLike | None = None) ->
 def _folder(directory):
     """Where the files are; a `ValueError` that says which are missing."""
     files = [file for part in FILES.values() for file in part]
-    missing = {
-        place: [file for file in files if not (place / file).is_file()] for place in (directory, directory / FOLDER)
-    }
-    for place, lacking in missing.items():
-        if not lacking:
-            return place
-    place = min(missing, key=lambda place: len(missing[place]))
-    raise ValueError(
-        f"{NAME} needs {', '.join(missing[place])} in {place}: unpack cifar-10-binary.tar.gz there, or name the folder "
-        "that holds its files with --data.directory"
-    )
+    places = directory, directory / FOLDER
+    missing = [[file for file in files if not (place / file).is_file()] for place in places]
+    lacking, place = min(zip(missing, places, strict=True), key=lambda found: len(found[0]))
+    if lacking:
+        raise ValueError(
+            f"{NAME} needs {', '.join(lacking)} in {place}: unpack cifar-10-binary.tar.gz there, or name the folder "
+            "that holds its files with --data.directory"
+        )
+    return place
 
 
 def _read(file: pathlib.Path):

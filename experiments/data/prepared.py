@@ -24,12 +24,11 @@ MNIST_LIKE: tuple[str, ...] = get_args(MnistName)
 COLOUR: tuple[str, ...] = get_args(ColourName)
 PREPARED_NAMES: tuple[str, ...] = get_args(PreparedName)
 FORMAT = "array_record"
-PUBLISHED_SIZES = {
-    **dict.fromkeys((*REGENERATED, "rot_mnist/original"), SIZES),
-    **dict.fromkeys(MNIST_LIKE, {"train": 60_000, "test": 10_000}),
-    **dict.fromkeys(("cifar10", "cifar100"), {"train": 50_000, "test": 10_000}),
-    "patch_camelyon": {"train": 262_144, "validation": 32_768, "test": 32_768},
-}
+MNIST_SIZES = {"train": 60_000, "test": 10_000}
+CIFAR_SIZES = {"train": 50_000, "test": 10_000}
+PCAM_SIZES = {"train": 262_144, "validation": 32_768, "test": 32_768}
+PUBLISHED_SIZES = {name: SIZES if "/" in name else MNIST_SIZES for name in PREPARED_NAMES}
+PUBLISHED_SIZES |= {"cifar10": CIFAR_SIZES, "cifar100": CIFAR_SIZES, "patch_camelyon": PCAM_SIZES}
 CHUNK = 1000
 
 

@@ -20,7 +20,9 @@ SeedsMode = Literal["auto", "loop", "vmap"]
 Freeze = Literal["none", "body"]
 _RUN = "Start from the weights of a run (its first seed's, best on validation) or of a saved network."
 InitFrom = Annotated[pathlib.Path | None, tyro.conf.arg(metavar="RUN", help=_RUN)]
-_DIRECTORY = "Folder of prepared sets. Default: TFDS' own, $TFDS_DATA_DIR or ~/tensorflow_datasets."
+_DIRECTORY = (
+    "Folder of prepared sets, or of the files of cifar10/binary. Default: $TFDS_DATA_DIR or ~/tensorflow_datasets."
+)
 _PATH = "Images of your own: a folder with a folder of pictures a class, or arrays in a .npz file."
 Path = Annotated[pathlib.Path | None, tyro.conf.arg(metavar="PATH", help=_PATH)]
 OwnFit = Literal["pad", "crop", "stretch"]
@@ -33,8 +35,7 @@ class DataConfig:
     """The images."""
 
     name: DatasetName = "digits"
-    """digits* are embedded; folder, arrays: --data.path; prepare others: python -m experiments.data.prepare NAME, but
-    for cifar10/binary, whose files --data.directory names."""
+    """digits* are embedded; folder, arrays: --data.path; prepare others: python -m experiments.data.prepare."""
     directory: Directory = None
     path: Path = None
     test_images: int | None = None

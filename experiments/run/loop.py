@@ -154,11 +154,8 @@ def fit(
             bar.update(count * images_a_step)
             if step % per_epoch == 0:
                 started = time.perf_counter()
-                former = best
-                best, errors = _evaluate(trainer, state, best, splits, step // per_epoch, config)
                 rates = learning_rates(float(schedule(step - 1)), state.opt_state)
-                better = best.wrong < former.wrong
-                state = state._replace(opt_state=after_epoch(state.opt_state, better, config.optimizer.patience))
+                state, best, errors = _evaluate(trainer, state, best, splits, step // per_epoch, config)
                 spent = spent._replace(evaluation=spent.evaluation + time.perf_counter() - started)
                 record = {"train_loss": (np.asarray(state.loss, np.float64) / per_epoch).tolist()}
                 record |= {
@@ -211,7 +208,7 @@ def _keep_best(best: Best, params: Any, rest: Any, wrong: jax.Array, epoch: jax.
 
 
 def _evaluate(trainer, state, best, splits, epoch, config):
-    """The best networks, and errors in percent, a list over seeds a split."""
+    """State and best networks after the epoch, and errors in percent, a list over seeds a split."""
     tested = epoch % config.test_every == 0 or epoch == config.optimizer.epochs
     names, wrong = ["validation", "test"] if tested else ["validation"], {}
     for name in names:
@@ -221,9 +218,10 @@ def _evaluate(trainer, state, best, splits, epoch, config):
             raise FloatingPointError(
                 f"logits of seed {seed} on the {name} split are not finite at step {int(state.step[0])}: {_ADVICE}"
             )
+    opt_state = after_epoch(state.opt_state, wrong["validation"] < best.wrong, config.optimizer.patience)
     best = _keep_best(best, state.params, state.rest, wrong["validation"], epoch)
     errors = {f"{name}_error_percent": percent(wrong[name], len(splits[name][1])) for name in names}
-    return best, errors
+    return state._replace(opt_state=opt_state), best, errors
 
 
 def percent(wrong: jax.Array, images: int) -> list[float]:
