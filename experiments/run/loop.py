@@ -66,8 +66,8 @@ def make_trainer(config: Config, dataset: Dataset, extensions: Extensions = ()) 
     options |= dict(freeze=config.freeze, channelwise=config.data.channelwise)
     if config.augment.chosen:
         # Traced for their checks, before anything is written.
-        images, labels = dataset.train.images[:1], dataset.train.labels[:1]
-        jax.eval_shape(lambda key: augment(key, images, labels, config.augment, 0.0), jax.random.key(0))
+        changed = functools.partial(augment, config=config.augment, background=0.0)
+        jax.eval_shape(changed, jax.random.key(0), dataset.train.images[:1], dataset.train.labels[:1])
     return Trainer(config.model, dataset.classes, optimizer, config.optimizer.batch_size, mode, **options)
 
 
