@@ -145,7 +145,8 @@ def test_the_background_in_training_is_the_darkest_pixel_of_all_or_of_each_chann
     class Watching(Trainer):
         def step(self, state, images, labels, mixture=None):
             seen = jnp.min(images, axis=(0, 1, 2, 3))
-            return state._replace(loss=state.loss + jnp.sum(seen * jnp.array([1, 10, 100])), step=state.step + 1)
+            loss = jnp.sum(seen * jnp.array([1, 10, 100])).astype(state.loss.dtype)
+            return state._replace(loss=state.loss + loss, step=state.step + 1)
 
     network = model("rot_mnist", "z2", features=(1,))
     options = dict(in_features=3, augmentation=AugmentConfig(crop=27), channelwise=channelwise)

@@ -41,7 +41,7 @@ def trained(workdir, config, digits, extend=False, **options):
 
 def by_hand(accuracies, patience):
     """The factor after every epoch: a loop over what the rule says."""
-    best, waited, factor, factors = -1, 0, 1.0, []
+    best, waited, factor, factors = -np.inf, 0, 1.0, []
     for accuracy in accuracies:
         if accuracy > best:
             best, waited = accuracy, 0
@@ -84,24 +84,35 @@ def test_the_factor_multiplies_the_whole_update():
     np.testing.assert_array_equal(second["w"], first["w"] / 2)
 
 
-def test_a_run_that_learns_nothing_halves_its_rate_and_says_so(tmp_path, digits):
-    """A rate too small to change a class: the first epoch is the best."""
-    state = trained(tmp_path / "run", config(6, patience=2, learning_rate=1e-12), digits)
-    rates = np.array([record["learning_rate"] for record in read_metrics(tmp_path / "run")])
-    np.testing.assert_allclose(rates, 1e-12 * np.array([[1, 1, 1, 0.5, 0.5, 0.25]] * 2).T)
-    assert learning_rates(1.0, state.opt_state) == [0.25, 0.25]
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, digits):
+    """Folder and last state of a run of seven epochs."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    return folder, trained(folder, config(7, patience=1), digits)
 
 
-def test_a_run_in_parts_ends_bit_for_bit_as_one_in_one_piece(tmp_path, digits):
-    """Continued from its checkpoint in the middle of waiting, by the same command and by one of more epochs."""
-    whole = trained(tmp_path / "whole", config(7, patience=2), digits)
+def test_a_run_has_the_rates_that_its_validation_errors_make(whole):
+    """Of every seed its own, written with each epoch; the last fall is that of a step to come."""
+    folder, state = whole
+    records = read_metrics(folder)
+    errors, rates = (
+        np.array([record[name] for record in records]) for name in ("validation_error_percent", "learning_rate")
+    )
+    factors = np.stack([by_hand(-column, 1) for column in errors.T], axis=1)
+    np.testing.assert_allclose(rates, 0.05 * np.concatenate([np.ones([1, 2]), factors[:-1]]))
+    assert learning_rates(1.0, state.opt_state) == factors[-1].tolist()
+    assert factors[-1].max() < 1
+
+
+def test_a_run_in_parts_ends_bit_for_bit_as_one_in_one_piece(tmp_path, digits, whole):
+    """Continued from its checkpoints by the command that extends it."""
     for epochs in (2, 5, 7):
-        state = trained(tmp_path / "parts", config(epochs, patience=2), digits, extend=True, checkpoint_seconds=0)
-    for a, b in zip(*(jax.tree.leaves(each) for each in (whole, state)), strict=True):
+        state = trained(tmp_path / "parts", config(epochs, patience=1), digits, extend=True, checkpoint_seconds=0)
+    for a, b in zip(*(jax.tree.leaves(each) for each in (whole[1], state)), strict=True):
         keys = jax.dtypes.issubdtype(a.dtype, jax.dtypes.prng_key)
         np.testing.assert_array_equal(*((jax.random.key_data(x) if keys else x) for x in (a, b)))
-    rates = [[record["learning_rate"] for record in read_metrics(tmp_path / folder)] for folder in ("whole", "parts")]
-    assert rates[0] == rates[1] and min(map(min, rates[0])) < 0.05
+    rates = [[record["learning_rate"] for record in read_metrics(at)] for at in (whole[0], tmp_path / "parts")]
+    assert rates[0] == rates[1]
 
 
 def test_an_extension_says_what_becomes_of_the_rate():

@@ -266,7 +266,7 @@ COMMANDS = [
     (train, "--model.features 0", "features must be an integer of at least 1, got 0"),
     (train, "--model.attention sge --model.attention-options group=5", "sge has no argument 'group'; it takes groups"),
     (train, "--model.sampling.kind cubic", "model.sampling has no effect with model.group p4: leave it out, got "),
-    (train, "--data.name cifar", "--data.name must be one of arrays, digits, "),
+    (train, "--data.name cifar", "--data.name must be one of arrays, cifar10"),
     (train, "--data.path nowhere", "data.path must be a folder of class folders, or arrays in a .npz file, but no"),
     (train, "--data.name folder", "the data set folder needs data.path"),
     (train, "--data.name digits --data.path .", "data.path is of data.name folder or arrays, got digits"),
