@@ -31,7 +31,6 @@ def scale_by_plateau() -> optax.GradientTransformation:
     return optax.GradientTransformation(init, update)
 
 
-@functools.partial(jax.jit, static_argnames="patience")
 def after_epoch(opt_state: Any, better: jax.Array, patience: int) -> Any:
     """The optimiser's state after an epoch, whose validation accuracy was better than ever before or was not.
 
@@ -41,12 +40,10 @@ def after_epoch(opt_state: Any, better: jax.Array, patience: int) -> Any:
     Source: Romero et al. 2020, section 5.3, where PyTorch's `ReduceLROnPlateau` waits one epoch more than it is told.
     """
 
-    def counted(state):
-        waited = jnp.where(better, 0, state.waited + 1)
-        falls = waited >= patience
-        return PlateauState(jnp.where(falls, FACTOR, 1) * state.factor, jnp.where(falls, 0, waited))
+    def changed(state):
+        return _counted(state, better, patience) if _is_plateau(state) else state
 
-    return _of_plateau(counted, opt_state)
+    return jax.tree.map(changed, opt_state, is_leaf=_is_plateau)
 
 
 def learning_rates(rate: float, opt_state: Any) -> float | list[float]:
@@ -55,8 +52,11 @@ def learning_rates(rate: float, opt_state: Any) -> float | list[float]:
     return (rate * states[0].factor).tolist() if states else rate
 
 
-def _of_plateau(change, opt_state):
-    return jax.tree.map(lambda state: change(state) if _is_plateau(state) else state, opt_state, is_leaf=_is_plateau)
+@functools.partial(jax.jit, static_argnames="patience")
+def _counted(state, better, patience):
+    waited = jnp.where(better, 0, state.waited + 1)
+    falls = waited >= patience
+    return PlateauState(jnp.where(falls, FACTOR, 1) * state.factor, jnp.where(falls, 0, waited))
 
 
 def _is_plateau(state):
