@@ -16,7 +16,7 @@ import experiments.data.dataset as dataset_module
 import experiments.data.prepared as prepared_module
 from experiments.data import Split, load, rotated_digits, rotated_scaled_digits
 from experiments.data.dataset import describe, fingerprint
-from experiments.data.prepared import COLOUR, PREPARED_NAMES, REGENERATED, prepared_set
+from experiments.data.prepared import PREPARED_NAMES, REGENERATED, prepared_set
 
 ROOT = pathlib.Path(__file__).parents[1]
 MNIST_LIKE = ["mnist", "fashion_mnist", "kmnist"]
@@ -101,28 +101,6 @@ def test_sets_in_colour_are_read_with_the_names_of_their_classes(name, side, cla
     np.testing.assert_array_equal(data.test.labels, labels)
     assert (data.preprocessing.size, data.preprocessing.features, data.preprocessing.dtype) == (side, 3, "uint8")
     assert data.provenance["seed"] == ("none" if name == "patch_camelyon" else "0")
-
-
-@pytest.mark.parametrize("name", COLOUR)
-@pytest.mark.default(*COLOUR)
-def test_what_the_builders_of_tfds_say_of_sets_in_colour_is_what_is_read(name, small, monkeypatch, tmp_path):
-    """Their own features, with content that `tfds.testing` makes up."""
-    import tensorflow_datasets as tfds
-    from tensorflow_datasets.testing import mocking
-
-    def getitems(keys, generator):
-        return [mocking._getitem(None, key, generator) for key in keys]
-
-    # TFDS' own has one argument more than its mock is called with.
-    monkeypatch.setattr(mocking, "_getitems", getitems)
-    monkeypatch.setattr(prepared_module, "is_prepared", lambda builder: True)
-    counts = dict.fromkeys(prepared_module.PUBLISHED_SIZES[name], 10)
-    monkeypatch.setitem(prepared_module.PUBLISHED_SIZES, name, counts)
-    with tfds.testing.mock_data(num_examples=10):
-        data = load(name, tmp_path)
-    side, classes = (96, 2) if name == "patch_camelyon" else (32, {"cifar10": 10, "cifar100": 100}[name])
-    assert data.test.images.shape == (10, side, side, 1, 3) and data.classes == classes
-    assert data.test.images.min() >= 0 and data.test.images.max() <= 1
 
 
 def test_the_seed_decides_which_images_are_held_out(tmp_path, small):
