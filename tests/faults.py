@@ -281,7 +281,7 @@ FAULTS = {
         "experiments/run/loop.py", "wrong < best.wrong", "wrong <= best.wrong", "best_epoch"
     ),
     "standardised with all images": Fault(
-        "experiments/data/dataset.py", "counted.train.images.std()", "counted.test.images.std()", "data"
+        "experiments/data/dataset.py", "images = dataset.train.images", "images = dataset.test.images", "data"
     ),
     "deviation over seeds biased": Fault(
         "experiments/report/markdown.py", "statistics.stdev(values)", "statistics.pstdev(values)", "tables runs"
@@ -323,6 +323,39 @@ FAULTS = {
     ),
     "a legend over the curves": Fault(
         "experiments/report/figures.py", 'loc="outside upper center"', 'loc="upper center"', "report_page"
+    ),
+    "channels in the order of pixels": Fault(
+        "experiments/data/cifar10_binary.py",
+        "reshape(IMAGES, 3, SIDE, SIDE), 1, -1",
+        "reshape(IMAGES, SIDE, SIDE, 3), 1, 1",
+        "cifar10_binary",
+    ),
+    "one deviation for all channels": Fault(
+        "experiments/data/dataset.py", "channel.std(dtype=np.float64)", "images.std()", "channelwise"
+    ),
+    "a number for every channel": Fault(
+        "attgconv_jax/preprocessing.py", "np.reshape(each, shape)", "np.mean(each)", "channelwise"
+    ),
+    "a patience longer by one": Fault(
+        "experiments/run/plateau.py", "falls = waited >= patience", "falls = waited > patience", "plateau"
+    ),
+    "equal accuracy is better": Fault(
+        "experiments/run/loop.py",
+        '["validation"] < best.wrong, config',
+        '["validation"] <= best.wrong, config',
+        "plateau",
+    ),
+    "crops never reach the end": Fault(
+        "experiments/augmentation/geometry.py",
+        "(len(images), 2), 0, 2 * pixels + 1)",
+        "(len(images), 2), 0, 2 * pixels)",
+        "augmentation",
+    ),
+    "mirrored up and down": Fault(
+        "experiments/augmentation/geometry.py",
+        "jax.random.bernoulli(key, 0.5, len(images)), 2)",
+        "jax.random.bernoulli(key, 0.5, len(images)), 1)",
+        "augmentation",
     ),
     "images turn the other way": Fault(
         "experiments/report/measures.py", '"ji,jxy->ixy"', '"ij,jxy->ixy"', "report_page"
