@@ -1,13 +1,15 @@
 """Networks with random numbers in every array, and their arrays by the reference's names."""
 
 import contextlib
+import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from helpers import relative_error
 
-from attgconv_jax import cyclic
+from attgconv_jax import cyclic, equivariance_error
 from attgconv_jax.models import NETWORKS, AllCNN, DenseNet, Network, RotMNISTNet, register
 from attgconv_jax.models.skeleton import ARRAYS, skeleton
 
@@ -153,3 +155,14 @@ def leaves(network):
 @nnx.jit
 def logits(network, image):
     return network(image)
+
+
+def invariance_error(function, image, group, depend=1e-3):
+    """The error, once it is known that the logits depend on the image at all."""
+    outputs = function(image)
+    assert relative_error(outputs[0], outputs[1]) > depend
+    return equivariance_error(function, image, group, output="invariant")
+
+
+def count(network):
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(nnx.state(network, nnx.Param)))

@@ -5,8 +5,7 @@ import jax.numpy as jnp
 import pytest
 from flax import nnx
 from helpers import assert_close, assert_refused, random
-from networks import random_network
-from test_models import count, invariance_error
+from networks import count, invariance_error, random_network
 
 from attgconv_jax import cyclic, dihedral, trivial
 from attgconv_jax.models import DenseNet

@@ -2,7 +2,6 @@
 
 import functools
 import itertools
-import math
 
 import jax
 import jax.numpy as jnp
@@ -12,8 +11,9 @@ import pytest
 from compilation import optimised
 from flax import nnx
 from helpers import assert_close, assert_refused, random, relative_error
+from networks import count, invariance_error
 
-from attgconv_jax import act, cyclic, dihedral, equivariance_error, trivial
+from attgconv_jax import act, cyclic, dihedral, trivial
 from attgconv_jax.attention import OPERATORS
 from attgconv_jax.interop import REFERENCE_NETWORKS, load_reference
 from attgconv_jax.models import AllCNN, CIFARResNet, DenseNet, RotMNISTNet
@@ -48,17 +48,6 @@ NORM_SIZES = {
         "bn_out": 2,
     },
 }
-
-
-def invariance_error(function, image, group, depend=1e-3):
-    """The error, once it is known that the logits depend on the image at all."""
-    outputs = function(image)
-    assert relative_error(outputs[0], outputs[1]) > depend
-    return equivariance_error(function, image, group, output="invariant")
-
-
-def count(network):
-    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(nnx.state(network, nnx.Param)))
 
 
 @pytest.mark.parametrize(

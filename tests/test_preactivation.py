@@ -9,8 +9,7 @@ import pytest
 from flax import nnx
 from helpers import assert_close, assert_refused, random
 from jax import lax
-from networks import leaves, random_network
-from test_models import count, invariance_error
+from networks import count, invariance_error, leaves, random_network
 
 from attgconv_jax import cyclic, dihedral, equivariance_error, trivial
 from attgconv_jax.models import CIFARResNet, WideResNet
