@@ -31,8 +31,8 @@ class CIFARResNet(PreActivationNetwork):
     | `group` | `attention` | parameters |
     |---|---|---|
     | `trivial()` | None | 2,636,064 |
-    | `cyclic(4)` | None | COUNT_P4 |
-    | `cyclic(4)` | "input" | COUNT_AP4 |
+    | `cyclic(4)` | None | 2,633,744 |
+    | `cyclic(4)` | "input" | 2,677,612 |
     | `dihedral(4)` | None | 2,621,683 |
     | `dihedral(4)` | "input" | 2,693,911 |
 

@@ -92,7 +92,8 @@ class DenseNet(Network):
     Other arguments are those of `Network`.
 
     Options:
-      attention: in every convolution; see `RotMNISTNet` ("non_local" and "self" where maps have at most 16x16 pixels).
+      attention: in every convolution; see `RotMNISTNet` ("non_local" and "self" where maps have at most 16x16 pixels,
+        "sk" in those of 3x3 pixels).
       features: channels per group element of the first convolution, and that every dense layer adds; None: 26 over
         `sqrt(|H|)`, rounded: 13 for p4, 9 for p4m, as published.
       haar: whether group convolutions carry the Haar weight, as in the published networks.
@@ -146,7 +147,8 @@ class DenseNet(Network):
         def conv(layer, c_in, c_out, hidden=HIDDEN, **options):
             of_attention = dict(input_dilation=layer.dilation, input_kernel_size=layer.attention_size)
             of_attention |= dict(hidden_features=hidden, large=layer.large)
-            return convolution(attention, c_in, c_out, layer.kernel_size, group, **of_attention, **options, **shared)
+            attends = None if attention == "sk" and layer.kernel_size == 1 else attention
+            return convolution(attends, c_in, c_out, layer.kernel_size, group, **of_attention, **options, **shared)
 
         def norm_conv(layer, c_in, c_out):
             return NormConv(c_in, conv(layer, c_in, c_out), self.oversampled, self.masked, **arrays)
