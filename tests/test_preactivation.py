@@ -35,6 +35,8 @@ def shapes(function, network, size=32):
     ("group", "attention", "expected"),
     [
         (trivial(), None, 2_636_064),
+        (P4, None, 2_633_744),
+        (P4, "input", 2_677_612),
         (P4M, None, 2_621_683),
         (P4M, "input", 2_693_911),
     ],
