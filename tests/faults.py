@@ -208,7 +208,32 @@ FAULTS = {
         "group.matrices(out_grid)",
         "lie_kernels",
     ),
+    # Networks.
+    "shortcuts past the norm": Fault(
+        "attgconv_jax/models/preactivation.py",
+        "skipped = active if self.activated else f",
+        "skipped = f",
+        "preactivation",
+    ),
+    "shortcuts that keep their size": Fault(
+        "attgconv_jax/models/preactivation.py",
+        "skipped = self._halved(self.shortcut(skipped))",
+        "skipped = self.shortcut(skipped)[..., ::2, ::2, :, :] if self.pools else self.shortcut(skipped)",
+        "preactivation",
+    ),
+    "dense layers behind their input": Fault(
+        "attgconv_jax/models/densenet.py",
+        "[y, f[..., 1:-1, 1:-1, :, :]]",
+        "[f[..., 1:-1, 1:-1, :, :], y]",
+        "densenet",
+    ),
+    "attention of one width": Fault(
+        "attgconv_jax/models/densenet.py", "Layer(3, attention_size=5)", "Layer(3)", "densenet"
+    ),
     # Weights and files.
+    "stages in another order": Fault(
+        "attgconv_jax/interop/reference.py", "zip((32, 16, 8)", "zip((8, 16, 32)", "interop"
+    ),
     "file's axes": Fault(
         "attgconv_jax/interop/reference.py", "transpose(3, 4, 2, 1, 0)", "transpose(4, 3, 2, 1, 0)", "interop"
     ),

@@ -19,9 +19,9 @@ from helpers import assert_close, assert_refused, random
 
 from attgconv_jax.interop import REFERENCE_NETWORKS, load_reference, read_state
 
-ALL_CNN = [name for name in REFERENCE_NETWORKS if name.endswith("allcnnc")]
-LARGE = [*ALL_CNN, "att_p4cnn", "ch_att_p4cnn", "sp_att_p4cnn"]
-SMALL = [name for name in REFERENCE_NETWORKS if name not in LARGE]
+SMALL = ["z2cnn", "p4cnn", "f_att_p4cnn", "RomHog_att_p4cnn"]
+LARGE = [name for name in REFERENCE_NETWORKS if name not in SMALL]
+SIZES = {"RotMNISTNet": 28, "AllCNN": 32, "CIFARResNet": 32, "DenseNet": 96}
 
 
 def reference_state(name, dtype=np.float64):
@@ -52,7 +52,8 @@ def test_a_state_dict_becomes_the_network_it_was_taken_from(name, dtype):
     for key, array in arrays.items():
         assert array.dtype == dtype
         assert np.array_equal(array, expected[key]), key
-    image = np.empty([1, 32, 32, 1, 3] if name in ALL_CNN else [2, 28, 28, 1, 1], dtype)
+    size = SIZES[type(network).__name__]
+    image = np.empty([2, size, size, 1, network.settings["in_features"]], dtype)
     assert jax.eval_shape(loaded, image).dtype == dtype
     if dtype == np.float32:
         # The same program, in the type that a network has by default.
@@ -110,8 +111,8 @@ def test_the_weights_of_another_network_are_refused(theirs, asked):
 
 
 def test_an_unknown_network_is_refused():
-    message = error_of(lambda: load_reference({}, "p4densenet"))
-    assert message == f"network must be one of {', '.join(REFERENCE_NETWORKS)}, got 'p4densenet'"
+    message = error_of(lambda: load_reference({}, "p4_resnet44"))
+    assert message == f"network must be one of {', '.join(REFERENCE_NETWORKS)}, got 'p4_resnet44'"
 
 
 def test_what_maps_no_names_to_arrays_is_refused():

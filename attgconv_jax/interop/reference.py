@@ -8,7 +8,7 @@ from jaxtyping import ArrayLike
 
 from attgconv_jax.groups import cyclic, dihedral, trivial
 from attgconv_jax.interop.arrays import check_finite, common_dtype, plain_arrays
-from attgconv_jax.models import AllCNN, Network, RotMNISTNet
+from attgconv_jax.models import AllCNN, CIFARResNet, DenseNet, Network, RotMNISTNet
 from attgconv_jax.models.skeleton import skeleton
 
 # The reference's names, and the network of ours that each describes.
@@ -25,6 +25,14 @@ REFERENCE_NETWORKS = {
     "p4m_allcnnc": (AllCNN, dihedral(4), None),
     "f_att_p4_allcnnc": (AllCNN, cyclic(4), "input"),
     "f_att_p4m_allcnnc": (AllCNN, dihedral(4), "input"),
+    "z2_resnet44": (CIFARResNet, trivial(), None),
+    "p4m_resnet44": (CIFARResNet, dihedral(4), None),
+    "f_att_p4m_resnet44": (CIFARResNet, dihedral(4), "input"),
+    "z2_densenet": (DenseNet, trivial(), None),
+    "p4_densenet": (DenseNet, cyclic(4), None),
+    "p4m_densenet": (DenseNet, dihedral(4), None),
+    "f_att_p4_densenet": (DenseNet, cyclic(4), "input"),
+    "f_att_p4m_densenet": (DenseNet, dihedral(4), "input"),
 }
 
 
@@ -38,6 +46,10 @@ def load_reference(state: Mapping[str, ArrayLike], network: str) -> Network:
       state: arrays by the reference's names, all of one floating type; counters (`num_batches_tracked`) are ignored.
         All may begin with `module.`, as in a state of PyTorch's DataParallel. float64 needs `jax_enable_x64`.
       network: the reference's own name: one of `REFERENCE_NETWORKS`.
+
+    Two names of the reference need a word. The released weights called `f_att_p4m_densenet` are a `p4m_densenet`, which
+    the reference's script trains under that name. Its `f_att_p4m_resnet44` reflects its input on entry; ours does not,
+    and as both are invariant the logits are the same.
 
     Source: the code of Romero et al. 2020.
     """
@@ -71,15 +83,43 @@ def _check_names(arrays, slots, network):
 def _slots(network):
     """`name -> (our variable, theirs to ours, shape of theirs)` for every array of the reference."""
     slots = {}
-    for i, convolution in enumerate(network.convolutions, 1):
-        for path, variable in nnx.iter_graph(convolution):
+    for prefix, module in _LAYOUTS[type(network)](network):
+        if isinstance(module, nnx.BatchNorm):
+            variables = zip(_NORM, (module.scale, module.bias, module.mean, module.var), strict=True)
+            slots |= {f"{prefix}.{name}": (v, lambda array: array, v.shape) for name, v in variables}
+            continue
+        for path, variable in nnx.iter_graph(module):
             if isinstance(variable, nnx.Param):
                 name, slot = _NAMES[path[-1]]
-                slots[f"c{i}.{name}"] = slot(variable)
-    for i, norm in enumerate(network.norms, 1):
-        variables = {"weight": norm.scale, "bias": norm.bias, "running_mean": norm.mean, "running_var": norm.var}
-        slots |= {f"bn{i}.{name}": (v, lambda array: array, v.shape) for name, v in variables.items()}
+                slots[f"{prefix}.{name}"] = slot(variable)
     return slots
+
+
+def _row(network):
+    """The reference's names of convolutions and norms, and ours."""
+    yield from ((f"c{i}", module) for i, module in enumerate(network.convolutions, 1))
+    yield from ((f"bn{i}", module) for i, module in enumerate(network.norms, 1))
+
+
+def _residual(network):
+    yield from [("c1", network.lifting), ("bn_out", network.norm), ("c_out", network.classifier)]
+    for size, stage in zip((32, 16, 8), network.stages, strict=True):
+        for i, block in enumerate(stage):
+            shortcut = [] if block.shortcut is None else [("fiber_map", block.shortcut)]
+            for name, module in [*_row(block), *shortcut]:
+                yield f"layers_nc{size}.{i}.{name}", module
+
+
+def _dense(network):
+    yield "c1", network.lifting
+    yield from [("bn_out", network.classifier.norm), ("c_out", network.classifier.conv)]
+    for i, layer in enumerate(network.layers):
+        prefix = f"{('block', 'trans')[i % 2]}_layers.{i // 2}"
+        yield from [(f"{prefix}.bn", layer.norm), (f"{prefix}.conv", layer.conv)]
+
+
+_LAYOUTS = {RotMNISTNet: _row, AllCNN: _row, CIFARResNet: _residual, DenseNet: _dense}
+_NORM = ("weight", "bias", "running_mean", "running_var")
 
 
 def _filter_slot(variable):

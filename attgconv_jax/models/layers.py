@@ -64,6 +64,7 @@ def convolution(
     large: bool = False,
     hidden_features: int | None = None,
     input_dilation: int = 1,
+    input_kernel_size: int | None = None,
     attention_init: FilterInitializer = "paper_uniform",
     attention_options: Mapping[str, Any] | None = None,
     **options,
@@ -77,6 +78,7 @@ def convolution(
       hidden_features: of the attention's networks, in the operators of other papers as near as a whole reduction comes;
         None: half of the channels, at least 1.
       input_dilation: of the spatial filter of the paper's attention on the input, in pixels.
+      input_kernel_size: of that filter; None: 7.
       attention_init: of the filter of the paper's attentions.
       **options: arguments that every convolution takes, `sampling` among them.
     """
@@ -95,6 +97,7 @@ def convolution(
     of_attention = _reduction(in_features, hidden_features)
     if operator.site == "input":
         of_attention = dict(kernel_init=attention_init, hidden_features=hidden_features, dilation=input_dilation)
+        of_attention |= {} if input_kernel_size is None else dict(kernel_size=input_kernel_size)
     of_attention = {name: value for name, value in of_attention.items() if name in operator.options} | further
     kind = "nonseparable" if lifting else kind
     options = dict(lifting=lifting, kind=kind, **options)
