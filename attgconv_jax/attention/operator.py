@@ -24,7 +24,7 @@ class Norm:
     """A norm that a formula calls.
 
     Attributes:
-      channels: how many it normalises, a function of the weights; several numbers where the formula takes several norms.
+      channels: how many it normalises, a function of the weights; several numbers where the formula takes a sequence.
       default: which the operator has unless told otherwise; None: none.
       zero: whether its scale starts at zero.
     """
