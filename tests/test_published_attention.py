@@ -15,6 +15,7 @@ from compilation import optimised
 from flax import nnx
 from helpers import assert_close, assert_refused, random
 from networks import with_random_arrays
+from operator_oracles import ORACLES, weights_of
 
 from attgconv_jax import OPERATORS, cyclic, dihedral, equivariance_error, gather_excite, trivial
 from attgconv_jax.attention.ge import GatherExciteWeights, _is_symmetric
@@ -199,7 +200,7 @@ CASES = {
     "timm SelectiveKernel, split": selective_kernel(
         8,
         6,
-        dict(hidden_features=4, split_input=True, stride=2, exact=False),
+        dict(hidden_features=4, split_input=True, stride=2),
         paths("conv", "bn"),
         "attn.fc_reduce",
         "attn.bn",
@@ -305,7 +306,10 @@ def test_module_with_published_weights_is_the_published_module(name):
                 np.testing.assert_allclose(gradients[ours], expected, rtol=1e-10, atol=1e-11 * largest)
         if "grad/position" in theirs:
             of_heads = sum(np.split(np.asarray(gradients["weights.position"]), 2, axis=-1))[:, :, 0]
-            assert_close(of_heads, theirs["grad/position"], 1e-10)
+            of_pixels, of_element = np.split(theirs["grad/position"], [4], axis=-1)
+            assert_close(of_heads[..., :4], of_pixels, 1e-10)
+            # One vector for all pixels, which stands at each.
+            assert_close(of_heads[..., 4:].sum((0, 1)), of_element[0, 0], 1e-10)
 
 
 # Of modules on groups: by what they are, the operator, its options and the pixels of a map.
@@ -373,6 +377,14 @@ def test_overlapping_windows_raise_where_the_group_does_not_map_them_to_themselv
             with assert_refused("does not map overlapping windows", "Sizes that work: up to"):
                 jax.eval_shape(run, f)
             jax.eval_shape(functools.partial(run, exact=False), f)
+
+
+@pytest.mark.parametrize("over_group", [False, True])
+def test_overlapping_windows_on_a_group_are_the_formula(over_group):
+    group, options = dihedral(4), dict(extent=4, overlap=True, over_group=over_group)
+    f, weights = random(2, 9, 9, 8, 4), weights_of("ge over group" if over_group else "ge", 4, 8, 8)
+    alpha = jax.jit(functools.partial(gather_excite, group=group, **options))(f, weights)
+    assert_close(alpha, ORACLES["ge"](*jax.tree.map(np.asarray, (f, weights)), group, **options), 1e-10)
 
 
 def test_asymmetric_overlapping_windows_do_not_commute():

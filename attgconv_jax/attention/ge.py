@@ -77,7 +77,7 @@ def gather_excite(
     *batch, x, y, _, _ = f.shape
     if overlap:
         for axis, length in ((-4, x), (-3, y)):
-            alpha = jnp.take(alpha, _window_of(length, alpha.shape[axis]), axis)
+            alpha = jnp.take(alpha, _window_of(length, alpha.shape[axis]), axis, mode="clip")
         return alpha
     *_, windows_x, windows_y, h, c = alpha.shape
     sizes = windows_x, x // windows_x, windows_y, y // windows_y, h, c

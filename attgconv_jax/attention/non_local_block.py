@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from attgconv_jax.attention.layers import check_weights, group_axis, group_linear, hidden_channels, zeros
-from attgconv_jax.attention.operator import Norm, NormKind, Operator, register
+from attgconv_jax.attention.operator import Norm, NormOption, Operator, register
 from attgconv_jax.checks import check_boolean, check_finite_positive
 from attgconv_jax.groups import Group
 from attgconv_jax.initializers import channel_uniform, key_source
@@ -92,7 +92,7 @@ def non_local_weights(
     reduction: int | None = None,
     hidden_features: int | None = None,
     use_bias: bool = False,
-    norm: NormKind | None = None,
+    norm: NormOption = None,
     dtype=jnp.float32,
 ) -> NonLocalWeights:
     """Initial weights of `non_local`: `channel_uniform`, biases zero, the output zero unless a norm makes it so.

@@ -17,6 +17,7 @@ from attgconv_jax.filters import Sampling, check_sampling
 Site = Literal["input", "residual", "stage", "response"]
 Combination = Literal["scale", "suppress", "emphasise", "add", "choose"]
 NormKind = Literal["batch"]
+NormOption = NormKind | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Norm:
     """
 
     channels: Callable[[Any], int | tuple[int, ...]]
-    default: NormKind | None = "batch"
+    default: NormOption = "batch"
     zero: bool = False
 
 
@@ -78,7 +79,7 @@ class Operator:
         """The arguments of a user: those of `init`, then those of `apply`; of a norm which, instead of a function."""
         parameters = {**inspect.signature(self.init).parameters, **inspect.signature(self.apply).parameters}
         for name, norm in self.norms.items():
-            parameters[name] = parameters[name].replace(default=norm.default, annotation=NormKind | None)
+            parameters[name] = parameters[name].replace(default=norm.default, annotation=NormOption)
         given, keywords = {"lifting", "dtype", *self.settings}, inspect.Parameter.KEYWORD_ONLY
         return {name: value for name, value in parameters.items() if value.kind == keywords and name not in given}
 

@@ -9,7 +9,7 @@ from operator_oracles.common import HIDDEN, mean, mlp, network_weights, norm
 VARIANTS = {
     "bam": {"dilation": 2},
     "bam over group": {"over_group": True},
-    "bam of the code": {"combine": "product", "hidden_norms": (norm, np.negative, norm, norm)},
+    "bam of the code": {"combine": "product", "hidden_norms": (norm, norm, lambda s: -s, norm)},
 }
 
 

@@ -13,8 +13,8 @@ VARIANTS = {
     "ge in windows": {"extent": 2},
     "ge learnt": {"extent": 2},
     "ge over group": {"over_group": True},
-    # On maps of 4 pixels two windows, of rows 0 to 2 and 1 to 3; on 2 and on 3 pixels one window.
-    "ge overlapping": {"extent": 3, "overlap": True},
+    # On 6 pixels two windows, of rows 0 to 4 and 1 to 5; on 2 and on 4 pixels one.
+    "ge overlapping": {"extent": 5, "overlap": True},
 }
 
 
