@@ -16,6 +16,8 @@ from attgconv_jax.filters import Sampling, check_sampling
 
 Site = Literal["input", "residual", "stage", "response"]
 Combination = Literal["scale", "suppress", "emphasise", "add", "choose"]
+NormKind = Literal["batch", "layer", "group"]
+NormOption = NormKind | Callable | None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -34,7 +36,8 @@ class Operator:
         a "stage" of residual blocks, or as attention on the "response" of a convolution, whose place it then takes.
         Every operator but the last may stand anywhere.
       source: the paper, with its number on arXiv; that of the formula's docstring, if any, where none is given.
-      norms: by argument of `apply` the number of channels of a batch norm that it calls, a function of the weights.
+      norms: by argument of `apply` the number of channels of a norm that it calls, a function of the weights. Of its
+        module that argument is the kind of norm, "batch" if none is given.
       settings: options of `init` that are fixed, where one formula makes several operators.
       pairwise: whether time grows with pairs of positions, so that networks leave it out on large maps.
     """
@@ -58,7 +61,10 @@ class Operator:
     def options(self) -> dict[str, inspect.Parameter]:
         """The arguments of a user: those of `init`, then those of `apply`."""
         parameters = {**inspect.signature(self.init).parameters, **inspect.signature(self.apply).parameters}
-        given = {"lifting", "dtype", *self.norms, *self.settings}
+        parameters |= {
+            name: parameters[name].replace(default="batch", annotation=NormOption) for name in self.norms
+        }
+        given = {"lifting", "dtype", *self.settings}
         keywords = inspect.Parameter.KEYWORD_ONLY
         return {name: value for name, value in parameters.items() if value.kind == keywords and name not in given}
 
@@ -86,8 +92,8 @@ class Operator:
         return {**_taken(self.init, options), **self.settings}
 
     def of_apply(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """Those options that `apply` takes."""
-        return _taken(self.apply, options)
+        """Those options that `apply` takes, without kinds of norms."""
+        return _taken(self.apply, {name: value for name, value in options.items() if name not in self.norms})
 
 
 OPERATORS: dict[str, Operator] = {}
@@ -117,6 +123,12 @@ def register_files(package: types.ModuleType) -> None:
         importlib.import_module(f"{package.__name__}.{module.name}")
 
 
+def check_norm(name: str, kind: Any) -> None:
+    """Raises a `ValueError` unless this is a kind of norm, a function that makes one, or None."""
+    if kind is not None and not callable(kind):
+        check_choice(name, kind, get_args(NormKind))
+
+
 def _taken(function, options):
     parameters = inspect.signature(function).parameters
     return {name: value for name, value in options.items() if name in parameters}
@@ -124,6 +136,9 @@ def _taken(function, options):
 
 def _check_type(name, value, annotation):
     """Raises a `ValueError` unless a value is of the annotated type, as far as annotations of options go."""
+    if annotation == NormOption:
+        check_norm(name, value)
+        return
     kinds = get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
     if value is None and type(None) in kinds:
         return

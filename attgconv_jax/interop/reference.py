@@ -10,6 +10,7 @@ from attgconv_jax.groups import cyclic, dihedral, trivial
 from attgconv_jax.interop.arrays import check_finite, common_dtype, plain_arrays
 from attgconv_jax.models import AllCNN, Network, RotMNISTNet
 from attgconv_jax.models.skeleton import skeleton
+from attgconv_jax.nn.norm import RunningVariance
 
 # The reference's names, and the network of ours that each describes.
 REFERENCE_NETWORKS = {
@@ -28,7 +29,9 @@ REFERENCE_NETWORKS = {
 }
 
 
-def load_reference(state: Mapping[str, ArrayLike], network: str) -> Network:
+def load_reference(
+    state: Mapping[str, ArrayLike], network: str, *, running_variance: RunningVariance = "biased"
+) -> Network:
     """Makes the network of a state dict of the reference implementation.
 
     The network is in evaluation mode and of the dtype of the arrays. A `ValueError` lists every missing, extra and
@@ -38,6 +41,8 @@ def load_reference(state: Mapping[str, ArrayLike], network: str) -> Network:
       state: arrays by the reference's names, all of one floating type; counters (`num_batches_tracked`) are ignored.
         All may begin with `module.`, as in a state of PyTorch's DataParallel. float64 needs `jax_enable_x64`.
       network: the reference's own name: one of `REFERENCE_NETWORKS`.
+      running_variance: what batch norms keep where training goes on; "unbiased", as PyTorch does, makes of the same
+        training the same network. See `attgconv_jax.nn.norm.BatchNorm`.
 
     Source: the code of Romero et al. 2020.
     """
@@ -52,6 +57,7 @@ def load_reference(state: Mapping[str, ArrayLike], network: str) -> Network:
     check_finite(arrays)
     for name, (variable, to_ours, _) in slots.items():
         variable.set_value(jnp.asarray(to_ours(arrays[name]), dtype))
+    ours.running_variance = running_variance
     ours.eval()
     return ours
 

@@ -20,7 +20,7 @@ from attgconv_jax.filters import former_sampling
 from attgconv_jax.groups import Group
 from attgconv_jax.kernels.settings import check_precision, computing
 from attgconv_jax.nn.module import ClassSignature, Module
-from attgconv_jax.nn.norm import batch_norm, wide_dtype
+from attgconv_jax.nn.norm import in_operator, operator_norm
 
 _FORMULAS = {"scale": "alpha f", "suppress": "(1 - alpha) f", "emphasise": "(1 + alpha) f", "add": "f + alpha"}
 
@@ -54,9 +54,10 @@ class OperatorAttention(Module):
         weights = self.operator.init(rngs.params, features, group, lifting=lifting, dtype=param_dtype, **of_init)
         self.weights = nnx.data(jax.tree.map(nnx.Param, weights))
         if self.operator.norms:
-            of_norms = dict(dtype=wide_dtype(dtype), param_dtype=param_dtype, rngs=rngs, epsilon=1e-5)
-            norms = {name: batch_norm(count(weights), **of_norms) for name, count in self.operator.norms.items()}
-            self.norms = nnx.Dict(norms)
+            kinds = {name: options.get(name, "batch") for name in self.operator.norms}
+            arrays = dict(dtype=dtype, param_dtype=param_dtype, rngs=rngs)
+            made = {name: (kind, self.operator.norms[name](weights)) for name, kind in kinds.items() if kind is not None}
+            self.norms = nnx.Dict({name: operator_norm(*norm, **arrays) for name, norm in made.items()})
         self.group = group
         # Pairs and no dict: a graph definition that holds a dict cannot be hashed, nor be a static argument.
         self._options = tuple(self.operator.of_apply(options).items())
@@ -83,7 +84,9 @@ class OperatorAttention(Module):
 
     def _alpha(self, f, weights):
         # By attribute: nnx.tabulate replaces the methods of nnx.Dict.
-        norms = {name: getattr(self.norms, name) for name in self.operator.norms}
+        made = {name: getattr(self.norms, name) for name in self.operator.norms if hasattr(self.norms, name)}
+        over_group = self.options.get("over_group", False)
+        norms = {name: in_operator(name, norm, f, self.group, over_group) for name, norm in made.items()}
         with computing(precision=self.precision):
             return self.operator.apply(f, weights, self.group, **self.options, **norms)
 
