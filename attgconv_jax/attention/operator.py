@@ -61,9 +61,7 @@ class Operator:
     def options(self) -> dict[str, inspect.Parameter]:
         """The arguments of a user: those of `init`, then those of `apply`."""
         parameters = {**inspect.signature(self.init).parameters, **inspect.signature(self.apply).parameters}
-        parameters |= {
-            name: parameters[name].replace(default="batch", annotation=NormOption) for name in self.norms
-        }
+        parameters |= {name: parameters[name].replace(default="batch", annotation=NormOption) for name in self.norms}
         given = {"lifting", "dtype", *self.settings}
         keywords = inspect.Parameter.KEYWORD_ONLY
         return {name: value for name, value in parameters.items() if value.kind == keywords and name not in given}

@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
 
 import jax
@@ -97,18 +97,20 @@ class BatchNorm(nnx.BatchNorm):
 
     def _count(self, x):
         """How many numbers a channel has, on all devices that share statistics."""
-        count = math.prod(x.shape) // x.shape[self.axis] if x.shape[self.axis] else 0
+        count = math.prod(x.shape[i] for i in self._axes(x))
         if self.axis_name is None:
             return count
         groups = self.axis_index_groups
         return count * (jax.lax.axis_size(self.axis_name) if groups is None else len(groups[0]))
 
     def _masked_count(self, x, mask):
-        axes = tuple(i for i in range(x.ndim) if i != self.axis % x.ndim)
-        count = jnp.sum(jnp.broadcast_to(mask, x.shape), axes)
+        count = jnp.sum(jnp.broadcast_to(mask, x.shape), self._axes(x))
         if self.axis_name is None:
             return count
         return jax.lax.psum(count, self.axis_name, axis_index_groups=self.axis_index_groups)
+
+    def _axes(self, x):
+        return tuple(i for i in range(x.ndim) if i != self.axis % x.ndim)
 
 
 def _correction(count, dtype):
@@ -191,12 +193,12 @@ def operator_norm(kind: NormOption, features: int, *, dtype, param_dtype, rngs: 
     return GroupNorm(features, features // size if kind == "group" else 1, **arrays)
 
 
-def in_operator(name: str, norm: Callable | nnx.List, f: Array, group: Group, over_group: bool) -> Any:
+def in_operator(name: str, norm: Callable | Sequence[Callable], f: Array, group: Group, over_group: bool) -> Any:
     """A norm as the formula of an operator on `f` calls it: it knows which axes count images, and what to advise.
 
     Of a list of norms, all of them so.
     """
-    if isinstance(norm, nnx.List):
+    if isinstance(norm, Sequence):
         return [in_operator(name, one, f, group, over_group) for one in norm]
     if isinstance(norm, GroupNorm):
         return functools.partial(norm, batch_axes=f.ndim - 4)

@@ -56,7 +56,9 @@ class OperatorAttention(Module):
         if self.operator.norms:
             kinds = {name: options.get(name, "batch") for name in self.operator.norms}
             arrays = dict(dtype=dtype, param_dtype=param_dtype, rngs=rngs)
-            made = {name: (kind, self.operator.norms[name](weights)) for name, kind in kinds.items() if kind is not None}
+            made = {
+                name: (kind, self.operator.norms[name](weights)) for name, kind in kinds.items() if kind is not None
+            }
             self.norms = nnx.Dict({name: operator_norm(*norm, **arrays) for name, norm in made.items()})
         self.group = group
         # Pairs and no dict: a graph definition that holds a dict cannot be hashed, nor be a static argument.
