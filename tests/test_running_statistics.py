@@ -150,19 +150,21 @@ def trained(running_variance):
     return network, loss, jnp.asarray(images[20])
 
 
-def test_after_the_same_training_a_network_evaluates_as_that_of_pytorch(tmp_path):
+def test_after_the_same_training_a_network_evaluates_as_that_of_pytorch():
     with np.load(FIXTURE) as file:
-        network, loss, image = trained("unbiased")
-        assert_close(loss, file["loss"], 1e-10)
-        assert_close(np.stack([norm.var[...] for norm in network.norms]), file["variances"], 1e-10)
-        evaluate = optimised(lambda state: nnx.merge(graph, state)(image))
-        graph, state = nnx.split(network)
-        assert_close(evaluate(state), file["logits"], 1e-10)
-        # Training is the same with the other variance; evaluation is not.
-        for norm, variance in zip(network.norms, trained("biased")[0].norms, strict=True):
-            norm.var.set_value(variance.var[...])
-        difference = np.abs(evaluate(nnx.state(network)) - file["logits"])
-    assert 1e-3 < difference.max() < 1
+        expected = dict(file)
+    network, loss, image = trained("unbiased")
+    assert_close(loss, expected["loss"], 1e-10)
+    assert_close(np.stack([norm.var[...] for norm in network.norms]), expected["variances"], 1e-10)
+    graph, state = nnx.split(network)
+    evaluate = optimised(lambda state: nnx.merge(graph, state)(image))
+    assert_close(evaluate(state), expected["logits"], 1e-10)
+    # What Flax keeps of the same training: it evaluates to other logits.
+    for norm, size in zip(network.norms, (26, 24, 10, 8, 6, 4), strict=True):
+        first, count = 0.9**20, 4 * size**2
+        norm.var.set_value(first + (norm.var[...] - first) * (count - 1) / count)
+    difference = np.abs(evaluate(nnx.state(network)) - expected["logits"])
+    assert 1e-4 < difference.max() < 1
 
 
 def test_a_network_is_saved_with_the_variance_that_it_keeps(tmp_path):
@@ -316,7 +318,7 @@ def test_group_norm_is_of_every_image_by_itself(shape, batch_axes, groups):
     norm = GroupNorm(shape[-1], groups, param_dtype=jnp.float64, rngs=nnx.Rngs(0))
     norm.scale[...], norm.bias[...] = random(shape[-1]), random(shape[-1], seed=1)
     x = 5 + random(*shape)
-    wanted = group_norm_by_loops(x, groups, batch_axes, norm.scale[...], norm.bias[...])
+    wanted = group_norm_by_loops(x, groups, batch_axes, np.asarray(norm.scale[...]), np.asarray(norm.bias[...]))
     assert_close(norm(x, batch_axes), wanted)
 
 
@@ -352,8 +354,8 @@ def test_unknown_kinds_of_norms_are_refused():
 
 @pytest.mark.parametrize("name", ["srm", "sk"])
 def test_networks_have_the_norm_that_is_asked_for_and_are_saved_with_it(name, tmp_path):
-    network = random_network(trivial(), name, features=2, attention_options={"norm": "layer"})
-    assert sum(isinstance(part, GroupNorm) for _, part in nnx.iter_graph(network)) in (6, 7)
+    network = random_network(trivial(), name, features=4, attention_options={"norm": "layer"})
+    assert sum(isinstance(part, GroupNorm) for _, part in nnx.iter_graph(network)) == 6
     save_network(tmp_path / "network", network)
     assert nnx.graphdef(load_network(tmp_path / "network")) == nnx.graphdef(network)
     network.train()
@@ -381,7 +383,7 @@ def test_a_run_of_single_images_is_refused_where_a_norm_has_one_number():
     dataset = Dataset("four", 10, split, split, split)
 
     def trainer(attention, batch_size, **options):
-        network = model("rot_mnist", "z2", attention, features=2, **options)
+        network = model("rot_mnist", "z2", attention, features=(2,), **options)
         return make_trainer(Config(model=network, optimizer=OptimizerConfig(batch_size=batch_size)), dataset)
 
     with assert_refused(f"optimizer.batch_size must be at least 2 for this network, got 1: {SINGLE}"):

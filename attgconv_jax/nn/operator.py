@@ -134,6 +134,7 @@ def _signature(operator):
 
 def _docstring(operator):
     help_of = argument_help(operator.apply) | argument_help(operator.init)
+    help_of |= {name: f"the kind of a norm, see `attgconv_jax.nn`: {help_of.get(name, '')}" for name in operator.norms}
     texts = [f"{name}: {help_of.get(name, 'see the formula and `attgconv_jax.nn`.')}" for name in operator.options]
     indents = dict(initial_indent="  ", subsequent_indent="    ")
     options = "\n".join(["Options:", *(textwrap.fill(text, 112, **indents) for text in texts)]) if texts else ""

@@ -107,15 +107,15 @@ def made(operator: str, group: str, over_group: bool, norm: str) -> nnx.Module:
     module = ATTENTIONS[operator](CHANNELS, GROUPS[group], rngs=nnx.Rngs(0), **options)
     if operator == "srm":
         # They begin at zero.
-        module.weights[...] = jax.random.normal(jax.random.key(3), module.weights.shape)
+        module.weights[...] = jax.random.normal(jax.random.key(3), module.weights.shape, jnp.float32)
     return module
 
 
 def feature_maps(key, batch: int, order: int):
     """Relus of noise around a mean that every channel, group element and image has for itself."""
     mean, noise = (jax.random.fold_in(key, i) for i in range(2))
-    means = jax.random.normal(mean, [batch, 1, 1, order, CHANNELS])
-    return jax.nn.relu(means + jax.random.normal(noise, [batch, SIZE, SIZE, order, CHANNELS]))
+    means = jax.random.normal(mean, [batch, 1, 1, order, CHANNELS], jnp.float32)
+    return jax.nn.relu(means + jax.random.normal(noise, [batch, SIZE, SIZE, order, CHANNELS], jnp.float32))
 
 
 def _is_variance(path):
