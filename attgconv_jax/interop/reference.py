@@ -10,7 +10,7 @@ from attgconv_jax.groups import cyclic, dihedral, trivial
 from attgconv_jax.interop.arrays import check_finite, common_dtype, plain_arrays
 from attgconv_jax.models import AllCNN, Network, RotMNISTNet
 from attgconv_jax.models.skeleton import skeleton
-from attgconv_jax.nn.norm import RunningVariance
+from attgconv_jax.nn.norm import RunningVariance, set_running_variance
 
 # The reference's names, and the network of ours that each describes.
 REFERENCE_NETWORKS = {
@@ -57,7 +57,7 @@ def load_reference(
     check_finite(arrays)
     for name, (variable, to_ours, _) in slots.items():
         variable.set_value(jnp.asarray(to_ours(arrays[name]), dtype))
-    ours.running_variance = running_variance
+    set_running_variance(ours, running_variance)
     ours.eval()
     return ours
 

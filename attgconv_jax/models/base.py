@@ -21,7 +21,7 @@ from attgconv_jax.groups import Group
 from attgconv_jax.kernels.settings import check_computing, computing
 from attgconv_jax.lie import LieGroup
 from attgconv_jax.nn.module import Module
-from attgconv_jax.nn.norm import RunningVariance, batch_norms, set_running_variance
+from attgconv_jax.nn.norm import RunningVariance, batch_norms
 from attgconv_jax.preprocessing import Preprocessing
 
 # Arguments of constructors that the data decide, or the program, or that are described in a way of their own.
@@ -202,13 +202,9 @@ class Network(Module):
     def running_variance(self) -> RunningVariance:
         """The variance that batch norms keep, those of attention among them; see `attgconv_jax.nn.norm.BatchNorm`.
 
-        May be set at any time, before training above all, and is saved with the network.
+        `attgconv_jax.nn.norm.set_running_variance` changes it, and it is saved with the network.
         """
         return next((norm.running_variance for norm in batch_norms(self)), "biased")
-
-    @running_variance.setter
-    def running_variance(self, running_variance: RunningVariance) -> None:
-        set_running_variance(self, running_variance)
 
     @property
     def attending_layers(self) -> list[int]:
