@@ -164,7 +164,7 @@ def test_after_the_same_training_a_network_evaluates_as_that_of_pytorch():
         first, count = 0.9**20, 4 * size**2
         norm.var.set_value(first + (norm.var[...] - first) * (count - 1) / count)
     difference = np.abs(evaluate(nnx.state(network)) - expected["logits"])
-    assert 1e-4 < difference.max() < 1
+    assert difference.max() > 1e-3
 
 
 def test_a_network_is_saved_with_the_variance_that_it_keeps(tmp_path):

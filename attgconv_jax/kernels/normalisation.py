@@ -118,8 +118,9 @@ def _two_passes_by_blocks(x):
     """
     x = _in_blocks(x)
     within = tuple(range(1, x.ndim - 1))
+    count = math.prod(x.shape[1:-1])
     # Scaled before the sum: scaled after it is a kernel of its own.
-    means = jnp.sum(x * (1 / max(1, math.prod(x.shape[1:-1]))), within, keepdims=True)
+    means = jnp.sum(x * (1 / (count if is_symbolic(count) else max(1, count))), within, keepdims=True)
     inside = jnp.mean(jnp.square(x - means), within)
     means = jnp.squeeze(means, within)
     apart = means - means[:1]
