@@ -12,7 +12,7 @@ def test_drift_is_measured_and_what_cannot_train_has_no_figures(tmp_path, monkey
     norms.main(norms.Arguments(kinds=("batch", "layer"), calls=60, out=tmp_path / "norms.json"))
     figures = json.loads((tmp_path / "norms.json").read_text())
     rows = {(row["group"], row["over_group"], row["norm"], row["batch"]): row for row in figures["rows"]}
-    assert len(rows) == 9
+    assert len(rows) == 8
     assert rows["z2", False, "batch", 1]["drift"] is rows["p4", True, "batch", 1]["drift"] is None
     assert 0 < rows["z2", False, "batch", 16]["drift"] < 1
     assert rows["z2", False, "layer", 1]["drift"] < 1e-6 and rows["z2", False, "layer", 1]["least_variance"] is None

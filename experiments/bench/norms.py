@@ -58,11 +58,11 @@ def main(arguments: Arguments) -> None:
     results = common.Results("norms", arguments.out, COLUMNS, calls=arguments.calls, rows=[])
     names = [name for name, operator in OPERATORS.items() if operator.norms]
     for name, group, kind in itertools.product(names, GROUPS, arguments.kinds):
-        for over_group in (False, True) if name != "coordinate" and group == "p4" else (False,):
-            # Other norms than batch norm are of every image by itself.
-            for batch in BATCHES if kind == "batch" else BATCHES[:1]:
-                case = {"operator": name, "group": group, "over_group": over_group, "norm": kind, "batch": batch}
-                results.add(case | drift(**case, calls=arguments.calls))
+        # Other norms than batch norm are of every image by itself; rows and columns have no statistics over the group.
+        over = (False, True) if kind == "batch" and group == "p4" and name != "coordinate" else (False,)
+        for over_group, batch in itertools.product(over, BATCHES if kind == "batch" else BATCHES[:1]):
+            case = {"operator": name, "group": group, "over_group": over_group, "norm": kind, "batch": batch}
+            results.add(case | drift(**case, calls=arguments.calls))
 
 
 def drift(operator: str, group: str, over_group: bool, norm: str, batch: int, calls: int) -> dict[str, float | None]:
