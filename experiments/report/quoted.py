@@ -282,7 +282,6 @@ QUOTED: dict[str, Callable[[], str]] = {
     "batches": lambda: record_table(_figures("batches-cpu")["rows"], batches.COLUMNS),
     "inference": lambda: record_table(_figures("inference-cpu")["rows"], inference.COLUMNS),
     "eager": lambda: costs.eager_calls(_figures("eager-cpu"), _figures("eager-before-cpu")),
-    "norms": lambda: costs.drifts(_figures("norms-cpu"), _figures("norms-before-cpu")),
     "pooling": lambda: costs.pooling_windows(_figures("pooling-cpu"), _figures("pooling-before-cpu")),
     "starts": lambda: record_table(_figures("starts-cpu")["rows"], starts.COLUMNS),
     "overhead": lambda: record_table(_named("overhead", "presets"), OVERHEAD),
