@@ -183,6 +183,22 @@ FAULTS = {
         "d_r = d_r + d_largest[:, None]",
         "kernels_response_blocks",
     ),
+    "a variance as Flax keeps it": Fault(
+        "attgconv_jax/nn/norm.py", "return count / (count - 1)", "return count / count", "running_statistics"
+    ),
+    "statistics of one number": Fault("attgconv_jax/nn/norm.py", "count == 1:", "count == -1:", "running_statistics"),
+    "layer norms over the batch": Fault(
+        "attgconv_jax/kernels/normalisation.py",
+        "(*range(batch_axes, x.ndim - 1), -1)",
+        "(*range(x.ndim - 1), -1)",
+        "running_statistics",
+    ),
+    "a kept variance that is not saved": Fault(
+        "attgconv_jax/models/description.py",
+        "set_running_variance(network, running_variance)",
+        "",
+        "running_statistics",
+    ),
     "gradient of batch norm": Fault(
         "attgconv_jax/kernels/normalisation.py",
         "scale_dot - factor * along_z",

@@ -16,8 +16,8 @@ from attgconv_jax.filters import Sampling, check_sampling
 
 Site = Literal["input", "residual", "stage", "response"]
 Combination = Literal["scale", "suppress", "emphasise", "add", "choose"]
-NormKind = Literal["batch"]
-NormOption = NormKind | None
+NormKind = Literal["batch", "layer", "group"]
+NormOption = NormKind | Callable | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,6 +148,12 @@ def register_files(package: types.ModuleType) -> None:
         importlib.import_module(f"{package.__name__}.{module.name}")
 
 
+def check_norm(name: str, kind: Any) -> None:
+    """Raises a `ValueError` unless this is a kind of norm, a function that makes one, or None."""
+    if kind is not None and not callable(kind):
+        check_choice(name, kind, get_args(NormKind))
+
+
 def _taken(function, options):
     parameters = inspect.signature(function).parameters
     return {name: value for name, value in options.items() if name in parameters}
@@ -155,6 +161,9 @@ def _taken(function, options):
 
 def _check_type(name, value, annotation):
     """Raises a `ValueError` unless a value is of the annotated type, as far as annotations of options go."""
+    if annotation == NormOption:
+        check_norm(name, value)
+        return
     kinds = get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
     if value is None and type(None) in kinds:
         return

@@ -10,6 +10,7 @@ from attgconv_jax.groups import cyclic, dihedral, trivial
 from attgconv_jax.interop.arrays import check_finite, common_dtype, plain_arrays
 from attgconv_jax.models import AllCNN, CIFARResNet, DenseNet, Network, RotMNISTNet
 from attgconv_jax.models.skeleton import skeleton
+from attgconv_jax.nn.norm import RunningVariance, set_running_variance
 
 # The reference's names, and the network of ours that each describes.
 REFERENCE_NETWORKS = {
@@ -36,7 +37,9 @@ REFERENCE_NETWORKS = {
 }
 
 
-def load_reference(state: Mapping[str, ArrayLike], network: str) -> Network:
+def load_reference(
+    state: Mapping[str, ArrayLike], network: str, *, running_variance: RunningVariance = "biased"
+) -> Network:
     """Makes the network of a state dict of the reference implementation.
 
     The network is in evaluation mode and of the dtype of the arrays. A `ValueError` lists every missing, extra and
@@ -46,6 +49,8 @@ def load_reference(state: Mapping[str, ArrayLike], network: str) -> Network:
       state: arrays by the reference's names, all of one floating type; counters (`num_batches_tracked`) are ignored.
         All may begin with `module.`, as in a state of PyTorch's DataParallel. float64 needs `jax_enable_x64`.
       network: the reference's own name: one of `REFERENCE_NETWORKS`.
+      running_variance: what batch norms keep where training goes on; "unbiased", as PyTorch does, makes of the same
+        training the same network. See `attgconv_jax.nn.norm.BatchNorm`.
 
     Two names of the reference need a word. The released weights called `f_att_p4m_densenet` are a `p4m_densenet`, which
     the reference's script trains under that name. Its `f_att_p4m_resnet44` reflects its input on entry; ours does not,
@@ -64,6 +69,7 @@ def load_reference(state: Mapping[str, ArrayLike], network: str) -> Network:
     check_finite(arrays)
     for name, (variable, to_ours, _) in slots.items():
         variable.set_value(jnp.asarray(to_ours(arrays[name]), dtype))
+    set_running_variance(ours, running_variance)
     ours.eval()
     return ours
 

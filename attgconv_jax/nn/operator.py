@@ -21,10 +21,9 @@ from attgconv_jax.filters import former_sampling
 from attgconv_jax.groups import Group
 from attgconv_jax.kernels.settings import check_precision, computing
 from attgconv_jax.nn.module import ClassSignature, Module
-from attgconv_jax.nn.norm import batch_norm, wide_dtype
+from attgconv_jax.nn.norm import in_operator, operator_norm
 
 _FORMULAS = {"scale": "alpha f", "suppress": "(1 - alpha) f", "emphasise": "(1 + alpha) f", "add": "f + alpha"}
-_NORMS = {"batch": batch_norm}
 
 
 class OperatorAttention(Module):
@@ -55,9 +54,9 @@ class OperatorAttention(Module):
         of_init = self.operator.of_init(options)
         weights = self.operator.init(rngs.params, features, group, lifting=lifting, dtype=param_dtype, **of_init)
         self.weights = nnx.data(jax.tree.map(nnx.Param, weights))
-        of_norms = dict(dtype=wide_dtype(dtype), param_dtype=param_dtype, rngs=rngs)
+        arrays = dict(dtype=dtype, param_dtype=param_dtype, rngs=rngs)
         norms = {
-            name: _norms(kind, channels, self.operator.norms[name].zero, **of_norms)
+            name: _norms(kind, channels, self.operator.norms[name].zero, **arrays)
             for name, (kind, channels) in self.operator.norms_of(weights, options).items()
         }
         if norms:
@@ -93,8 +92,9 @@ class OperatorAttention(Module):
 
     def _alpha(self, f, weights):
         # By attribute: nnx.tabulate replaces the methods of nnx.Dict.
-        held = getattr(self, "norms", None)
-        norms = {name: getattr(held, name, None) for name in self.operator.norms}
+        held, over_group = getattr(self, "norms", None), self.options.get("over_group", False)
+        made = {name: getattr(held, name) for name in self.operator.norms if hasattr(held, name)}
+        norms = {name: in_operator(name, norm, f, self.group, over_group) for name, norm in made.items()}
         with computing(precision=self.precision):
             return self.operator.apply(f, weights, self.group, **self.options, **norms)
 
@@ -108,8 +108,8 @@ def _norms(kind, channels, zero, **options):
     """A norm of so many channels; of several numbers a list of norms."""
     if isinstance(channels, tuple):
         return nnx.List([_norms(kind, count, zero, **options) for count in channels])
-    norm = _NORMS[kind](channels, **options, epsilon=1e-5)
-    if zero:
+    norm = operator_norm(kind, channels, **options)
+    if zero and hasattr(norm, "scale"):
         norm.scale.set_value(jnp.zeros_like(norm.scale[...]))
     return norm
 
@@ -150,6 +150,7 @@ def _signature(operator):
 
 def _docstring(operator):
     help_of = argument_help(operator.apply) | argument_help(operator.init)
+    help_of |= {name: f"the kind of a norm, see `attgconv_jax.nn`: {help_of.get(name, '')}" for name in operator.norms}
     texts = [f"{name}: {help_of.get(name, 'see the formula and `attgconv_jax.nn`.')}" for name in operator.options]
     indents = dict(initial_indent="  ", subsequent_indent="    ")
     options = "\n".join(["Options:", *(textwrap.fill(text, 112, **indents) for text in texts)]) if texts else ""

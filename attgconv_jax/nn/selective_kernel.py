@@ -9,6 +9,7 @@ from flax.nnx.nn.dtypes import promote_dtype
 from jaxtyping import Array, Float
 
 from attgconv_jax.attention import SelectiveKernelWeights, selective_kernel
+from attgconv_jax.attention.operator import NormOption, check_norm
 from attgconv_jax.attention.sk import selective_kernel_weights
 from attgconv_jax.checks import check_boolean, check_divisor, check_integer, check_odd, check_positive, check_window
 from attgconv_jax.filters import former_sampling
@@ -18,7 +19,7 @@ from attgconv_jax.kernels.chunks import wide
 from attgconv_jax.kernels.settings import computing
 from attgconv_jax.nn.convolution import GroupConv, options_of_group_conv
 from attgconv_jax.nn.module import Module
-from attgconv_jax.nn.norm import batch_norm, wide_dtype
+from attgconv_jax.nn.norm import batch_norm, in_operator, operator_norm
 
 
 class SelectiveKernelGroupConv(Module):
@@ -47,6 +48,7 @@ class SelectiveKernelGroupConv(Module):
       reduction: output channels over hidden channels; None: 16, or the number of channels where that is smaller.
       hidden_features: hidden channels, in place of `reduction`.
       over_group: whether the choice's mean is over space and group instead of space alone.
+      norm: of the hidden channels that choose; see `attgconv_jax.nn`.
 
     Source: Li et al. 2019 (arXiv 1903.06586), section 3.1; the second branch is their dilated 3x3 instead of a 5x5.
     """
@@ -70,6 +72,7 @@ class SelectiveKernelGroupConv(Module):
         reduction: int | None = None,
         hidden_features: int | None = None,
         over_group: bool = False,
+        norm: NormOption = "batch",
         stride: int = 1,
         padding: Padding = "VALID",
         dtype=None,
@@ -81,6 +84,7 @@ class SelectiveKernelGroupConv(Module):
         kernel_size, stride, padding, _ = check_window(kernel_size, stride, padding, 1)
         branches = check_integer("branches", branches, 2)
         check_boolean(over_group=over_group, dilated=dilated, split_input=split_input)
+        check_norm("norm", norm)
         check_positive(in_features=in_features)
         if split_input:
             self.split_input = True
@@ -100,7 +104,7 @@ class SelectiveKernelGroupConv(Module):
         of_choice |= dict(over_group=over_group, dtype=param_dtype)
         weights = selective_kernel_weights(rngs.params, out_features, group, **of_choice)
         self.w1, self.w2 = map(nnx.Param, weights)
-        self.norm = batch_norm(len(weights.w1), **shared | {"dtype": wide_dtype(dtype)}, epsilon=1e-5)
+        self.norm = nnx.data(None if norm is None else operator_norm(norm, len(weights.w1), **shared))
         self.group, self.over_group, self.dtype = group, over_group, dtype
 
     def __call__(self, f: Float[Array, "*batch x y h_in c_in"]) -> Float[Array, "*batch x_out y_out h c_out"]:
@@ -127,8 +131,9 @@ class SelectiveKernelGroupConv(Module):
     def _shares(self, responses):
         mixed, w1, w2 = promote_dtype((sum(responses), self.w1[...], self.w2[...]), dtype=self.dtype)
         weights = SelectiveKernelWeights(w1, w2)
+        norm = None if self.norm is None else in_operator("norm", self.norm, mixed, self.group, self.over_group)
         with computing(precision=self.convs[0].precision):
-            return selective_kernel(mixed, weights, self.group, over_group=self.over_group, norm=self.norm)
+            return selective_kernel(mixed, weights, self.group, over_group=self.over_group, norm=norm)
 
 
 def _padding(padding, kernel_size, stride, branch):

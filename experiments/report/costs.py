@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from experiments.bench import eager, programs
+from experiments.bench import eager, norms, programs
 from experiments.report.markdown import Column, markdown_table, record_table
 
 Figures = Mapping[str, Any]
@@ -57,6 +57,23 @@ def pooling_windows(now: Figures, before: Figures) -> str:
         table.append(cells)
     headings = [f"{quantity}, {source}" for quantity in quantities for source in found]
     return markdown_table(["window", "stride", *headings], table)
+
+
+def drifts(now: Figures, before: Figures) -> str:
+    """How far evaluation drifts from training by norms inside of attention, and how far it did."""
+    case = "operator", "group", "over_group", "norm", "batch"
+    columns = {heading: norms.COLUMNS[heading] for heading in list(norms.COLUMNS)[: len(case)]}
+    former = {tuple(row[field] for field in case): row for row in before["rows"]}
+    for prefix, field in (("before: ", "former"), ("", "figures")):
+        for heading in ("drift", "saturated (%)", "least variance"):
+            name, spec = norms.COLUMNS[heading]
+            columns[prefix + heading] = (lambda row, field=field, name=name: row[field].get(name), spec)
+    refused = (lambda row: "refused" if row["figures"]["drift"] is None else f"{row['figures']['drift']:.3f}", "")
+    columns |= {"drift": refused}
+    rows = [
+        {**row, "figures": row, "former": former.get(tuple(row[field] for field in case), {})} for row in now["rows"]
+    ]
+    return record_table(rows, columns)
 
 
 def growth(figures: Figures) -> str:

@@ -189,7 +189,7 @@ def few_steps_note(config: Config, images: int) -> str | None:
     steps, batch_size = steps_per_epoch(config, images), config.optimizer.batch_size
     if steps >= FEW_STEPS:
         return None
-    left, smaller = images % batch_size, 2 ** max(0, (images // FEW_STEPS).bit_length() - 1)
+    left, smaller = images % batch_size, 2 ** max(1, (images // FEW_STEPS).bit_length() - 1)
     without = f", and {left} images are left out of it, others each time" if left else ""
     number = "1 step" if steps == 1 else f"{steps} steps"
     advice = f" or --optimizer.batch-size {smaller}" if smaller < batch_size else ""

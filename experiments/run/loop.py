@@ -68,7 +68,19 @@ def make_trainer(config: Config, dataset: Dataset, extensions: Extensions = ()) 
         # Traced for their checks, before anything is written.
         changed = functools.partial(augment, config=config.augment, background=0.0)
         jax.eval_shape(changed, jax.random.key(0), dataset.train.images[:1], dataset.train.labels[:1])
-    return Trainer(config.model, dataset.classes, optimizer, config.optimizer.batch_size, mode, **options)
+    trainer = Trainer(config.model, dataset.classes, optimizer, config.optimizer.batch_size, mode, **options)
+    if config.optimizer.batch_size == 1:
+        _check_single_images(trainer, dataset)
+    return trainer
+
+
+def _check_single_images(trainer, dataset):
+    """Raises a `ValueError` where a network does not train on one image a step, as some batch norms do not."""
+    state = jax.eval_shape(lambda: jax.tree.map(lambda leaf: leaf[0], trainer.init((0,))))
+    try:
+        jax.eval_shape(trainer.loss, state.params, state.rest, dataset.train.images[:1], dataset.train.labels[:1])
+    except ValueError as error:
+        raise ValueError(f"optimizer.batch_size must be at least 2 for this network, got 1: {error}") from error
 
 
 def first_state(

@@ -1,0 +1,127 @@
+"""How far evaluation drifts from training by the norms inside of attention: `python -m experiments.bench.norms`.
+
+Every operator that has norms, with random weights that stay as they are, is called in training mode again and again,
+each time on new feature maps, and its running statistics follow. Then its map of 256 others in evaluation is compared
+with what training makes of all 256 together: the largest difference, the share of numbers below 0.01 or above 0.99, and
+the least variance that a norm of the operator keeps. Saved as JSON.
+
+Another revision of the library, which has batch norms alone, is measured by this file in its stead:
+
+    mkdir former && git archive REVISION attgconv_jax experiments | tar -x -C former
+    cp experiments/bench/norms.py former/experiments/bench
+    cd former && python -m experiments.bench.norms --kinds batch
+"""
+
+import dataclasses
+import functools
+import itertools
+from typing import Annotated
+
+import jax
+import jax.numpy as jnp
+import tyro
+from flax import nnx
+from jax import lax
+
+from attgconv_jax import OPERATORS, cyclic, trivial
+from attgconv_jax.nn import ATTENTIONS, SelectiveKernelGroupConv
+from experiments.bench import common
+from experiments.report.markdown import Column
+from experiments.run.runtime import command
+
+CHANNELS, SIZE, IMAGES = 16, 8, 256
+GROUPS = {"z2": trivial(), "p4": cyclic(4)}
+BATCHES = 1, 16
+
+COLUMNS: dict[str, Column] = {
+    "operator": ("operator", ""),
+    "group": ("group", ""),
+    "over the group": (lambda row: "yes" if row["over_group"] else "", ""),
+    "norm": ("norm", ""),
+    "batch": ("batch", ""),
+    "drift": ("drift", ".3f"),
+    "saturated (%)": ("saturated_percent", ".0f"),
+    "least variance": ("least_variance", ".1e"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments(common.Arguments):
+    """Measures how far evaluation is from training after many steps of batches of 1 and 16 images."""
+
+    kinds: Annotated[tuple[str, ...], tyro.conf.arg(help="Of norms.")] = ("batch", "layer", "group")
+    calls: Annotated[int, tyro.conf.arg(help="In training mode.")] = 600
+
+
+def main(arguments: Arguments) -> None:
+    """Measures all operators that have norms, prints a table and saves the figures."""
+    results = common.Results("norms", arguments.out, COLUMNS, calls=arguments.calls, rows=[])
+    names = [name for name, operator in OPERATORS.items() if operator.norms]
+    for name, group, kind in itertools.product(names, GROUPS, arguments.kinds):
+        # Other norms than batch norm are of every image by itself; rows and columns have no statistics over the group.
+        over = (False, True) if kind == "batch" and group == "p4" and name != "coordinate" else (False,)
+        for over_group, batch in itertools.product(over, BATCHES if kind == "batch" else BATCHES[:1]):
+            case = {"operator": name, "group": group, "over_group": over_group, "norm": kind, "batch": batch}
+            results.add(case | drift(**case, calls=arguments.calls))
+
+
+def drift(operator: str, group: str, over_group: bool, norm: str, batch: int, calls: int) -> dict[str, float | None]:
+    """The figures of an operator after so many calls; None for each where training raises a `ValueError`."""
+    module = made(operator, group, over_group, norm)
+    draw = functools.partial(feature_maps, order=GROUPS[group].order)
+    graph, params, rest = nnx.split(module, nnx.Param, ...)
+    module.eval()
+    evaluation = nnx.split(module, nnx.Param, ...)[0]
+
+    @jax.jit
+    def measured(params, rest):
+        def step(i, rest):
+            module = nnx.merge(graph, params, rest, copy=True)
+            module.attention_maps(draw(jax.random.fold_in(jax.random.key(1), i), batch))
+            return nnx.split(module, nnx.Param, ...)[2]
+
+        kept, f = lax.fori_loop(0, calls, step, rest), draw(jax.random.key(2), IMAGES)
+        maps = (nnx.merge(mode, params, kept, copy=True).attention_maps(f) for mode in (evaluation, graph))
+        return *maps, kept
+
+    try:
+        evaluated, trained, kept = measured(params, rest)
+    except ValueError:
+        return dict.fromkeys(("drift", "saturated_percent", "least_variance"))
+    variances = [jnp.min(leaf) for path, leaf in jax.tree.leaves_with_path(kept) if _is_variance(path)]
+    return {
+        "drift": float(jnp.max(jnp.abs(evaluated - trained))),
+        "saturated_percent": float(100 * jnp.mean((evaluated < 0.01) | (evaluated > 0.99))),
+        "least_variance": float(min(variances)) if variances else None,
+    }
+
+
+def made(operator: str, group: str, over_group: bool, norm: str) -> nnx.Module:
+    """A module in training mode, all weights of the operator random."""
+    options = {"over_group": True} if over_group else {}
+    options |= {"reduction": 4} if operator != "srm" else {}
+    options |= dict.fromkeys(OPERATORS[operator].norms, norm) if norm != "batch" else {}
+    if operator == "sk":
+        sizes = CHANNELS, CHANNELS, 3, GROUPS[group]
+        return SelectiveKernelGroupConv(*sizes, padding=1, rngs=nnx.Rngs(0), **options)
+    module = ATTENTIONS[operator](CHANNELS, GROUPS[group], rngs=nnx.Rngs(0), **options)
+    if operator == "srm":
+        # They begin at zero.
+        module.weights[...] = jax.random.normal(jax.random.key(3), module.weights.shape, jnp.float32)
+    return module
+
+
+def feature_maps(key, batch: int, order: int):
+    """Relus of noise around a mean that every channel, group element and image has for itself."""
+    mean, noise = (jax.random.fold_in(key, i) for i in range(2))
+    means = jax.random.normal(mean, [batch, 1, 1, order, CHANNELS], jnp.float32)
+    return jax.nn.relu(means + jax.random.normal(noise, [batch, SIZE, SIZE, order, CHANNELS], jnp.float32))
+
+
+def _is_variance(path):
+    """Whether this is a variance of the operator itself, and not of the convolutions beside it."""
+    name = jax.tree_util.keystr(path)
+    return "['var']" in name and "conv_norms" not in name
+
+
+cli = command(main, Arguments)
