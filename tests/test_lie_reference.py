@@ -1,6 +1,7 @@
 """The separable paper's layers and its network, in its own coordinates."""
 
 import functools
+import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +26,10 @@ KINDS = ["lifting", "nonseparable", "gseparable", "separable", "dseparable", "dg
 FILES = [(name, kind, kind) for name in ("SE24", "SE28", "R2xRplus3") for kind in KINDS]
 FILES += [("Sim24x3", kind, "lifting") for kind in ("lifting", "lifting2d")]
 FILES += [("Sim24x3", kind, kind) for kind in ("separable+2d", "gseparable+2d")]
+
+# Written by `fixtures/one_pixel.py.txt`.
+ONE_PIXEL = np.load(pathlib.Path(__file__).parent / "fixtures/one_pixel.npz")
+ONE_PIXEL_LAYERS = sorted({key.split("/")[0] for key in ONE_PIXEL.files})
 
 
 def to_feature_map(array):
@@ -57,6 +62,32 @@ def test_outputs_and_gradients_are_the_papers(reference, name, file, kind, size)
     assert_close(output, to_feature_map(data["output32"]), 1e-5)
     gradient = data.under("grad32")
     expected = to_feature_map(gradient["input"]), lie_weights(gradient, "", kind, f.shape[-1])
+    for actual, wanted in zip(jax.tree.leaves(gradients), jax.tree.leaves(expected), strict=True):
+        assert_close(actual, wanted, 1e-5)
+
+
+@pytest.mark.parametrize("name", ONE_PIXEL_LAYERS)
+def test_filters_of_one_pixel_are_the_papers_on_groups_with_scales(name):
+    """Its shortcuts, whose kernels on the plane are evaluated at the corner of a larger filter."""
+    data = {key.removeprefix(f"{name}/"): ONE_PIXEL[key] for key in ONE_PIXEL.files if key.startswith(f"{name}/")}
+    group, kind = GROUPS[name.split()[0]], name.split()[1]
+    f, grid = to_feature_map(data["input"]), group.grid()
+
+    def under(prefix):
+        return lie_weights({key.removeprefix(prefix): array for key, array in data.items()}, "", kind, f.shape[-1])
+
+    def conv(f, weights):
+        network = functools.partial(siren, first_frequency=10.0, frequency=10.0)
+        return lie_conv(f, weights, group, grid, grid, 1, kind, network=network, coordinates="paper")
+
+    @optimised
+    def output_and_gradients(f, weights, cotangent):
+        output, vjp = jax.vjp(conv, f, weights)
+        return output, vjp(cotangent)
+
+    output, gradients = output_and_gradients(f, under("state/"), to_feature_map(data["cotangent"]))
+    assert_close(output, to_feature_map(data["output"]), 1e-5)
+    expected = to_feature_map(data["grad/input"]), under("grad/")
     for actual, wanted in zip(jax.tree.leaves(gradients), jax.tree.leaves(expected), strict=True):
         assert_close(actual, wanted, 1e-5)
 

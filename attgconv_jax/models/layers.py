@@ -87,12 +87,12 @@ def convolution(
             return GroupConv(*sizes, lifting=lifting, **options)
         return SeparableGroupConv(*sizes, kind=kind, **options)
     if operator.name == "sk":
-        further = _reduction(out_features, hidden_features) | further
+        further = _reduction(out_features, hidden_features, further) | further
         return SelectiveKernelGroupConv(*sizes, lifting=lifting, **options | further)
     if operator.site == "response":
         of_attention = dict(hidden_features=hidden_features, attention_init=attention_init, **operator.settings)
         return ResponseAttentiveGroupConv(*sizes, lifting=lifting, **options | of_attention | further)
-    of_attention = _reduction(in_features, hidden_features)
+    of_attention = _reduction(in_features, hidden_features, further)
     if operator.site == "input":
         of_attention = dict(kernel_init=attention_init, hidden_features=hidden_features, dilation=input_dilation)
     of_attention = {name: value for name, value in of_attention.items() if name in operator.options} | further
@@ -114,7 +114,7 @@ def attention_options(attention: str) -> dict[str, type]:
         fixed = _OF_CONVOLUTION | OPERATORS[attention].settings.keys()
     else:
         parameters, fixed = OPERATORS[attention].options, _OF_NETWORK
-    kinds = {bool: bool, int: int, int | None: int, float: float}
+    kinds = {bool: bool, int: int, int | None: int, float: float, float | None: float}
     return {name: kinds.get(parameter.annotation, str) for name, parameter in parameters.items() if name not in fixed}
 
 
@@ -125,7 +125,10 @@ def _is_left_out(operator: Operator, kernel_size: int, lifting: bool, large: boo
     return lifting or (large and operator.pairwise)
 
 
-def _reduction(features, hidden_features):
+def _reduction(features, hidden_features, given):
+    """The reduction of an attention whose hidden channels are not given."""
+    if given.get("hidden_features") is not None:
+        return {}
     hidden = max(1, features // 2) if hidden_features is None else hidden_features
     return {"reduction": max(1, features // hidden)}
 

@@ -13,6 +13,7 @@ from flax.nnx.nn.dtypes import promote_dtype
 from jaxtyping import Array, Float
 
 from attgconv_jax.attention import OPERATORS, Operator, attend
+from attgconv_jax.attention.operator import Combination
 from attgconv_jax.checks import check_boolean
 from attgconv_jax.deprecation import warn_deprecated
 from attgconv_jax.docstrings import argument_help
@@ -23,6 +24,7 @@ from attgconv_jax.nn.module import ClassSignature, Module
 from attgconv_jax.nn.norm import batch_norm, wide_dtype
 
 _FORMULAS = {"scale": "alpha f", "suppress": "(1 - alpha) f", "emphasise": "(1 + alpha) f", "add": "f + alpha"}
+_NORMS = {"batch": batch_norm}
 
 
 class OperatorAttention(Module):
@@ -53,9 +55,12 @@ class OperatorAttention(Module):
         of_init = self.operator.of_init(options)
         weights = self.operator.init(rngs.params, features, group, lifting=lifting, dtype=param_dtype, **of_init)
         self.weights = nnx.data(jax.tree.map(nnx.Param, weights))
-        if self.operator.norms:
-            of_norms = dict(dtype=wide_dtype(dtype), param_dtype=param_dtype, rngs=rngs, epsilon=1e-5)
-            norms = {name: batch_norm(count(weights), **of_norms) for name, count in self.operator.norms.items()}
+        of_norms = dict(dtype=wide_dtype(dtype), param_dtype=param_dtype, rngs=rngs)
+        norms = {
+            name: _norms(kind, channels, self.operator.norms[name].zero, **of_norms)
+            for name, (kind, channels) in self.operator.norms_of(weights, options).items()
+        }
+        if norms:
             self.norms = nnx.Dict(norms)
         self.group = group
         # Pairs and no dict: a graph definition that holds a dict cannot be hashed, nor be a static argument.
@@ -70,7 +75,12 @@ class OperatorAttention(Module):
     def __call__(self, f: Float[Array, "*batch x y h c"]) -> Float[Array, "*batch x y h c"]:
         """Attends; see `attgconv_jax.attend`."""
         f, weights = self._promoted(f)
-        return attend(f, self._alpha(f, weights), self.operator.combination)
+        return attend(f, self._alpha(f, weights), self.combination)
+
+    @property
+    def combination(self) -> Combination:
+        """How the map is combined with `f`; see `attgconv_jax.attend`."""
+        return self.operator.combination_of(self.options)
 
     def attention_maps(self, f: Float[Array, "*batch x y h c"]) -> Float[Array, "*batch #x #y #h #c"]:
         """The operator's `alpha`: what `f` is scaled by, or what is suppressed, or what is added."""
@@ -83,7 +93,8 @@ class OperatorAttention(Module):
 
     def _alpha(self, f, weights):
         # By attribute: nnx.tabulate replaces the methods of nnx.Dict.
-        norms = {name: getattr(self.norms, name) for name in self.operator.norms}
+        held = getattr(self, "norms", None)
+        norms = {name: getattr(held, name, None) for name in self.operator.norms}
         with computing(precision=self.precision):
             return self.operator.apply(f, weights, self.group, **self.options, **norms)
 
@@ -91,6 +102,16 @@ class OperatorAttention(Module):
         values, structure = jax.tree.flatten(self.weights, is_leaf=lambda leaf: isinstance(leaf, nnx.Param))
         f, *values = promote_dtype((f, *(value[...] for value in values)), dtype=self.dtype)
         return f, jax.tree.unflatten(structure, values)
+
+
+def _norms(kind, channels, zero, **options):
+    """A norm of so many channels; of several numbers a list of norms."""
+    if isinstance(channels, tuple):
+        return nnx.List([_norms(kind, count, zero, **options) for count in channels])
+    norm = _NORMS[kind](channels, **options, epsilon=1e-5)
+    if zero:
+        norm.scale.set_value(jnp.zeros_like(norm.scale[...]))
+    return norm
 
 
 @functools.cache
