@@ -1,12 +1,21 @@
-"""Weights drawn from the names of arrays, and the published networks' logits with them."""
+"""Weights drawn from the names of arrays, and the published networks' logits with them.
+
+`python tests/published_weights.py OUT.json` measures how far ours are from them, and from the networks of the attentive
+paper in the folder that `$ATTGCONV_REFERENCE` names; `experiments.report.tables` makes a table of it.
+"""
 
 import functools
 import json
+import os
 import pathlib
+import sys
+import time
 import zlib
 
+import jax
 import numpy as np
 
+from attgconv_jax.interop import REFERENCE_NETWORKS, load_published, published_state
 from attgconv_jax.lie import rotations
 
 FILE = pathlib.Path(__file__).parent / "fixtures" / "published.npz"
@@ -62,3 +71,57 @@ def image_of(name, dtype=np.float32):
 def settings_of(name):
     """Arguments of `load_published` for the network of the fixture."""
     return SETTINGS.get(name, {})
+
+
+def loaded(name, dtype=np.float32):
+    """The published network of this name in ours."""
+    return load_published(state_of(name, dtype), *name.split("/"), **settings_of(name))
+
+
+def _attentive(name):
+    """State dict, images, and logits of a network of the attentive paper; None where they are not there."""
+    path = pathlib.Path(os.environ.get("ATTGCONV_REFERENCE", "reference")) / "models" / f"{name}.npz"
+    if not path.is_file():
+        return None
+    with np.load(path) as file:
+        state = {key.removeprefix("state/"): file[key] for key in file.files if key.startswith("state/")}
+        return state, file["input"].transpose(0, 2, 3, 1)[:, :, :, None], file["logits64"]
+
+
+def _row(name, state, image, settings, logits):
+    """How far our logits are from the original's, relative to the largest, and whether the weights go back."""
+    source, network = name.split("/")
+    row = {"source": source, "network": network, "arrays": len(state), "error64": None, "error32": None}
+    for dtype in (np.float64, np.float32):
+        given = {key: array.astype(dtype) for key, array in state.items()}
+        ours = load_published(given, source, network, **settings)
+        bits = np.dtype(dtype).itemsize * 8
+        if logits.get(bits) is not None:
+            found = np.asarray(jax.jit(ours)(image.astype(dtype)))[:, : logits[bits].shape[1]]
+            row[f"error{bits}"] = float(np.max(np.abs(found - logits[bits])) / np.max(np.abs(logits[bits])))
+        back = published_state(ours, source)
+        row[f"back{bits}"] = back.keys() == given.keys() and all(back[k].tobytes() == given[k].tobytes() for k in back)
+    return row
+
+
+def measure(out):
+    """Writes the figures of every network of the fixture, and of those of the attentive paper that are there."""
+    jax.config.update("jax_enable_x64", True)
+    figures = {"date": time.strftime("%Y-%m-%d"), "jax": jax.__version__, "numpy": np.__version__, "rows": []}
+    cases = [
+        (name, state_of(name), image_of(name), settings_of(name), {n: found.get(f"logits{n}") for n in (32, 64)})
+        for name, found in published().items()
+    ]
+    for name in REFERENCE_NETWORKS:
+        if (found := _attentive(name)) is not None:
+            state, image, logits = found
+            state = {key: array for key, array in state.items() if not key.endswith("num_batches_tracked")}
+            cases.append((f"att_gconvs/{name}", state, image, {}, {64: logits, 32: logits}))
+    for name, *case in cases:
+        figures["rows"].append(_row(name, *case))
+        print(figures["rows"][-1], flush=True)
+        pathlib.Path(out).write_text(json.dumps(figures, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    measure(*sys.argv[1:])

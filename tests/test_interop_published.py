@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from compilation import optimised
 from helpers import assert_close, assert_refused
-from published_weights import image_of, published, settings_of, state_of
+from published_weights import image_of, loaded, published, state_of
 
 from attgconv_jax import cyclic, trivial
 from attgconv_jax.interop import (
@@ -24,11 +24,6 @@ from attgconv_jax.models import ResNet
 SLOW = "50"
 SMALL = [name for name in published() if not name.endswith(SLOW)]
 SMALL_SETTINGS = dict(features=4, classes=5)
-
-
-def loaded(name, dtype=np.float32):
-    source, network = name.split("/")
-    return load_published(state_of(name, dtype), source, network, **settings_of(name))
 
 
 @pytest.mark.parametrize("name", published())
