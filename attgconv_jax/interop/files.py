@@ -22,8 +22,8 @@ def read_state(path: str | pathlib.Path) -> dict[str, np.ndarray]:
 
     Raises:
       ValueError: the file is damaged, of another kind, or holds more than arrays; or a pickle in it refers to anything
-        but tensors and containers. Nothing is executed, and no more memory is taken than the file has bytes, but for a
-        compressed `.npz`.
+        but tensors and containers. Nothing is executed, and no more memory is taken than a few times the bytes of the
+        file, but for a compressed `.npz`.
     """
     path = pathlib.Path(path)
     if not path.is_file():

@@ -87,7 +87,8 @@ def _constants(network: LieResNet | LieAllCNN) -> dict[str, np.ndarray]:
 
 def _recipe(make) -> Recipe:
     settings = dict(group=rotations(8), kind="separable", coordinates="paper")
-    return Recipe(make, settings, free={"group", "kind", "kernel_size", "head_features", "network_options"})
+    sizes = {"group", "kind", "kernel_size", "head_features", "network_options"}
+    return Recipe(make, settings, free=sizes | {"random_grids", "lifting_dropout_rate"})
 
 
 SOURCE = Source({"ckgresnet": _recipe(LieResNet), "ckgallcnnc": _recipe(LieAllCNN)}, _slots, _constants)

@@ -67,7 +67,9 @@ def _read_zip(stream):
         return _arrays(state, {t.storage: content(f"data/{t.storage.key}") for t in state.values()}, order.decode())
 
 
-def _read_older(stream):
+def _read_older(file):
+    # In memory, where a text that claims to be longer than the file ends with it.
+    stream = io.BytesIO(file.read())
     if (read_pickle(stream)[0], read_pickle(stream)[0]) != (_MAGIC, _VERSION):
         raise ValueError("it is a pickle, but none of torch.save")
     system = read_pickle(stream)[0]
@@ -81,11 +83,12 @@ def _read_older(stream):
     return _arrays(state, contents, "little" if system["little_endian"] else "big")
 
 
-def _exactly(stream: io.BufferedIOBase, count: int) -> bytes:
-    """The next bytes of a file, which are asked for only if the file has as many."""
-    if os.fstat(stream.fileno()).st_size - stream.tell() < count:
+def _exactly(stream: io.BytesIO, count: int) -> bytes:
+    """The next bytes."""
+    content = stream.read(max(count, 0))
+    if len(content) != count:
         raise ValueError("it ends within its numbers")
-    return stream.read(count)
+    return content
 
 
 def _state_dict(value: Any) -> dict[str, Tensor]:
