@@ -1,4 +1,4 @@
-"""ResNets of PytorchInsight, the code of the papers on SGE and on selective kernels."""
+"""ResNets of PytorchInsight, the code of the papers on SGE and on selective kernels; plain ones are torchvision's."""
 
 from attgconv_jax.interop.resnets import branch_slots, resnet_slots
 from attgconv_jax.interop.slots import Slot, filters, matrix, norm, plain, pointwise
@@ -92,7 +92,6 @@ def _selective_branch(name: str, block: ResidualBlock) -> dict[str, Slot]:
 def _networks() -> dict[str, Recipe]:
     networks = {}
     for depth in (18, 34, 50, 101):
-        networks[f"resnet{depth}"] = resnet(depth)
         networks[f"se_resnet{depth}"] = resnet(depth, "se")
         networks[f"sge_resnet{depth}"] = resnet(depth, "sge")
         networks[f"cbam_resnet{depth}"] = resnet(depth, "cbam", spatial_norm="batch")
