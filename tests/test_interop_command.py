@@ -69,10 +69,10 @@ def test_a_checkpoint_goes_back_to_the_file_it_came_from(tmp_path, capsys, suffi
 
 
 def test_weights_of_another_source_become_a_checkpoint(tmp_path, capsys):
-    state = {name: array.astype(np.float32) for name, array in state_of("torchvision/resnet18").items()}
+    state = {name: array.astype(np.float32) for name, array in state_of("pytorch_insight/sge_resnet18").items()}
     state |= {"fc.weight": state["fc.weight"][:3], "fc.bias": state["fc.bias"][:3]}
-    np.savez(tmp_path / "resnet18.npz", **state)
-    command = [str(tmp_path / "resnet18.npz"), "resnet18", str(tmp_path / "out"), "--source", "torchvision"]
+    np.savez(tmp_path / "sge.npz", **state)
+    command = [str(tmp_path / "sge.npz"), "sge_resnet18", str(tmp_path / "out"), "--source", "pytorch_insight"]
     assert main(command) == 2
     assert "fc.weight is (3, 512) instead of (1000, 512)" in capsys.readouterr().err
     assert main([*command, "--classes", "3"]) == 0
@@ -118,7 +118,7 @@ BAD = {
     ),
     "unknown source": ("p4.npz p4cnn out --source keras", "invalid choice: 'keras'"),
     "network of another source": ("p4.npz p4cnn out --source timm", "network must be one of resnet18, "),
-    "back from a file": ("p4.npz p4cnn out.pth --back", "there is no directory p4.npz"),
+    "back from a file": ("p4.npz p4cnn out.pth --back", "there is no directory"),
     "unknown option": ("p4.npz p4cnn out --fast", "unrecognized arguments: --fast; see"),
 }
 

@@ -104,8 +104,8 @@ def test_broken_weights_are_one_line_each(small):
 
 def test_another_network_is_refused_with_a_few_of_its_names_and_their_number(small):
     _, state = small
-    message = refusal(state, "resnet34")
-    assert message.startswith("state is not one of resnet34; missing: layer1.2.bn1.bias, ")
+    message = refusal(state, "se_resnet34")
+    assert message.startswith("state is not one of se_resnet34; missing: layer1.0.se.fc.0.bias, ")
     assert re.search(r" and \d+ more; extra: layer1\.0\.sge\.bias, ", message)
     assert "fc.weight is (5, 32) instead of (7, 32)" in refusal(state, classes=7)
 

@@ -54,7 +54,7 @@ def _bottleneck(name, attention, weights):
 
 def _global_context(name, attention, weights):
     key = f"{name}.gc"
-    hidden = len(weights.scale.get_value())
+    (hidden,) = weights.scale.shape
     return {
         f"{key}.conv_mask.weight": pointwise(weights.key),
         f"{key}.conv_mask.bias": plain(weights.key_bias),
