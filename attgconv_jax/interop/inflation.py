@@ -34,8 +34,9 @@ def inflate(network: Network, group: Group, *, pointwise: Pointwise = "average")
 
     - "identity": the feature maps at element `g` are those of the plain network for the image moved by `g^-1`, moved
       back by `g`. So the logits are those of the plain network for the image moved by every `g`, projected as the
-      network projects: the mean over `g` in "resnet" and "all_cnn", the maximum in "rot_mnist". Attention that pairs
-      positions ("non_local", "self") is the exception.
+      network projects: the mean over `g` in "resnet" and "all_cnn", the maximum in "rot_mnist". Exceptions: attention
+      that pairs positions ("non_local", "self") and attention on the image itself ("input", "co" and the like in
+      "rot_mnist" and "all_cnn"), which on a group is a maximum over its elements.
     - "average": that holds up to the first 1x1 layer, which gives every element what the plain one gives of the mean
       over the group. No logits of the plain network are kept.
 
