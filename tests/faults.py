@@ -251,7 +251,28 @@ FAULTS = {
         "attgconv_jax/interop/reference.py", "zip((32, 16, 8)", "zip((8, 16, 32)", "interop"
     ),
     "file's axes": Fault(
-        "attgconv_jax/interop/reference.py", "transpose(3, 4, 2, 1, 0)", "transpose(4, 3, 2, 1, 0)", "interop"
+        "attgconv_jax/interop/slots.py", "(4, 3, 2, 0, 1), **", "(4, 3, 2, 1, 0), **", "interop interop_published"
+    ),
+    "pickles are trusted": Fault(
+        "attgconv_jax/interop/torch_pickle.py",
+        "    if name not in _MAKERS and name.removeprefix",
+        "    if False and name.removeprefix",
+        "interop_hostile",
+    ),
+    "tensors reach beyond their numbers": Fault(
+        "attgconv_jax/interop/torch_pickle.py",
+        "if size > len(numbers) or (size and last >= len(numbers)):",
+        "if False:",
+        "interop_hostile",
+    ),
+    "the spatial statistics of CBAM are not swapped": Fault(
+        "attgconv_jax/interop/pytorch_insight.py", ", reversed_axis=1", "", "interop_published"
+    ),
+    "filters are inflated into another slot": Fault(
+        "attgconv_jax/interop/inflation.py",
+        "np.concatenate([array, others], axis)",
+        "np.concatenate([others, array], axis)",
+        "inflate",
     ),
     "a loaded network trains": Fault(
         "attgconv_jax/models/arrays.py",

@@ -1,13 +1,13 @@
-"""State dicts of the reference implementation of the attentive paper, loaded into our networks."""
+"""State dicts of the reference implementation of the attentive paper (`att_gconvs`), loaded into our networks."""
 
 from collections.abc import Mapping
 
-import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import ArrayLike
 
 from attgconv_jax.groups import cyclic, dihedral, trivial
-from attgconv_jax.interop.arrays import check_finite, common_dtype, plain_arrays
+from attgconv_jax.interop.slots import Slot, fill, filters, norm
+from attgconv_jax.interop.source import Recipe, Source
 from attgconv_jax.models import AllCNN, CIFARResNet, DenseNet, Network, RotMNISTNet
 from attgconv_jax.models.skeleton import skeleton
 from attgconv_jax.nn.norm import RunningVariance, set_running_variance
@@ -60,39 +60,19 @@ def load_reference(
     """
     if network not in REFERENCE_NETWORKS:
         raise ValueError(f"network must be one of {', '.join(REFERENCE_NETWORKS)}, got {network!r}")
-    arrays = plain_arrays(state)
     make, group, attention = REFERENCE_NETWORKS[network]
     ours = nnx.merge(*skeleton(lambda: make(group, attention, rngs=nnx.Rngs(0))))
-    slots = _slots(ours)
-    _check_names(arrays, slots, network)
-    dtype = common_dtype(arrays)
-    check_finite(arrays)
-    for name, (variable, to_ours, _) in slots.items():
-        variable.set_value(jnp.asarray(to_ours(arrays[name]), dtype))
+    fill(ours, _slots(ours), state, network)
     set_running_variance(ours, running_variance)
-    ours.eval()
     return ours
 
 
-def _check_names(arrays, slots, network):
-    shapes = {name: (arrays[name].shape, shape) for name, (_, _, shape) in slots.items() if name in arrays}
-    found = {
-        "missing": sorted(slots.keys() - arrays.keys()),
-        "extra": sorted(arrays.keys() - slots.keys()),
-        "misshapen": [f"{name} is {got} instead of {good}" for name, (got, good) in shapes.items() if got != good],
-    }
-    problems = [f"{label}: {', '.join(names)}" for label, names in found.items() if names]
-    if problems:
-        raise ValueError(f"state is not one of {network}; " + "; ".join(problems))
-
-
-def _slots(network):
-    """`name -> (our variable, theirs to ours, shape of theirs)` for every array of the reference."""
+def _slots(network: Network) -> dict[str, Slot]:
+    """Where every array of the reference is in our network."""
     slots = {}
     for prefix, module in _LAYOUTS[type(network)](network):
         if isinstance(module, nnx.BatchNorm):
-            variables = zip(_NORM, (module.scale, module.bias, module.mean, module.var), strict=True)
-            slots |= {f"{prefix}.{name}": (v, lambda array: array, v.shape) for name, v in variables}
+            slots |= norm(prefix, module)
             continue
         for path, variable in nnx.iter_graph(module):
             if isinstance(variable, nnx.Param):
@@ -125,27 +105,27 @@ def _dense(network):
 
 
 _LAYOUTS = {RotMNISTNet: _row, AllCNN: _row, CIFARResNet: _residual, DenseNet: _dense}
-_NORM = ("weight", "bias", "running_mean", "running_var")
-
-
-def _filter_slot(variable):
-    """Theirs is `[c_out, c_in, (h,) k, k]`, without `h` on images; ours `[k, k, h, c_in, c_out]`."""
-    k, _, h, c_in, c_out = variable.shape
-    theirs = (c_out, c_in, k, k) if h == 1 else (c_out, c_in, h, k, k)
-    return variable, lambda array: array.reshape(c_out, c_in, h, k, k).transpose(3, 4, 2, 1, 0), theirs
 
 
 def _channel_slot(variable):
     """Theirs is `[.., c_out, c_in, (h)]`, without `h` on images; ours `[.., c_out, c_in, h]`."""
     shape = variable.shape
-    return variable, lambda array: array.reshape(shape), shape[:-1] if shape[-1] == 1 else shape
+    return Slot(variable, shape[:-1] if shape[-1] == 1 else shape)
 
 
 # By the last part of our names: theirs, and what makes the slot. Co-attention's weights are a single filter.
 _NAMES = {
-    "w": ("weight", _filter_slot),
+    "w": ("weight", filters),
     "w1": ("channel_attention.weight_fc1", _channel_slot),
     "w2": ("channel_attention.weight_fc2", _channel_slot),
-    "spatial": ("spatial_attention.weight", _filter_slot),
-    "weights": ("spatial_attention.weight", _filter_slot),
+    "spatial": ("spatial_attention.weight", filters),
+    "weights": ("spatial_attention.weight", filters),
 }
+
+SOURCE = Source(
+    {
+        name: Recipe(make, dict(group=group, attention=attention))
+        for name, (make, group, attention) in REFERENCE_NETWORKS.items()
+    },
+    _slots,
+)

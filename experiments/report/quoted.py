@@ -17,7 +17,7 @@ from experiments.bench import (
     turning,
 )
 from experiments.configs.preset import RESULTS, reports
-from experiments.report import costs
+from experiments.report import costs, weights
 from experiments.report.documents import rows_of
 from experiments.report.markdown import PROTOCOLS, Column, cells, markdown_table, protocols, record_table
 
@@ -275,6 +275,7 @@ QUOTED: dict[str, Callable[[], str]] = {
     "sampling-training": lambda: _runs("rotations", title="network", parameters="parameters", **VALIDATION_AND_LAST),
     "transfer": lambda: record_table(_figures("transfer-cpu")["rows"], transfer.COLUMNS),
     "exports": exported_files,
+    "published-weights": lambda: weights.published_weights(_figures("published-weights")),
     "memory": lambda: record_table(_named("memory-cpu"), memory.COLUMNS),
     "growth": lambda: costs.growth(_figures("scaling-cpu")),
     "programs": lambda: costs.programs_of(_figures("programs"), "H100", "launches", "moved (GB)", "temporary (MB)"),
