@@ -14,6 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+FLOATS = ("float16", "bfloat16", "float32", "float64")
+"""What can be computed in."""
+
 
 def _is_number(value: Any, kind: type) -> bool:
     """Whether a value is a number of this kind; True and False are no numbers."""
@@ -62,6 +65,20 @@ def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:
     if not isinstance(value, str) or value not in choices:
         names = ", ".join(f'"{choice}"' for choice in choices)
         raise ValueError(f"{name} must be one of {names}, got {value!r}")
+
+
+def check_dtype_names(**dtypes: Any) -> None:
+    """Raises a `ValueError` unless every named value is a floating type of JAX, or its name; `dtype` may be None."""
+    for name, dtype in dtypes.items():
+        if dtype is None and name == "dtype":
+            continue
+        try:
+            known = dtype is not None and jnp.dtype(dtype).name in FLOATS
+        except (TypeError, ValueError):
+            known = False
+        if not known:
+            none, got = "None or " if name == "dtype" else "", getattr(dtype, "__name__", repr(dtype))
+            raise ValueError(f"{name} must be {none}one of {', '.join(FLOATS)}, got {got}")
 
 
 def check_divisor(name: str, value: Any, *counts: int, of: str = "channels") -> int:
