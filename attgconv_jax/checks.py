@@ -35,6 +35,15 @@ def check_positive(**values: Any) -> tuple[int, ...]:
     return tuple(check_integer(name, value) for name, value in values.items())
 
 
+def check_bytes(**values: Any) -> tuple[int, ...]:
+    """Raises a `ValueError` unless every named value is a number of bytes."""
+    for name, value in values.items():
+        if not _is_number(value, numbers.Integral) or value < 1:
+            wanted = "bytes, an integer of at least 1, such as 1_000_000_000"
+            raise ValueError(f"{name} must be {wanted}, got {value!r}")
+    return tuple(map(int, values.values()))
+
+
 def check_odd(why: str = "or attention is off centre", **values: Any) -> tuple[int, ...]:
     """Raises a `ValueError` unless every named value, the size of a filter, is an odd integer of at least 1."""
     sizes = check_positive(**values)

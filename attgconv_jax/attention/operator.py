@@ -6,7 +6,7 @@ import importlib
 import inspect
 import pkgutil
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, get_args, get_origin
 
 from attgconv_jax.checks import check_boolean, check_choice, check_finite_positive, check_integer
@@ -16,6 +16,9 @@ from attgconv_jax.filters import Sampling, check_sampling
 
 Site = Literal["input", "residual", "stage", "response"]
 Combination = Literal["scale", "suppress", "emphasise", "add", "choose"]
+
+# Of the layer or the network that has an attention, and through it of the attention.
+_OF_LAYERS = ("precision", "implementation", "lifting", "haar", "sampling", "dtype", "param_dtype", "rngs")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -78,7 +81,7 @@ class Operator:
         """Raises a `ValueError` unless these are options of the operator, of their types."""
         for name, value in options.items():
             if name not in self.options:
-                raise ValueError(f"{self.name} has no argument {name!r}; it takes {', '.join(self.options) or 'none'}")
+                raise unknown_option(self.name, name, self.options)
             _check_type(name, value, self.options[name].annotation)
 
     def of_init(self, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -115,6 +118,12 @@ def register_files(package: types.ModuleType) -> None:
     """Imports every module of a package, whose operators register themselves."""
     for module in pkgutil.iter_modules(package.__path__):
         importlib.import_module(f"{package.__name__}.{module.name}")
+
+
+def unknown_option(attention: str, name: str, known: Iterable[str]) -> ValueError:
+    """The error of an option that an attention does not take."""
+    hint = f"; give {name} to the layer or network that has the attention" if name in _OF_LAYERS else ""
+    return ValueError(f"{attention} has no argument {name!r}; it takes {', '.join(known) or 'none'}{hint}")
 
 
 def _taken(function, options):
