@@ -42,35 +42,51 @@ def use_compilation_cache(choice: Literal["off"] | pathlib.Path | None = None) -
     """Keeps compiled programs on disk, so that the next process that wants them does not compile them again.
 
     Without a choice in the folder that JAX has been told of, else in the user's cache folder. Where that cannot be
-    written to, a line on standard error says so and programs are compiled as without a cache.
+    written to, a line on standard error says so and programs are compiled as without a cache. Nothing is written before
+    the first program is compiled.
 
     Args:
-      choice: a folder, made if missing; "off": programs are neither kept nor taken from anywhere; None: the default.
+      choice: a folder, made if missing, in which ~ is the user's own; "off": programs are neither kept nor taken from
+        anywhere; None: the default.
     """
     if str(choice).lower() == "off":
         jax.config.update("jax_enable_compilation_cache", False)
         jax.config.update("jax_compilation_cache_dir", None)
         return
     if choice is None and jax.config.jax_compilation_cache_dir is not None:
+        _keep_all()
         return
     if choice is not None and not choice.name:
         # As an empty variable of a shell gives it.
         raise ValueError(f"compilation_cache must be a folder of its own or off, got {str(choice)!r}")
     folder = choice
     try:
-        folder = folder or _cache_home() / "attgconv_jax" / "xla"
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+        folder = choice.expanduser() if choice else _cache_home() / "attgconv_jax" / "xla"
+        _check_writable(folder.absolute())
     except (OSError, RuntimeError) as error:
         advice = "--compilation-cache names another folder, or is off"
-        why = "it is a file" if isinstance(error, FileExistsError) else reason(error)
+        why = "a file" if folder is not None and folder.is_file() else reason(error)
         where = "" if folder is None else f" in {folder}"
-        print(f"note: compiled programs are not kept{where}, for {why}; {advice}", file=sys.stderr)
+        print(f"note: compiled programs are not kept{where} ({why}); {advice}", file=sys.stderr)
         jax.config.update("jax_compilation_cache_dir", None)
         return
     jax.config.update("jax_compilation_cache_dir", str(folder.absolute()))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    _keep_all()
+
+
+def _keep_all():
+    """Has JAX keep what it compiles, however quickly, unless the user's environment says otherwise."""
+    name = "jax_persistent_cache_min_compile_time_secs"
+    if name.upper() not in os.environ:
+        jax.config.update(name, 0.0)
+
+
+def _check_writable(folder):
+    """Raises an `OSError` where JAX could not write to a folder, or could not make it; leaves nothing behind."""
+    while not folder.exists():
+        folder = folder.parent
+    with tempfile.TemporaryFile(dir=folder):
+        pass
 
 
 def _cache_home():
