@@ -124,6 +124,14 @@ def check_window(size: int, stride: int, padding: Any, dilation: int) -> tuple[i
     return size, stride, int(padding), dilation
 
 
+def check_pooling(window: int, stride: int | None, padding: int) -> tuple[int, int, int]:
+    """Raises a `ValueError` unless these are settings of a pooling, in pixels; a stride of None is the window's."""
+    size, padding = check_integer("window", window), check_integer("padding", padding, 0)
+    if padding >= size:
+        raise ValueError(f"padding must be smaller than the window, got {padding} for a window of {size}")
+    return size, size if stride is None else check_integer("stride", stride), padding
+
+
 def check_array(name: str, array: Any, axes: str) -> None:
     """Raises a `ValueError` unless this is a floating array with these axes, named as in `x y h c`, none empty.
 

@@ -126,6 +126,15 @@ ERRORS = {
     ),
     "unknown projection": (lambda: GroupPool("sum"), 'reduction must be one of "max", "mean", got \'sum\''),
     "unknown pooling": (lambda: SpatialPool(P4, "median"), 'reduction must be one of "max", "mean", got \'median\''),
+    **{
+        f"pooling with {settings}": (lambda settings=settings: SpatialPool(P4, **settings), message)
+        for settings, message in [
+            ({"window": 28, "padding": 30}, "padding must be smaller than the window, got 30 for a window of 28"),
+            ({"padding": "SAME"}, "padding must be an integer of at least 0, got 'SAME'"),
+            ({"window": 0}, "window must be an integer of at least 1, got 0"),
+            ({"stride": 0}, "stride must be an integer of at least 1, got 0"),
+        ]
+    },
     "an input of other channels": (
         lambda: GroupConv(3, 3, 3, P4, rngs=nnx.Rngs(0))(random(1, 7, 7, 4, 2).astype("float32")),
         "f has 4 group elements and 2 channels",
