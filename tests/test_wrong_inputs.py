@@ -29,6 +29,7 @@ from attgconv_jax.nn import (
 )
 from attgconv_jax.preprocessing import Preprocessing
 from experiments import compare, evaluate, export, predict, reproduce, train
+from experiments.bench import eager, pooling, starts
 from experiments.run.messages import one_line
 
 P4 = cyclic(4)
@@ -359,6 +360,10 @@ COMMANDS = [
     (export, "@/own new.zip", "@/own holds Own, a network of your own, which a command cannot make"),
     (compare, "no-such-run", "no-such-run holds no run; train one with: python -m experiments.train"),
     (reproduce, "digits --budget 2hours", "budget must be a number and s, m, h or d, like 2h"),
+    (pooling, "--windows 2 0", "windows must be at least 1, got 0"),
+    (pooling, "--windows 57", "windows must be at most 56, the pixels of the feature maps, got 57"),
+    (eager, "--names conf", "names must be among conv, "),
+    (starts, "--commands", "commands must be one or more, got none: leave --commands out for all"),
 ]  # fmt: skip
 
 
@@ -370,7 +375,8 @@ def test_on_the_command_line(command, words, message, folder, tmp_path, monkeypa
     with pytest.raises(SystemExit) as stopped:
         command.cli(words.replace("@", str(folder)).split())
     assert stopped.value.code == 2
-    line = capsys.readouterr().err
+    printed, line = capsys.readouterr()
+    assert "|" not in printed
     assert re.fullmatch(r"error: .*\n", line) and message.replace("@", str(folder)) in line
     assert not any(tmp_path.iterdir())
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import contextvars
+import dataclasses
 import errno
 import functools
 import importlib.metadata
@@ -142,6 +143,7 @@ def _run_command(main, arguments, words=None):
         with contextlib.redirect_stderr(message):
             options = dict(prog=prog, config=(tyro.conf.AvoidSubcommands,))
             parsed = tyro.cli(arguments, args=words, default=default, **options)
+        _check_names_follow(parsed, words)
     except SystemExit as stop:
         if stop.code:
             print(f"error: {one_line(message.getvalue())}", file=sys.stderr)
@@ -160,6 +162,14 @@ def _run_command(main, arguments, words=None):
         _fail(error)
     finally:
         _COMMAND.reset(given)
+
+
+def _check_names_follow(parsed, words):
+    """Raises a `ValueError` if nothing follows an option that takes names and has all of them by default."""
+    for field in dataclasses.fields(parsed):
+        flag = f"--{field.name.replace('_', '-')}"
+        if getattr(parsed, field.name) == field.default == () and flag in words:
+            raise ValueError(f"{field.name} must be one or more, got none: leave {flag} out for all")
 
 
 def given_command() -> str | None:
