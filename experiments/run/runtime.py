@@ -110,8 +110,14 @@ def describe_device() -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def precision(dtype: str, products: str | None = None) -> Iterator[None]:
-    """Within it JAX computes in float64 if `dtype` says so, and products are as precise as `computing` says."""
+def precision(dtype: str, products: str | None = None, own: str | None = None) -> Iterator[None]:
+    """Within it JAX computes in float64 if `dtype` says so, and products are as precise as `computing` says.
+
+    Where the network has a precision of its `own`, which goes before, a line on standard error says so.
+    """
+    if None not in (products, own) and products != own:
+        advice = f"--precision {products} does not change that"
+        print(f"note: the network has products of precision {own}, its own; {advice}", file=sys.stderr)
     with jax.enable_x64(True) if dtype == "float64" else contextlib.nullcontext(), computing(precision=products):
         yield
 
