@@ -31,11 +31,10 @@ from experiments.run.runtime import (
     CompilationCache,
     Products,
     command,
-    precision,
     use_compilation_cache,
     writing,
 )
-from experiments.run.saved import registered_description
+from experiments.run.saved import precision_of, registered_description
 from experiments.run.scale import Scale
 
 ROWS = 20
@@ -83,7 +82,7 @@ def main(arguments: Arguments) -> None:
             "left out"
         )
     description = registered_description(folder)
-    with precision(description.get("param_dtype", ""), arguments.precision):
+    with precision_of(description, arguments.precision):
         classifier = _loaded(folder, named=description.get("class_names") is not None)
         classes = len(classifier.class_names)
         # The default asks for a runner-up, which a network of one class has not.

@@ -376,6 +376,13 @@ FAULTS = {
     "options without effect": Fault(
         "experiments/run/idle.py", "getattr(chosen, name) != field.default", "False", "wrong_inputs"
     ),
+    "integers to compute in": Fault("attgconv_jax/checks.py", ".name in FLOATS", ".name", "nn_refusals"),
+    "a folder of a command that failed": Fault(
+        "experiments/run/runtime.py",
+        "        folder = folder.parent",
+        "        folder.mkdir(parents=True)",
+        "compilation_cache",
+    ),
     "the option's name is lost": Fault(
         "experiments/run/messages.py", "{option} must be {wanted}", "must be {wanted}", "wrong_inputs"
     ),

@@ -6,7 +6,7 @@ import importlib
 import inspect
 import pkgutil
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, Union, get_args, get_origin
 
 from attgconv_jax.checks import check_boolean, check_choice, check_finite_positive, check_integer
@@ -33,6 +33,10 @@ class Norm:
     channels: Callable[[Any], int | tuple[int, ...]]
     default: NormOption = "batch"
     zero: bool = False
+
+
+# Of the layer or the network that has an attention, and through it of the attention.
+_OF_LAYERS = ("precision", "implementation", "lifting", "haar", "sampling", "dtype", "param_dtype", "rngs")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -99,7 +103,7 @@ class Operator:
         """Raises a `ValueError` unless these are options of the operator, of their types."""
         for name, value in options.items():
             if name not in self.options:
-                raise ValueError(f"{self.name} has no argument {name!r}; it takes {', '.join(self.options) or 'none'}")
+                raise unknown_option(self.name, name, self.options)
             _check_type(name, value, self.options[name].annotation)
 
     def of_init(self, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -152,6 +156,12 @@ def check_norm(name: str, kind: Any) -> None:
     """Raises a `ValueError` unless this is a kind of norm, a function that makes one, or None."""
     if kind is not None and not callable(kind):
         check_choice(name, kind, get_args(NormKind))
+
+
+def unknown_option(attention: str, name: str, known: Iterable[str]) -> ValueError:
+    """The error of an option that an attention does not take."""
+    hint = f"; give {name} to the layer or network that has the attention" if name in _OF_LAYERS else ""
+    return ValueError(f"{attention} has no argument {name!r}; it takes {', '.join(known) or 'none'}{hint}")
 
 
 def _taken(function, options):

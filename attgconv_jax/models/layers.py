@@ -8,11 +8,14 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from attgconv_jax.attention import OPERATORS, Operator
-from attgconv_jax.checks import check_boolean, check_choice
+from attgconv_jax.attention.operator import unknown_option
+from attgconv_jax.checks import check_boolean, check_bytes, check_choice
 from attgconv_jax.convolution import max_pool, smooth_max_pool
 from attgconv_jax.filters import Sampling
 from attgconv_jax.groups import Group
 from attgconv_jax.initializers import FilterInitializer
+from attgconv_jax.kernels.response import Implementation
+from attgconv_jax.kernels.settings import Convolution
 from attgconv_jax.models.base import Network
 from attgconv_jax.nn import (
     AttentiveGroupConv,
@@ -39,7 +42,21 @@ def check_attention(attention: str | None, options: Mapping[str, Any] | None) ->
         return
     known = attention_options(attention)
     for name in (options or {}).keys() - known.keys() - {"sampling"}:
-        raise ValueError(f"{attention} has no argument {name!r}; it takes {', '.join(known)}")
+        raise unknown_option(attention, name, known)
+    if "memory_budget" in (options or {}):
+        check_bytes(memory_budget=options["memory_budget"])
+
+
+def _check_implementation(implementation: str | None, attention: str | None) -> None:
+    """Raises a `ValueError` that says where those names belong that attention on responses alone has."""
+    on_responses = attention in OPERATORS and OPERATORS[attention].module == ResponseAttentiveGroupConv.__name__
+    known = get_args(Convolution)
+    if on_responses and implementation in get_args(Implementation) and implementation not in known:
+        names = ", ".join(f'"{name}"' for name in known)
+        raise ValueError(
+            f"implementation must be None or one of {names}, got {implementation!r}; the attention has one of this "
+            f'name: attention_options=dict(implementation="{implementation}")'
+        )
 
 
 def check_kind(kind: str, attention: str | None) -> None:
@@ -169,6 +186,7 @@ class ConvolutionalNetwork(Network):
         **shared,
     ):
         check_attention(attention, attention_options)
+        _check_implementation(implementation, attention)
         check_boolean(haar=haar)
         self.in_features = widths[0]
         of_attention = dict(attention_options=attention_options, sampling=sampling, dtype=dtype)
