@@ -1,7 +1,8 @@
 """Tables of what programs, calls and poolings cost, some of them beside what they cost before."""
 
 import math
-from collections.abc import Mapping
+import statistics
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.bench import eager, norms, programs
@@ -86,3 +87,27 @@ def growth(figures: Figures) -> str:
         exponents = [of[f"{name}_exponent"] for of in (by_order, by_channels) for name in ("ms", "mb")]
         rows.append([kind, *(f"{number:.2f}" for number in [*exponents[:2], *last, *exponents[2:]])])
     return markdown_table([*columns, "time, by channels", "memory"], rows)
+
+
+def lie_speed(ours: Figures, pytorch: Figures, kinds: Sequence[str]) -> str:
+    """Step and memory of networks on Lie groups, and the ratio of their steps to PyTorch's."""
+    figures, angles = ours["networks"], (4, 8, 12, 16)
+    ratio, published = (_ratios(of["steps_ms"]) for of in (pytorch, pytorch["published"]))
+
+    def cost(name, between):
+        return f"{figures[name]['step_ms'] / 1e3:.1f} s{between}{figures[name]['planned_mb'] / 1e3:.1f} GB"
+
+    table = [
+        [f"`{kind}`", *(cost(f"SE2-{n} {kind}", ", ") for n in angles), f"{ratio[f'SE2-8 {kind}']:.2f}"]
+        for kind in kinds
+    ]
+    text = markdown_table(["kernels", *(f"{n} rotations" for n in angles), "ratio to PyTorch"], table)
+    sim2 = "Sim2-16x3 separable+2d"
+    return f"""{text}
+
+On Sim(2) with 16 rotations and 3 scales, `separable+2d` takes {cost(sim2, " and ")}; in turn with PyTorch,
+{ratio[sim2]:.2f} of its time. Of the published code's, `dseparable` takes {published["SE2-8 dseparable"]:.2f}."""
+
+
+def _ratios(steps):
+    return {name: statistics.median(of["ours"]) / statistics.median(of["pytorch"]) for name, of in steps.items()}

@@ -129,31 +129,6 @@ def lie_frequency() -> str:
     return markdown_table(["`network`, `network_options`", "turned, 7 pixels", "scaled, 7 pixels"], rows)
 
 
-def lie_speed() -> str:
-    """Step and memory of networks on Lie groups, and the ratio of their steps to PyTorch's."""
-    figures, angles = _figures("lie-networks-cpu")["networks"], (4, 8, 12, 16)
-    rivals = _figures("lie-pytorch-cpu")
-    ratio, published = (_ratios(of["steps_ms"]) for of in (rivals, rivals["published"]))
-
-    def cost(name, between):
-        return f"{figures[name]['step_ms'] / 1e3:.1f} s{between}{figures[name]['planned_mb'] / 1e3:.1f} GB"
-
-    table = [
-        [f"`{kind}`", *(cost(f"SE2-{n} {kind}", ", ") for n in angles), f"{ratio[f'SE2-8 {kind}']:.2f}"]
-        for kind in LIE_KINDS[1:]
-    ]
-    text = markdown_table(["kernels", *(f"{n} rotations" for n in angles), "ratio to PyTorch"], table)
-    sim2 = "Sim2-16x3 separable+2d"
-    return f"""{text}
-
-On Sim(2) with 16 rotations and 3 scales, `separable+2d` takes {cost(sim2, " and ")}; in turn with PyTorch,
-{ratio[sim2]:.2f} of its time. Of the published code's, `dseparable` takes {published["SE2-8 dseparable"]:.2f}."""
-
-
-def _ratios(steps):
-    return {name: statistics.median(of["ours"]) / statistics.median(of["pytorch"]) for name, of in steps.items()}
-
-
 def exported_files() -> str:
     """How far exported files are from trained networks, a row a network and group; and which were refused."""
     groups: dict[tuple[str, ...], list[dict]] = {}
@@ -293,7 +268,7 @@ QUOTED: dict[str, Callable[[], str]] = {
     "lie-equivariance": lie_equivariance,
     "lie-frequency": lie_frequency,
     "lie-sizes": lie_sizes,
-    "lie-speed": lie_speed,
+    "lie-speed": lambda: costs.lie_speed(_figures("lie-networks-cpu"), _figures("lie-pytorch-cpu"), LIE_KINDS[1:]),
     "lie-attention": lambda: _runs(
         "lie-attention", title="network", parameters="parameters", best_on_validation="test error (%)"
     ),
