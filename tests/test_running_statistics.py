@@ -254,27 +254,30 @@ def features_of(name):
     return 3 if name == "sk" else 4
 
 
-@pytest.mark.parametrize("name", [name for name in NORMED if name != "coordinate"])
-def test_an_operator_with_statistics_of_one_number_says_what_to_do(name):
-    c, first = features_of(name), next(iter(OPERATORS[name].norms))
-    with assert_refused(SINGLE, ADVICE.format(first)) as refused:
-        call(normed(name, trivial()), 1, 5, 5, 1, c)
+@pytest.mark.parametrize(
+    ("name", "norm"), [("bam", "channel_norm"), ("bam", "hidden_norms"), ("sk", "norm"), ("srm", "norm")]
+)
+def test_an_operator_with_statistics_of_one_number_says_what_to_do(name, norm):
+    c, options = features_of(name), {norm: "batch"}
+    with assert_refused(SINGLE, ADVICE.format(norm)) as refused:
+        call(normed(name, trivial(), **options), 1, 5, 5, 1, c)
     assert "over_group" not in str(refused.value)
-    p4 = normed(name, cyclic(4))
+    p4 = normed(name, cyclic(4), **options)
     call(p4, 1, 5, 5, 4, c)
     # Over the group there is one number again.
-    over = normed(name, cyclic(4), over_group=True)
-    with assert_refused(SINGLE, ADVICE.format(first), "leave out over_group, which leaves one number"):
+    over = normed(name, cyclic(4), over_group=True, **options)
+    with assert_refused(SINGLE, ADVICE.format(norm), "leave out over_group, which leaves one number"):
         call(over, 1, 5, 5, 4, c)
-    for module in (normed(name, trivial()), over):
+    for module in (normed(name, trivial(), **options), over):
         order = module.group.order
         call(module, 2, 5, 5, order, c)
         module.eval()
         call(module, 1, 5, 5, order, c)
 
 
-def test_rows_and_columns_are_more_than_one_number():
-    assert call(normed("coordinate", trivial()), 1, 5, 5, 1, 4) == (1, 5, 5, 1, 4)
+@pytest.mark.parametrize("name", ["cbam", "coordinate", "non_local"])
+def test_positions_rows_and_columns_are_more_than_one_number(name):
+    assert call(normed(name, trivial(), **of_norms(name, "batch")), 1, 5, 5, 1, 4) == (1, 5, 5, 1, 4)
 
 
 @pytest.mark.parametrize("kind", ["layer", "group", None, nnx.LayerNorm])
@@ -332,7 +335,7 @@ def test_groups_have_sixteen_channels_at_most_and_one_number_is_refused():
 
 
 @pytest.mark.parametrize("kind", ["layer", "group"])
-@pytest.mark.parametrize("name", ["bam", "sk", "srm", "coordinate"])
+@pytest.mark.parametrize("name", NORMED)
 def test_norms_of_single_images_commute_with_the_group(name, kind):
     group, c = dihedral(4), features_of(name)
     module = with_random_arrays(lambda: normed(name, group, param_dtype=jnp.float64, **of_norms(name, kind)))

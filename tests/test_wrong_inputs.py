@@ -73,7 +73,7 @@ IN_PYTHON = {
     ),
     "an unknown keyword of an operator": (
         lambda: SqueezeExcitation(8, P4, ratio=4, rngs=rngs()),
-        ("se has no argument 'ratio'", "it takes reduction, over_group"),
+        ("se has no argument 'ratio'", "it takes reduction, hidden_features, over_group"),
     ),
     "an unknown keyword of an operator in a layer": (
         lambda: AttentiveGroupConv(4, 4, 3, P4, attention="sge", attention_options={"group": 2}, rngs=rngs()),

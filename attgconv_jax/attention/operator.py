@@ -114,7 +114,9 @@ class Operator:
         """Those options that `apply` takes, but for the norms."""
         return {name: value for name, value in _taken(self.apply, options).items() if name not in self.norms}
 
-    def norms_of(self, weights: Any, options: Mapping[str, Any]) -> dict[str, tuple[NormKind, int | tuple[int, ...]]]:
+    def norms_of(
+        self, weights: Any, options: Mapping[str, Any]
+    ) -> dict[str, tuple[NormKind | Callable, int | tuple[int, ...]]]:
         """By name the kind and the channels of those norms that an operator with these weights and options has."""
         given = {**options, **self.settings}
         kinds = {name: given.get(name, norm.default) for name, norm in self.norms.items()}

@@ -109,7 +109,7 @@ def _norms(kind, channels, zero, **options):
     if isinstance(channels, tuple):
         return nnx.List([_norms(kind, count, zero, **options) for count in channels])
     norm = operator_norm(kind, channels, **options)
-    if zero and hasattr(norm, "scale"):
+    if zero and getattr(norm, "scale", None) is not None:
         norm.scale.set_value(jnp.zeros_like(norm.scale[...]))
     return norm
 

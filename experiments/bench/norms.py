@@ -1,9 +1,9 @@
 """How far evaluation drifts from training by the norms inside of attention: `python -m experiments.bench.norms`.
 
-Every operator that has norms, with random weights that stay as they are, is called in training mode again and again,
-each time on new feature maps, and its running statistics follow. Then its map of 256 others in evaluation is compared
-with what training makes of all 256 together: the largest difference, the share of numbers below 0.01 or above 0.99, and
-the least variance that a norm of the operator keeps. Saved as JSON.
+Every operator that has norms or may have them, with random weights that stay as they are, is called in training mode
+again and again, each time on new feature maps, and its running statistics follow. Then its map of 256 others in
+evaluation is compared with what training makes of all 256 together: the largest difference, the share of numbers below
+0.01 or above 0.99, and the least variance that a norm of the operator keeps. Saved as JSON.
 
 Another revision of the library, which has batch norms alone, is measured by this file in its stead:
 
@@ -15,6 +15,7 @@ Another revision of the library, which has batch norms alone, is measured by thi
 import dataclasses
 import functools
 import itertools
+from collections.abc import Sequence
 from typing import Annotated
 
 import jax
@@ -56,18 +57,38 @@ class Arguments(common.Arguments):
 def main(arguments: Arguments) -> None:
     """Measures all operators that have norms, prints a table and saves the figures."""
     results = common.Results("norms", arguments.out, COLUMNS, calls=arguments.calls, rows=[])
-    names = [name for name, operator in OPERATORS.items() if operator.norms]
-    for name, group, kind in itertools.product(names, GROUPS, arguments.kinds):
-        # Other norms than batch norm are of every image by itself; rows and columns have no statistics over the group.
-        over = (False, True) if kind == "batch" and group == "p4" and name != "coordinate" else (False,)
-        for over_group, batch in itertools.product(over, BATCHES if kind == "batch" else BATCHES[:1]):
-            case = {"operator": name, "group": group, "over_group": over_group, "norm": kind, "batch": batch}
-            results.add(case | drift(**case, calls=arguments.calls))
+    for (operator, names), group, kind in itertools.product(cases(), GROUPS, arguments.kinds):
+        # Other norms than batch norm are of every image by itself.
+        batches = BATCHES if kind == "batch" else BATCHES[:1]
+        option = OPERATORS[operator].options.get("over_group")
+        both = kind == "batch" and group == "p4" and option is not None and not option.default
+        over = (False, True) if both else (False,)
+        for over_group, batch in itertools.product(over, batches):
+            title = " with ".join([operator, *(name for name in names if default_of(operator, name) is None)])
+            case = {"operator": title, "group": group, "over_group": over_group, "norm": kind, "batch": batch}
+            results.add(case | drift(operator, names, group, over_group, kind, batch, arguments.calls))
 
 
-def drift(operator: str, group: str, over_group: bool, norm: str, batch: int, calls: int) -> dict[str, float | None]:
+def cases() -> list[tuple[str, list[str]]]:
+    """Operators with the norms that they have, and with those that they may have besides."""
+    found = []
+    for operator, record in OPERATORS.items():
+        usual = [name for name in record.norms if default_of(operator, name) is not None]
+        every = list(record.norms)
+        found += [(operator, names) for names in ([usual, every] if usual != every else [every]) if names]
+    return found
+
+
+def default_of(operator: str, name: str) -> str | None:
+    """Which norm an operator has unless told otherwise; other revisions have batch norms, by no option."""
+    return getattr(OPERATORS[operator].norms[name], "default", "batch")
+
+
+def drift(
+    operator: str, names: Sequence[str], group: str, over_group: bool, norm: str, batch: int, calls: int
+) -> dict[str, float | None]:
     """The figures of an operator after so many calls; None for each where training raises a `ValueError`."""
-    module = made(operator, group, over_group, norm)
+    module = made(operator, names, group, over_group, norm)
     draw = functools.partial(feature_maps, order=GROUPS[group].order)
     graph, params, rest = nnx.split(module, nnx.Param, ...)
     module.eval()
@@ -96,11 +117,12 @@ def drift(operator: str, group: str, over_group: bool, norm: str, batch: int, ca
     }
 
 
-def made(operator: str, group: str, over_group: bool, norm: str) -> nnx.Module:
-    """A module in training mode, all weights of the operator random."""
+def made(operator: str, names: Sequence[str], group: str, over_group: bool, norm: str) -> nnx.Module:
+    """A module in training mode, all weights of the operator random, the norms of these names of this kind."""
+    record = OPERATORS[operator]
     options = {"over_group": True} if over_group else {}
-    options |= {"reduction": 4} if operator != "srm" else {}
-    options |= dict.fromkeys(OPERATORS[operator].norms, norm) if norm != "batch" else {}
+    options |= {"reduction": 4} if "reduction" in record.options else {}
+    options |= {name: norm for name in names if default_of(operator, name) != norm}
     if operator == "sk":
         sizes = CHANNELS, CHANNELS, 3, GROUPS[group]
         return SelectiveKernelGroupConv(*sizes, padding=1, rngs=nnx.Rngs(0), **options)
@@ -108,6 +130,9 @@ def made(operator: str, group: str, over_group: bool, norm: str) -> nnx.Module:
     if operator == "srm":
         # They begin at zero.
         module.weights[...] = jax.random.normal(jax.random.key(3), module.weights.shape, jnp.float32)
+    if operator == "non_local":
+        # So does its norm.
+        module.norms.norm.scale[...] = jnp.ones_like(module.norms.norm.scale[...])
     return module
 
 

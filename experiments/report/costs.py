@@ -1,8 +1,9 @@
 """Tables of what programs, calls and poolings cost, some of them beside what they cost before."""
 
+import functools
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from experiments.bench import eager, norms, programs
@@ -75,6 +76,18 @@ def drifts(now: Figures, before: Figures) -> str:
         {**row, "figures": row, "former": former.get(tuple(row[field] for field in case), {})} for row in now["rows"]
     ]
     return record_table(rows, columns)
+
+
+NOW_AND_BEFORE = {"eager": eager_calls, "pooling": pooling_windows, "norms": drifts}
+
+
+def compared(figures_of: Callable[[str], Figures]) -> dict[str, Callable[[], str]]:
+    """Tables by name that put what costs now beside what it cost before; `figures_of` reads a file of figures."""
+
+    def table(name):
+        return NOW_AND_BEFORE[name](*(figures_of(f"{name}-{when}") for when in ("cpu", "before-cpu")))
+
+    return {name: functools.partial(table, name) for name in NOW_AND_BEFORE}
 
 
 def growth(figures: Figures) -> str:
