@@ -175,6 +175,6 @@ def _check_type(name, value, annotation):
         check_finite_positive(**{name: value})
     elif Sampling in kinds:
         check_sampling(value)
-    for kind in kinds:
-        if get_origin(kind) is Literal:
-            check_choice(name, value, get_args(kind))
+    names = [choice for kind in kinds if get_origin(kind) is Literal for choice in get_args(kind)]
+    if names and not (callable(value) and any(get_origin(kind) is Callable or kind is Callable for kind in kinds)):
+        check_choice(name, value, names)
