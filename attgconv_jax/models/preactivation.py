@@ -67,7 +67,7 @@ class PreActivationBlock(nnx.Module):
         self.pools = halves and downsampling == "pool"
         self.antialiased, self.oversampled, self.masked = antialiased, oversampled, masked
 
-    def features(self, f: Array) -> Iterator[Array]:
+    def _features(self, f: Array) -> Iterator[Array]:
         """Yields what enters every convolution and the attention; returns what leaves the block."""
         active = self._relu(self.norms[0](f))
         skipped = f
@@ -90,8 +90,8 @@ class PreActivationBlock(nnx.Module):
             f = self.attention(f)
         return f
 
-    def attentions(self) -> list[Callable[[Array], Any] | None]:
-        """A function of everything that `features` yields."""
+    def _attentions(self) -> list[Callable[[Array], Any] | None]:
+        """A function of everything that `_features` yields."""
         layers = [*([] if self.shortcut is None else [self.shortcut]), *self.convolutions]
         return [getattr(layer, "attention_maps", None) for layer in layers] + (
             [] if self.attention is None else [self.attention.attention_maps]
@@ -209,11 +209,11 @@ class PreActivationNetwork(Network):
         yield image
         f = self.lifting(image)
         for block in self._blocks():
-            f = yield from block.features(f)
+            f = yield from block._features(f)
         yield from self._classify(relu(self.norm(f), self.oversampled, self.masked))
 
     def _attentions(self):
-        of_blocks = [attention for block in self._blocks() for attention in block.attentions()]
+        of_blocks = [attention for block in self._blocks() for attention in block._attentions()]
         first, last = (getattr(layer, "attention_maps", None) for layer in (self.lifting, self.classifier))
         return [first, *of_blocks, last]
 

@@ -7,6 +7,7 @@ from experiments.configs import (
     lie,
     lie_attention,
     operators,
+    pcam,
     rot_mnist,
     rotations,
     upright,
@@ -25,6 +26,7 @@ TABLES: dict[str, tuple[Preset, ...]] = {
     "lie-attention": lie_attention.ROWS,
     "cifar10-short": cifar10_short.ROWS,
     "cifar10": cifar10.ROWS,
+    "pcam": pcam.ROWS,
 }
 """The tables that `experiments.reproduce` knows, row by row, the quickest first."""
 
