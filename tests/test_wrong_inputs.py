@@ -105,7 +105,7 @@ IN_PYTHON = {
     ),
     "a misspelt argument of an attentive layer": (
         lambda: AttentiveGroupConv(3, 4, 3, P4, precison="highest", rngs=rngs()),
-        ("AttentiveGroupConv has no argument 'precison'; it takes in_features,", " padding,", " precision,"),
+        ("AttentiveGroupConv has no argument 'precison'; it takes in_features,", " padding,", ", precision"),
     ),
     "groups of channels in a separable layer": (
         lambda: AttentiveGroupConv(4, 4, 3, P4, kind="separable", channel_groups=2, rngs=rngs()),
