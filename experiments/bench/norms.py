@@ -89,24 +89,24 @@ def drift(
 ) -> dict[str, float | None]:
     """The figures of an operator after so many calls; None for each where training raises a `ValueError`."""
     module = made(operator, names, group, over_group, norm)
-    draw = functools.partial(feature_maps, order=GROUPS[group].order)
+    order = GROUPS[group].order
     graph, params, rest = nnx.split(module, nnx.Param, ...)
     module.eval()
     evaluation = nnx.split(module, nnx.Param, ...)[0]
 
     @jax.jit
-    def measured(params, rest):
-        def step(i, rest):
+    def measured(params, rest, batches, f):
+        def step(rest, batch):
             module = nnx.merge(graph, params, rest, copy=True)
-            module.attention_maps(draw(jax.random.fold_in(jax.random.key(1), i), batch))
-            return nnx.split(module, nnx.Param, ...)[2]
+            module.attention_maps(batch)
+            return nnx.split(module, nnx.Param, ...)[2], None
 
-        kept, f = lax.fori_loop(0, calls, step, rest), draw(jax.random.key(2), IMAGES)
+        kept, _ = lax.scan(step, rest, batches)
         maps = (nnx.merge(mode, params, kept, copy=True).attention_maps(f) for mode in (evaluation, graph))
         return *maps, kept
 
     try:
-        evaluated, trained, kept = measured(params, rest)
+        evaluated, trained, kept = measured(params, rest, drawn(1, calls, batch, order), drawn(2, 1, IMAGES, order)[0])
     except ValueError:
         return dict.fromkeys(("drift", "saturated_percent", "least_variance"))
     variances = [jnp.min(leaf) for path, leaf in jax.tree.leaves_with_path(kept) if _is_variance(path)]
@@ -134,6 +134,13 @@ def made(operator: str, names: Sequence[str], group: str, over_group: bool, norm
         # So does its norm.
         module.norms.norm.scale[...] = jnp.ones_like(module.norms.norm.scale[...])
     return module
+
+
+@functools.cache
+def drawn(seed: int, calls: int, batch: int, order: int) -> jax.Array:
+    """So many batches of feature maps, which are the same for all operators."""
+    keys = jax.random.split(jax.random.key(seed), calls)
+    return jax.jit(lambda keys: lax.map(lambda key: feature_maps(key, batch, order), keys))(keys)
 
 
 def feature_maps(key, batch: int, order: int):
