@@ -15,7 +15,7 @@ Another revision of the library, which has batch norms alone, is measured by thi
 import dataclasses
 import functools
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated
 
 import jax
@@ -28,6 +28,7 @@ from attgconv_jax import OPERATORS, cyclic, trivial
 from attgconv_jax.nn import ATTENTIONS, SelectiveKernelGroupConv
 from experiments.bench import common
 from experiments.report.markdown import Column
+from experiments.run.checks import chosen
 from experiments.run.runtime import command
 
 CHANNELS, SIZE, IMAGES = 16, 8, 256
@@ -52,12 +53,15 @@ class Arguments(common.Arguments):
 
     kinds: Annotated[tuple[str, ...], tyro.conf.arg(help="Of norms.")] = ("batch", "layer", "group")
     calls: Annotated[int, tyro.conf.arg(help="In training mode.")] = 600
+    operators: Annotated[tuple[str, ...], tyro.conf.arg(help="Names of operators. Default: all that have norms.")] = ()
 
 
 def main(arguments: Arguments) -> None:
     """Measures all operators that have norms, prints a table and saves the figures."""
     results = common.Results("norms", arguments.out, COLUMNS, calls=arguments.calls, rows=[])
-    for (operator, names), group, kind in itertools.product(cases(), GROUPS, arguments.kinds):
+    normed = {name: operator for name, operator in OPERATORS.items() if operator.norms}
+    operators = chosen("operators", arguments.operators, normed)
+    for (operator, names), group, kind in itertools.product(cases(operators), GROUPS, arguments.kinds):
         # Other norms than batch norm are of every image by itself.
         batches = BATCHES if kind == "batch" else BATCHES[:1]
         option = OPERATORS[operator].options.get("over_group")
@@ -69,12 +73,12 @@ def main(arguments: Arguments) -> None:
             results.add(case | drift(operator, names, group, over_group, kind, batch, arguments.calls))
 
 
-def cases() -> list[tuple[str, list[str]]]:
+def cases(operators: Iterable[str]) -> list[tuple[str, list[str]]]:
     """Operators with the norms that they have, and with those that they may have besides."""
     found = []
-    for operator, record in OPERATORS.items():
-        usual = [name for name in record.norms if default_of(operator, name) is not None]
-        every = list(record.norms)
+    for operator in operators:
+        every = list(OPERATORS[operator].norms)
+        usual = [name for name in every if default_of(operator, name) is not None]
         found += [(operator, names) for names in ([usual, every] if usual != every else [every]) if names]
     return found
 
@@ -89,30 +93,32 @@ def drift(
 ) -> dict[str, float | None]:
     """The figures of an operator after so many calls; None for each where training raises a `ValueError`."""
     module = made(operator, names, group, over_group, norm)
-    draw = functools.partial(feature_maps, order=GROUPS[group].order)
+    order = GROUPS[group].order
     graph, params, rest = nnx.split(module, nnx.Param, ...)
     module.eval()
     evaluation = nnx.split(module, nnx.Param, ...)[0]
 
     @jax.jit
-    def measured(params, rest):
-        def step(i, rest):
+    def measured(params, rest, batches, f):
+        def step(rest, batch):
             module = nnx.merge(graph, params, rest, copy=True)
-            module.attention_maps(draw(jax.random.fold_in(jax.random.key(1), i), batch))
-            return nnx.split(module, nnx.Param, ...)[2]
+            module.attention_maps(batch)
+            return nnx.split(module, nnx.Param, ...)[2], None
 
-        kept, f = lax.fori_loop(0, calls, step, rest), draw(jax.random.key(2), IMAGES)
+        kept, _ = lax.scan(step, rest, batches)
         maps = (nnx.merge(mode, params, kept, copy=True).attention_maps(f) for mode in (evaluation, graph))
         return *maps, kept
 
     try:
-        evaluated, trained, kept = measured(params, rest)
+        evaluated, trained, kept = measured(params, rest, drawn(1, calls, batch, order), drawn(2, 1, IMAGES, order)[0])
     except ValueError:
         return dict.fromkeys(("drift", "saturated_percent", "least_variance"))
+    # What is added has no bounds.
+    saturated = None if OPERATORS[operator].combination == "add" else (evaluated < 0.01) | (evaluated > 0.99)
     variances = [jnp.min(leaf) for path, leaf in jax.tree.leaves_with_path(kept) if _is_variance(path)]
     return {
         "drift": float(jnp.max(jnp.abs(evaluated - trained))),
-        "saturated_percent": float(100 * jnp.mean((evaluated < 0.01) | (evaluated > 0.99))),
+        "saturated_percent": None if saturated is None else float(100 * jnp.mean(saturated)),
         "least_variance": float(min(variances)) if variances else None,
     }
 
@@ -134,6 +140,13 @@ def made(operator: str, names: Sequence[str], group: str, over_group: bool, norm
         # So does its norm.
         module.norms.norm.scale[...] = jnp.ones_like(module.norms.norm.scale[...])
     return module
+
+
+@functools.cache
+def drawn(seed: int, calls: int, batch: int, order: int) -> jax.Array:
+    """So many batches of feature maps, which are the same for all operators."""
+    keys = jax.random.split(jax.random.key(seed), calls)
+    return jax.jit(lambda keys: lax.map(lambda key: feature_maps(key, batch, order), keys))(keys)
 
 
 def feature_maps(key, batch: int, order: int):
