@@ -9,7 +9,7 @@ import numpy as np
 from flax import nnx
 from helpers import relative_error
 
-from attgconv_jax import cyclic, equivariance_error
+from attgconv_jax import act, cyclic, equivariance_error
 from attgconv_jax.models import NETWORKS, AllCNN, DenseNet, Network, RotMNISTNet, register
 from attgconv_jax.models.skeleton import ARRAYS, skeleton
 
@@ -162,6 +162,15 @@ def invariance_error(function, image, group, depend=1e-3):
     outputs = function(image)
     assert relative_error(outputs[0], outputs[1]) > depend
     return equivariance_error(function, image, group, output="invariant")
+
+
+def error_of_generators(function, images, group, depend=1e-6):
+    """Of invariance to a rotation and a reflection, which make all others: one call, for networks that take long."""
+    generators = [1, group.rotations] if group.reflections else [1]
+    turned = [act(images[:1], group, generator, "image") for generator in generators]
+    first, other, *others = function(jnp.concatenate([images, *turned]))
+    assert relative_error(other, first) > depend
+    return max(relative_error(logits, first) for logits in others)
 
 
 def count(network):

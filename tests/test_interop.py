@@ -15,6 +15,11 @@ from attgconv_jax.interop import REFERENCE_NETWORKS, load_reference, read_state
 
 SMALL = ["z2cnn", "p4cnn", "f_att_p4cnn", "RomHog_att_p4cnn"]
 LARGE = [name for name in REFERENCE_NETWORKS if name not in SMALL]
+# One of every class and of every attention.
+DEFAULT = [
+    *("z2cnn-float32", "p4cnn-float64", "f_att_p4cnn-float32", "RomHog_att_p4cnn-float64", "att_p4cnn-float32"),
+    *("p4m_allcnnc-float32", "z2_resnet44-float32", "f_att_p4_densenet-float32"),
+]
 SIZES = {"RotMNISTNet": 28, "AllCNN": 32, "CIFARResNet": 32, "DenseNet": 96}
 
 
@@ -38,6 +43,7 @@ def error_of(call, kind=ValueError):
     ("name", "dtype"),
     [*itertools.product(SMALL, [np.float32, np.float64]), *itertools.product(LARGE, [np.float32])],
 )
+@pytest.mark.default(*DEFAULT)
 def test_a_state_dict_becomes_the_network_it_was_taken_from(name, dtype):
     network, state = reference_state(name, dtype)
     loaded = load_reference(state, name)

@@ -21,7 +21,7 @@ def draw(name, shape, seed=0):
         return generator.uniform(0.5, 1.5, shape)
     if len(shape) == 1:
         return generator.uniform(0, 1, shape)
-    return generator.standard_normal(shape) * (shape[0] / np.prod(shape)) ** 0.5
+    return generator.standard_normal(shape) * (shape[0] / np.prod(shape)) ** 0.5 / (4 if len(shape) == 5 else 1)
 
 
 @pytest.mark.parametrize("name", LOGITS)
