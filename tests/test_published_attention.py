@@ -421,7 +421,7 @@ REFUSALS = {
     ),
     "an unknown norm": (
         lambda: ATTENTIONS["cbam"](8, cyclic(4), spatial_norm="instance", rngs=nnx.Rngs(0)),
-        'spatial_norm must be one of "batch"',
+        'spatial_norm must be one of "batch", "layer", "group", got',
     ),
     "one hidden channel before a layer norm": (
         lambda: ATTENTIONS["gc"](8, cyclic(4), hidden_features=1, rngs=nnx.Rngs(0)),
