@@ -159,6 +159,15 @@ FAULTS = {
         "attgconv_jax/attention/layers.py", "group.product.T[:, :, None]", "group.product[:, :, None]", "operators"
     ),
     "biased deviation": Fault("attgconv_jax/attention/sge.py", "(1 / (positions - 1))", "(1 / positions)", "operators"),
+    "unbiased as well as not": Fault(
+        "attgconv_jax/attention/srm.py", "/ (count - unbiased)", "/ count", "published_attention"
+    ),
+    "overlapping windows beyond the map": Fault(
+        "attgconv_jax/attention/ge.py",
+        "np.minimum(windows * extent + extent, length)",
+        "windows * extent + extent",
+        "published_attention",
+    ),
     "mean instead of maximum": Fault(
         "attgconv_jax/attention/spatial.py",
         "mean, highest = kernels.mean_and_maximum(f)",
@@ -223,6 +232,12 @@ FAULTS = {
         "group.matrices(group.inverse(out_grid))",
         "group.matrices(out_grid)",
         "lie_kernels",
+    ),
+    "filters of one pixel at the centre": Fault(
+        "attgconv_jax/lie/kernels.py",
+        "at_corner = paper and group.scales is not None",
+        "at_corner = False",
+        "one_pixel",
     ),
     # Networks.
     "shortcuts past the norm": Fault(
