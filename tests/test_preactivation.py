@@ -80,11 +80,10 @@ def test_logits_are_invariant(make, group, attention):
 @pytest.mark.parametrize(
     ("make", "group", "attention"),
     [
-        (CIFARResNet, P4M, None),
         (CIFARResNet, P4M, "input"),
         (functools.partial(WideResNet, 16, 4), P4, None),
     ],
-    ids=["44-p4m", "44-alpha_F-p4m", "16-4-p4"],
+    ids=["44-alpha_F-p4m", "16-4-p4"],
 )
 def test_logits_of_networks_of_their_real_size_are_invariant(make, group, attention):
     function = jax.jit(random_network(group, attention, make=make))
