@@ -78,7 +78,7 @@ def test_a_command_that_fails_leaves_no_folder(untold, tmp_path, monkeypatch, ca
         with pytest.raises(SystemExit):
             predict.cli(["nothing", "x.png", *words])
     assert not any(tmp_path.iterdir())
-    assert "nothing" in capsys.readouterr().err
+    assert "there is no file or folder x.png" in capsys.readouterr().err
 
 
 def test_no_cache_is_used_where_it_is_off(untold, tmp_path):

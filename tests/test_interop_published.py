@@ -21,13 +21,11 @@ from attgconv_jax.interop import (
 )
 from attgconv_jax.models import ResNet
 
-SLOW = "50"
-SMALL = [name for name in published() if not name.endswith(SLOW)]
 SMALL_SETTINGS = dict(features=4, classes=5)
 
 
 @pytest.mark.parametrize("name", published())
-@pytest.mark.default(*SMALL)
+@pytest.mark.default("pytorch_insight/cbam_resnet18", "timm/skresnet18")
 def test_a_network_computes_what_the_original_does_and_goes_back_without_a_bit_changed(name):
     state = state_of(name, np.float64)
     network = loaded(name, np.float64)

@@ -106,7 +106,8 @@ def _overlapping_means(f, extent):
     sums = kernels.window_sum(wide(f), (window, window), f.ndim - 4)
     lengths = f.shape[-4:-2]
     pixels = [np.subtract(*_ends(np.arange(window.outputs(n)), n, extent)) for n in lengths]
-    return sums / jnp.asarray(np.multiply.outer(*pixels)[..., None, None], sums.dtype)
+    counts = jnp.asarray(np.multiply.outer(*pixels), sums.dtype)
+    return sums / jnp.expand_dims(counts, (*range(f.ndim - 4), -2, -1))
 
 
 def _window_of(length, windows):

@@ -44,8 +44,6 @@ def inflate(network: Network, group: Group, *, pointwise: Pointwise = "average")
     network is equivariant as any other on the group. It has as many channels per element as the plain one, hence `|H|`
     times the feature maps; no Haar weights; and is in evaluation mode.
 
-    >>> import jax
-    import jax.numpy as jnp
     >>> from flax import nnx
     >>> from attgconv_jax import cyclic, trivial
     >>> from attgconv_jax.interop import inflate
