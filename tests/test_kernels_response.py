@@ -53,7 +53,7 @@ def assert_agrees(arrays, windows, dilation=1, tolerance=1e-10, implementation="
     jax.tree.map(functools.partial(assert_close, tolerance=tolerance), actual, expected)
 
 
-@hypothesis.settings(max_examples=8)
+@hypothesis.settings(max_examples=14)
 @hypothesis.given(
     shape=st.tuples(st.integers(1, 5), st.integers(5, 9), st.integers(5, 9)),
     channels=st.tuples(st.integers(1, 6), st.integers(1, 5), st.integers(1, 3)),

@@ -28,7 +28,7 @@ ONE = 4 * (42 * (6 * 4 + 3 * 6 * 9 + 4 * 4) + 10 * 6 * 4)
 agrees = functools.partial(assert_agrees, implementation="blocks")
 
 
-@hypothesis.settings(max_examples=8)
+@hypothesis.settings(max_examples=14)
 @hypothesis.given(
     shape=st.tuples(st.integers(1, 5), st.integers(5, 9), st.integers(5, 9)),
     channels=st.tuples(st.integers(1, 6), st.integers(1, 5), st.integers(1, 3)),

@@ -18,7 +18,7 @@ from attgconv_jax.models import load_network
 from experiments.run.metrics import read_metrics
 
 ROOT = pathlib.Path(__file__).parents[1]
-KILLS = 2
+KILLS = 3
 TIMES = ("training_seconds", "evaluation_seconds", "time")
 
 
