@@ -147,7 +147,7 @@ def lie_speed() -> str:
     return f"""{text}
 
 On Sim(2) with 16 rotations and 3 scales, `separable+2d` takes {cost(sim2, " and ")}; in turn with PyTorch,
-{ratio[sim2]:.2f} of its time. `dseparable` takes {published["SE2-8 dseparable"]:.2f} of the time of the paper's own code."""
+{ratio[sim2]:.2f} of its time. `dseparable` takes {published["SE2-8 dseparable"]:.2f} of that of the paper's code."""
 
 
 def _ratios(steps):
