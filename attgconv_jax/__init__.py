@@ -57,7 +57,7 @@ from attgconv_jax.deprecation import former_attributes
 from attgconv_jax.equivariance import act, equivariance_error
 from attgconv_jax.filters import Sampling, filter_bank, filter_basis
 from attgconv_jax.groups import Group, cyclic, dihedral, trivial
-from attgconv_jax.kernels import maximum
+from attgconv_jax.kernels import computing, maximum
 from attgconv_jax.probes import BandLimitedError, band_limited_error
 from attgconv_jax.separable import gseparable_group_conv, separable_group_conv
 
@@ -68,7 +68,7 @@ __all__ = [
     "CoordinateWeights", "FilterBasis", "GatherExciteWeights", "GlobalContextWeights", "Group",
     "GroupEnhanceWeights", "InputWeights", "MLPWeights", "NonLocalWeights", "ResponseChannelWeights",
     "ResponseMaps", "Sampling", "SelectiveKernelWeights", "SelfAttentionWeights", "act", "alpha_f", "attend",
-    "band_limited_error", "bottleneck_attention", "channel_attention", "circular_mask", "co_attention",
+    "band_limited_error", "bottleneck_attention", "channel_attention", "circular_mask", "co_attention", "computing",
     "convolutional_block_attention", "coordinate_attention", "cyclic", "dihedral", "efficient_channel_attention",
     "equivariance_error", "filter_bank", "filter_basis", "gather_excite", "global_context", "group_conv",
     "grouped_group_conv", "gseparable_group_conv", "input_attention", "input_attention_map", "input_co_attention",

@@ -14,6 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+FLOATS = ("float16", "bfloat16", "float32", "float64")
+"""What can be computed in."""
+
 
 def _is_number(value: Any, kind: type) -> bool:
     """Whether a value is a number of this kind; True and False are no numbers."""
@@ -30,6 +33,15 @@ def check_integer(name: str, value: Any, least: int = 1) -> int:
 def check_positive(**values: Any) -> tuple[int, ...]:
     """Raises a `ValueError` unless every named value is an integer of at least 1."""
     return tuple(check_integer(name, value) for name, value in values.items())
+
+
+def check_bytes(**values: Any) -> tuple[int, ...]:
+    """Raises a `ValueError` unless every named value is a number of bytes."""
+    for name, value in values.items():
+        if not _is_number(value, numbers.Integral) or value < 1:
+            wanted = "bytes, an integer of at least 1, such as 1_000_000_000"
+            raise ValueError(f"{name} must be {wanted}, got {value!r}")
+    return tuple(map(int, values.values()))
 
 
 def check_odd(why: str = "or attention is off centre", **values: Any) -> tuple[int, ...]:
@@ -64,6 +76,20 @@ def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:
         raise ValueError(f"{name} must be one of {names}, got {value!r}")
 
 
+def check_dtype_names(**dtypes: Any) -> None:
+    """Raises a `ValueError` unless every named value is a floating type of JAX, or its name; `dtype` may be None."""
+    for name, dtype in dtypes.items():
+        if dtype is None and name == "dtype":
+            continue
+        try:
+            known = dtype is not None and jnp.dtype(dtype).name in FLOATS
+        except (TypeError, ValueError):
+            known = False
+        if not known:
+            none, got = "None or " if name == "dtype" else "", getattr(dtype, "__name__", repr(dtype))
+            raise ValueError(f"{name} must be {none}one of {', '.join(FLOATS)}, got {got}")
+
+
 def check_divisor(name: str, value: Any, *counts: int, of: str = "channels") -> int:
     """Raises a `ValueError` that lists the divisors unless a value divides each of these counts."""
     if not _is_number(value, numbers.Integral) or value < 1 or any(count % value for count in counts):
@@ -96,6 +122,14 @@ def check_window(size: int, stride: int, padding: Any, dilation: int) -> tuple[i
     if not _is_number(padding, numbers.Integral) or padding < 0:
         raise ValueError(f'padding must be an integer of at least 0, "SAME" or "VALID", got {padding!r}')
     return size, stride, int(padding), dilation
+
+
+def check_pooling(window: int, stride: int | None, padding: int) -> tuple[int, int, int]:
+    """Raises a `ValueError` unless these are settings of a pooling, in pixels; a stride of None is the window's."""
+    size, padding = check_integer("window", window), check_integer("padding", padding, 0)
+    if padding >= size:
+        raise ValueError(f"padding must be smaller than the window, got {padding} for a window of {size}")
+    return size, size if stride is None else check_integer("stride", stride), padding
 
 
 def check_array(name: str, array: Any, axes: str) -> None:

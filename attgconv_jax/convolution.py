@@ -266,10 +266,8 @@ def _pooling_windows(f, group, size, stride, padding, exact, antialiased):
     check_on_group(f, group)
     checks.check_boolean(exact=exact, antialiased=antialiased)
     shape = f.shape[-4:-2]
-    size, padding = checks.check_integer("window", size), checks.check_integer("padding", padding, 0)
-    windows = windows_of(size, size if stride is None else stride, padding, 1, shape)
-    if padding >= size:
-        raise ValueError(f"padding must be smaller than the window, got {padding} for a window of {size}")
+    size, stride, padding = checks.check_pooling(size, stride, padding)
+    windows = windows_of(size, stride, padding, 1, shape)
     if exact:
         check_symmetric_grid(windows, group, shape, padding)
     return windows

@@ -92,6 +92,11 @@ def channel_uniform(key, shape, dtype=jnp.float32):
     return draw_uniform(key, shape, 1 / np.sqrt(np.prod(shape[1:])), dtype)
 
 
+def scaled(scale: float, init: Initializer) -> Initializer:
+    """An initialiser times a number."""
+    return lambda key, shape, dtype=jnp.float32: scale * init(key, shape, dtype)
+
+
 INITIALIZERS = {"he_normal": he_normal, "paper_uniform": paper_uniform, "paper_normal": paper_normal}
 
 

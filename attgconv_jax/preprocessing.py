@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 import jax
@@ -12,6 +13,7 @@ from jaxtyping import Array, Float, Shaped
 from attgconv_jax.checks import check_choice, check_positive
 
 Fit = Literal["pad", "crop", "stretch", "frame"]
+Number = float | np.floating
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,26 +34,33 @@ class Preprocessing:
       dtype: of the pixels in a file, such as "uint8", "uint16" or "float32"; kept by its name.
       fit: how images of another size are brought to it; see `resize`.
       background: of what "pad" and "frame" put around an image, where white is 1.
-      mean: of the training images, resized, where white is 1.
-      deviation: of the same.
+      mean: of the training images, resized, where white is 1: one number, or one a channel.
+      deviation: of the same, as many numbers as `mean`.
     """
 
     size: int | np.integer
     features: int | np.integer = 1
     dtype: str | np.dtype | type = "uint8"
     fit: str = "pad"
-    background: float | np.floating = 0.0
-    mean: float | np.floating = 0.0
-    deviation: float | np.floating = 1.0
+    background: Number = 0.0
+    mean: Number | Sequence[Number] | np.ndarray = 0.0
+    deviation: Number | Sequence[Number] | np.ndarray = 1.0
 
     def __post_init__(self):
         # Python's numbers, which do not decide in what precision images are computed.
         size, features = check_positive(size=self.size, features=self.features)
-        numbers = {name: _number(name, getattr(self, name)) for name in ("background", "mean", "deviation")}
+        numbers = {"background": _number("background", self.background)}
+        numbers |= {name: _numbers(name, getattr(self, name), features) for name in ("mean", "deviation")}
         for name, value in {"size": size, "features": features, "dtype": _dtype_name(self.dtype), **numbers}.items():
             object.__setattr__(self, name, value)
         check_choice("fit", self.fit, get_args(Fit))
-        if not (np.isfinite([self.background, self.mean, self.deviation]).all() and self.deviation > 0):
+        if isinstance(self.mean, tuple) != isinstance(self.deviation, tuple):
+            raise ValueError(
+                "mean and deviation must both be one number, or both one a channel, got "
+                f"{self.mean} and {self.deviation}"
+            )
+        finite = all(np.isfinite(number).all() for number in numbers.values())
+        if not (finite and np.greater(self.deviation, 0).all()):
             raise ValueError(
                 "background, mean and deviation must be finite, the deviation positive, got "
                 f"{self.background}, {self.mean}, {self.deviation}"
@@ -80,7 +89,17 @@ class Preprocessing:
         least = jnp.float32 if self.white > 1 else jnp.promote_types(pixels.dtype, jnp.float32)
         images = resize(pixels.astype(least) / self.white, self.size, self.fit, self.background)
         images = jnp.broadcast_to(images, (*images.shape[:-1], self.features))
-        return (images - self.mean) / self.deviation
+        return self.standardised(images)
+
+    def standardised(
+        self, images: Float[Array | np.ndarray, "*batch x y 1 c"]
+    ) -> Float[Array | np.ndarray, "*batch x y 1 c"]:
+        """`(images - mean) / deviation`, in the images' own type; NumPy arrays in NumPy."""
+        if not isinstance(self.mean, tuple):
+            return (images - self.mean) / self.deviation
+        shape = (1,) * (images.ndim - 1) + (self.features,)
+        mean, deviation = (np.reshape(each, shape).astype(images.dtype) for each in (self.mean, self.deviation))
+        return (images - mean) / deviation
 
     def checked(self, pixels: Shaped[Array | np.ndarray, "..."]) -> Shaped[Array | np.ndarray, "batch x y 1 c"]:
         """The pixels with all axes, as `device_dtype`.
@@ -195,6 +214,16 @@ def _number(name, value):
         return float(value if np.ndim(value) == 0 and not isinstance(value, str) else [])
     except TypeError as error:
         raise ValueError(f"{name} must be a number, got {value!r}") from error
+
+
+def _numbers(name, value, features):
+    """A number as Python's, or a tuple of as many as there are channels; a `ValueError` if it is neither."""
+    if not isinstance(value, list | tuple | np.ndarray) or np.ndim(value) == 0:
+        return _number(name, value)
+    if np.ndim(value) != 1 or len(value) != features:
+        got = f"{len(value)} numbers" if np.ndim(value) == 1 else f"shape {np.shape(value)}"
+        raise ValueError(f"{name} must be one number, or {features}, one a channel, got {got}")
+    return tuple(_number(name, each) for each in value)
 
 
 def _dtype_name(value):

@@ -35,11 +35,10 @@ from experiments.run.runtime import (
     command,
     describe_device,
     given_command,
-    precision,
     use_compilation_cache,
     writing,
 )
-from experiments.run.saved import registered_description
+from experiments.run.saved import precision_of, registered_description
 from experiments.run.training import predict
 from experiments.run.waiting import doing
 from experiments.run.workdir import Run, standardised, write_json
@@ -101,11 +100,11 @@ def main(arguments: Arguments) -> None:
     if out.exists() and not out.is_dir():
         raise ValueError(f"out must be a folder, got the file {out}")
     if (arguments.path / "network.json").exists():
-        with precision(registered_description(arguments.path)["param_dtype"], arguments.precision):
+        with precision_of(registered_description(arguments.path), arguments.precision):
             _evaluate(arguments, out, *_saved_network(arguments))
     else:
         run = Run.open(arguments.path)
-        with precision(run.config().model.dtype, arguments.precision):
+        with precision_of(run.config().model, arguments.precision):
             _evaluate(arguments, out, *_network_of_run(arguments, run))
 
 

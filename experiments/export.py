@@ -16,8 +16,8 @@ import tyro
 from attgconv_jax import models
 from attgconv_jax.export import export_network
 from attgconv_jax.models.classifier import network_folder
-from experiments.run.runtime import CompilationCache, Products, command, precision, use_compilation_cache
-from experiments.run.saved import registered_description
+from experiments.run.runtime import CompilationCache, Products, command, use_compilation_cache
+from experiments.run.saved import precision_of, registered_description
 from experiments.run.workdir import Run
 
 IMAGES = 64
@@ -57,7 +57,7 @@ def main(arguments: Arguments) -> None:
     if arguments.path.is_file():
         raise ValueError(f"path must be the folder of a run or of a saved network, got the file {arguments.path}")
     options = {name: getattr(arguments, name) for name in ("shape", "format", "platforms", "tolerance")}
-    with precision(registered_description(network_folder(arguments.path))["param_dtype"], arguments.precision):
+    with precision_of(registered_description(network_folder(arguments.path)), arguments.precision):
         network = classifier = models.load_classifier(arguments.path)
         if arguments.logits:
             size, features = network.preprocessing.size, network.preprocessing.features

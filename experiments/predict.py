@@ -31,11 +31,10 @@ from experiments.run.runtime import (
     CompilationCache,
     Products,
     command,
-    precision,
     use_compilation_cache,
     writing,
 )
-from experiments.run.saved import registered_description
+from experiments.run.saved import precision_of, registered_description
 from experiments.run.scale import Scale
 
 ROWS = 20
@@ -83,7 +82,7 @@ def main(arguments: Arguments) -> None:
             "left out"
         )
     description = registered_description(folder)
-    with precision(description.get("param_dtype", ""), arguments.precision):
+    with precision_of(description, arguments.precision):
         classifier = _loaded(folder, named=description.get("class_names") is not None)
         classes = len(classifier.class_names)
         # The default asks for a runner-up, which a network of one class has not.
@@ -124,13 +123,14 @@ def _loaded(folder, named):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         classifier = load_classifier(folder)
-    dtype, mean = classifier.preprocessing.dtype, classifier.preprocessing.mean
+    dtype, means = classifier.preprocessing.dtype, np.ravel(classifier.preprocessing.mean)
     if not named:
         print("note: the network has no class names; its classes are called by their numbers, from 0")
     if np.issubdtype(dtype, np.floating):
-        if not 0 <= mean <= 1:
+        if not np.all((means >= 0) & (means <= 1)):
+            found = " ".join(f"{mean:g}" for mean in means)
             raise ValueError(
-                f"{folder} was trained on {dtype} pixels with mean {mean:g}; pictures in files do not have such: take "
+                f"{folder} was trained on {dtype} pixels with mean {found}; pictures in files do not have such: take "
                 "attgconv_jax.models.load_classifier, on arrays"
             )
         print(f"note: the network was trained on {dtype} pixels; white in a picture is taken as 1")

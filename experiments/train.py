@@ -147,7 +147,8 @@ def main(arguments: Arguments) -> None:
         print(class_table(report["classes"]))
     print()
     print(equivariance_line(network.parsed_group(), max(report["equivariance_error"])))
-    print(f"trained in {report['training_seconds']:.0f} s, evaluated in {report['evaluation_seconds']:.0f} s")
+    between = f"errors between epochs in {report['evaluation_seconds']:.0f} s"
+    print(f"trained in {report['training_seconds']:.0f} s, {between}")
     evaluation = f"python -m experiments.evaluate {shlex.quote(str(workdir))}"
     if (workdir / PAGE).exists() and "angles" in report:
         print(f"report with pictures: {workdir / PAGE}")

@@ -159,6 +159,15 @@ FAULTS = {
         "attgconv_jax/attention/layers.py", "group.product.T[:, :, None]", "group.product[:, :, None]", "operators"
     ),
     "biased deviation": Fault("attgconv_jax/attention/sge.py", "(1 / (positions - 1))", "(1 / positions)", "operators"),
+    "unbiased as well as not": Fault(
+        "attgconv_jax/attention/srm.py", "/ (count - unbiased)", "/ count", "published_attention"
+    ),
+    "overlapping windows beyond the map": Fault(
+        "attgconv_jax/attention/ge.py",
+        "np.minimum(windows * extent + extent, length)",
+        "windows * extent + extent",
+        "published_attention",
+    ),
     "mean instead of maximum": Fault(
         "attgconv_jax/attention/spatial.py",
         "mean, highest = kernels.mean_and_maximum(f)",
@@ -182,6 +191,22 @@ FAULTS = {
         "d_r = d_r + jnp.where(here, d_largest[:, None], 0)",
         "d_r = d_r + d_largest[:, None]",
         "kernels_response_blocks",
+    ),
+    "a variance as Flax keeps it": Fault(
+        "attgconv_jax/nn/norm.py", "return count / (count - 1)", "return count / count", "running_statistics"
+    ),
+    "statistics of one number": Fault("attgconv_jax/nn/norm.py", "count == 1:", "count == -1:", "running_statistics"),
+    "layer norms over the batch": Fault(
+        "attgconv_jax/kernels/normalisation.py",
+        "(*range(batch_axes, x.ndim - 1), -1)",
+        "(*range(x.ndim - 1), -1)",
+        "running_statistics",
+    ),
+    "a kept variance that is not saved": Fault(
+        "attgconv_jax/models/description.py",
+        "set_running_variance(network, running_variance)",
+        "",
+        "running_statistics",
     ),
     "gradient of batch norm": Fault(
         "attgconv_jax/kernels/normalisation.py",
@@ -208,9 +233,61 @@ FAULTS = {
         "group.matrices(out_grid)",
         "lie_kernels",
     ),
+    "filters of one pixel at the centre": Fault(
+        "attgconv_jax/lie/kernels.py",
+        "at_corner = paper and group.scales is not None",
+        "at_corner = False",
+        "one_pixel",
+    ),
+    # Networks.
+    "shortcuts past the norm": Fault(
+        "attgconv_jax/models/preactivation.py",
+        "skipped = active if self.activated else f",
+        "skipped = f",
+        "preactivation",
+    ),
+    "shortcuts that keep their size": Fault(
+        "attgconv_jax/models/preactivation.py",
+        "skipped = self._halved(self.shortcut(skipped))",
+        "skipped = self.shortcut(skipped)[..., ::2, ::2, :, :] if self.pools else self.shortcut(skipped)",
+        "preactivation",
+    ),
+    "dense layers behind their input": Fault(
+        "attgconv_jax/models/densenet.py",
+        "[y, f[..., 1:-1, 1:-1, :, :]]",
+        "[f[..., 1:-1, 1:-1, :, :], y]",
+        "densenet",
+    ),
+    "attention of one width": Fault(
+        "attgconv_jax/models/densenet.py", "Layer(3, attention_size=5)", "Layer(3)", "densenet"
+    ),
     # Weights and files.
+    "stages in another order": Fault(
+        "attgconv_jax/interop/reference.py", "zip((32, 16, 8)", "zip((8, 16, 32)", "interop"
+    ),
     "file's axes": Fault(
-        "attgconv_jax/interop/reference.py", "transpose(3, 4, 2, 1, 0)", "transpose(4, 3, 2, 1, 0)", "interop"
+        "attgconv_jax/interop/slots.py", "(4, 3, 2, 0, 1), **", "(4, 3, 2, 1, 0), **", "interop interop_published"
+    ),
+    "pickles are trusted": Fault(
+        "attgconv_jax/interop/torch_pickle.py",
+        "    if name not in _MAKERS and name.removeprefix",
+        "    if False and name.removeprefix",
+        "interop_hostile",
+    ),
+    "tensors reach beyond their numbers": Fault(
+        "attgconv_jax/interop/torch_pickle.py",
+        "if size > len(numbers) or (size and last >= len(numbers)):",
+        "if False:",
+        "interop_hostile",
+    ),
+    "the spatial statistics of CBAM are not swapped": Fault(
+        "attgconv_jax/interop/pytorch_insight.py", ", reversed_axis=1", "", "interop_published"
+    ),
+    "filters are inflated into another slot": Fault(
+        "attgconv_jax/interop/inflation.py",
+        "np.concatenate([array, others], axis)",
+        "np.concatenate([others, array], axis)",
+        "inflate",
     ),
     "a loaded network trains": Fault(
         "attgconv_jax/models/arrays.py",
@@ -281,7 +358,7 @@ FAULTS = {
         "experiments/run/loop.py", "wrong < best.wrong", "wrong <= best.wrong", "best_epoch"
     ),
     "standardised with all images": Fault(
-        "experiments/data/dataset.py", "counted.train.images.std()", "counted.test.images.std()", "data"
+        "experiments/data/dataset.py", "images = dataset.train.images", "images = dataset.test.images", "data"
     ),
     "deviation over seeds biased": Fault(
         "experiments/report/markdown.py", "statistics.stdev(values)", "statistics.pstdev(values)", "tables runs"
@@ -314,6 +391,13 @@ FAULTS = {
     "options without effect": Fault(
         "experiments/run/idle.py", "getattr(chosen, name) != field.default", "False", "wrong_inputs"
     ),
+    "integers to compute in": Fault("attgconv_jax/checks.py", ".name in FLOATS", ".name", "nn_refusals"),
+    "a folder of a command that failed": Fault(
+        "experiments/run/runtime.py",
+        "        folder = folder.parent",
+        "        folder.mkdir(parents=True)",
+        "compilation_cache",
+    ),
     "the option's name is lost": Fault(
         "experiments/run/messages.py", "{option} must be {wanted}", "must be {wanted}", "wrong_inputs"
     ),
@@ -323,6 +407,39 @@ FAULTS = {
     ),
     "a legend over the curves": Fault(
         "experiments/report/figures.py", 'loc="outside upper center"', 'loc="upper center"', "report_page"
+    ),
+    "channels in the order of pixels": Fault(
+        "experiments/data/cifar10_binary.py",
+        "reshape(IMAGES, 3, SIDE, SIDE), 1, -1",
+        "reshape(IMAGES, SIDE, SIDE, 3), 1, 1",
+        "cifar10_binary",
+    ),
+    "one deviation for all channels": Fault(
+        "experiments/data/dataset.py", "channel.std(dtype=np.float64)", "images.std()", "channelwise"
+    ),
+    "a number for every channel": Fault(
+        "attgconv_jax/preprocessing.py", "np.reshape(each, shape)", "np.mean(each)", "channelwise"
+    ),
+    "a patience longer by one": Fault(
+        "experiments/run/plateau.py", "falls = waited >= patience", "falls = waited > patience", "plateau"
+    ),
+    "equal accuracy is better": Fault(
+        "experiments/run/loop.py",
+        '["validation"] < best.wrong, config',
+        '["validation"] <= best.wrong, config',
+        "plateau",
+    ),
+    "crops never reach the end": Fault(
+        "experiments/augmentation/geometry.py",
+        "(len(images), 2), 0, 2 * pixels + 1)",
+        "(len(images), 2), 0, 2 * pixels)",
+        "augmentation",
+    ),
+    "mirrored up and down": Fault(
+        "experiments/augmentation/geometry.py",
+        "jax.random.bernoulli(key, 0.5, len(images)), 2)",
+        "jax.random.bernoulli(key, 0.5, len(images)), 1)",
+        "augmentation",
     ),
     "images turn the other way": Fault(
         "experiments/report/measures.py", '"ji,jxy->ixy"', '"ij,jxy->ixy"', "report_page"

@@ -1,14 +1,16 @@
-"""rot-MNIST networks with random numbers in every array, and their arrays by the reference's names."""
+"""Networks with random numbers in every array, and their arrays by the reference's names."""
 
 import contextlib
+import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from helpers import relative_error
 
-from attgconv_jax import cyclic
-from attgconv_jax.models import NETWORKS, Network, RotMNISTNet, register
+from attgconv_jax import act, cyclic, equivariance_error
+from attgconv_jax.models import NETWORKS, AllCNN, DenseNet, Network, RotMNISTNet, register
 from attgconv_jax.models.skeleton import ARRAYS, skeleton
 
 
@@ -92,7 +94,8 @@ def means(param_dtype=jnp.float32, **settings):
 def by_reference_name(network):
     """A network's arrays by the reference's names and in its axes, written down without the library's table."""
     arrays = {}
-    for i, layer in enumerate(network.convolutions, 1):
+    convolutions, norms = _parts_by_reference_name(network)
+    for prefix, layer in convolutions.items():
         if hasattr(layer, "attention"):
             filter_, weights = layer.conv.w, layer.attention.weights
             on_input = hasattr(weights, "spatial")
@@ -100,17 +103,42 @@ def by_reference_name(network):
         else:
             filter_, spatial = layer.w, getattr(layer, "spatial", None)
             channel = None if getattr(layer, "w1", None) is None else (layer.w1, layer.w2)
-        arrays[f"c{i}.weight"] = _filter(filter_)
+        arrays[f"{prefix}.weight"] = _filter(filter_)
         if spatial is not None:
-            arrays[f"c{i}.spatial_attention.weight"] = _filter(spatial)
+            arrays[f"{prefix}.spatial_attention.weight"] = _filter(spatial)
         for theirs, ours in zip(("weight_fc1", "weight_fc2"), channel or (), strict=False):
             array = np.asarray(ours[...])
-            arrays[f"c{i}.channel_attention.{theirs}"] = array[..., 0] if array.shape[-1] == 1 else array
-    for i, norm in enumerate(network.norms, 1):
+            arrays[f"{prefix}.channel_attention.{theirs}"] = array[..., 0] if array.shape[-1] == 1 else array
+    for prefix, norm in norms.items():
         for theirs, ours in (("weight", norm.scale), ("bias", norm.bias), ("running_mean", norm.mean)):
-            arrays[f"bn{i}.{theirs}"] = np.asarray(ours[...])
-        arrays[f"bn{i}.running_var"] = np.asarray(norm.var[...])
+            arrays[f"{prefix}.{theirs}"] = np.asarray(ours[...])
+        arrays[f"{prefix}.running_var"] = np.asarray(norm.var[...])
     return arrays
+
+
+def _parts_by_reference_name(network):
+    """Convolutions, and norms."""
+    if isinstance(network, RotMNISTNet | AllCNN):
+        convolutions = {f"c{i}": layer for i, layer in enumerate(network.convolutions, 1)}
+        return convolutions, {f"bn{i}": norm for i, norm in enumerate(network.norms, 1)}
+    convolutions, norms = {"c1": network.lifting}, {}
+    if isinstance(network, DenseNet):
+        for i in range(5):
+            dense = network.layers[2 * i]
+            norms[f"block_layers.{i}.bn"], convolutions[f"block_layers.{i}.conv"] = dense.norm, dense.conv
+        for i in range(4):
+            transition = network.layers[2 * i + 1]
+            norms[f"trans_layers.{i}.bn"], convolutions[f"trans_layers.{i}.conv"] = transition.norm, transition.conv
+        convolutions["c_out"], norms["bn_out"] = network.classifier.conv, network.classifier.norm
+        return convolutions, norms
+    for stage, name in enumerate(("layers_nc32", "layers_nc16", "layers_nc8")):
+        for i, block in enumerate(network.stages[stage]):
+            convolutions |= {f"{name}.{i}.c1": block.convolutions[0], f"{name}.{i}.c2": block.convolutions[1]}
+            norms |= {f"{name}.{i}.bn1": block.norms[0], f"{name}.{i}.bn2": block.norms[1]}
+        if stage:
+            convolutions[f"{name}.0.fiber_map"] = network.stages[stage][0].shortcut
+    convolutions["c_out"], norms["bn_out"] = network.classifier, network.norm
+    return convolutions, norms
 
 
 def _filter(variable):
@@ -127,3 +155,23 @@ def leaves(network):
 @nnx.jit
 def logits(network, image):
     return network(image)
+
+
+def invariance_error(function, image, group, depend=1e-3):
+    """The error, once it is known that the logits depend on the image at all."""
+    outputs = function(image)
+    assert relative_error(outputs[0], outputs[1]) > depend
+    return equivariance_error(function, image, group, output="invariant")
+
+
+def error_of_generators(function, images, group, depend=1e-6):
+    """Of invariance to a rotation and a reflection, which make all others: one call, for networks that take long."""
+    generators = [1, group.rotations] if group.reflections else [1]
+    turned = [act(images[:1], group, generator, "image") for generator in generators]
+    first, other, *others = function(jnp.concatenate([images, *turned]))
+    assert relative_error(other, first) > depend
+    return max(relative_error(logits, first) for logits in others)
+
+
+def count(network):
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(nnx.state(network, nnx.Param)))

@@ -9,10 +9,10 @@ from PIL import Image
 from experiments.data.prepared import open_builder
 
 
-def write_small_set(name, directory, splits, file_format="array_record"):
+def write_small_set(name, directory, splits, file_format="array_record", label_names=None):
     """Writes `{split: (images, labels)}` where `prepared` looks for the set of that name; returns its folder.
 
-    Images are `[image, row, column]`, uint8 (stored as PNG) or float32.
+    Images are `[image, row, column]` or, in colour, `[image, row, column, 3]`, uint8 (stored as PNG) or float32.
     """
     from array_record.python.array_record_module import ArrayRecordWriter
     from tensorflow_datasets.core import naming
@@ -21,6 +21,8 @@ def write_small_set(name, directory, splits, file_format="array_record"):
     builder = open_builder(name, pathlib.Path(directory), file_format)
     folder = pathlib.Path(builder.data_path)
     folder.mkdir(parents=True)
+    if label_names is not None:
+        builder.info.features["label"].names = label_names
     infos = []
     for split, (images, labels) in splits.items():
         template = naming.ShardedFileTemplate(
@@ -36,10 +38,10 @@ def write_small_set(name, directory, splits, file_format="array_record"):
     return folder
 
 
-def random_images(count, seed=0, dtype=np.uint8):
-    """Images `[image, 28, 28]`, all of uint8's values or uniform in [0, 1), and labels of all classes."""
+def random_images(count, seed=0, dtype=np.uint8, shape=(28, 28)):
+    """Images `[image, *shape]`, all of uint8's values or uniform in [0, 1), and labels of all classes."""
     generator = np.random.default_rng(seed)
-    images = generator.integers(0, 256, (count, 28, 28)).astype(np.uint8)
+    images = generator.integers(0, 256, (count, *shape)).astype(np.uint8)
     if dtype != np.uint8:
         images = generator.uniform(size=images.shape).astype(dtype)
     return images, generator.permutation(np.arange(count) % 10)
@@ -50,7 +52,9 @@ def _record(image, label):
 
     example = tf_example_pb2.Example()
     features = example.features.feature
-    features["label"].int64_list.value.append(int(label))
+    for name in ("label", "coarse_label"):
+        features[name].int64_list.value.append(int(label))
+    features["id"].bytes_list.value.append(b"an id")
     for change in ("angle", "scale"):
         features[change].float_list.value.append(0.0)
     if image.dtype == np.uint8:

@@ -12,16 +12,18 @@ from helpers import assert_close, assert_refused
 
 from experiments.augmentation import KINDS, AugmentConfig, Mixture, augment
 from experiments.augmentation.geometry import resample, rotation, turned
+from experiments.data import rotated_digits
 from experiments.run.class_weights import class_weights
 from experiments.run.configuration import Config, OptimizerConfig
 from experiments.run.identity import from_identity, identity
+from experiments.run.loop import make_trainer
 from experiments.run.model_configuration import model
 from experiments.run.training import Trainer, make_optimizer
 
 GENERATOR = np.random.default_rng(0)
 EVERYTHING = dict(
     flip=True, quarter_turns=True, rotate=30, scale=(0.8, 1.25), shift=0.1, contrast=0.2, brightness=0.2, noise=0.1,
-    cutout=0.3, mixup=0.4,
+    cutout=0.3, mixup=0.4, mirror=True, crop=2,
 )  # fmt: skip
 
 
@@ -97,6 +99,63 @@ def test_flips_and_quarter_turns_are_permutations_of_all_eight_kinds_alike():
     assert len(np.unique(reversed_only, axis=0)) == 4
 
 
+def test_mirror_images_exchange_left_and_right_of_half_of_the_pictures():
+    image = random_images(1, 3, 4, 2)
+    found = np.asarray(changed(0, jnp.tile(image, (1000, 1, 1, 1, 1)), mirror=True)[0])
+    mirrored = np.all(found == np.asarray(image)[:, :, ::-1], axis=(1, 2, 3, 4))
+    assert np.all(mirrored | np.all(found == np.asarray(image), axis=(1, 2, 3, 4)))
+    assert abs(mirrored.mean() - 0.5) < 0.05
+
+
+@pytest.mark.parametrize("background", [-1.0, (-1.0, -2.0)])
+@pytest.mark.default("-1.0", "background1")
+def test_crops_are_pieces_of_the_picture_amid_background_from_anywhere(background):
+    """All 25 are drawn alike; a loop pads the picture and cuts them out."""
+    image = random_images(1, 5, 6, 2)
+    padded = np.empty((9, 10, 1, 2))
+    padded[...] = background
+    padded[2:-2, 2:-2] = image[0]
+    config, images = AugmentConfig(crop=2), jnp.tile(image, (5000, 1, 1, 1, 1))
+    crop = jax.jit(lambda key: augment(key, images, jnp.zeros(5000, int), config, jnp.asarray(background))[0])
+    found = np.asarray(crop(jax.random.key(0)))
+    counts = [np.all(found == padded[i : i + 5, j : j + 6], axis=(1, 2, 3, 4)).sum() for i, j in np.ndindex(5, 5)]
+    assert sum(counts) == 5000 and np.abs(np.array(counts) / 5000 - 1 / 25).max() < 0.012
+    assert changed(0, images[:2], crop=4)[0].shape == (2, 5, 6, 1, 2)
+    with assert_refused("augment.crop must be less than the 5 pixels of the images, got 5"):
+        changed(0, images[:2], crop=5)
+
+
+def test_interpolated_pictures_have_the_background_of_their_channel():
+    images = jnp.ones((2, 5, 5, 1, 3))
+    far = jnp.asarray(np.tile(np.array([[1.0, 0, 20], [0, 1, 0], [0, 0, 1]]), (2, 1, 1)))
+    outside = resample(images, far, jnp.array([-1.0, -2.0, -3.0]))
+    np.testing.assert_array_equal(outside, np.broadcast_to([-1.0, -2.0, -3.0], images.shape))
+
+
+def test_a_crop_beyond_the_pictures_is_refused_before_a_run_begins():
+    digits = rotated_digits(0)
+    with assert_refused("augment.crop must be less than the 28 pixels of the images, got 28"):
+        make_trainer(Config(augment=AugmentConfig(crop=28)), digits)
+
+
+@pytest.mark.parametrize("channelwise", [False, True])
+def test_the_background_in_training_is_the_darkest_pixel_of_all_or_of_each_channel(channelwise):
+    """Seen by a trainer whose step keeps the least of what it is given in place of the loss."""
+
+    class Watching(Trainer):
+        def step(self, state, images, labels, mixture=None):
+            seen = jnp.min(images, axis=(0, 1, 2, 3))
+            loss = jnp.sum(seen * jnp.array([1, 10, 100])).astype(state.loss.dtype)
+            return state._replace(loss=state.loss + loss, step=state.step + 1)
+
+    network = model("rot_mnist", "z2", features=(1,))
+    options = dict(in_features=3, augmentation=AugmentConfig(crop=27), channelwise=channelwise)
+    each = Watching(network, 10, make_optimizer(OptimizerConfig(), 1), 12, **options)
+    images = jnp.ones((12, 28, 28, 1, 3), jnp.float32) * jnp.array([1, 2, 3])
+    state = each.train(each.init((0,)), images, LABELS, 1)
+    assert float(state.loss[0]) == (321 if channelwise else 111)
+
+
 def test_intensities_change_as_their_formulas_say():
     images = random_images(2000, 4, 6, 2)
     difference = np.asarray(changed(0, images, brightness=0.5)[0] - images)
@@ -155,6 +214,8 @@ def test_what_a_kind_draws_does_not_depend_on_what_else_is_chosen():
         (dict(flip=1), "augment.flip must be True or False, got 1"),
         (dict(scale=(1.2, 0.8)), "augment.scale must be two positive numbers, the smaller first, got (1.2, 0.8)"),
         (dict(shift=-0.1), "augment.shift must be in 0 to 1, got -0.1"),
+        (dict(crop=-1), "augment.crop must be pixels, at least 0, got -1"),
+        (dict(mirror=1), "augment.mirror must be True or False, got 1"),
         (dict(mixup=-1), "augment.mixup must be not negative, got -1"),
         (dict(preview="x.jpg"), "augment.preview must be a file whose name ends in .png, got x.jpg"),
     ],

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.run.loop import Best, _evaluate
+from experiments.run.training import TrainState
 
 # Errors after each epoch, of two seeds.
 VALIDATION = np.array([[5, 3, 3, 4], [2, 6, 1, 1]])
@@ -16,12 +17,13 @@ def test_the_first_network_that_is_best_on_validation_is_kept():
     def count_errors(params, rest, images, labels):
         return jnp.asarray(labels[np.arange(2), params["epoch"] - 1]), np.zeros(2, bool)
 
-    config = SimpleNamespace(test_every=1, seeds=(0, 1), optimizer=SimpleNamespace(epochs=4))
+    config = SimpleNamespace(test_every=1, seeds=(0, 1), optimizer=SimpleNamespace(epochs=4, patience=1))
     splits = {"validation": (None, VALIDATION), "test": (None, TEST)}
     best = Best({"epoch": jnp.zeros(2, int)}, {}, jnp.full(2, 99), jnp.zeros(2, int))
     for epoch in range(1, 5):
-        state = SimpleNamespace(params={"epoch": jnp.full(2, epoch)}, rest={}, step=[epoch])
-        best, errors = _evaluate(SimpleNamespace(count_errors=count_errors), state, best, splits, epoch, config)
+        params = {"epoch": jnp.full(2, epoch)}
+        state = TrainState(params, {}, {}, *[jnp.full(2, epoch)] * 5)
+        _, best, errors = _evaluate(SimpleNamespace(count_errors=count_errors), state, best, splits, epoch, config)
         assert errors["test_error_percent"] == list(100 * TEST[:, epoch - 1] / len(TEST))
     assert list(best.params["epoch"]) == list(best.epoch) == [2, 3]
     assert list(best.wrong) == [3, 1]

@@ -217,7 +217,8 @@ def change(saved, **changes):
     [
         (
             dict(network="ResNet44"),
-            "holds a ResNet44; networks known here: all_cnn, lie_all_cnn, lie_resnet, resnet, rot_mnist; import what",
+            "holds a ResNet44; networks known here: all_cnn, cifar_resnet, densenet, lie_all_cnn, lie_resnet, resnet, "
+            "rot_mnist, wide_resnet; import what",
         ),
         (dict(format=4), "network.json has format 4, of a later version than this"),
         (dict(param_dtype="float17"), "network.json does not describe a network: data type 'float17' not understood"),

@@ -131,6 +131,6 @@ def test_resnet_has_18_layers_on_the_command_line_unless_told_otherwise():
 def test_a_size_that_a_network_does_not_take_names_those_that_do():
     config = Config(model=model("rot_mnist", "p4"))
     with assert_refused(
-        "size must be at most 28, the pixels that rot_mnist takes, got 40; take resnet, or smaller images"
+        "size must be at most 28, the pixels that rot_mnist takes, got 40; take densenet or resnet, or smaller images"
     ):
         small_set(40).resized(config.model.image_size)

@@ -357,7 +357,7 @@ def test_the_best_epoch_on_test_is_the_earliest_of_all_that_were_measured():
         (compare, ["a", "a"], "the work directories must differ"),
         (reproduce, ["digits", "--budget", "2"], "budget must be a number and s, m, h or d, like 2h"),
         (reproduce, ["digits", "--rows", "p4"], "rows must be among digits-z2"),
-        (prepare, ["cifar10"], "rot_mnist/regenerated"),
+        (prepare, ["cifar"], "rot_mnist/regenerated"),
         (networks, ["--networks", "p5"], "networks must be among Z2, p4"),
         (networks, ["--repeats", "0"], "repeats must be at least 1, got 0"),
         (memory, ["--networks", "Z2"], "networks must be among p4, alpha_F-p4"),

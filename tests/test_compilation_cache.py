@@ -32,8 +32,6 @@ def test_programs_are_kept_in_the_users_cache_folder_by_default(untold, tmp_path
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     use_compilation_cache()
     assert untold() == str(tmp_path / "cache/attgconv_jax/xla")
-    assert pathlib.Path(untold()).is_dir()
-    assert not list(pathlib.Path(untold()).iterdir())
     monkeypatch.setenv("HOME", str(tmp_path))
     for other in ("", "relative"):
         monkeypatch.setenv("XDG_CACHE_HOME", other)
@@ -41,6 +39,8 @@ def test_programs_are_kept_in_the_users_cache_folder_by_default(untold, tmp_path
         use_compilation_cache()
         assert untold() == str(tmp_path / ".cache/attgconv_jax/xla")
     assert capsys.readouterr() == ("", "")
+    # JAX makes the folder with the first program: a command that fails before leaves nothing.
+    assert not any(tmp_path.iterdir())
 
 
 def test_a_folder_that_jax_has_been_told_of_stays_unless_another_is_asked_for(untold, tmp_path):
@@ -50,6 +50,35 @@ def test_a_folder_that_jax_has_been_told_of_stays_unless_another_is_asked_for(un
     assert not (tmp_path / "told").exists()
     use_compilation_cache(tmp_path / "asked")
     assert untold() == str(tmp_path / "asked")
+    assert not (tmp_path / "asked").exists()
+
+
+def test_the_users_folder_may_be_written_as_a_tilde(untold, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    use_compilation_cache(pathlib.Path("~/cache"))
+    assert untold() == str(tmp_path / "cache")
+
+
+@pytest.mark.parametrize("told", ["folder", "choice"])
+def test_every_program_is_kept_unless_the_environment_says_otherwise(told, untold, tmp_path, monkeypatch):
+    name = "jax_persistent_cache_min_compile_time_secs"
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path) if told == "folder" else None)
+    jax.config.update(name, 1.0)
+    monkeypatch.setenv(name.upper(), "1.0")
+    use_compilation_cache(tmp_path if told == "choice" else None)
+    assert getattr(jax.config, name) == 1
+    monkeypatch.delenv(name.upper())
+    use_compilation_cache(tmp_path if told == "choice" else None)
+    assert getattr(jax.config, name) == 0
+
+
+def test_a_command_that_fails_leaves_no_folder(untold, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for words in (["--compilation-cache", "none"], ["--compilation-cache=~/never"]):
+        with pytest.raises(SystemExit):
+            predict.cli(["nothing", "x.png", *words])
+    assert not any(tmp_path.iterdir())
+    assert "there is no file or folder x.png" in capsys.readouterr().err
 
 
 def test_no_cache_is_used_where_it_is_off(untold, tmp_path):
@@ -61,11 +90,11 @@ def test_no_cache_is_used_where_it_is_off(untold, tmp_path):
 
 def test_a_folder_that_cannot_be_written_to_is_a_line_and_no_error(untold, tmp_path, capsys):
     (tmp_path / "file").touch()
-    for folder, why in {tmp_path / "file" / "folder": "Not a directory", tmp_path / "file": "it is a file"}.items():
+    for folder, why in {tmp_path / "file" / "folder": "Not a directory", tmp_path / "file": "a file"}.items():
         use_compilation_cache(folder)
         assert untold() is None
         advice = "--compilation-cache names another folder, or is off"
-        assert capsys.readouterr() == ("", f"note: compiled programs are not kept in {folder}, for {why}; {advice}\n")
+        assert capsys.readouterr() == ("", f"note: compiled programs are not kept in {folder} ({why}); {advice}\n")
 
 
 def test_a_name_left_empty_is_no_folder(untold):

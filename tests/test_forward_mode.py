@@ -16,7 +16,7 @@ STEP = 1e-5
 # They make groups, bases and numbers; the last is deprecated.
 NOT_OF_ARRAYS = {
     *("band_limited_error", "cyclic", "dihedral", "equivariance_error", "filter_basis", "trivial"),
-    "input_attention_map",
+    *("computing", "input_attention_map"),
 }
 # All kernels with derivatives of their own.
 TWICE = (

@@ -46,5 +46,5 @@ def test_other_logits_are_an_error(monkeypatch):
 
 def test_a_missing_pytorch_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
-    with assert_refused("PyTorch is not installed: make an environment of its own, with this project and `torch`"):
+    with assert_refused("PyTorch is not installed; the first lines of experiments/bench/inference.py say how"):
         inference.main(inference.Arguments())

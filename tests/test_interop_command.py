@@ -11,8 +11,9 @@ import networks
 import numpy as np
 import pytest
 from helpers import random
+from published_weights import state_of
 
-from attgconv_jax.interop import REFERENCE_NETWORKS, load_reference
+from attgconv_jax.interop import REFERENCE_NETWORKS, SOURCES, load_reference, read_state
 from attgconv_jax.interop.__main__ import main
 from attgconv_jax.models import load_network
 
@@ -50,14 +51,42 @@ def test_the_command_enables_x64_for_itself_alone(tmp_path, capsys):
     assert load_network(tmp_path / "out").convolutions[0].w.dtype == np.float64
 
 
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors", ".npz"])
+def test_a_checkpoint_goes_back_to_the_file_it_came_from(tmp_path, capsys, suffix):
+    state = write_state(tmp_path / "weights.npz", "z2cnn")
+    assert main([str(tmp_path / "weights.npz"), "z2cnn", str(tmp_path / "out")]) == 0
+    file = tmp_path / f"again{suffix}"
+    assert main([str(tmp_path / "out"), "z2cnn", str(file), "--back"]) == 0
+    assert capsys.readouterr().out.splitlines()[1] == f"{file}: z2cnn, 21,620 parameters, float32"
+    again = read_state(file)
+    assert again.keys() == state.keys()
+    assert all(again[name].tobytes() == array.tobytes() for name, array in state.items())
+    assert main([str(tmp_path / "out"), "p4cnn", str(tmp_path / "other.npz"), "--back"]) == 2
+    assert (
+        capsys.readouterr().err.startswith("error: state is not one of p4cnn; ")
+        and not (tmp_path / "other.npz").exists()
+    )
+
+
+def test_weights_of_another_source_become_a_checkpoint(tmp_path, capsys):
+    state = {name: array.astype(np.float32) for name, array in state_of("pytorch_insight/sge_resnet18").items()}
+    state |= {"fc.weight": state["fc.weight"][:3], "fc.bias": state["fc.bias"][:3]}
+    np.savez(tmp_path / "sge.npz", **state)
+    command = [str(tmp_path / "sge.npz"), "sge_resnet18", str(tmp_path / "out"), "--source", "pytorch_insight"]
+    assert main(command) == 2
+    assert "fc.weight is (3, 512) instead of (1000, 512)" in capsys.readouterr().err
+    assert main([*command, "--classes", "3"]) == 0
+    assert load_network(tmp_path / "out").settings["classes"] == 3
+
+
 def test_the_help_says_that_x64_is_enabled(capsys):
     with pytest.raises(SystemExit) as caught:
         main(["--help"])
     assert caught.value.code == 0
     text = " ".join(capsys.readouterr().out.split())
-    assert text.startswith("usage: python -m attgconv_jax.interop [-h] FILE NETWORK OUT")
+    assert text.startswith("usage: python -m attgconv_jax.interop [-h]")
     assert "enables x64" in text
-    assert all(name in text for name in REFERENCE_NETWORKS)
+    assert all(name in text for source in SOURCES.values() for name in source.networks)
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +106,7 @@ BAD = {
     "objects": ("objects.npz p4cnn out", "Object arrays cannot be loaded"),
     "pickle": ("pickle.npz p4cnn out", "pickle.npz is not an .npz of plain arrays"),
     "text": ("text.npz p4cnn out", "text.npz is not an .npz of plain arrays"),
-    "other suffix": ("weights.bin p4cnn out", "weights.bin must be an .npz, .pth or .pt file"),
+    "other suffix": ("weights.bin p4cnn out", "weights.bin must be an .npz, .safetensors, "),
     "folder": ("taken p4cnn out", "there is no file"),
     "unknown network": ("p4.npz p4densenet out", "network must be one of z2cnn, p4cnn, f_att_p4cnn, RomHog_att_p4cnn"),
     "other network": ("p4.npz f_att_p4cnn out", "state is not one of f_att_p4cnn; missing: c1.channel_attention"),
@@ -87,6 +116,9 @@ BAD = {
         "",
         "the following arguments are required: FILE, NETWORK, OUT; see python -m attgconv_jax.interop",
     ),
+    "unknown source": ("p4.npz p4cnn out --source keras", "invalid choice: 'keras'"),
+    "network of another source": ("p4.npz p4cnn out --source timm", "network must be one of resnet18, "),
+    "back from a file": ("p4.npz p4cnn out.pth --back", "there is no directory"),
     "unknown option": ("p4.npz p4cnn out --fast", "unrecognized arguments: --fast; see"),
 }
 

@@ -230,7 +230,7 @@ def test_options_that_a_layer_lacks_and_half_precision_are_refused():
     state = fixture("C4")[0]
     with assert_refused("options must be of layers '0', '1', '3', '4', '6', '7', got '2'"):
         load_escnn(state, cyclic(4), options={"2": {}})
-    with assert_refused("options of layer '1', batch norm, must be of epsilon, got momentum"):
+    with assert_refused("options of layer '1', batch norm, must be of epsilon, running_variance, got momentum"):
         load_escnn(state, cyclic(4), options={"1": {"momentum": 0.1}})
     half = {name: value.astype(np.float16) if value.dtype == float else value for name, value in state.items()}
     with assert_refused("state must be float32 or float64, got float16"):

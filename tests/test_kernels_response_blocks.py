@@ -205,7 +205,7 @@ def test_the_budget_reaches_the_blocks_of_a_layer():
     assert loops(10**9) == 0
     # Over the input group elements, and of each over the images.
     assert loops(1_000_000) == 2
-    with assert_refused("memory_budget must be an integer of at least 1, got 0"):
+    with assert_refused("memory_budget must be bytes, an integer of at least 1, such as 1_000_000_000, got 0"):
         loops(0)
 
 

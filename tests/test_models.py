@@ -2,7 +2,6 @@
 
 import functools
 import itertools
-import math
 
 import jax
 import jax.numpy as jnp
@@ -12,12 +11,14 @@ import pytest
 from compilation import optimised
 from flax import nnx
 from helpers import assert_close, assert_refused, random, relative_error
+from networks import count, invariance_error
 
-from attgconv_jax import act, cyclic, dihedral, equivariance_error, trivial
+from attgconv_jax import act, cyclic, dihedral, trivial
 from attgconv_jax.attention import OPERATORS
 from attgconv_jax.interop import REFERENCE_NETWORKS, load_reference
-from attgconv_jax.models import AllCNN, RotMNISTNet
+from attgconv_jax.models import AllCNN, CIFARResNet, DenseNet, RotMNISTNet
 from attgconv_jax.models.skeleton import ARRAYS
+from attgconv_jax.nn import Dropout
 
 # The other operators' networks are in test_nn_operators.py.
 EVERY_ATTENTION = [None, "input", "input_channel", "input_spatial", "co"]
@@ -25,20 +26,28 @@ RESPONSE_ATTENTIONS = ["response", "response_channel", "response_spatial"]
 P4, P4M = cyclic(4), dihedral(4)
 # What attends is tested on every group function by function.
 OTHER_GROUPS = [trivial(), cyclic(2), dihedral(1), dihedral(2)]
-REFERENCE_FILES = ["z2cnn", "p4cnn", "f_att_p4cnn", "att_p4cnn", "p4m_allcnnc", "f_att_p4_allcnnc"]
+SMALL_REFERENCE_FILES = ["z2cnn", "p4cnn", "f_att_p4cnn", "att_p4cnn"]
+REFERENCE_FILES = [*SMALL_REFERENCE_FILES, "p4m_allcnnc", "f_att_p4_allcnnc", "p4m_resnet44", "p4_densenet"]
+
+
+def _sizes_in_resnet():
+    for size, before in ((32, 32), (16, 32), (8, 16)):
+        for block in range(7):
+            yield f"layers_nc{size}.{block}.bn1", size if block else before
+            yield f"layers_nc{size}.{block}.bn2", size
+
+
 # Of the maps that every batch norm sees, along one axis.
-NORM_SIZES = {RotMNISTNet: (26, 24, 10, 8, 6, 4), AllCNN: (32, 32, 16, 16, 16, 8, 8, 8, 8)}
-
-
-def invariance_error(function, image, group, depend=1e-3):
-    """The error, once it is known that the logits depend on the image at all."""
-    outputs = function(image)
-    assert relative_error(outputs[0], outputs[1]) > depend
-    return equivariance_error(function, image, group, output="invariant")
-
-
-def count(network):
-    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(nnx.state(network, nnx.Param)))
+NORM_SIZES = {
+    RotMNISTNet: {f"bn{i}": size for i, size in enumerate((26, 24, 10, 8, 6, 4), 1)},
+    AllCNN: {f"bn{i}": size for i, size in enumerate((32, 32, 16, 16, 16, 8, 8, 8, 8), 1)},
+    CIFARResNet: {**dict(_sizes_in_resnet()), "bn_out": 8},
+    DenseNet: {
+        **{f"block_layers.{i}.bn": size for i, size in enumerate((94, 46, 22, 10, 4))},
+        **{f"trans_layers.{i}.bn": size for i, size in enumerate((92, 44, 20, 8))},
+        "bn_out": 2,
+    },
+}
 
 
 @pytest.mark.parametrize(
@@ -276,8 +285,9 @@ def load(reference):
     def load(name):
         file = reference(f"models/{name}")
         network = load_reference(file.under("state"), name)
-        for dropout in [*network.dropouts, *([network.input_dropout] if "allcnn" in name else [])]:
-            dropout.rate = 0.0
+        for _, module in nnx.iter_modules(network):
+            if isinstance(module, Dropout):
+                module.rate = 0.0
         return network, jnp.asarray(file["input"].transpose(0, 2, 3, 1)[:, :, :, None]), file
 
     return load
@@ -288,9 +298,7 @@ def load(reference):
 def test_evaluation_matches_the_reference(load, name):
     network, image, file = load(name)
     assert_close(networks.logits(network, image), file["logits64"], 1e-9)
-    for i, norm in enumerate(network.norms, 1):
-        norm.mean.set_value(jnp.asarray(file[f"bnafter64/bn{i}.running_mean"]))
-        norm.var.set_value(jnp.asarray(file[f"bnafter64/bn{i}.running_var"]))
+    network = load_reference(file.under("state") | file.under("bnafter64"), name)
     assert_close(networks.logits(network, image), file["eval_after_bn64/logits"], 1e-9)
 
 
@@ -316,18 +324,18 @@ def test_a_training_step_matches_the_reference(load, name, jit):
     ours = networks.by_reference_name(nnx.merge(graphdef, gradients, nnx.state(network, nnx.Not(nnx.Param))))
     # Of the large networks the reference kept some gradients.
     known = {key for key in ours if "running" not in key}
-    assert expected.keys() == known or ("allcnn" in name and {"c1.weight", "bn9.bias"} < expected.keys() < known)
+    assert expected.keys() == known or (name not in SMALL_REFERENCE_FILES and {"c1.weight"} < expected.keys() < known)
     for key, gradient in expected.items():
         assert relative_error(ours[key], gradient) < 1e-9, key
 
     make, group, _ = REFERENCE_NETWORKS[name]
     unbiased = {}
-    for i, size in enumerate(NORM_SIZES[make], 1):
+    for norm, size in NORM_SIZES[make].items():
         # PyTorch's running variance is the unbiased one, Flax's the biased one.
         n = image.shape[0] * size**2 * group.order
-        kept = 0.9 * old[f"bn{i}.running_var"]
-        unbiased[f"bn{i}.running_var"] = kept + (ours[f"bn{i}.running_var"] - kept) * n / (n - 1)
-        unbiased[f"bn{i}.running_mean"] = ours[f"bn{i}.running_mean"]
+        kept = 0.9 * old[f"{norm}.running_var"]
+        unbiased[f"{norm}.running_var"] = kept + (ours[f"{norm}.running_var"] - kept) * n / (n - 1)
+        unbiased[f"{norm}.running_mean"] = ours[f"{norm}.running_mean"]
     for key, statistic in file.under("bnafter64").items():
         if "num_batches" not in key:
             assert_close(unbiased.pop(key), statistic, 1e-9)

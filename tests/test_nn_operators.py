@@ -24,6 +24,7 @@ from attgconv_jax.nn import (
     GlobalContext,
     GroupConv,
     GroupSelfAttention,
+    LieAttention,
     NonLocal,
     SelectiveKernelGroupConv,
     SeparableGroupConv,
@@ -242,6 +243,9 @@ def test_signatures_name_the_options_of_group_convolution():
     names = {*inspect.signature(SeparableGroupConv).parameters}
     assert {*inspect.signature(GroupConv.__init__).parameters} - names == {"self", "lifting", "channel_groups"}
     assert {*inspect.signature(SeparableGroupConv.__init__).parameters} == {"self", *names} > {"self", "kind"}
+    of_conv, own = inspect.signature(GroupConv).parameters, {"attention", "attention_options", "kind"}
+    assert {*inspect.signature(AttentiveGroupConv).parameters} == {*of_conv} | own
+    assert {"precision", "dtype", "coordinates"} < {*inspect.signature(LieAttention).parameters}
     assert "options" not in names
 
 

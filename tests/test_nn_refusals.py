@@ -1,12 +1,16 @@
 """What the NNX modules refuse, and that they say what would work."""
 
+import inspect
+
+import jax.numpy as jnp
 import pytest
 from flax import nnx
 from helpers import assert_refused, random
 
+import attgconv_jax.nn
 from attgconv_jax import cyclic, equivariance_error, group_conv, max_pool
 from attgconv_jax.lie import rotations
-from attgconv_jax.models import AllCNN, ResNet, RotMNISTNet
+from attgconv_jax.models import NETWORKS, AllCNN, ResNet, RotMNISTNet
 from attgconv_jax.nn import (
     ATTENTIONS,
     AttentiveGroupConv,
@@ -122,6 +126,15 @@ ERRORS = {
     ),
     "unknown projection": (lambda: GroupPool("sum"), 'reduction must be one of "max", "mean", got \'sum\''),
     "unknown pooling": (lambda: SpatialPool(P4, "median"), 'reduction must be one of "max", "mean", got \'median\''),
+    **{
+        f"pooling with {settings}": (lambda settings=settings: SpatialPool(P4, **settings), message)
+        for settings, message in [
+            ({"window": 28, "padding": 30}, "padding must be smaller than the window, got 30 for a window of 28"),
+            ({"padding": "SAME"}, "padding must be an integer of at least 0, got 'SAME'"),
+            ({"window": 0}, "window must be an integer of at least 1, got 0"),
+            ({"stride": 0}, "stride must be an integer of at least 1, got 0"),
+        ]
+    },
     "an input of other channels": (
         lambda: GroupConv(3, 3, 3, P4, rngs=nnx.Rngs(0))(random(1, 7, 7, 4, 2).astype("float32")),
         "f has 4 group elements and 2 channels",
@@ -138,3 +151,30 @@ def test_what_cannot_work_is_refused_by_saying_what_would(case):
     make, message = ERRORS[case]
     with assert_refused(message):
         make()
+
+
+MODULES = [getattr(attgconv_jax.nn, name) for name in attgconv_jax.nn.__all__]
+MODULES = {module.__name__: module for module in MODULES if inspect.isclass(module)}
+MODULES |= {entry.network.__name__: entry.network for entry in NETWORKS.values()}
+WITHOUT_ARRAYS = {"Dropout", "GroupPool", "SpatialPool"}
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_types_that_are_not_floating_are_refused_before_anything_is_made(name):
+    takes = inspect.signature(MODULES[name]).parameters.keys() & {"dtype", "param_dtype"}
+    assert takes == (set() if name in WITHOUT_ARRAYS else {"dtype", "param_dtype"})
+    known = "one of float16, bfloat16, float32, float64, got"
+    values = [(16, "16"), ("bf16", "'bf16'"), (jnp.int8, "int8"), (jnp.dtype("int32"), "dtype('int32')")]
+    for argument, none in {"dtype": "None or ", "param_dtype": ""}.items():
+        for value, got in values if takes else ():
+            with assert_refused(f"{argument} must be {none}{known} {got}"):
+                MODULES[name](**{argument: value})
+    if takes:
+        with assert_refused(f"param_dtype must be {known} None"):
+            MODULES[name](param_dtype=None)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", jnp.bfloat16, jnp.dtype("bfloat16")], ids=["name", "type", "dtype"])
+def test_a_type_may_be_given_in_any_form(dtype):
+    conv = GroupConv(2, 3, 1, P4, dtype=dtype, param_dtype=dtype, rngs=nnx.Rngs(0))
+    assert conv.w.dtype == conv(random(1, 2, 2, 4, 2)).dtype == jnp.bfloat16

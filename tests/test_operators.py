@@ -42,7 +42,7 @@ def attended(f, weights, variant, group):
     name, options = VARIANTS[variant]
     operator = OPERATORS[name]
     alpha = operator.apply(f, weights, group, **options)
-    return attend(jnp.stack([f, f * f]) if name == "sk" else f, alpha, operator.combination)
+    return attend(jnp.stack([f, f * f]) if name == "sk" else f, alpha, operator.combination_of(options))
 
 
 def kind_of(f):
@@ -401,7 +401,7 @@ def test_non_local_attention_of_one_element_is_that_of_its_own_map():
     f, weights = random(2, 4, 3, 4, C), weights_of("non_local", C, 1, 1)
     group = trivial()
     per_element = [non_local(f[..., h : h + 1, :], weights, group) for h in range(4)]
-    lifted = [jnp.zeros((*w.shape[:2], 4)).at[..., 0].set(w[..., 0]) for w in weights]
+    lifted = [jnp.zeros((*w.shape[:2], 4)).at[..., 0].set(w[..., 0]) for w in weights if w is not None]
     whole = non_local(f, type(weights)(*lifted), cyclic(4), over_group=False)
     assert_close(whole, jnp.concatenate(per_element, axis=-2))
 

@@ -37,6 +37,7 @@ from attgconv_jax.nn import (
 from experiments.run.configuration import Config
 from experiments.run.identity import from_identity, identity
 from experiments.run.model_configuration import model
+from experiments.run.saved import precision_of
 from experiments.run.training import make_network
 
 P4 = cyclic(4)
@@ -188,6 +189,19 @@ def test_a_run_trains_as_its_configuration_says():
     assert (network.precision, network.implementation) == ("highest", "rows")
     former = {name: value for name, value in fields.items() if not name.endswith((".precision", ".implementation"))}
     assert from_identity(former).model == model("rot_mnist", "p4", features=(1,))
+
+
+def test_commands_say_where_their_precision_changes_nothing(capsys):
+    saved = {"param_dtype": "float32", "settings": {"precision": "high"}}
+    for network in (saved, model("rot_mnist", "p4", features=(1,), precision="high")):
+        note = "note: the network has products of precision high, its own; --precision highest does not change that\n"
+        for products, said in {"highest": note, "high": "", None: ""}.items():
+            with precision_of(network, products):
+                assert jax.config.jax_default_matmul_precision == products
+            assert capsys.readouterr() == ("", said)
+    for network in (saved | {"settings": {}}, model("rot_mnist", "p4", features=(1,))):
+        with precision_of(network, "highest"):
+            assert capsys.readouterr() == ("", "")
 
 
 def test_the_precision_of_a_network_may_be_changed():

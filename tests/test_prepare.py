@@ -193,7 +193,18 @@ def test_a_prepared_set_is_left_alone_even_without_tensorflow(tmp_path, monkeypa
 
 @pytest.mark.parametrize(
     ("name", "missing"),
-    [("fashion_mnist", "t10k-images-idx3-ubyte.gz"), ("rot_mnist/original", "mnist_rotation_new.zip")],
+    [
+        ("fashion_mnist", "t10k-images-idx3-ubyte.gz"),
+        ("rot_mnist/original", "mnist_rotation_new.zip"),
+        ("cifar100", "cifar-100-binary.tar.gz"),
+        ("patch_camelyon", "camelyonpatch_level_2_split_valid_y.h5.gz"),
+    ],
+)
+@pytest.mark.default(
+    "fashion_mnist-t10k-images-idx3-ubyte.gz",
+    "rot_mnist/original-mnist_rotation_new.zip",
+    "cifar100-cifar-100-binary.tar.gz",
+    "patch_camelyon-camelyonpatch_level_2_split_valid_y.h5.gz",
 )
 def test_a_downloads_folder_without_the_published_files_is_refused(name, missing, tmp_path, monkeypatch):
     _pretend(monkeypatch, tensorflow=True)
@@ -209,8 +220,9 @@ def test_the_archive_of_2007_is_asked_for_where_it_should_lie(tmp_path, monkeypa
         prepare_set("rot_mnist/original", tmp_path)
 
 
+@pytest.mark.parametrize(("name", "file"), [("kmnist", "train-"), ("cifar10", "cifar-10-binary.tar.gz")])
 @pytest.mark.parametrize("known", [False, True])
-def test_a_failed_download_is_one_error_that_names_the_way_out(known, tmp_path, monkeypatch):
+def test_a_failed_download_is_one_error_that_names_the_way_out(known, name, file, tmp_path, monkeypatch):
     """Known or unknown host: an unknown one is not tried again and again."""
     _pretend(monkeypatch, tensorflow=True)
 
@@ -225,8 +237,8 @@ def test_a_failed_download_is_one_error_that_names_the_way_out(known, tmp_path, 
     monkeypatch.setattr(urllib.request, "getproxies", dict)
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
     monkeypatch.setattr(requests.Session, "get", get)
-    with pytest.raises(ValueError, match=r"kmnist could not be downloaded .* which holds train-.* with --downloads"):
-        prepare_set("kmnist", tmp_path)
+    with pytest.raises(ValueError, match=rf"{name} could not be downloaded .* which holds {file}.* with --downloads"):
+        prepare_set(name, tmp_path)
 
 
 def test_sets_which_publish_other_files_by_the_same_names_download_into_their_own_folders(tmp_path, monkeypatch):

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from small_sets import random_images, write_small_set
 
+import experiments.data.dataset as dataset_module
 import experiments.data.prepared as prepared_module
 from experiments.data import Split, load, rotated_digits, rotated_scaled_digits
 from experiments.data.dataset import describe, fingerprint
@@ -44,13 +45,11 @@ COUNTS = {"train": 29, "validation": 12, "test": 20}
 @pytest.fixture
 def small(monkeypatch):
     """Makes chunks and the held-out split fit small sets."""
-    monkeypatch.setattr(prepared_module, "HELD_OUT", 8)
+    monkeypatch.setattr(dataset_module, "HELD_OUT", 8)
     monkeypatch.setattr(prepared_module, "CHUNK", 7)
-    rotated = dict.fromkeys((*REGENERATED, "rot_mnist/original"), COUNTS)
-    others = {split: COUNTS[split] for split in ("train", "test")}
-    monkeypatch.setattr(
-        prepared_module, "PUBLISHED_SIZES", rotated | dict.fromkeys(("mnist", "fashion_mnist", "kmnist"), others)
-    )
+    sizes = prepared_module.PUBLISHED_SIZES.items()
+    small_sizes = {name: {split: COUNTS[split] for split in published} for name, published in sizes}
+    monkeypatch.setattr(prepared_module, "PUBLISHED_SIZES", small_sizes)
 
 
 def _splits(names, dtype=np.uint8):
@@ -81,6 +80,27 @@ def test_mnist_like_sets_are_read_and_hold_out_training_images_for_validation(na
     assert data.train.images.dtype == np.float32
     assert data.train.labels.dtype == np.int32
     assert _rows(data.train, data.validation) == _rows(whole["train"])
+
+
+@pytest.mark.parametrize(
+    ("name", "side", "classes", "sizes"),
+    [("cifar10", 32, 10, [21, 8, 20]), ("cifar100", 32, 100, [21, 8, 20]), ("patch_camelyon", 96, 2, [29, 12, 20])],
+)
+@pytest.mark.default("cifar10-32-10-sizes0", "cifar100-32-100-sizes1", "patch_camelyon-96-2-sizes2")
+def test_sets_in_colour_are_read_with_the_names_of_their_classes(name, side, classes, sizes, tmp_path, small):
+    """Channels stay last, rows stay rows; without a validation split training images validate."""
+    names = prepared_module.PUBLISHED_SIZES[name]
+    made = {split: random_images(COUNTS[split], seed=i, shape=(side, side, 3)) for i, split in enumerate(names)}
+    written = {split: (images, labels % classes) for split, (images, labels) in made.items()}
+    write_small_set(name, tmp_path, written, label_names=[f"class {i}" for i in range(classes)])
+    data = load(name, tmp_path)
+    assert [len(split) for split in data.splits().values()] == sizes
+    assert data.classes == classes and data.class_names == tuple(f"class {i}" for i in range(classes))
+    images, labels = written["test"]
+    np.testing.assert_array_equal(data.test.images[:, :, :, 0], (images / np.float32(255)).astype(np.float32))
+    np.testing.assert_array_equal(data.test.labels, labels)
+    assert (data.preprocessing.size, data.preprocessing.features, data.preprocessing.dtype) == (side, 3, "uint8")
+    assert data.provenance["seed"] == ("none" if name == "patch_camelyon" else "0")
 
 
 def test_the_seed_decides_which_images_are_held_out(tmp_path, small):

@@ -119,7 +119,9 @@ def test_other_pixels_than_those_of_training_raise(image, message):
         (dict(size=8, dtype="int32"), "unsigned integers or floating, of at most 64 bits, got int32"),
         (dict(size=8, dtype="foo"), 'dtype must be that of pixels, such as "uint8" or "float32", got \'foo\''),
         (dict(size=8, dtype="longdouble"), "dtype must be of unsigned integers or floating, of at most 64 bits"),
-        (dict(size=8, mean=np.zeros(3)), r"mean must be a number, got array\(\[0., 0., 0.\]\)"),
+        (dict(size=8, mean=np.zeros(3)), "mean must be one number, or 1, one a channel, got 3 numbers"),
+        (dict(size=8, mean=np.zeros([1, 1])), r"mean must be one number, or 1, one a channel, got shape \(1, 1\)"),
+        (dict(size=8, mean="0.5"), "mean must be a number, got '0.5'"),
         (dict(size=8, deviation=0.0), "deviation positive"),
     ],
 )

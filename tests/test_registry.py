@@ -21,6 +21,9 @@ LIE = dict(network_options=dict(hidden_features=4))
 SMALL = {
     "rot_mnist": dict(features=4),
     "all_cnn": dict(features=4),
+    "cifar_resnet": dict(depth=8, features=4),
+    "densenet": dict(features=4),
+    "wide_resnet": dict(depth=10, widen_factor=2, features=4),
     "resnet": dict(depth=18, features=4),
     "lie_resnet": dict(features=(4, 4), head_features=4, **LIE),
     "lie_all_cnn": dict(features=4, **LIE),
@@ -28,6 +31,9 @@ SMALL = {
 CASES = [
     *[("rot_mnist", name) for name in (None, "input", "co", "response_channel", "sge", "sk")],
     *[("all_cnn", name) for name in (None, "input", "sge")],
+    *[("cifar_resnet", name) for name in (None, "input", "se")],
+    *[("densenet", name) for name in (None, "input")],
+    *[("wide_resnet", name) for name in (None, "bam", "sk")],
     *[("resnet", name) for name in (None, "se", "bam", "non_local")],
     *[(network, name) for network in ("lie_resnet", "lie_all_cnn") for name in (None, "input", "sge", "bam")],
 ]
@@ -46,7 +52,8 @@ def image_of(name, batch=2):
 
 
 def test_the_networks_are_those_of_the_package():
-    assert sorted(NETWORKS) == ["all_cnn", "lie_all_cnn", "lie_resnet", "resnet", "rot_mnist"]
+    finite = ["all_cnn", "cifar_resnet", "densenet", "resnet", "rot_mnist", "wide_resnet"]
+    assert sorted(name for name, entry in NETWORKS.items() if not entry.lie) == finite
     assert [name for name, entry in NETWORKS.items() if entry.lie] == ["lie_all_cnn", "lie_resnet"]
 
 
@@ -75,7 +82,7 @@ def test_the_nearest_size_is_the_least_that_the_network_takes():
     assert resnet.nearest_size(224, trivial()) == 224
     assert resnet.nearest_size(32, dihedral(1)) == 33
     assert NETWORKS["lie_all_cnn"].nearest_size(28, SE2) == 32
-    others = "take all_cnn or resnet, or smaller images"
+    others = "take all_cnn or cifar_resnet or densenet or resnet or wide_resnet, or smaller images"
     with assert_refused(f"size must be at most 28, the pixels that rot_mnist takes, got 32; {others}"):
         NETWORKS["rot_mnist"].nearest_size(32, P4)
     with assert_refused("size must be at most 32, the pixels that lie_all_cnn takes, got 33; take smaller images"):

@@ -265,7 +265,8 @@ def test_a_run_ends_with_its_page_and_evaluation_draws_another_beside(tmp_path, 
     run = tmp_path / "run"
     words = ["digits-p4", "--optimizer.epochs", "1", "--optimizer.batch-size", "250", "--workdir", str(run)]
     train.cli(words)
-    assert f"report with pictures: {run / 'report.html'}" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f"report with pictures: {run / 'report.html'}" in printed and " s, errors between epochs in " in printed
     page, command = Page((run / "report.html").read_text()), f"python -m experiments.train {' '.join(words)}"
     assert command in page.text and "The first 50 test images" in page.text
     report = Run(run).report

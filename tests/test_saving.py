@@ -260,6 +260,8 @@ def test_no_network_of_the_papers_is_taken_for_a_changed_one(name):
     attentions, further = known.keys() & {"input", "bam", "sk", "response"}, {}
     if name == "resnet":
         attentions, further = {"bam", "se"}, {"depth": 18}
+    elif name == "wide_resnet":
+        further = {"depth": 16, "widen_factor": 1}
     for attention, dtype in [*((name, None) for name in attentions), (None, "bfloat16"), (None, jnp.float64)]:
         options = further | dict(group=group, attention=attention, dtype=dtype)
         network = nnx.eval_shape(lambda options=options: entry.network(**options, rngs=rngs()))

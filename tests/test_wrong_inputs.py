@@ -19,9 +19,17 @@ from attgconv_jax import Sampling, cyclic, equivariance_error, filter_bank, grou
 from attgconv_jax.export import export_network
 from attgconv_jax.lie import rotations
 from attgconv_jax.models import Classifier, ResNet, RotMNISTNet, load_classifier, load_network, save_network
-from attgconv_jax.nn import AttentiveGroupConv, GroupConv, LieConv, SpatialGroupEnhance, SqueezeExcitation
+from attgconv_jax.nn import (
+    AttentiveGroupConv,
+    GroupConv,
+    LieConv,
+    ResponseAttentiveGroupConv,
+    SpatialGroupEnhance,
+    SqueezeExcitation,
+)
 from attgconv_jax.preprocessing import Preprocessing
 from experiments import compare, evaluate, export, predict, reproduce, train
+from experiments.bench import eager, pooling, starts
 from experiments.run.messages import one_line
 
 P4 = cyclic(4)
@@ -65,11 +73,43 @@ IN_PYTHON = {
     ),
     "an unknown keyword of an operator": (
         lambda: SqueezeExcitation(8, P4, ratio=4, rngs=rngs()),
-        ("se has no argument 'ratio'", "it takes reduction, over_group"),
+        ("se has no argument 'ratio'", "it takes reduction, hidden_features, over_group"),
     ),
     "an unknown keyword of an operator in a layer": (
         lambda: AttentiveGroupConv(4, 4, 3, P4, attention="sge", attention_options={"group": 2}, rngs=rngs()),
         ("sge has no argument 'group'", "groups"),
+    ),
+    "an argument of the layer in its attention": (
+        lambda: AttentiveGroupConv(4, 4, 3, P4, attention_options={"precision": "high"}, attention="se", rngs=rngs()),
+        ("se has no argument 'precision'", "give precision to the layer or network that has the attention"),
+    ),
+    "an argument of the network in its attention": (
+        lambda: RotMNISTNet(P4, "response", attention_options={"precision": "high"}, rngs=rngs()),
+        ("response has no argument 'precision'", "give precision to the layer or network that has the attention"),
+    ),
+    "the attention's implementation of a network": (
+        lambda: RotMNISTNet(P4, "response", implementation="blocks", rngs=rngs()),
+        ('one of "rows", "fourier", "shifts", "xla", got', 'attention_options=dict(implementation="blocks")'),
+    ),
+    "the implementation of attention that is not there": (
+        lambda: RotMNISTNet(P4, "sk", implementation="blocks", rngs=rngs()),
+        ("implementation must be None or one of \"rows\", \"fourier\", \"shifts\", \"xla\", got 'blocks'",),
+    ),
+    "memory as a fraction": (
+        lambda: ResponseAttentiveGroupConv(3, 4, 3, P4, memory_budget=1e9, rngs=rngs()),
+        ("memory_budget must be bytes, an integer of at least 1, such as 1_000_000_000, got 1000000000.0",),
+    ),
+    "memory of a network as a fraction": (
+        lambda: RotMNISTNet(P4, "response", attention_options={"memory_budget": 1e9}, rngs=rngs()),
+        ("memory_budget must be bytes",),
+    ),
+    "a misspelt argument of an attentive layer": (
+        lambda: AttentiveGroupConv(3, 4, 3, P4, precison="highest", rngs=rngs()),
+        ("AttentiveGroupConv has no argument 'precison'; it takes in_features,", " padding,", ", precision"),
+    ),
+    "groups of channels in a separable layer": (
+        lambda: AttentiveGroupConv(4, 4, 3, P4, kind="separable", channel_groups=2, rngs=rngs()),
+        ('channel_groups are of kind "nonseparable", got kind \'separable\'',),
     ),
     "an unknown attention": (
         lambda: AttentiveGroupConv(4, 4, 3, P4, attention="senet", rngs=rngs()),
@@ -265,8 +305,19 @@ COMMANDS = [
     (train, "--model.attention cbm", "got 'cbm'; perhaps cbam"),
     (train, "--model.features 0", "features must be an integer of at least 1, got 0"),
     (train, "--model.attention sge --model.attention-options group=5", "sge has no argument 'group'; it takes groups"),
+    (train, "--model.attention se --model.attention-options precision=high", "; give precision to the layer"),
+    (
+        train,
+        "--model.attention response --model.attention-options memory_budget=1e9",
+        "model.attention_options: memory_budget must be bytes, an integer of at least 1, such as 1_000_000_000, got 1",
+    ),
+    (
+        train,
+        "--model.attention response --model.implementation blocks",
+        "got 'blocks'; of attention on responses: --model.attention-options implementation=blocks",
+    ),
     (train, "--model.sampling.kind cubic", "model.sampling has no effect with model.group p4: leave it out, got "),
-    (train, "--data.name cifar", "--data.name must be one of arrays, digits, "),
+    (train, "--data.name cifar", "--data.name must be one of arrays, cifar10"),
     (train, "--data.path nowhere", "data.path must be a folder of class folders, or arrays in a .npz file, but no"),
     (train, "--data.name folder", "the data set folder needs data.path"),
     (train, "--data.name digits --data.path .", "data.path is of data.name folder or arrays, got digits"),
@@ -274,6 +325,12 @@ COMMANDS = [
     (train, "--data.shares 0.5 0.25 0.25", "data.shares has no effect with data.name digits: leave it out, got (0.5"),
     (train, "--data.size big", "--data.size must be {exact}|INT, got big. Pixels of the images"),
     (train, "--data.standardise False", "Unrecognized options: False; an option that is on or off takes no value"),
+    (train, "--data.channelwise --data.no-standardise", "data.channelwise needs data.standardise: leave one out"),
+    (train, "--data.name cifar10/binary --data.directory @/former", "cifar10/binary needs data_batch_1.bin, "),
+    (train, "--optimizer.patience 5", "optimizer.patience has no effect with optimizer.schedule cosine: leave it out"),
+    (train, "--optimizer.schedule plateau --optimizer.patience 0", "optimizer.patience must be at least 1, got 0"),
+    (train, "--augment.crop 28", "augment.crop must be less than the 28 pixels of the images, got 28"),
+    (train, "--augment.crop 0.5", "--augment.crop must be INT, got 0.5. Pixels: "),
     (train, "--augment.rotate 400", "augment.rotate must be in 0 to 180, got 400.0"),
     (train, "--augment.noise 0.1 --data.no-standardise", "augment.noise needs data.standardise"),
     (train, "--augment.flip maybe", "--augment.flip must be one of False, True, got 'maybe'"),
@@ -309,6 +366,10 @@ COMMANDS = [
     (export, "@/own new.zip", "@/own holds Own, a network of your own, which a command cannot make"),
     (compare, "no-such-run", "no-such-run holds no run; train one with: python -m experiments.train"),
     (reproduce, "digits --budget 2hours", "budget must be a number and s, m, h or d, like 2h"),
+    (pooling, "--windows 2 0", "windows must be at least 1, got 0"),
+    (pooling, "--windows 57", "windows must be at most 56, the pixels of the feature maps, got 57"),
+    (eager, "--names conf", "names must be among conv, "),
+    (starts, "--commands", "commands must be one or more, got none: leave --commands out for all"),
 ]  # fmt: skip
 
 
@@ -320,7 +381,8 @@ def test_on_the_command_line(command, words, message, folder, tmp_path, monkeypa
     with pytest.raises(SystemExit) as stopped:
         command.cli(words.replace("@", str(folder)).split())
     assert stopped.value.code == 2
-    line = capsys.readouterr().err
+    printed, line = capsys.readouterr()
+    assert "|" not in printed
     assert re.fullmatch(r"error: .*\n", line) and message.replace("@", str(folder)) in line
     assert not any(tmp_path.iterdir())
 

@@ -62,10 +62,18 @@ def coordinate_attention(
 
 
 def coordinate_weights(
-    key, features, group, *, lifting=False, reduction: int | None = None, dtype=jnp.float32
+    key,
+    features,
+    group,
+    *,
+    lifting=False,
+    reduction: int | None = None,
+    hidden_features: int | None = None,
+    dtype=jnp.float32,
 ) -> CoordinateWeights:
     """Initial weights of `coordinate_attention`: `channel_uniform`, biases zero."""
-    hidden, h, next_key = hidden_channels(features, reduction), group_axis(group, lifting), key_source(key)
+    hidden, next_key = hidden_channels(features, reduction, hidden_features), key_source(key)
+    h = group_axis(group, lifting)
     _check_right_angles(group)
     return CoordinateWeights(
         w1=channel_uniform(next_key(), (hidden, features, h), dtype),

@@ -37,16 +37,26 @@ def efficient_channel_attention(
 
 
 def efficient_channel_weights(
-    key, features, group, *, lifting=False, kernel_size: int | None = None, over_group: bool = False, dtype=jnp.float32
+    key,
+    features,
+    group,
+    *,
+    lifting=False,
+    kernel_size: int | None = None,
+    min_kernel_size: int = 1,
+    over_group: bool = False,
+    dtype=jnp.float32,
 ) -> Float[Array, " k h"]:
     """Initial filter of `efficient_channel_attention`: `channel_uniform`.
 
     Options:
       kernel_size: of the filter along the channels, odd; None: the paper's, `(log2(features) + 1) / 2` made odd.
+      min_kernel_size: the least that `kernel_size` None makes, odd; 3 in timm.
     """
     check_positive(features=features)
+    check_odd(min_kernel_size=min_kernel_size)
     if kernel_size is None:
-        kernel_size = int((math.log2(features) + 1) / 2) // 2 * 2 + 1
+        kernel_size = max(min_kernel_size, int((math.log2(features) + 1) / 2) // 2 * 2 + 1)
     check_odd(kernel_size=kernel_size)
     h = group_axis(group, lifting, over_group)
     return channel_uniform(key_source(key)(), (1, kernel_size, h), dtype)[0]

@@ -11,7 +11,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from attgconv_jax.checks import check_boolean, check_dtypes, check_positive
+from attgconv_jax.checks import check_boolean, check_dtypes, check_integer, check_positive
 from attgconv_jax.convolution import add_bias
 from attgconv_jax.groups import Group, check_group, check_on_group
 from attgconv_jax.initializers import channel_uniform
@@ -30,9 +30,12 @@ class MLPWeights(NamedTuple):
     b2: Float[Array, " c"] | None = None
 
 
-def mlp(s: Float[Array, "*batch h c"], weights: MLPWeights, group: Group) -> Float[Array, "*batch h c"]:
-    """`W2 relu(W1 s + b1) + b2`, two 1x1 group convolutions."""
-    hidden = jax.nn.relu(statistic_linear(s, weights.w1, group, weights.b1))
+def mlp(
+    s: Float[Array, "*batch h c"], weights: MLPWeights, group: Group, norm: Callable | None = None
+) -> Float[Array, "*batch h c"]:
+    """`W2 relu(norm(W1 s + b1)) + b2`, two 1x1 group convolutions."""
+    hidden = statistic_linear(s, weights.w1, group, weights.b1)
+    hidden = jax.nn.relu(hidden if norm is None else norm(hidden))
     return statistic_linear(hidden, weights.w2, group, weights.b2)
 
 
@@ -188,15 +191,33 @@ def _arrays(operator, weights, kind, name=""):
         yield from _arrays(operator, part, part_kind, part_name)
 
 
-def mlp_weights(next_key: Callable[[], Array], features: int, hidden: int, h: int, dtype=jnp.float32) -> MLPWeights:
+def mlp_weights(
+    next_key: Callable[[], Array], features: int, hidden: int, h: int, dtype=jnp.float32, *, use_bias: bool = True
+) -> MLPWeights:
     """Initial weights of a network of statistics on `h` group elements: `channel_uniform`, biases zero."""
+    check_boolean(use_bias=use_bias)
     w1, w2 = (channel_uniform(next_key(), shape, dtype) for shape in ((hidden, features, h), (features, hidden, h)))
-    return MLPWeights(w1, w2, jnp.zeros(hidden, dtype), jnp.zeros(features, dtype))
+    return MLPWeights(w1, w2, *zeros(use_bias, dtype, hidden, features))
 
 
-def hidden_channels(features: int, reduction: int | None) -> int:
-    """Hidden channels, `features` over `reduction`, rounded down; None: 16, or `features` where that is smaller."""
+def zeros(present: bool, dtype, *lengths: int) -> list[Array | None]:
+    """Initial biases of these lengths; absent ones are None."""
+    return [jnp.zeros(length, dtype) if present else None for length in lengths]
+
+
+def hidden_channels(features: int, reduction: int | None, hidden_features: int | None = None) -> int:
+    """Hidden channels: as given, or `features` over `reduction`, rounded down.
+
+    Of a reduction None it is 16, or `features` where that is smaller.
+    """
     check_positive(features=features)
+    if hidden_features is not None:
+        if reduction is not None:
+            raise ValueError(
+                f"hidden_features and reduction both say how many hidden channels there are, got {hidden_features!r} "
+                f"and {reduction!r}; give one"
+            )
+        return check_integer("hidden_features", hidden_features)
     if reduction is None:
         return max(1, features // 16)
     check_positive(reduction=reduction)

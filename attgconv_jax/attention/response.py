@@ -20,7 +20,7 @@ from attgconv_jax.attention.response_weights import (
     response_spatial_bank,
 )
 from attgconv_jax.bases import FilterBasis
-from attgconv_jax.checks import check_boolean, check_positive
+from attgconv_jax.checks import check_boolean, check_bytes, check_positive
 from attgconv_jax.convolution import check_convolution, convolve
 from attgconv_jax.filters import Sampling, check_sampling, former_sampling, transformed
 from attgconv_jax.geometry import Padding
@@ -105,7 +105,8 @@ def response_attentive_group_conv(
     windows = check_convolution(f, w, group, stride, padding, dilation, haar, exact, sampling)
     weights = ResponseWeights(channel, spatial)
     check_weights("response attention", f, weights, ResponseWeights, group, o=w.shape[-1])
-    _, memory_budget = check_positive(attention_dilation=attention_dilation, memory_budget=memory_budget)
+    check_positive(attention_dilation=attention_dilation)
+    (memory_budget,) = check_bytes(memory_budget=memory_budget)
     attention_sampling = sampling if attention_sampling is None else attention_sampling
     check_sampling(attention_sampling)
     check_boolean(antialiased=antialiased, return_attention=return_attention)

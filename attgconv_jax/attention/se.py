@@ -38,10 +38,18 @@ def squeeze_excitation(
 
 
 def squeeze_excitation_weights(
-    key, features, group, *, lifting=False, reduction: int | None = None, over_group: bool = False, dtype=jnp.float32
+    key,
+    features,
+    group,
+    *,
+    lifting=False,
+    reduction: int | None = None,
+    hidden_features: int | None = None,
+    over_group: bool = False,
+    dtype=jnp.float32,
 ) -> MLPWeights:
     """Initial weights of `squeeze_excitation`: `channel_uniform`, biases zero."""
-    hidden, h = hidden_channels(features, reduction), group_axis(group, lifting, over_group)
+    hidden, h = hidden_channels(features, reduction, hidden_features), group_axis(group, lifting, over_group)
     return mlp_weights(key_source(key), features, hidden, h, dtype)
 
 

@@ -53,6 +53,7 @@ def selective_kernel_weights(
     *,
     branches: int = 2,
     reduction: int | None = None,
+    hidden_features: int | None = None,
     over_group: bool = False,
     dtype=jnp.float32,
 ) -> SelectiveKernelWeights:
@@ -62,7 +63,7 @@ def selective_kernel_weights(
       branches: how many, 2 at least.
     """
     check_integer("branches", branches, 2)
-    hidden, next_key = layers.hidden_channels(features, reduction), key_source(key)
+    hidden, next_key = layers.hidden_channels(features, reduction, hidden_features), key_source(key)
     h = layers.group_axis(group, lifting=False, over_group=over_group)
     w1 = channel_uniform(next_key(), (hidden, features, h), dtype)
     w2 = [channel_uniform(next_key(), (features, hidden, h), dtype) for _ in range(branches)]

@@ -8,7 +8,7 @@ from attgconv_jax import kernels
 from attgconv_jax.attention.layers import check_weights
 from attgconv_jax.bases import FilterBasis
 from attgconv_jax.checks import check_boolean, check_integer
-from attgconv_jax.convolution import convolve_centred, project_max
+from attgconv_jax.convolution import add_bias, convolve_centred, project_max
 from attgconv_jax.filters import Sampling, check_sampling, former_sampling
 from attgconv_jax.groups import Group
 
@@ -44,9 +44,14 @@ def check_spatial_options(dilation: int, haar: bool, sampling: Sampling | Filter
     return check_integer("dilation", dilation)
 
 
-def alpha_x(f, w, group, dilation=1, **options):
-    """`spatial_attention` of checked arguments; `f` may be wider than `w`, which decides the type."""
+def alpha_x(f, w, group, dilation=1, *, bias=None, norm=None, **options):
+    """`spatial_attention` of checked arguments; `f` may be wider than `w`, which decides the type.
+
+    `bias` and `norm` act on the logits, of one channel; on an image after the maximum over the group.
+    """
     mean, highest = kernels.mean_and_maximum(f)
     statistics = jnp.stack([mean.astype(w.dtype), highest.astype(w.dtype)], axis=-1)
     logits = convolve_centred(statistics, w, group, dilation, **options)
-    return jax.nn.sigmoid(project_max(logits) if f.shape[-2] == 1 else logits)
+    logits = project_max(logits) if f.shape[-2] == 1 else logits
+    logits = logits if bias is None else add_bias(logits, bias)
+    return jax.nn.sigmoid(logits if norm is None else norm(logits))

@@ -32,7 +32,7 @@ _TRIVIAL = ("irrep_0", "irrep_0,0")
 _STATISTICS = ("weight", "bias", "running_mean", "running_var")
 _OPTIONS = {
     "convolution": ("stride", "padding", "dilation", "channel_groups", "exact"),
-    "batch norm": ("epsilon",),
+    "batch norm": ("epsilon", "running_variance"),
     "group pooling": (),
 }
 _EXPAND = "call train() and then eval() on the network before state_dict()"
@@ -76,7 +76,8 @@ def load_escnn(
       axis: that of `flipRot2dOnR2`; see `escnn_elements`.
       functions: whether filters are coefficients on groups that map the grid to itself, too.
       options: by layer what its state does not tell: of convolutions `stride`, `padding`, `dilation`, `channel_groups`
-        (escnn's `groups`) and `exact`, see `attgconv_jax.nn.GroupConv`; of batch norm `epsilon`, 1e-5 in escnn.
+        (escnn's `groups`) and `exact`, see `attgconv_jax.nn.GroupConv`; of batch norm `epsilon`, 1e-5 in escnn, and
+        `running_variance`, "unbiased" there and "biased" by default, see `attgconv_jax.nn.norm.BatchNorm`.
 
     Returns:
       Layers by their names in escnn, in the order of the state.
@@ -260,6 +261,7 @@ def _batch_norm(name, parts, group, dtype, options):
             f"(regular or trivial), got {found}"
         )
     made = batch_norm(shape[0], None, dtype, nnx.Rngs(0), epsilon=options.get("epsilon", 1e-5))
+    made.keep(options.get("running_variance", "biased"))
     for variable, array in zip((made.scale, made.bias, made.mean, made.var), arrays, strict=True):
         variable.set_value(jnp.asarray(array, dtype))
     return made

@@ -1,72 +1,109 @@
-"""Files that hold a state dict: `.npz`, and `.pth` where PyTorch is installed."""
+"""Files that hold a state dict: `.npz`, `.safetensors`, and those of `torch.save`, without PyTorch."""
 
-import importlib.util
+import os
 import pathlib
-import pickle
-import warnings
 import zipfile
 from collections.abc import Mapping
 
 import numpy as np
+from jaxtyping import ArrayLike
+
+from attgconv_jax.interop.safetensors_file import read_safetensors, write_safetensors
+from attgconv_jax.interop.torch_file import read_torch, write_torch
 
 
 def read_state(path: str | pathlib.Path) -> dict[str, np.ndarray]:
     """Reads a state dict without running anything that is in the file.
 
     Args:
-      path: of an `.npz` of arrays by name, or of a `.pth` or `.pt` that `torch.save` made of a state dict, which needs
-        PyTorch. Names in an `.npz` may stand under `state/`; other names are then left aside.
+      path: of an `.npz` of arrays by name, of a `.safetensors`, or of a `.pth`, `.pt`, `.ckpt` or `.tar` that
+        `torch.save` made of a state dict, or of a dictionary that holds one under `state_dict` or `model`. Names in an
+        `.npz` may stand under `state/`; other names are then left aside.
+
+    Raises:
+      ValueError: the file is damaged, of another kind, or holds more than arrays; or a pickle in it refers to anything
+        but tensors and containers. Nothing is executed, and no more memory is taken than a few times the bytes of the
+        file, but for a compressed `.npz`.
     """
     path = pathlib.Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
-    readers = {".npz": _read_npz, ".pth": _read_pth, ".pt": _read_pth}
-    if path.suffix not in readers:
-        raise ValueError(f"{path.name} must be an .npz, .pth or .pt file")
-    return readers[path.suffix](path)
+    read, _, description = _kind(path)
+    try:
+        state = read(path)
+    except Exception as error:  # Damaged bytes lead the readers to every kind of error.
+        raise ValueError(f"{path.name} is not {description}: {_reason(error)}") from error
+    return state
+
+
+def write_state(path: str | pathlib.Path, state: Mapping[str, ArrayLike]) -> None:
+    """Writes arrays by name; `read_state` reads them again without a bit changed.
+
+    Args:
+      path: its suffix, one of those of `read_state`, says which format. What stands there is replaced when all is
+        written.
+      state: arrays by name. bfloat16 needs `.safetensors` or `.pth`: an `.npz` has no such type.
+
+    Raises:
+      ValueError: another suffix, a type that the format lacks, or what is no array.
+    """
+    path = pathlib.Path(path)
+    _, write, _ = _kind(path)
+    arrays = {}
+    for name, value in state.items():
+        array = np.asarray(value)
+        if not isinstance(name, str) or array.dtype == object:
+            raise ValueError(f"state must map names to arrays of numbers, got {type(value).__name__} under {name!r}")
+        arrays[name] = array.astype(array.dtype.newbyteorder("="), copy=False)
+    part = path.with_name(f".{path.name}-{os.getpid()}{path.suffix}")
+    try:
+        write(part, arrays)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _kind(path):
+    """What reads and writes a file of this suffix, and what it should be."""
+    torch = read_torch, write_torch, "a state dict of torch.save"
+    kinds = {
+        ".npz": (_read_npz, _write_npz, "an .npz of plain arrays"),
+        ".safetensors": (read_safetensors, write_safetensors, "a .safetensors file"),
+        ".pth": torch,
+        ".pt": torch,
+        ".ckpt": torch,
+        ".tar": torch,
+    }
+    if path.suffix not in kinds:
+        *suffixes, last = kinds
+        raise ValueError(f"{path.name} must be an {', '.join(suffixes)} or {last} file")
+    return kinds[path.suffix]
 
 
 def _read_npz(path):
-    problem = f"{path.name} is not an .npz of plain arrays"
     if not zipfile.is_zipfile(path):
-        raise ValueError(f"{problem}: it is no zip archive, or not all of one")
-    try:
-        # Opened here, because NumPy does not close a file that it cannot read.
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except Exception as error:  # Damaged bytes lead the readers to every kind of error.
-        raise ValueError(f"{problem}: {_reason(error)}") from error
+        raise ValueError("it is no zip archive, or not all of one")
+    # Opened here, because NumPy does not close a file that it cannot read.
+    with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+        arrays = {name: file[name] for name in file.files}
     if others := [name for name, value in arrays.items() if not isinstance(value, np.ndarray)]:
-        raise ValueError(f"{problem}: not an array: {', '.join(others)}")
+        raise ValueError(f"not an array: {', '.join(others)}")
     under_state = {name.removeprefix("state/"): value for name, value in arrays.items() if name.startswith("state/")}
     return under_state or arrays
 
 
-def _read_pth(path):
-    if importlib.util.find_spec("torch") is None:
-        raise ImportError(f"reading {path.name} needs PyTorch: install it, or convert the file to .npz where it is")
-    import torch  # noqa: PLC0415 (an optional dependency)
-
-    problem = f"{path.name} is not a plain state dict saved by torch.save"
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        # PyTorch's own text advises to load the file unsafely.
-        raise ValueError(f"{problem}: it is damaged, or holds more than tensors; save a state_dict() alone") from error
-    except Exception as error:  # Damaged bytes lead the readers to every kind of error.
-        raise ValueError(f"{problem}: {_reason(error)}") from error
-    if not isinstance(state, Mapping) or not all(
-        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in state.items()
-    ):
-        raise ValueError(f"{problem}: it must map names to tensors, nothing else")
-    try:
-        return {name: value.detach().numpy() for name, value in state.items()}
-    except (RuntimeError, TypeError) as error:
-        raise ValueError(f"{path.name} holds tensors that NumPy cannot: {_reason(error)}") from error
+def _write_npz(path, state):
+    if others := [f"{array.dtype} under {name!r}" for name, array in state.items() if array.dtype.kind not in "biufc"]:
+        raise ValueError(f"state must hold arrays of NumPy's own types for an .npz, got {others[0]}")
+    # By way of an open file, because NumPy takes names of arrays as its own arguments, `file` for one.
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, array in state.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
 
 
 def _reason(error):
-    """The error's class and the first line of its message."""
-    return ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])
+    """The first line of the error's message, after its class where the error is not ours."""
+    message, *_ = [*str(error).strip().splitlines(), ""]
+    name = "" if type(error) is ValueError and message else type(error).__name__
+    return ": ".join(filter(None, [name, message]))

@@ -1,15 +1,16 @@
-"""State dicts of the reference implementation of the attentive paper, loaded into our networks."""
+"""State dicts of the reference implementation of the attentive paper (`att_gconvs`), loaded into our networks."""
 
 from collections.abc import Mapping
 
-import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import ArrayLike
 
 from attgconv_jax.groups import cyclic, dihedral, trivial
-from attgconv_jax.interop.arrays import check_finite, common_dtype, plain_arrays
-from attgconv_jax.models import AllCNN, Network, RotMNISTNet
+from attgconv_jax.interop.slots import Slot, fill, filters, norm
+from attgconv_jax.interop.source import Recipe, Source
+from attgconv_jax.models import AllCNN, CIFARResNet, DenseNet, Network, RotMNISTNet
 from attgconv_jax.models.skeleton import skeleton
+from attgconv_jax.nn.norm import RunningVariance, set_running_variance
 
 # The reference's names, and the network of ours that each describes.
 REFERENCE_NETWORKS = {
@@ -25,10 +26,20 @@ REFERENCE_NETWORKS = {
     "p4m_allcnnc": (AllCNN, dihedral(4), None),
     "f_att_p4_allcnnc": (AllCNN, cyclic(4), "input"),
     "f_att_p4m_allcnnc": (AllCNN, dihedral(4), "input"),
+    "z2_resnet44": (CIFARResNet, trivial(), None),
+    "p4m_resnet44": (CIFARResNet, dihedral(4), None),
+    "f_att_p4m_resnet44": (CIFARResNet, dihedral(4), "input"),
+    "z2_densenet": (DenseNet, trivial(), None),
+    "p4_densenet": (DenseNet, cyclic(4), None),
+    "p4m_densenet": (DenseNet, dihedral(4), None),
+    "f_att_p4_densenet": (DenseNet, cyclic(4), "input"),
+    "f_att_p4m_densenet": (DenseNet, dihedral(4), "input"),
 }
 
 
-def load_reference(state: Mapping[str, ArrayLike], network: str) -> Network:
+def load_reference(
+    state: Mapping[str, ArrayLike], network: str, *, running_variance: RunningVariance = "biased"
+) -> Network:
     """Makes the network of a state dict of the reference implementation.
 
     The network is in evaluation mode and of the dtype of the arrays. A `ValueError` lists every missing, extra and
@@ -38,68 +49,83 @@ def load_reference(state: Mapping[str, ArrayLike], network: str) -> Network:
       state: arrays by the reference's names, all of one floating type; counters (`num_batches_tracked`) are ignored.
         All may begin with `module.`, as in a state of PyTorch's DataParallel. float64 needs `jax_enable_x64`.
       network: the reference's own name: one of `REFERENCE_NETWORKS`.
+      running_variance: what batch norms keep where training goes on; "unbiased", as PyTorch does, makes of the same
+        training the same network. See `attgconv_jax.nn.norm.BatchNorm`.
+
+    Two names of the reference need a word. The released weights called `f_att_p4m_densenet` are a `p4m_densenet`, which
+    the reference's script trains under that name. Its `f_att_p4m_resnet44` reflects its input on entry; ours does not,
+    and as both are invariant the logits are the same.
 
     Source: the code of Romero et al. 2020.
     """
     if network not in REFERENCE_NETWORKS:
         raise ValueError(f"network must be one of {', '.join(REFERENCE_NETWORKS)}, got {network!r}")
-    arrays = plain_arrays(state)
     make, group, attention = REFERENCE_NETWORKS[network]
     ours = nnx.merge(*skeleton(lambda: make(group, attention, rngs=nnx.Rngs(0))))
-    slots = _slots(ours)
-    _check_names(arrays, slots, network)
-    dtype = common_dtype(arrays)
-    check_finite(arrays)
-    for name, (variable, to_ours, _) in slots.items():
-        variable.set_value(jnp.asarray(to_ours(arrays[name]), dtype))
-    ours.eval()
+    fill(ours, _slots(ours), state, network)
+    set_running_variance(ours, running_variance)
     return ours
 
 
-def _check_names(arrays, slots, network):
-    shapes = {name: (arrays[name].shape, shape) for name, (_, _, shape) in slots.items() if name in arrays}
-    found = {
-        "missing": sorted(slots.keys() - arrays.keys()),
-        "extra": sorted(arrays.keys() - slots.keys()),
-        "misshapen": [f"{name} is {got} instead of {good}" for name, (got, good) in shapes.items() if got != good],
-    }
-    problems = [f"{label}: {', '.join(names)}" for label, names in found.items() if names]
-    if problems:
-        raise ValueError(f"state is not one of {network}; " + "; ".join(problems))
-
-
-def _slots(network):
-    """`name -> (our variable, theirs to ours, shape of theirs)` for every array of the reference."""
+def _slots(network: Network) -> dict[str, Slot]:
+    """Where every array of the reference is in our network."""
     slots = {}
-    for i, convolution in enumerate(network.convolutions, 1):
-        for path, variable in nnx.iter_graph(convolution):
+    for prefix, module in _LAYOUTS[type(network)](network):
+        if isinstance(module, nnx.BatchNorm):
+            slots |= norm(prefix, module)
+            continue
+        for path, variable in nnx.iter_graph(module):
             if isinstance(variable, nnx.Param):
                 name, slot = _NAMES[path[-1]]
-                slots[f"c{i}.{name}"] = slot(variable)
-    for i, norm in enumerate(network.norms, 1):
-        variables = {"weight": norm.scale, "bias": norm.bias, "running_mean": norm.mean, "running_var": norm.var}
-        slots |= {f"bn{i}.{name}": (v, lambda array: array, v.shape) for name, v in variables.items()}
+                slots[f"{prefix}.{name}"] = slot(variable)
     return slots
 
 
-def _filter_slot(variable):
-    """Theirs is `[c_out, c_in, (h,) k, k]`, without `h` on images; ours `[k, k, h, c_in, c_out]`."""
-    k, _, h, c_in, c_out = variable.shape
-    theirs = (c_out, c_in, k, k) if h == 1 else (c_out, c_in, h, k, k)
-    return variable, lambda array: array.reshape(c_out, c_in, h, k, k).transpose(3, 4, 2, 1, 0), theirs
+def _row(network):
+    """The reference's names of convolutions and norms, and ours."""
+    yield from ((f"c{i}", module) for i, module in enumerate(network.convolutions, 1))
+    yield from ((f"bn{i}", module) for i, module in enumerate(network.norms, 1))
+
+
+def _residual(network):
+    yield from [("c1", network.lifting), ("bn_out", network.norm), ("c_out", network.classifier)]
+    for size, stage in zip((32, 16, 8), network.stages, strict=True):
+        for i, block in enumerate(stage):
+            shortcut = [] if block.shortcut is None else [("fiber_map", block.shortcut)]
+            for name, module in [*_row(block), *shortcut]:
+                yield f"layers_nc{size}.{i}.{name}", module
+
+
+def _dense(network):
+    yield "c1", network.lifting
+    yield from [("bn_out", network.classifier.norm), ("c_out", network.classifier.conv)]
+    for i, layer in enumerate(network.layers):
+        prefix = f"{('block', 'trans')[i % 2]}_layers.{i // 2}"
+        yield from [(f"{prefix}.bn", layer.norm), (f"{prefix}.conv", layer.conv)]
+
+
+_LAYOUTS = {RotMNISTNet: _row, AllCNN: _row, CIFARResNet: _residual, DenseNet: _dense}
 
 
 def _channel_slot(variable):
     """Theirs is `[.., c_out, c_in, (h)]`, without `h` on images; ours `[.., c_out, c_in, h]`."""
     shape = variable.shape
-    return variable, lambda array: array.reshape(shape), shape[:-1] if shape[-1] == 1 else shape
+    return Slot(variable, shape[:-1] if shape[-1] == 1 else shape)
 
 
 # By the last part of our names: theirs, and what makes the slot. Co-attention's weights are a single filter.
 _NAMES = {
-    "w": ("weight", _filter_slot),
+    "w": ("weight", filters),
     "w1": ("channel_attention.weight_fc1", _channel_slot),
     "w2": ("channel_attention.weight_fc2", _channel_slot),
-    "spatial": ("spatial_attention.weight", _filter_slot),
-    "weights": ("spatial_attention.weight", _filter_slot),
+    "spatial": ("spatial_attention.weight", filters),
+    "weights": ("spatial_attention.weight", filters),
 }
+
+SOURCE = Source(
+    {
+        name: Recipe(make, dict(group=group, attention=attention))
+        for name, (make, group, attention) in REFERENCE_NETWORKS.items()
+    },
+    _slots,
+)

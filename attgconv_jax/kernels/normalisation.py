@@ -1,4 +1,4 @@
-"""Batch norm with a gradient of its own: two sums over the batch, and nothing held but its input."""
+"""Batch norm with a gradient of its own: two sums over the batch, and nothing held but its input; and group norm."""
 
 import functools
 import math
@@ -30,6 +30,26 @@ def normalised(
     again from `x`. Differentiable to any order, forwards and in reverse.
     """
     return _normalised(wide(x), wide(scale), wide(bias), epsilon)
+
+
+def group_normalised(
+    x: Float[Array, "*batch_and_positions c"],
+    scale: Float[Array, " c"],
+    bias: Float[Array, " c"],
+    channel_groups: int,
+    epsilon: float,
+    batch_axes: int,
+) -> Float[Array, "*batch_and_positions c"]:
+    """`scale (x - mean) / sqrt(variance + epsilon) + bias`, for every image over positions and a group of channels.
+
+    In float32 at least. The first `batch_axes` axes count images, the others but the last positions.
+    """
+    x, scale, bias = (wide(array) for array in (x, scale, bias))
+    grouped = x.reshape(*x.shape[:-1], channel_groups, x.shape[-1] // channel_groups)
+    axes = (*range(batch_axes, x.ndim - 1), -1)
+    z = jax.nn.standardize(grouped, axes, epsilon=epsilon, algorithm="stable").reshape(x.shape)
+    scale, bias = (jnp.expand_dims(array, range(x.ndim - 1)) for array in (scale, bias))
+    return scale * z + bias
 
 
 def _in_blocks(x):
@@ -98,8 +118,9 @@ def _two_passes_by_blocks(x):
     """
     x = _in_blocks(x)
     within = tuple(range(1, x.ndim - 1))
+    count = math.prod(x.shape[1:-1])
     # Scaled before the sum: scaled after it is a kernel of its own.
-    means = jnp.sum(x * (1 / max(1, math.prod(x.shape[1:-1]))), within, keepdims=True)
+    means = jnp.sum(x * (1 / (count if is_symbolic(count) else max(1, count))), within, keepdims=True)
     inside = jnp.mean(jnp.square(x - means), within)
     means = jnp.squeeze(means, within)
     apart = means - means[:1]

@@ -52,8 +52,7 @@ def computing(*, implementation: str | None = None, precision: str | None = None
     """Inside, convolutions take this implementation, and products are this precise; so are their derivatives.
 
     >>> import jax.numpy as jnp
-    >>> from attgconv_jax import cyclic, group_conv
-    >>> from attgconv_jax.kernels import computing
+    >>> from attgconv_jax import computing, cyclic, group_conv
     >>> with computing(implementation="rows", precision="highest"):
     ...     y = group_conv(jnp.ones([2, 8, 8, 1, 3]), jnp.ones([5, 5, 1, 3, 10]), cyclic(4))
 

@@ -30,6 +30,7 @@ The paper's own kernels differ, each a case of `coordinates="paper"`:
 | coordinates of the plane | `x, y` | `y, x`, so that angles turn clockwise; not swapped in full kernels of scalings |
 | mask of rotations | smooth disc | hard disc |
 | mask of scalings | smooth disc | smooth square, steeper in group convolutions than in lifting |
+| filters of one pixel | `k(0)` | with scalings `k` at the corner of a larger filter, `-max_scale` |
 | weight of the plane | `1 / s^2`, none of filters of one pixel | `1 / s^2`; lifting to similarities `1 / s` |
 
 `coordinates="angle"` is for kernel networks that are periodic themselves, as B-splines on a circle: the angle as a
@@ -199,7 +200,8 @@ def least_size(group: LieGroup) -> int:
 def _plane(group, out_grid, size, coordinates, swapped):
     """`h^-1 u` for the pixels `u` of a filter, `[k, k, h, 2]`."""
     paper = coordinates == "paper"
-    ends = np.linspace(-1, 1, size) if size > 1 else np.zeros(1)
+    at_corner = paper and group.scales is not None
+    ends = np.linspace(-1, 1, size) if size > 1 or at_corner else np.zeros(1)
     plane = group.max_scale * np.stack(np.meshgrid(ends, ends, indexing="ij"), -1)
     plane = plane[..., ::-1] if paper and swapped else plane
     matrices = group.matrices(group.inverse(out_grid))

@@ -10,7 +10,7 @@ from attgconv_jax.checks import check_boolean, check_positive, check_rate
 from attgconv_jax.convolution import max_pool, project_mean, smooth_max_pool
 from attgconv_jax.filters import Sampling
 from attgconv_jax.groups import Group, check_group
-from attgconv_jax.initializers import FilterInitializer, draw_normal, paper_uniform
+from attgconv_jax.initializers import FilterInitializer, draw_normal, paper_uniform, scaled
 from attgconv_jax.kernels.settings import Convolution, Precision
 from attgconv_jax.models.base import check_image, register
 from attgconv_jax.models.layers import ConvolutionalNetwork
@@ -109,7 +109,7 @@ class AllCNN(ConvolutionalNetwork):
         check_boolean(antialiased=antialiased, oversampled=oversampled, masked=masked)
         rates = check_rate(input_dropout_rate=input_dropout_rate, dropout_rate=dropout_rate)
         if kernel_init is None:
-            kernel_init = _times(0.05, draw_normal) if group.order == 1 else _times(0.035, paper_uniform)
+            kernel_init = scaled(0.05, draw_normal) if group.order == 1 else scaled(0.035, paper_uniform)
         widths = [in_features, *[layer.width * features for layer in LAYERS], classes]
         hidden = [in_features, *(max(1, width // 16) for width in widths[1:])]
         layers = [
@@ -141,7 +141,3 @@ class AllCNN(ConvolutionalNetwork):
         if i < len(LAYERS):
             return self.dropouts[i](f)
         return jnp.mean(project_mean(f), axis=(-4, -3, -2))
-
-
-def _times(scale, init):
-    return lambda key, shape, dtype=jnp.float32: scale * init(key, shape, dtype)

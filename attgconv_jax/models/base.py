@@ -21,6 +21,7 @@ from attgconv_jax.groups import Group
 from attgconv_jax.kernels.settings import check_computing, computing
 from attgconv_jax.lie import LieGroup
 from attgconv_jax.nn.module import Module
+from attgconv_jax.nn.norm import RunningVariance, batch_norms
 from attgconv_jax.preprocessing import Preprocessing
 
 # Arguments of constructors that the data decide, or the program, or that are described in a way of their own.
@@ -193,7 +194,17 @@ class Network(Module):
         settings = {name: _plain(value) for name, value in self._settings}
         computing = {"implementation": self.implementation, "precision": self.precision}
         chosen = {name: value for name, value in computing.items() if value is not None}
+        if self.running_variance != "biased":
+            chosen["running_variance"] = self.running_variance
         return {"group": dataclasses.asdict(self.group), **settings, **chosen}
+
+    @property
+    def running_variance(self) -> RunningVariance:
+        """The variance that batch norms keep, those of attention among them; see `attgconv_jax.nn.norm.BatchNorm`.
+
+        `attgconv_jax.nn.norm.set_running_variance` changes it, and it is saved with the network.
+        """
+        return next((norm.running_variance for norm in batch_norms(self)), "biased")
 
     @property
     def attending_layers(self) -> list[int]:

@@ -19,6 +19,7 @@ from attgconv_jax.lie.groups import LieGroup
 from attgconv_jax.models.arrays import first_line
 from attgconv_jax.models.base import NETWORKS, Network
 from attgconv_jax.models.structure import structure, text
+from attgconv_jax.nn.norm import set_running_variance
 from attgconv_jax.preprocessing import Preprocessing
 
 NAME = "network.json"
@@ -154,7 +155,10 @@ def builder(path: pathlib.Path, description: Mapping[str, Any]) -> Callable[[], 
         entry, settings = NETWORKS[description["network"]], _with_sampling(description["settings"])
         settings["group"] = (LieGroup if entry.lie else Group)(**settings["group"])
         settings["dtype"] = None if settings["dtype"] is None else jnp.dtype(settings["dtype"])
-        return entry.network(**settings, param_dtype=jnp.dtype(description["param_dtype"]), rngs=nnx.Rngs(0))
+        running_variance = settings.pop("running_variance", "biased")
+        network = entry.network(**settings, param_dtype=jnp.dtype(description["param_dtype"]), rngs=nnx.Rngs(0))
+        set_running_variance(network, running_variance)
+        return network
 
     return build
 

@@ -8,11 +8,14 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from attgconv_jax.attention import OPERATORS, Operator
-from attgconv_jax.checks import check_boolean, check_choice
+from attgconv_jax.attention.operator import unknown_option
+from attgconv_jax.checks import check_boolean, check_bytes, check_choice
 from attgconv_jax.convolution import max_pool, smooth_max_pool
 from attgconv_jax.filters import Sampling
 from attgconv_jax.groups import Group
 from attgconv_jax.initializers import FilterInitializer
+from attgconv_jax.kernels.response import Implementation
+from attgconv_jax.kernels.settings import Convolution
 from attgconv_jax.models.base import Network
 from attgconv_jax.nn import (
     AttentiveGroupConv,
@@ -39,7 +42,21 @@ def check_attention(attention: str | None, options: Mapping[str, Any] | None) ->
         return
     known = attention_options(attention)
     for name in (options or {}).keys() - known.keys() - {"sampling"}:
-        raise ValueError(f"{attention} has no argument {name!r}; it takes {', '.join(known)}")
+        raise unknown_option(attention, name, known)
+    if "memory_budget" in (options or {}):
+        check_bytes(memory_budget=options["memory_budget"])
+
+
+def _check_implementation(implementation: str | None, attention: str | None) -> None:
+    """Raises a `ValueError` that says where those names belong that attention on responses alone has."""
+    on_responses = attention in OPERATORS and OPERATORS[attention].module == ResponseAttentiveGroupConv.__name__
+    known = get_args(Convolution)
+    if on_responses and implementation in get_args(Implementation) and implementation not in known:
+        names = ", ".join(f'"{name}"' for name in known)
+        raise ValueError(
+            f"implementation must be None or one of {names}, got {implementation!r}; the attention has one of this "
+            f'name: attention_options=dict(implementation="{implementation}")'
+        )
 
 
 def check_kind(kind: str, attention: str | None) -> None:
@@ -64,6 +81,7 @@ def convolution(
     large: bool = False,
     hidden_features: int | None = None,
     input_dilation: int = 1,
+    input_kernel_size: int | None = None,
     attention_init: FilterInitializer = "paper_uniform",
     attention_options: Mapping[str, Any] | None = None,
     **options,
@@ -77,6 +95,7 @@ def convolution(
       hidden_features: of the attention's networks, in the operators of other papers as near as a whole reduction comes;
         None: half of the channels, at least 1.
       input_dilation: of the spatial filter of the paper's attention on the input, in pixels.
+      input_kernel_size: of that filter; None: 7.
       attention_init: of the filter of the paper's attentions.
       **options: arguments that every convolution takes, `sampling` among them.
     """
@@ -87,14 +106,15 @@ def convolution(
             return GroupConv(*sizes, lifting=lifting, **options)
         return SeparableGroupConv(*sizes, kind=kind, **options)
     if operator.name == "sk":
-        further = _reduction(out_features, hidden_features) | further
+        further = _reduction(out_features, hidden_features, further) | further
         return SelectiveKernelGroupConv(*sizes, lifting=lifting, **options | further)
     if operator.site == "response":
         of_attention = dict(hidden_features=hidden_features, attention_init=attention_init, **operator.settings)
         return ResponseAttentiveGroupConv(*sizes, lifting=lifting, **options | of_attention | further)
-    of_attention = _reduction(in_features, hidden_features)
+    of_attention = _reduction(in_features, hidden_features, further)
     if operator.site == "input":
         of_attention = dict(kernel_init=attention_init, hidden_features=hidden_features, dilation=input_dilation)
+        of_attention |= {} if input_kernel_size is None else dict(kernel_size=input_kernel_size)
     of_attention = {name: value for name, value in of_attention.items() if name in operator.options} | further
     kind = "nonseparable" if lifting else kind
     options = dict(lifting=lifting, kind=kind, **options)
@@ -114,7 +134,7 @@ def attention_options(attention: str) -> dict[str, type]:
         fixed = _OF_CONVOLUTION | OPERATORS[attention].settings.keys()
     else:
         parameters, fixed = OPERATORS[attention].options, _OF_NETWORK
-    kinds = {bool: bool, int: int, int | None: int, float: float}
+    kinds = {bool: bool, int: int, int | None: int, float: float, float | None: float}
     return {name: kinds.get(parameter.annotation, str) for name, parameter in parameters.items() if name not in fixed}
 
 
@@ -125,7 +145,10 @@ def _is_left_out(operator: Operator, kernel_size: int, lifting: bool, large: boo
     return lifting or (large and operator.pairwise)
 
 
-def _reduction(features, hidden_features):
+def _reduction(features, hidden_features, given):
+    """The reduction of an attention whose hidden channels are not given."""
+    if given.get("hidden_features") is not None:
+        return {}
     hidden = max(1, features // 2) if hidden_features is None else hidden_features
     return {"reduction": max(1, features // hidden)}
 
@@ -163,6 +186,7 @@ class ConvolutionalNetwork(Network):
         **shared,
     ):
         check_attention(attention, attention_options)
+        _check_implementation(implementation, attention)
         check_boolean(haar=haar)
         self.in_features = widths[0]
         of_attention = dict(attention_options=attention_options, sampling=sampling, dtype=dtype)

@@ -85,7 +85,10 @@ class ResidualBlock(nnx.Module):
     def attention_maps(self, f: Float[Array, "*batch x y h c_in"]) -> Float[Array, "..."]:
         """The map of the block's attention."""
         if self.place == "convolution":
-            return self.branch[1].attention_maps(self._relu(self.branch[0](f)))
+            for layer in self.branch:
+                if isinstance(layer, SelectiveKernelGroupConv):
+                    return layer.attention_maps(f)
+                f = self._relu(layer(f))
         residual = self._residual(f)
         return self.attention.attention_maps(residual if self.place == "branch" else self._add(f, residual))
 

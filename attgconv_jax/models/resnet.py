@@ -53,8 +53,8 @@ class ResNet(Network):
     Every convolution has a batch norm, of epsilon 1e-5. Attention is
 
     - "se", "ge", "cbam", "sge", "gc", "srm", "eca", "coordinate": on what the residual branch of every block adds;
-    - "sk", depth 50 and 101 only: in the place of every 3x3 convolution, between 3x3 filters and dilated ones of 32
-      groups of channels;
+    - "sk": in the place of the first 3x3 convolution of every block, between 3x3 filters and dilated ones of 32 groups
+      of channels; the paper's networks are those of depth 50 and 101;
     - "bam": on the output of each of the first three stages;
     - "non_local": on outputs of blocks of the second and third stage, every second one, in the long third stage of
       depth 101 every seventh (the paper's five blocks; two at depth 18).
@@ -102,7 +102,8 @@ class ResNet(Network):
       exact: whether an image whose grids the group does not map to themselves raises.
       attention_options: arguments of the attention's module (see `attgconv_jax.nn.ATTENTIONS`) that are to differ from
         the published ones: reduction 16 (of non-local 2), 7x7 filters in CBAM, dilation 4 in BAM, 64 groups of channels
-        in SGE and 32 in SK (on other widths as many as divide `features`). Plain values, as JSON can hold them.
+        in SGE and 32 in SK (on other widths as many as divide `features`). Plain values, as JSON can hold them, or
+        lists of four, one a stage.
 
     Source: He et al. 2015 (arXiv 1512.03385), strides as in torchvision; the operators' papers. Published parameters of
     depth 50: SGE 25.56 M, SE 28.09 M, CBAM 28.09 M, BAM 25.92 M, SK 26.15 M.
@@ -131,7 +132,8 @@ class ResNet(Network):
     ):
         check_group(group)
         _check_names(depth, attention)
-        check_attention(attention, attention_options)
+        for stage in range(len(ARCHITECTURES[depth].blocks)):
+            check_attention(attention, _of_stage(attention_options, stage))
         features = _equal_features(group) if features is None else features
         features, in_features, classes = check_positive(features=features, in_features=in_features, classes=classes)
         (exact,) = check_boolean(exact=exact)
@@ -141,7 +143,7 @@ class ResNet(Network):
         settings |= dict(antialiased=antialiased, oversampled=oversampled, masked=masked)
         super().__init__(group, attention, implementation=implementation, precision=precision, **settings)
         blocks, branch = ARCHITECTURES[depth]
-        options = _published_options(attention, features) | dict(attention_options or {})
+        options = _published_options(attention, features)
         arrays = dict(dtype=dtype, param_dtype=param_dtype, rngs=rngs)
         shared = dict(exact=exact, antialiased=self.antialiased, sampling=sampling, **arrays)
         self.lifting = ConvNorm(in_features, features, 7, group, lifting=True, stride=2, padding=3, **shared)
@@ -149,12 +151,13 @@ class ResNet(Network):
         channels = features
         for stage, count in enumerate(blocks):
             self.stages.append(nnx.List([]))
+            of_stage = options | _of_stage(attention_options, stage)
             for block in range(count):
                 sizes = channels, features * 2**stage, branch, group
                 attends = attention if _attends(attention, stage, block, count) else None
                 stride = 2 if stage > 0 and block == 0 else 1
                 of_block = dict(stride=stride, oversampled=self.oversampled, masked=self.masked, **shared)
-                self.stages[stage].append(ResidualBlock(*sizes, attends, options, **of_block))
+                self.stages[stage].append(ResidualBlock(*sizes, attends, of_stage, **of_block))
                 channels = features * 2**stage * branch[-1].width
         self.classifier = nnx.Linear(channels, classes, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
         self.in_features = in_features
@@ -209,6 +212,17 @@ def _published_options(attention, features):
     return {name: max(n for n in range(1, published + 1) if features % n == 0)}
 
 
+def _of_stage(options, stage):
+    """The options of the attention in a stage, where lists hold one value a stage."""
+    values = {}
+    for name, value in (options or {}).items():
+        several = isinstance(value, list | tuple)
+        if several and len(value) != 4:
+            raise ValueError(f"attention_options must hold one {name}, or four, one a stage, got {value}")
+        values[name] = value[stage] if several else value
+    return values
+
+
 def _equal_features(group):
     """`64 / sqrt(|H|)` in eights: filters then have about the parameters of the trivial group's."""
     return 8 * max(1, round(8 / math.sqrt(group.order)))
@@ -220,5 +234,3 @@ def _check_names(depth, attention):
     if attention is not None and place(attention) is None:
         names = ", ".join(name for name in OPERATORS if place(name) is not None)
         raise ValueError(f"attention must be None or one of {names}, got {attention!r}")
-    if attention == "sk" and ARCHITECTURES[depth].branch != BOTTLENECK:
-        raise ValueError(f'"sk" takes the place of a bottleneck\'s 3x3 convolution: depth 50 or 101, got {depth}')

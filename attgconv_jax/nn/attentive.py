@@ -13,7 +13,7 @@ from attgconv_jax.bases import FilterBasis
 from attgconv_jax.checks import check_choice
 from attgconv_jax.filters import Sampling, former_sampling
 from attgconv_jax.groups import Group
-from attgconv_jax.nn.convolution import GroupConv
+from attgconv_jax.nn.convolution import GroupConv, options_of_group_conv
 from attgconv_jax.nn.module import Module
 from attgconv_jax.nn.operator import ATTENTIONS
 from attgconv_jax.nn.separable import SeparableGroupConv
@@ -31,8 +31,8 @@ class AttentiveGroupConv(Module):
     >>> layer(jnp.ones([2, 9, 9, 8, 8])).shape
     (2, 9, 9, 8, 16)
 
-    Further arguments are those of the convolution; `sampling`, `haar`, `implementation` and `precision` are also those
-    of the attention.
+    Further arguments are those of `GroupConv`; `sampling`, `haar`, `implementation` and `precision` are also those of
+    the attention.
 
     Options:
       attention: a name of `attgconv_jax.nn.ATTENTIONS`: the paper's "input" (channel and spatial), "input_channel",
@@ -43,6 +43,7 @@ class AttentiveGroupConv(Module):
 
     @former_kind
     @former_sampling
+    @options_of_group_conv()
     def __init__(
         self,
         in_features: int,
@@ -59,7 +60,7 @@ class AttentiveGroupConv(Module):
         dtype=None,
         param_dtype=jnp.float32,
         rngs: nnx.Rngs,
-        **options,
+        **options: Any,
     ):
         if not isinstance(attention, str) or attention not in ATTENTIONS:
             raise ValueError(
@@ -69,6 +70,8 @@ class AttentiveGroupConv(Module):
         check_choice("kind", kind, get_args(Kind))
         if kind != "nonseparable" and lifting:
             raise ValueError(f'kind must be "nonseparable" with lifting: an image has no group axis; got {kind!r}')
+        if kind != "nonseparable" and "channel_groups" in options:
+            raise ValueError(f'channel_groups are of kind "nonseparable", got kind {kind!r}: leave one out')
         OPERATORS[attention].check_options(attention_options or {})
         shared = dict(dtype=dtype, param_dtype=param_dtype, rngs=rngs)
         of_filters = dict(haar=haar, sampling=sampling)

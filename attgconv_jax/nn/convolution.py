@@ -36,7 +36,10 @@ class GroupConv(Module):
     Options (the others are those of all modules, see `attgconv_jax.nn`):
       channel_groups: into how many separate parts the channels fall; see `attgconv_jax.grouped_group_conv`.
       use_bias: whether a bias per channel is added.
-      implementation: of the convolution; see `attgconv_jax.group_conv`.
+      implementation: how it is computed: "rows" or "fourier" (for CPUs), "xla" (for GPUs and TPUs); None: the fastest
+        for the platform. See `attgconv_jax.group_conv`.
+      precision: of its products, on GPUs and TPUs: "highest" is float32; None: as JAX is set, there coarser by default.
+        See `attgconv_jax.kernels.computing`.
     """
 
     _WEIGHTS = ("w",)

@@ -41,11 +41,13 @@ class LieAttention(Module):
     >>> attend(jnp.ones([2, 9, 9, 12, 8])).shape
     (2, 9, 9, 12, 8)
 
-    Further options are those of the attention's module. Other arguments: see `attgconv_jax.nn`.
+    `options` are those of the attention's module, such as `groups` above; `help(ATTENTIONS["sge"])` lists them. Other
+    arguments: see `attgconv_jax.nn`.
 
     Options:
       attention: a name of `attgconv_jax.nn.ATTENTIONS`.
       coordinates: of the convolutions beside it; see `LieConv`.
+      precision: of products; see `attgconv_jax.kernels.computing`.
 
     Source: our own.
     """
@@ -57,6 +59,7 @@ class LieAttention(Module):
         group: LieGroup,
         *,
         coordinates: Coordinates = "periodic",
+        precision: str | None = None,
         dtype=None,
         param_dtype=jnp.float32,
         rngs: nnx.Rngs,
@@ -64,7 +67,7 @@ class LieAttention(Module):
     ):
         check_coordinates(group, coordinates)
         check_choice("attention", attention, ATTENTIONS)
-        shared = dict(dtype=dtype, param_dtype=param_dtype, rngs=rngs)
+        shared = dict(precision=precision, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
         self.attention = ATTENTIONS[attention](features, cyclic(group.angles or 1), **shared, **options)
         self.group = group
         self.clockwise = coordinates == "paper"

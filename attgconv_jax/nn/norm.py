@@ -1,4 +1,9 @@
-"""Batch norm as the networks and operators of this library use it."""
+"""The norms that networks and operators of this library use."""
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +11,16 @@ from flax import nnx
 from flax.nnx.nn.dtypes import canonicalize_dtype
 from jaxtyping import Array, Float
 
-from attgconv_jax.kernels.normalisation import normalised
+from attgconv_jax.attention.operator import NormOption
+from attgconv_jax.checks import check_choice, check_divisor
+from attgconv_jax.groups import Group
+from attgconv_jax.kernels.chunks import is_symbolic
+from attgconv_jax.kernels.normalisation import group_normalised, normalised
+
+RunningVariance = Literal["biased", "unbiased"]
+
+# Channels a group: with so many Wu and He 2018 find what they find with 32 groups (table 3), and few channels suffice.
+_GROUP_SIZE = 16
 
 
 class BatchNorm(nnx.BatchNorm):
@@ -14,22 +28,95 @@ class BatchNorm(nnx.BatchNorm):
 
     What that does not know is Flax's own: statistics across named axes, masks, features on another axis than the last,
     no scale or no bias.
+
+    In training a channel is normalised over `n` numbers: all images, positions and group elements. A single one leaves
+    as zero whatever it was, while running statistics see none of its deviation; therefore `n = 1` raises a
+    `ValueError`. A symbolic batch counts as larger.
+
+    Options:
+      running_variance: what running statistics keep, and evaluation divides by: the "biased" variance, the mean of
+        squared deviations, as in Flax; or the "unbiased" one, `n / (n - 1)` times that, as in PyTorch. Training divides
+        by the biased one in both.
+
+    Other arguments are those of `nnx.BatchNorm`.
     """
+
+    # Of an instance where it is not this, so that graph definitions from before are those of now.
+    running_variance: RunningVariance = "biased"
+
+    def __init__(self, *args, running_variance: RunningVariance = "biased", **options):
+        super().__init__(*args, **options)
+        self.keep(running_variance)
+
+    def keep(self, running_variance: RunningVariance) -> None:
+        """From now on keeps this variance; what was kept so far stays."""
+        check_choice("running_variance", running_variance, get_args(RunningVariance))
+        if running_variance != self.running_variance:
+            if running_variance == BatchNorm.running_variance:
+                del self.running_variance
+            else:
+                self.running_variance = running_variance
 
     def __call__(
         self, x: Float[Array, "*positions c"], use_running_average: bool | None = None, *, mask: Array | None = None
     ) -> Float[Array, "*positions c"]:
         """Normalizes, and in training mode updates the running statistics."""
         running = self.use_running_average if use_running_average is None else use_running_average
-        unknown = mask is not None or self.axis_name is not None or self.axis != -1
-        if running or unknown or self.scale is None or self.bias is None:
+        if running:
             return super().__call__(x, running, mask=mask)
+        self.check_count(x)
+        unknown = mask is not None or self.axis_name is not None or self.axis != -1
+        if unknown or self.scale is None or self.bias is None:
+            return self._flax(x, mask)
         scale, bias = self.scale[...], self.bias[...]
         dtype = canonicalize_dtype(x, scale, bias, dtype=self.dtype)
-        y, *statistics = normalised(*(array.astype(dtype) for array in (x, scale, bias)), self.epsilon)
-        for variable, now in zip((self.mean, self.var), statistics, strict=True):
+        y, mean, variance = normalised(*(array.astype(dtype) for array in (x, scale, bias)), self.epsilon)
+        if self.running_variance == "unbiased":
+            variance *= _correction(self._count(x), variance.dtype)
+        for variable, now in ((self.mean, mean), (self.var, variance)):
             variable[...] = jax.lax.stop_gradient(self.momentum * variable[...] + (1 - self.momentum) * now)
         return y.astype(dtype)
+
+    def check_count(self, x: Float[Array, "*positions c"], advice: str = "take larger batches") -> None:
+        """Raises a `ValueError`, with this advice, where there is one number a channel."""
+        count = self._count(x)
+        if not is_symbolic(count) and count == 1:
+            raise ValueError(
+                f"batch norm in training takes 2 numbers a channel at least, got one, x of shape {x.shape}: {advice}; "
+                "where nothing is to be trained, call eval() first"
+            )
+
+    def _flax(self, x, mask):
+        before = self.momentum * self.var[...]
+        y = super().__call__(x, False, mask=mask)
+        if self.running_variance == "unbiased":
+            count = self._count(x) if mask is None else self._masked_count(x, mask)
+            added = self.var[...] - before
+            self.var[...] = before + jax.lax.stop_gradient(_correction(count, added.dtype) * added)
+        return y
+
+    def _count(self, x):
+        """How many numbers a channel has, on all devices that share statistics."""
+        count = math.prod(x.shape[i] for i in self._axes(x))
+        if self.axis_name is None:
+            return count
+        groups = self.axis_index_groups
+        return count * (jax.lax.axis_size(self.axis_name) if groups is None else len(groups[0]))
+
+    def _masked_count(self, x, mask):
+        count = jnp.sum(jnp.broadcast_to(mask, x.shape), self._axes(x))
+        if self.axis_name is None:
+            return count
+        return jax.lax.psum(count, self.axis_name, axis_index_groups=self.axis_index_groups)
+
+    def _axes(self, x):
+        return tuple(i for i in range(x.ndim) if i != self.axis % x.ndim)
+
+
+def _correction(count, dtype):
+    """`n / (n - 1)`, what makes a variance an unbiased one."""
+    count = jnp.asarray(count, dtype)
+    return count / (count - 1)
 
 
 def batch_norm(features: int, dtype, param_dtype, rngs: nnx.Rngs, *, epsilon: float = 2e-5) -> BatchNorm:
@@ -44,6 +131,101 @@ def batch_norm(features: int, dtype, param_dtype, rngs: nnx.Rngs, *, epsilon: fl
     for statistic in (norm.mean, norm.var):
         statistic.set_value(statistic[...].astype(jnp.promote_types(param_dtype, jnp.float32)))
     return norm
+
+
+class GroupNorm(nnx.Module):
+    """A norm of every image by itself, over positions, group elements and the channels of one group of them.
+
+        y = scale (x - mean) / sqrt(variance + epsilon) + bias,    scale and bias a number each per channel
+
+    It has no running statistics, so that training and evaluation are the same function, of any batch. An element of the
+    symmetry group moves the numbers that it takes mean and variance of, and changes neither: it commutes exactly.
+    A `ValueError` answers a single number.
+
+    Args:
+      features: channels.
+      channel_groups: into how many groups channels fall; 1: a layer norm.
+      epsilon: added to the variance.
+
+    Other arguments: see `attgconv_jax.nn`.
+    Source: Wu and He 2018 (arXiv 1803.08494); Ba et al. 2016 (arXiv 1607.06450).
+    """
+
+    def __init__(
+        self,
+        features: int,
+        channel_groups: int = 1,
+        *,
+        epsilon: float = 1e-5,
+        dtype=None,
+        param_dtype=jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        check_divisor("channel_groups", channel_groups, features)
+        self.scale = nnx.Param(jnp.ones(features, param_dtype))
+        self.bias = nnx.Param(jnp.zeros(features, param_dtype))
+        self.channel_groups, self.epsilon, self.dtype = channel_groups, epsilon, dtype
+
+    def __call__(
+        self, x: Float[Array, "*batch_and_positions c"], batch_axes: int = 1
+    ) -> Float[Array, "*batch_and_positions c"]:
+        """Normalises; the first `batch_axes` axes count images."""
+        size = x.shape[-1] // self.channel_groups
+        if math.prod(x.shape[batch_axes:-1]) * size == 1:
+            raise ValueError(
+                f"a norm of every image by itself takes 2 numbers at least, got one, of {x.shape[-1]} channels in "
+                f"{self.channel_groups} groups and x of shape {x.shape}: take more channels a group, or batch norm"
+            )
+        scale, bias = self.scale[...], self.bias[...]
+        dtype = canonicalize_dtype(x, scale, bias, dtype=self.dtype)
+        arrays = (array.astype(dtype) for array in (x, scale, bias))
+        return group_normalised(*arrays, self.channel_groups, self.epsilon, batch_axes).astype(dtype)
+
+
+def operator_norm(kind: NormOption, features: int, *, dtype, param_dtype, rngs: nnx.Rngs) -> Callable:
+    """A norm of an operator, of a kind that `Operator.check_options` has let pass."""
+    arrays = dict(dtype=wide_dtype(dtype), param_dtype=param_dtype, rngs=rngs)
+    if callable(kind):
+        return kind(features, **arrays)
+    if kind == "batch":
+        return batch_norm(features, **arrays, epsilon=1e-5)
+    size = max(n for n in range(1, _GROUP_SIZE + 1) if features % n == 0)
+    return GroupNorm(features, features // size if kind == "group" else 1, **arrays)
+
+
+def in_operator(name: str, norm: Callable | Sequence[Callable], f: Array, group: Group, over_group: bool) -> Any:
+    """A norm as the formula of an operator on `f` calls it: it knows which axes count images, and what to advise.
+
+    Of a list of norms, all of them so.
+    """
+    if isinstance(norm, Sequence):
+        return [in_operator(name, one, f, group, over_group) for one in norm]
+    if isinstance(norm, GroupNorm):
+        return functools.partial(norm, batch_axes=f.ndim - 4)
+    if not isinstance(norm, BatchNorm):
+        return norm
+
+    def checked(x):
+        if not norm.use_running_average:
+            advice = f'take larger batches, {name}="layer" or {name}="group"'
+            if over_group and group.order > 1:
+                advice += ", or leave out over_group, which leaves one number of all group elements"
+            norm.check_count(x, advice)
+        return norm(x)
+
+    return checked
+
+
+def set_running_variance(module: nnx.Module, running_variance: RunningVariance) -> None:
+    """Makes all batch norms in a module keep this variance, see `BatchNorm`; what they kept so far stays."""
+    check_choice("running_variance", running_variance, get_args(RunningVariance))
+    for norm in batch_norms(module):
+        norm.keep(running_variance)
+
+
+def batch_norms(module: nnx.Module) -> list[BatchNorm]:
+    """All batch norms in a module, those of attention among them."""
+    return [part for _, part in nnx.iter_graph(module) if isinstance(part, BatchNorm)]
 
 
 def wide_dtype(dtype):

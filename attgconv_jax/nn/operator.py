@@ -13,6 +13,7 @@ from flax.nnx.nn.dtypes import promote_dtype
 from jaxtyping import Array, Float
 
 from attgconv_jax.attention import OPERATORS, Operator, attend
+from attgconv_jax.attention.operator import Combination
 from attgconv_jax.checks import check_boolean
 from attgconv_jax.deprecation import warn_deprecated
 from attgconv_jax.docstrings import argument_help
@@ -20,7 +21,7 @@ from attgconv_jax.filters import former_sampling
 from attgconv_jax.groups import Group
 from attgconv_jax.kernels.settings import check_precision, computing
 from attgconv_jax.nn.module import ClassSignature, Module
-from attgconv_jax.nn.norm import batch_norm, wide_dtype
+from attgconv_jax.nn.norm import in_operator, operator_norm
 
 _FORMULAS = {"scale": "alpha f", "suppress": "(1 - alpha) f", "emphasise": "(1 + alpha) f", "add": "f + alpha"}
 
@@ -53,9 +54,12 @@ class OperatorAttention(Module):
         of_init = self.operator.of_init(options)
         weights = self.operator.init(rngs.params, features, group, lifting=lifting, dtype=param_dtype, **of_init)
         self.weights = nnx.data(jax.tree.map(nnx.Param, weights))
-        if self.operator.norms:
-            of_norms = dict(dtype=wide_dtype(dtype), param_dtype=param_dtype, rngs=rngs, epsilon=1e-5)
-            norms = {name: batch_norm(count(weights), **of_norms) for name, count in self.operator.norms.items()}
+        arrays = dict(dtype=dtype, param_dtype=param_dtype, rngs=rngs)
+        norms = {
+            name: _norms(kind, channels, self.operator.norms[name].zero, **arrays)
+            for name, (kind, channels) in self.operator.norms_of(weights, options).items()
+        }
+        if norms:
             self.norms = nnx.Dict(norms)
         self.group = group
         # Pairs and no dict: a graph definition that holds a dict cannot be hashed, nor be a static argument.
@@ -70,7 +74,12 @@ class OperatorAttention(Module):
     def __call__(self, f: Float[Array, "*batch x y h c"]) -> Float[Array, "*batch x y h c"]:
         """Attends; see `attgconv_jax.attend`."""
         f, weights = self._promoted(f)
-        return attend(f, self._alpha(f, weights), self.operator.combination)
+        return attend(f, self._alpha(f, weights), self.combination)
+
+    @property
+    def combination(self) -> Combination:
+        """How the map is combined with `f`; see `attgconv_jax.attend`."""
+        return self.operator.combination_of(self.options)
 
     def attention_maps(self, f: Float[Array, "*batch x y h c"]) -> Float[Array, "*batch #x #y #h #c"]:
         """The operator's `alpha`: what `f` is scaled by, or what is suppressed, or what is added."""
@@ -83,7 +92,9 @@ class OperatorAttention(Module):
 
     def _alpha(self, f, weights):
         # By attribute: nnx.tabulate replaces the methods of nnx.Dict.
-        norms = {name: getattr(self.norms, name) for name in self.operator.norms}
+        held, over_group = getattr(self, "norms", None), self.options.get("over_group", False)
+        made = {name: getattr(held, name) for name in self.operator.norms if hasattr(held, name)}
+        norms = {name: in_operator(name, norm, f, self.group, over_group) for name, norm in made.items()}
         with computing(precision=self.precision):
             return self.operator.apply(f, weights, self.group, **self.options, **norms)
 
@@ -91,6 +102,16 @@ class OperatorAttention(Module):
         values, structure = jax.tree.flatten(self.weights, is_leaf=lambda leaf: isinstance(leaf, nnx.Param))
         f, *values = promote_dtype((f, *(value[...] for value in values)), dtype=self.dtype)
         return f, jax.tree.unflatten(structure, values)
+
+
+def _norms(kind, channels, zero, **options):
+    """A norm of so many channels; of several numbers a list of norms."""
+    if isinstance(channels, tuple):
+        return nnx.List([_norms(kind, count, zero, **options) for count in channels])
+    norm = operator_norm(kind, channels, **options)
+    if zero and getattr(norm, "scale", None) is not None:
+        norm.scale.set_value(jnp.zeros_like(norm.scale[...]))
+    return norm
 
 
 @functools.cache
@@ -129,6 +150,7 @@ def _signature(operator):
 
 def _docstring(operator):
     help_of = argument_help(operator.apply) | argument_help(operator.init)
+    help_of |= {name: f"the kind of a norm, see `attgconv_jax.nn`: {help_of.get(name, '')}" for name in operator.norms}
     texts = [f"{name}: {help_of.get(name, 'see the formula and `attgconv_jax.nn`.')}" for name in operator.options]
     indents = dict(initial_indent="  ", subsequent_indent="    ")
     options = "\n".join(["Options:", *(textwrap.fill(text, 112, **indents) for text in texts)]) if texts else ""

@@ -5,7 +5,7 @@ from typing import Literal, get_args
 from flax import nnx
 from jaxtyping import Array, Float
 
-from attgconv_jax.checks import check_boolean, check_choice, check_positive, check_window
+from attgconv_jax.checks import check_boolean, check_choice, check_pooling
 from attgconv_jax.convolution import max_pool, mean_pool, project_max, project_mean
 from attgconv_jax.groups import Group, check_group
 from attgconv_jax.nn.module import Module
@@ -40,9 +40,8 @@ class SpatialPool(Module):
         antialiased: bool = False,
     ):
         check_group(group)
-        check_positive(window=window)
         check_boolean(exact=exact, antialiased=antialiased)
-        check_window(window, window if stride is None else stride, padding, 1)
+        check_pooling(window, stride, padding)
         check_choice("reduction", reduction, get_args(Reduction))
         self.pool = nnx.static({"max": max_pool, "mean": mean_pool}[reduction])
         self.group, self.window, self.stride, self.padding = group, window, stride, padding

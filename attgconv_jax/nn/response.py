@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 from attgconv_jax.attention import ResponseChannelWeights, ResponseMaps, response_attentive_group_conv
 from attgconv_jax.attention.response_weights import response_attention_weights
-from attgconv_jax.checks import check_positive
+from attgconv_jax.checks import check_bytes, check_positive
 from attgconv_jax.filters import former_sampling
 from attgconv_jax.groups import Group
 from attgconv_jax.initializers import FilterInitializer
@@ -37,8 +37,10 @@ class ResponseAttentiveGroupConv(GroupConv):
       attention_kernel_size: of the spatial attention filter, odd, in pixels.
       attention_dilation: of the spatial attention filter, in pixels.
       attention_init: of the spatial attention filter, as `kernel_init`.
-      memory_budget: bytes of temporary arrays; see `attgconv_jax.response_attentive_group_conv`.
-      implementation: of the attention or the convolution; see `attgconv_jax.response_attentive_group_conv`.
+      memory_budget: bytes that temporary arrays may take on a GPU or TPU, where more is faster; by default 1 GB. See
+        `attgconv_jax.response_attentive_group_conv`.
+      implementation: of the attention "tiles" (for CPUs), "blocks" (for GPUs and TPUs), "reference", or of the
+        convolution; see `attgconv_jax.response_attentive_group_conv`.
     """
 
     _WEIGHTS = ("w", "w1", "w2", "spatial")
@@ -64,9 +66,8 @@ class ResponseAttentiveGroupConv(GroupConv):
         rngs: nnx.Rngs,
         **options: Any,
     ):
-        self.attention_dilation, self.memory_budget = check_positive(
-            attention_dilation=attention_dilation, memory_budget=memory_budget
-        )
+        (self.attention_dilation,) = check_positive(attention_dilation=attention_dilation)
+        (self.memory_budget,) = check_bytes(memory_budget=memory_budget)
         options |= dict(lifting=lifting, param_dtype=param_dtype, rngs=rngs)
         super().__init__(in_features, out_features, kernel_size, group, **options)
         of_channel, of_spatial = response_attention_weights(

@@ -9,8 +9,9 @@ from flax.nnx.nn.dtypes import promote_dtype
 from jaxtyping import Array, Float
 
 from attgconv_jax.attention import SelectiveKernelWeights, selective_kernel
+from attgconv_jax.attention.operator import NormOption, check_norm
 from attgconv_jax.attention.sk import selective_kernel_weights
-from attgconv_jax.checks import check_boolean, check_integer, check_odd, check_window
+from attgconv_jax.checks import check_boolean, check_divisor, check_integer, check_odd, check_positive, check_window
 from attgconv_jax.filters import former_sampling
 from attgconv_jax.geometry import Padding
 from attgconv_jax.groups import Group
@@ -18,14 +19,14 @@ from attgconv_jax.kernels.chunks import wide
 from attgconv_jax.kernels.settings import computing
 from attgconv_jax.nn.convolution import GroupConv, options_of_group_conv
 from attgconv_jax.nn.module import Module
-from attgconv_jax.nn.norm import batch_norm, wide_dtype
+from attgconv_jax.nn.norm import batch_norm, in_operator, operator_norm
 
 
 class SelectiveKernelGroupConv(Module):
     """Group convolutions of several dilations, between which every channel chooses: `sum over b of alpha_b r_b`.
 
-    `r_b` is the response of branch `b`, with dilation `b + 1`, after a batch norm and a relu; `alpha` is
-    `attgconv_jax.selective_kernel` of the sum of all responses.
+    `r_b` is the response of branch `b` after a batch norm and a relu; `alpha` is `attgconv_jax.selective_kernel` of the
+    sum of all responses.
 
     >>> import jax.numpy as jnp
     >>> from flax import nnx
@@ -36,16 +37,23 @@ class SelectiveKernelGroupConv(Module):
     (2, 9, 9, 4, 6)
 
     Arguments are those of `GroupConv` but `dilation` and `use_bias`; `kernel_size` is odd. The first branch has the
-    `padding`, pixels, "SAME" (with stride 1) or "VALID"; the others have as much more as keeps the outputs alike.
+    `padding`, pixels, "SAME" (with stride 1) or "VALID"; dilated ones have as much more as keeps the outputs alike.
 
     Options:
       branches: how many, 2 at least.
       channel_groups: into how many separate parts the channels of all branches but the first fall.
+      first_groups: into how many those of the first fall.
+      dilated: whether branch `b` has dilation `b + 1`, or all have 1.
+      split_input: whether every branch sees a part of the input channels, neighbours together, or all see all.
       reduction: output channels over hidden channels; None: 16, or the number of channels where that is smaller.
+      hidden_features: hidden channels, in place of `reduction`.
       over_group: whether the choice's mean is over space and group instead of space alone.
+      norm: of the hidden channels that choose; see `attgconv_jax.nn`.
 
     Source: Li et al. 2019 (arXiv 1903.06586), section 3.1; the second branch is their dilated 3x3 instead of a 5x5.
     """
+
+    split_input = False
 
     @former_sampling
     @options_of_group_conv("dilation", "use_bias")
@@ -58,8 +66,13 @@ class SelectiveKernelGroupConv(Module):
         *,
         branches: int = 2,
         channel_groups: int = 1,
+        first_groups: int = 1,
+        dilated: bool = True,
+        split_input: bool = False,
         reduction: int | None = None,
+        hidden_features: int | None = None,
         over_group: bool = False,
+        norm: NormOption = "batch",
         stride: int = 1,
         padding: Padding = "VALID",
         dtype=None,
@@ -70,20 +83,28 @@ class SelectiveKernelGroupConv(Module):
         check_odd("or dilated branches do not lie on the first", kernel_size=kernel_size)
         kernel_size, stride, padding, _ = check_window(kernel_size, stride, padding, 1)
         branches = check_integer("branches", branches, 2)
-        check_boolean(over_group=over_group)
+        check_boolean(over_group=over_group, dilated=dilated, split_input=split_input)
+        check_norm("norm", norm)
+        check_positive(in_features=in_features)
+        if split_input:
+            self.split_input = True
+            check_divisor("branches", branches, in_features, of="input channels, which split_input splits")
+            in_features //= branches
         shared = dict(dtype=dtype, param_dtype=param_dtype, rngs=rngs)
         self.convs = nnx.List([])
         for b in range(branches):
-            of_branch = dict(dilation=b + 1, padding=_padding(padding, kernel_size, stride, b))
-            of_branch |= dict(stride=stride, channel_groups=channel_groups if b else 1)
+            further = b if dilated else 0
+            of_branch = dict(dilation=1 + further, padding=_padding(padding, kernel_size, stride, further))
+            of_branch |= dict(stride=stride, channel_groups=channel_groups if b else first_groups)
             self.convs.append(
                 GroupConv(in_features, out_features, kernel_size, group, **of_branch, **shared, **options)
             )
         self.conv_norms = nnx.List(batch_norm(out_features, **shared, epsilon=1e-5) for _ in range(branches))
-        of_choice = dict(branches=branches, reduction=reduction, over_group=over_group, dtype=param_dtype)
+        of_choice = dict(branches=branches, reduction=reduction, hidden_features=hidden_features)
+        of_choice |= dict(over_group=over_group, dtype=param_dtype)
         weights = selective_kernel_weights(rngs.params, out_features, group, **of_choice)
         self.w1, self.w2 = map(nnx.Param, weights)
-        self.norm = batch_norm(len(weights.w1), **shared | {"dtype": wide_dtype(dtype)}, epsilon=1e-5)
+        self.norm = nnx.data(None if norm is None else operator_norm(norm, len(weights.w1), **shared))
         self.group, self.over_group, self.dtype = group, over_group, dtype
 
     def __call__(self, f: Float[Array, "*batch x y h_in c_in"]) -> Float[Array, "*batch x_out y_out h c_out"]:
@@ -102,14 +123,17 @@ class SelectiveKernelGroupConv(Module):
         return self.branch_shares(f)[-1]
 
     def _responses(self, f):
-        branches = zip(self.convs, self.conv_norms, strict=True)
-        return [jax.nn.relu(norm(conv(f))) for conv, norm in branches]
+        count = len(self.convs)
+        parts = jnp.split(f, count, axis=-1) if self.split_input else [f] * count
+        branches = zip(self.convs, self.conv_norms, parts, strict=True)
+        return [jax.nn.relu(norm(conv(part))) for conv, norm, part in branches]
 
     def _shares(self, responses):
         mixed, w1, w2 = promote_dtype((sum(responses), self.w1[...], self.w2[...]), dtype=self.dtype)
         weights = SelectiveKernelWeights(w1, w2)
+        norm = None if self.norm is None else in_operator("norm", self.norm, mixed, self.group, self.over_group)
         with computing(precision=self.convs[0].precision):
-            return selective_kernel(mixed, weights, self.group, over_group=self.over_group, norm=self.norm)
+            return selective_kernel(mixed, weights, self.group, over_group=self.over_group, norm=norm)
 
 
 def _padding(padding, kernel_size, stride, branch):

@@ -163,7 +163,7 @@ class FoundLayers:
             return "suppress"
         while hasattr(module, "attention"):
             module = module.attention
-        return module.operator.combination if isinstance(module, OperatorAttention) else "scale"
+        return module.combination if isinstance(module, OperatorAttention) else "scale"
 
     def outputs(self, images: Float[Array, "*batch x y 1 c"]) -> dict[str, jax.ShapeDtypeStruct]:
         """Shapes of what leaves every layer, and the network, by name."""

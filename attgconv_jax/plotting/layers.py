@@ -72,8 +72,8 @@ class RegisteredLayers:
 
     def combination(self, layer: int) -> str:
         """How the layer combines its maps with what it attends to, as `Operator` has it."""
-        operator = OPERATORS.get(self.attention(layer))
-        return "scale" if operator is None else operator.combination
+        operator, options = OPERATORS.get(self.attention(layer)), self._network.settings.get("attention_options")
+        return "scale" if operator is None else operator.combination_of(options or {})
 
     def outputs(self, images: Float[Array, "*batch x y 1 c"]) -> dict[str, jax.ShapeDtypeStruct]:
         """Shapes of what leaves every layer, and the network, by name."""

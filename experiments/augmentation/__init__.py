@@ -66,31 +66,33 @@ def augment(
     images: Float[Array, "batch x y 1 c"],
     labels: Int[Array, " batch"],
     config: AugmentConfig,
-    background: Float[Array, ""] | float,
+    background: Float[Array, "*c"] | float,
 ) -> tuple[Float[Array, "batch x y 1 c"], Mixture | None]:
     """A batch of standardised images, changed at random; and what was mixed in, if anything was.
 
-    Flips and quarter turns permute pixels. Rotation, scale and shift are one affine map, interpolated once. Then come
-    contrast, brightness, noise and cutout, and last mix-up. Which numbers a kind draws depends on the key and its name
-    alone, not on which others are chosen.
+    Flips, mirror images and quarter turns permute pixels; then comes the crop. Rotation, scale and shift are one affine
+    map, interpolated once. Then come contrast, brightness, noise and cutout, and last mix-up. Which numbers a kind
+    draws depends on the key and its name alone, not on which others are chosen.
 
     Args:
       key: of this step.
       images: standardised.
       labels: of the images.
       config: an `AugmentConfig`.
-      background: what lies outside the images.
+      background: what lies outside the images, a number or one a channel.
     """
 
     def chosen(site):
         return [kind for kind in config.chosen if kind.site == site]
 
-    def drawn(kind, images):
+    def drawn(kind, images, *more):
         stream = jax.random.fold_in(key, zlib.crc32(kind.name.encode()))
-        return kind.apply(stream, images, getattr(config, kind.name))
+        return kind.apply(stream, images, getattr(config, kind.name), *more)
 
     for kind in chosen("permutation"):
         images = drawn(kind, images)
+    for kind in chosen("crop"):
+        images = drawn(kind, images, background)
     if maps := [drawn(kind, images) for kind in chosen("place")]:
         composed = functools.reduce(functools.partial(jnp.matmul, precision="highest"), maps)
         images = geometry.resample(images, composed, background)

@@ -1,5 +1,6 @@
 """Where pixels go: permutations, which are exact, and affine maps, carried out in one interpolation."""
 
+import functools
 import math
 
 import jax
@@ -10,6 +11,7 @@ from jaxtyping import Array, Float, Key
 from experiments.augmentation.kinds import Images, register, up_to, yes_or_no
 
 Maps = Float[Array, "batch 3 3"]
+Background = Float[Array, "*c"] | float
 
 
 @register("flip", "permutation", help="True: either axis reversed for half of the pictures, exactly.", **yes_or_no())
@@ -23,6 +25,34 @@ def flip(key: Key[Array, ""], images: Images, chosen: bool) -> Images:
 def quarter_turns(key: Key[Array, ""], images: Images, chosen: bool) -> Images:
     """Turns every picture by a multiple of 90 degrees."""
     return turned(images, jax.random.randint(key, len(images), 0, 4))
+
+
+@register("mirror", "permutation", help="True: left and right exchanged for half of the pictures.", **yes_or_no())
+def mirror(key: Key[Array, ""], images: Images, chosen: bool) -> Images:
+    """Reverses y, which runs from left to right, of half of the pictures."""
+    return _reversed(images, jax.random.bernoulli(key, 0.5, len(images)), 2)
+
+
+@register(
+    "crop",
+    "crop",
+    type=int,
+    default=0,
+    expected="pixels, at least 0",
+    good=lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= 0,
+    help="Pixels: as much background on every side, and of that a piece of the picture's size, anywhere.",
+)
+def crop(key: Key[Array, ""], images: Images, pixels: int, background: Background) -> Images:
+    """Moves every picture along both axes by whole pixels, uniform in -pixels to pixels, amid background.
+
+    Raises:
+      ValueError: a picture might lie outside as a whole.
+    """
+    sides = images.shape[1:3]
+    if pixels >= min(sides):
+        raise ValueError(f"augment.crop must be less than the {min(sides)} pixels of the images, got {pixels}")
+    corners = jax.random.randint(key, (len(images), 2), 0, 2 * pixels + 1)
+    return jax.vmap(functools.partial(_piece, shape=images.shape[1:]))(_framed(images, pixels, background), corners)
 
 
 @register("rotate", "place", help="Degrees: by at most so many either way, evenly drawn.", **up_to(180))
@@ -70,7 +100,7 @@ def turned(images: Images, quarters: Array) -> Images:
     return _reversed(_reversed(images, (quarters == 1) | (quarters == 2), 1), quarters >= 2, 2)
 
 
-def resample(images: Images, maps: Maps, background: Float[Array, ""]) -> Images:
+def resample(images: Images, maps: Maps, background: Background) -> Images:
     """Pictures seen through affine maps, interpolated bilinearly; what lies outside an image is background.
 
         out[n, p] = images[n, maps[n] p],  p in pixels from the centre
@@ -78,7 +108,7 @@ def resample(images: Images, maps: Maps, background: Float[Array, ""]) -> Images
     The outermost pixels fade into the background over the width of a pixel.
     """
     sides = images.shape[1:3]
-    padded = jnp.pad(images, [(0, 0), (1, 1), (1, 1), (0, 0), (0, 0)], constant_values=background)[..., 0, :]
+    padded = _framed(images, 1, background)[..., 0, :]
     row, column = (jnp.arange(n, dtype=images.dtype) - (n - 1) / 2 for n in sides)
     # Sums, for matrix products are rounded to fewer bits on accelerators, and these are coordinates.
     places = (
@@ -91,6 +121,21 @@ def resample(images: Images, maps: Maps, background: Float[Array, ""]) -> Images
     windows = jax.vmap(_windows)(padded, corners.astype(jnp.int32))
     pairs = windows[..., 0, :] + weights[..., 1:, :] * (windows[..., 1, :] - windows[..., 0, :])
     return (pairs[..., 0, :] + weights[..., 0, :] * (pairs[..., 1, :] - pairs[..., 0, :]))[:, :, :, None]
+
+
+def _framed(images, pixels, background):
+    """Pictures with so many pixels of background, a number or one a channel, on every side."""
+    widths = [(0, 0), (pixels, pixels), (pixels, pixels), (0, 0)]
+    if jnp.ndim(background) == 0:
+        return jnp.pad(images, [*widths, (0, 0)], constant_values=background)
+    channels = [jnp.pad(images[..., c], widths, constant_values=background[c]) for c in range(images.shape[-1])]
+    return jnp.stack(channels, axis=-1)
+
+
+def _piece(image, corner, shape):
+    """A piece of a picture from a corner on."""
+    zero = jnp.zeros_like(corner[0])
+    return lax.dynamic_slice(image, (*corner, zero, zero), shape)
 
 
 def _windows(image, corners):

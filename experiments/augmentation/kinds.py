@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple
 from jaxtyping import Array, Float
 
 Images = Float[Array, "batch x y 1 c"]
-Site = Literal["permutation", "place", "pixels", "mixture"]
+Site = Literal["permutation", "crop", "place", "pixels", "mixture"]
 
 
 class Kind(NamedTuple):
@@ -15,7 +15,8 @@ class Kind(NamedTuple):
     Attributes:
       name: on the command line, `--augment.NAME`; decides the random stream as well.
       apply: `(key, images, value)`; what it returns depends on the site.
-      site: sites follow each other in this order. "permutation" moves pixels to pixels, and returns images. "place"
+      site: sites follow each other in this order. "permutation" moves pixels to pixels, and returns images; so does
+        "crop", which also takes the background, its fourth argument. "place"
         returns for each image an affine map `[batch, 3, 3]`, from places in the changed picture to places in the image,
         in pixels from the centre; all such maps are carried out in one interpolation. "pixels" changes values, and
         returns images. "mixture" returns images, the index of what is mixed into each, and each image's own share, at

@@ -23,7 +23,7 @@ Networks = Annotated[tuple[str, ...], tyro.conf.arg(help="Names of networks. Def
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    """Of every measurement; all numbers must be at least 1."""
+    """Of every measurement; all integers but seeds must be at least 1."""
 
     out: pathlib.Path | None = None
     """JSON file for the figures, replaced if it exists; pictures stand beside it. Default: in the current folder, named
@@ -32,7 +32,8 @@ class Arguments:
     def __post_init__(self):
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            check(field.name, value, "at least 1", type(value) is not int or value >= 1)
+            for number in value if type(value) is tuple and field.name != "seeds" else [value]:
+                check(field.name, number, "at least 1", type(number) is not int or number >= 1)
         if self.out is not None and (self.out.suffix != ".json" or self.out.is_dir()):
             raise ValueError(f"--out must be a file whose name ends in .json, got {self.out}")
 

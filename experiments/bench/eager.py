@@ -128,8 +128,9 @@ def main(arguments: Arguments) -> None:
         size = SIZES.get(name, 24)
         cases[name] = make, (arguments.batch_size, size, size, h, CHANNELS)
     cases |= NETWORKS
+    names = chosen("names", arguments.names, cases)
     results = common.Results("eager", arguments.out, COLUMNS, calls=arguments.calls, networks={})
-    for name in chosen("names", arguments.names, cases):
+    for name in names:
         make, shape = cases[name]
         results.add(measure(make(rngs=nnx.Rngs(0)), shape, arguments.calls), name)
         jax.clear_caches()

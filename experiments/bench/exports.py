@@ -54,6 +54,9 @@ ANYTHING = 1e30
 SMALL = {
     "rot_mnist": dict(features=(4,), dropout_rate=0.0),
     "all_cnn": dict(features=4, input_dropout_rate=0.0, dropout_rate=0.0),
+    "cifar_resnet": dict(depth=8, features=4),
+    "wide_resnet": dict(depth=10, widen_factor=2, features=4),
+    "densenet": dict(features=4),
     "resnet": dict(depth=18, features=4),
     "lie_resnet": dict(features=(4, 4, 4), kernel_size=5, head_features=16, dropout_rate=0.0),
     "lie_all_cnn": dict(features=4, lifting_dropout_rate=0.0, dropout_rate=0.0),
@@ -76,6 +79,11 @@ def _cases() -> Iterator[tuple[str, ModelConfig]]:
     for group in ("z2", "p4", "p4m"):
         yield case("all_cnn", group)
     yield case("all_cnn", "p4", "input")
+    yield case("cifar_resnet", "p4m")
+    yield case("cifar_resnet", "p4m", "input")
+    yield case("wide_resnet", "p4", "se")
+    yield case("densenet", "p4")
+    yield case("densenet", "p4", "input")
     for group in ("z2", "p4", "p4m"):
         yield case("resnet", group)
     yield case("resnet", "p4", "se")

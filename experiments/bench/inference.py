@@ -3,8 +3,12 @@
 The rot-MNIST networks in evaluation mode on 1 and on 256 images: ours as it is called under `jax.jit`, ours with all
 that depends on weights alone computed beforehand (filter banks among it), as exported files have it, and the same in
 plain PyTorch with filter banks made and batch norms folded into them (`experiments.bench.pytorch`). All three run in
-turn in one process, with pauses in which the other library's threads go to sleep; medians. Logits must agree. Needs an
-environment of its own, with this project and `torch`. Let nothing else run beside it. Saved as JSON.
+turn in one process, with pauses in which the other library's threads go to sleep; medians. Logits must agree. Let
+nothing else run beside it. Saved as JSON. PyTorch takes an environment of its own:
+
+    uv venv beside-pytorch
+    VIRTUAL_ENV=beside-pytorch uv pip install -e ".[experiments]" torch
+    beside-pytorch/bin/python -m experiments.bench.inference
 """
 
 import dataclasses
@@ -57,10 +61,11 @@ class Arguments(common.Arguments):
 
 def main(arguments: Arguments) -> None:
     """Measures the networks, prints a table and saves the figures."""
+    names = chosen("networks", arguments.networks, NETWORKS)
     torch = import_torch()
     threads = {"pytorch": torch.__version__, "pytorch_threads": torch.get_num_threads()}
     results = common.Results("inference", arguments.out, COLUMNS, **threads, rows=[])
-    for name in chosen("networks", arguments.networks, NETWORKS):
+    for name in names:
         network = NETWORKS[name](rngs=nnx.Rngs(0))
         network.eval()
         for batch_size in arguments.batch_sizes:

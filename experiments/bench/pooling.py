@@ -28,6 +28,7 @@ from jax import lax
 from attgconv_jax import cyclic, max_pool
 from experiments.bench import common
 from experiments.report.markdown import Column
+from experiments.run.checks import check
 from experiments.run.runtime import command
 
 SHAPE = 32, 56, 56, 4, 8
@@ -64,6 +65,11 @@ class Arguments(common.Arguments):
 
     windows: Annotated[tuple[int, ...], tyro.conf.arg(help="Sizes in pixels, up to 56.")] = WINDOWS
     limit: Annotated[int, tyro.conf.arg(help="Seconds that a compilation may take.")] = 150
+
+    def __post_init__(self):
+        super().__post_init__()
+        for window in self.windows:
+            check("windows", window, f"at most {SHAPE[1]}, the pixels of the feature maps", window <= SHAPE[1])
 
 
 def main(arguments: Arguments) -> None:

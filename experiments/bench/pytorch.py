@@ -58,7 +58,7 @@ def import_torch() -> Any:
     try:
         import torch  # noqa: PLC0415 (no dependency)
     except ModuleNotFoundError as error:
-        message = "PyTorch is not installed: make an environment of its own, with this project and `torch`"
+        message = "PyTorch is not installed; the first lines of experiments/bench/inference.py say how"
         raise ValueError(message) from error
     return torch
 

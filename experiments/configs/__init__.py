@@ -1,6 +1,17 @@
 """Presets: configurations by name, a table a file; its docstring says what to expect of the rows."""
 
-from experiments.configs import digits, lie, lie_attention, operators, rot_mnist, rotations, upright
+from experiments.configs import (
+    cifar10,
+    cifar10_short,
+    digits,
+    lie,
+    lie_attention,
+    operators,
+    pcam,
+    rot_mnist,
+    rotations,
+    upright,
+)
 from experiments.configs.preset import Preset
 
 DEFAULT = "digits"
@@ -13,6 +24,9 @@ TABLES: dict[str, tuple[Preset, ...]] = {
     "operators": operators.ROWS,
     "lie": lie.ROWS,
     "lie-attention": lie_attention.ROWS,
+    "cifar10-short": cifar10_short.ROWS,
+    "cifar10": cifar10.ROWS,
+    "pcam": pcam.ROWS,
 }
 """The tables that `experiments.reproduce` knows, row by row, the quickest first."""
 

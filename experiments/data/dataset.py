@@ -10,6 +10,8 @@ import numpy as np
 
 from attgconv_jax.preprocessing import Preprocessing, resize
 
+HELD_OUT = 5000
+"""Training images that validate, where a published set has no split for it."""
 CHUNK = 2**22
 """Pixels, of all channels, that are resized at a time."""
 
@@ -83,6 +85,12 @@ class Dataset:
         """Pixels of the images along x and y."""
         return self.train.images.shape[1:3]
 
+    @property
+    def background(self) -> np.ndarray:
+        """The darkest training pixel, `[]`; of images that are standardised by channel `[c]`."""
+        by_channel = isinstance(self.preprocessing.mean, tuple)
+        return np.asarray(self.train.images.min(axis=(0, 1, 2, 3) if by_channel else None))
+
     def resized(self, size_of: Callable[[int], int]) -> "Dataset":
         """The set with square images of the size that `size_of` makes of the larger of their sides.
 
@@ -95,24 +103,23 @@ class Dataset:
         changed = self._with_images(lambda images: _resized(images, size, self.preprocessing))
         return dataclasses.replace(changed, preprocessing=dataclasses.replace(self.preprocessing, size=size))
 
-    def standardised(self, by: "Dataset | Preprocessing | None" = None) -> "Dataset":
-        """Subtracts the training images' mean and divides by their deviation, one number each.
+    def standardised(self, by: "Dataset | Preprocessing | None" = None, *, channelwise: bool = False) -> "Dataset":
+        """Subtracts the training images' mean and divides by their deviation, one number each or one a channel.
 
         Those of `by`, not standardised, or as they were kept with a network, if it is given: a network trained on one
         set sees another as it saw its own.
         """
         if isinstance(by, Preprocessing):
-            mean, deviation = np.float32(by.mean), np.float32(by.deviation)
+            mean, deviation = np.asarray(by.mean, np.float32), np.asarray(by.deviation, np.float32)
         else:
-            counted = by or self
-            mean, deviation = counted.train.images.mean(), counted.train.images.std()
-            if deviation == 0:
-                raise ValueError(
-                    f"{counted.name}: all training pixels are equal to {mean}; there is nothing to learn from"
-                )
+            mean, deviation = _statistics(by or self, channelwise)
         changed = self._with_images(lambda images: _standardised(images, mean, deviation))
-        preprocessing = dataclasses.replace(self.preprocessing, mean=float(mean), deviation=float(deviation))
+        preprocessing = dataclasses.replace(self.preprocessing, mean=mean.tolist(), deviation=deviation.tolist())
         return dataclasses.replace(changed, preprocessing=preprocessing)
+
+    def unstandardised(self, images: np.ndarray) -> np.ndarray:
+        """Images `[..., c]` of a standardised set as they were before."""
+        return images * np.asarray(self.preprocessing.deviation) + np.asarray(self.preprocessing.mean)
 
     def with_features(self, features: int) -> "Dataset":
         """The set with so many channels: grey images have the same in all; a `ValueError` if channels would be lost."""
@@ -175,6 +182,13 @@ def describe(name: str, version: str, seed: str, splits: Mapping[str, Split]) ->
     return figures
 
 
+def held_out(train: Split, seed: int) -> dict[str, Split]:
+    """A validation split of `HELD_OUT` training images, by a permutation of that seed, and the others for training."""
+    order = np.random.default_rng(seed).permutation(len(train))
+    parts = {"validation": order[:HELD_OUT], "train": order[HELD_OUT:]}
+    return {name: Split(train.images[part], train.labels[part]) for name, part in parts.items()}
+
+
 def fingerprint(split: Split) -> str:
     """SHA-256 of the pixels (float32) followed by the labels (int32), both little-endian and in the split's order."""
     digest = hashlib.sha256(np.ascontiguousarray(split.images, "<f4"))
@@ -193,6 +207,24 @@ def _resized(images, size, preprocessing):
 def images_at_a_time(images: np.ndarray) -> int:
     """How many of these images are resized at a time, so that little memory is needed beside them."""
     return max(1, CHUNK // max(1, images[0].size))
+
+
+def _statistics(dataset, channelwise):
+    """Mean and deviation of the training images, of all channels together or `[c]`; deviations are not zero."""
+    images = dataset.train.images
+    if not channelwise:
+        mean, deviation = images.mean(), images.std()
+        equal = ["all training pixels"] if deviation == 0 else []
+    else:
+        channels = np.moveaxis(images, -1, 0)
+        # In float64: along one channel NumPy adds number by number.
+        mean = np.array([channel.mean(dtype=np.float64) for channel in channels], np.float32)
+        deviation = np.array([channel.std(dtype=np.float64) for channel in channels], np.float32)
+        equal = [f"all training pixels of channel {c}" for c in np.flatnonzero(deviation == 0)]
+    if equal:
+        least = np.ravel(mean)[np.argmin(deviation)]
+        raise ValueError(f"{dataset.name}: {equal[0]} are equal to {least}; there is nothing to learn from")
+    return mean, deviation
 
 
 def _standardised(images, mean, deviation):

@@ -11,11 +11,31 @@ import urllib.request
 
 import tyro
 
-from experiments.data.prepared import FORMAT, REGENERATED, PreparedName, data_directory, is_prepared, open_builder
+from experiments.data.prepared import (
+    FORMAT,
+    MNIST_LIKE,
+    REGENERATED,
+    PreparedName,
+    data_directory,
+    is_prepared,
+    open_builder,
+)
 from experiments.run.runtime import command
 
 MNIST_FILES = tuple(f"{part}-{what}-ubyte.gz" for part in ("train", "t10k") for what in ("images-idx3", "labels-idx1"))
-MNIST_LIKE = ("mnist", "fashion_mnist", "kmnist")
+PCAM_FILES = tuple(
+    f"camelyonpatch_level_2_split_{part}_{what}.h5.gz" for part in ("train", "valid", "test") for what in "xy"
+)
+COLOUR_FILES = {
+    "cifar10": ("cifar-10-binary.tar.gz",),
+    "cifar100": ("cifar-100-binary.tar.gz",),
+    "patch_camelyon": PCAM_FILES,
+}
+COLOUR_URLS = {
+    "cifar10": "https://www.cs.toronto.edu",
+    "cifar100": "https://www.cs.toronto.edu",
+    "patch_camelyon": "https://zenodo.org",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,8 +100,8 @@ def _download_and_prepare(name, builder, folder):
     downloads = _manual_folder(name, pathlib.Path(builder.data_dir_root)).parent
     config = tfds.download.DownloadConfig(manual_dir=folder, try_download_gcs=False)
     try:
-        if name in MNIST_LIKE and not any(next(place.rglob("*.gz"), None) for place in (folder, downloads)):
-            _check_network(builder.URL)
+        if name in (*MNIST_LIKE, *COLOUR_URLS) and not any(next(at.rglob("*.gz"), None) for at in (folder, downloads)):
+            _check_network(COLOUR_URLS.get(name) or builder.URL)
         builder.download_and_prepare(download_dir=downloads, download_config=config)
     except tfds.core.download.download_manager.NonMatchingChecksumError as error:
         raise ValueError(f"{name}: a file is not the published one: {error}") from error
@@ -110,7 +130,7 @@ def _check_files(name, folder):
 def _published_files(name):
     from experiments.data.builders.rot_mnist import ARCHIVE  # noqa: PLC0415
 
-    return (ARCHIVE,) if name == "rot_mnist/original" else MNIST_FILES
+    return {"rot_mnist/original": (ARCHIVE,), **COLOUR_FILES}.get(name, MNIST_FILES)
 
 
 cli = command(main, Arguments)

@@ -12,17 +12,23 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from attgconv_jax.preprocessing import Preprocessing
-from experiments.data.dataset import Dataset, Split, describe, register
+from experiments.data.dataset import Dataset, Split, describe, held_out, register
 from experiments.data.regenerated import SEED, SIZES
 
 RegeneratedName = Literal["rot_mnist/regenerated", "mnist_scale/regenerated", "mnist_rot_scale/regenerated"]
-PreparedName = Literal[RegeneratedName, "rot_mnist/original", "mnist", "fashion_mnist", "kmnist"]
+MnistName = Literal["mnist", "fashion_mnist", "kmnist"]
+ColourName = Literal["cifar10", "cifar100", "patch_camelyon"]
+PreparedName = Literal[RegeneratedName, "rot_mnist/original", MnistName, ColourName]
 REGENERATED: tuple[str, ...] = get_args(RegeneratedName)
+MNIST_LIKE: tuple[str, ...] = get_args(MnistName)
+COLOUR: tuple[str, ...] = get_args(ColourName)
 PREPARED_NAMES: tuple[str, ...] = get_args(PreparedName)
 FORMAT = "array_record"
-HELD_OUT = 5000
 MNIST_SIZES = {"train": 60_000, "test": 10_000}
+CIFAR_SIZES = {"train": 50_000, "test": 10_000}
+PCAM_SIZES = {"train": 262_144, "validation": 32_768, "test": 32_768}
 PUBLISHED_SIZES = {name: SIZES if "/" in name else MNIST_SIZES for name in PREPARED_NAMES}
+PUBLISHED_SIZES |= {"cifar10": CIFAR_SIZES, "cifar100": CIFAR_SIZES, "patch_camelyon": PCAM_SIZES}
 CHUNK = 1000
 
 
@@ -49,11 +55,15 @@ def prepared_set(name: str, seed: int = 0, directory: str | os.PathLike | None =
     if "validation" in splits:
         seed = SEED if name in REGENERATED else "none"
     else:
-        splits |= _hold_out(splits["train"], seed)
+        splits |= held_out(splits["train"], seed)
     provenance = describe(name, str(builder.version), str(seed), splits)
     images, _ = pixels["train"]
     preprocessing = Preprocessing(images.shape[1], images.shape[-1], images.dtype.name, "frame")
-    return Dataset(name=name, classes=10, provenance=provenance, preprocessing=preprocessing, **splits)
+    label = builder.info.features["label"]
+    # Digits and clothes are called by their numbers, as when the first runs were made.
+    names = tuple(label.names) if name in COLOUR else ()
+    made = dict(provenance=provenance, class_names=names, preprocessing=preprocessing)
+    return Dataset(name=name, classes=label.num_classes, **made, **splits)
 
 
 def data_directory(directory: str | os.PathLike | None) -> pathlib.Path:
@@ -116,12 +126,6 @@ def _chunk(source, start):
     examples = source.__getitems__(list(range(start, min(start + CHUNK, len(source)))))
     labels = np.array([example["label"] for example in examples], np.int32)
     return np.stack([example["image"] for example in examples]), labels
-
-
-def _hold_out(train, seed):
-    order = np.random.default_rng(seed).permutation(len(train))
-    parts = {"validation": order[:HELD_OUT], "train": order[HELD_OUT:]}
-    return {name: Split(train.images[part], train.labels[part]) for name, part in parts.items()}
 
 
 @contextlib.contextmanager

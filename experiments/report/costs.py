@@ -1,10 +1,12 @@
 """Tables of what programs, calls and poolings cost, some of them beside what they cost before."""
 
+import functools
 import math
-from collections.abc import Mapping
+import statistics
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from experiments.bench import eager, programs
+from experiments.bench import eager, norms, programs
 from experiments.report.markdown import Column, markdown_table, record_table
 
 Figures = Mapping[str, Any]
@@ -59,6 +61,35 @@ def pooling_windows(now: Figures, before: Figures) -> str:
     return markdown_table(["window", "stride", *headings], table)
 
 
+def drifts(now: Figures, before: Figures) -> str:
+    """How far evaluation drifts from training by norms inside of attention, and how far it did."""
+    case = "operator", "group", "over_group", "norm", "batch"
+    columns = {heading: norms.COLUMNS[heading] for heading in list(norms.COLUMNS)[: len(case)]}
+    former = {tuple(row[field] for field in case): row for row in before["rows"]}
+    for prefix, field in (("before: ", "former"), ("", "figures")):
+        for heading in ("drift", "saturated (%)", "least variance"):
+            name, spec = norms.COLUMNS[heading]
+            columns[prefix + heading] = (lambda row, field=field, name=name: row[field].get(name), spec)
+    refused = (lambda row: "refused" if row["figures"]["drift"] is None else f"{row['figures']['drift']:.3f}", "")
+    columns |= {"drift": refused}
+    rows = [
+        {**row, "figures": row, "former": former.get(tuple(row[field] for field in case), {})} for row in now["rows"]
+    ]
+    return record_table(rows, columns)
+
+
+NOW_AND_BEFORE = {"eager": eager_calls, "pooling": pooling_windows, "norms": drifts}
+
+
+def compared(figures_of: Callable[[str], Figures]) -> dict[str, Callable[[], str]]:
+    """Tables by name that put what costs now beside what it cost before; `figures_of` reads a file of figures."""
+
+    def table(name):
+        return NOW_AND_BEFORE[name](*(figures_of(f"{name}-{when}") for when in ("cpu", "before-cpu")))
+
+    return {name: functools.partial(table, name) for name in NOW_AND_BEFORE}
+
+
 def growth(figures: Figures) -> str:
     """Exponents by which a layer's time and memory grow."""
     columns = ["attention", "time, by group order", "memory", "time, from 4 to 8 elements", "memory"]
@@ -69,3 +100,27 @@ def growth(figures: Figures) -> str:
         exponents = [of[f"{name}_exponent"] for of in (by_order, by_channels) for name in ("ms", "mb")]
         rows.append([kind, *(f"{number:.2f}" for number in [*exponents[:2], *last, *exponents[2:]])])
     return markdown_table([*columns, "time, by channels", "memory"], rows)
+
+
+def lie_speed(ours: Figures, pytorch: Figures, kinds: Sequence[str]) -> str:
+    """Step and memory of networks on Lie groups, and the ratio of their steps to PyTorch's."""
+    figures, angles = ours["networks"], (4, 8, 12, 16)
+    ratio, published = (_ratios(of["steps_ms"]) for of in (pytorch, pytorch["published"]))
+
+    def cost(name, between):
+        return f"{figures[name]['step_ms'] / 1e3:.1f} s{between}{figures[name]['planned_mb'] / 1e3:.1f} GB"
+
+    table = [
+        [f"`{kind}`", *(cost(f"SE2-{n} {kind}", ", ") for n in angles), f"{ratio[f'SE2-8 {kind}']:.2f}"]
+        for kind in kinds
+    ]
+    text = markdown_table(["kernels", *(f"{n} rotations" for n in angles), "ratio to PyTorch"], table)
+    sim2 = "Sim2-16x3 separable+2d"
+    return f"""{text}
+
+On Sim(2) with 16 rotations and 3 scales, `separable+2d` takes {cost(sim2, " and ")}; in turn with PyTorch,
+{ratio[sim2]:.2f} of its time. `dseparable` takes {published["SE2-8 dseparable"]:.2f} of that of the paper's code."""
+
+
+def _ratios(steps):
+    return {name: statistics.median(of["ours"]) / statistics.median(of["pytorch"]) for name, of in steps.items()}

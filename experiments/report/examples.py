@@ -42,10 +42,10 @@ def augmentation_figure(dataset: Dataset, config: AugmentConfig, seed: int = 0) 
         return _unchanged_figure(dataset)
     chosen = _of_different_classes(dataset.train.labels)
     images, labels = jnp.asarray(dataset.train.images[chosen]), jnp.asarray(dataset.train.labels[chosen])
-    low, high = float(dataset.train.images.min()), float(dataset.train.images.max())
+    background = jnp.asarray(dataset.background)
     keys = jax.random.split(jax.random.key(seed), DRAWN)
-    changed, mixture = jax.jit(jax.vmap(lambda key: augment(key, images, labels, config, low)))(keys)
-    columns = shown_images(np.concatenate([images[None], changed]), (low, high))
+    changed, mixture = jax.jit(jax.vmap(lambda key: augment(key, images, labels, config, background)))(keys)
+    columns = _shown(np.concatenate([images[None], changed]), dataset)
 
     names = [cut(name, 18) for name in dataset.class_names]
     size = 1.25 * (1 + DRAWN) + 1, (1.45 if mixture else 1.25) * len(chosen) + 0.6
@@ -67,7 +67,6 @@ def augmentation_figure(dataset: Dataset, config: AugmentConfig, seed: int = 0) 
 def _unchanged_figure(dataset):
     """The first images of the first classes."""
     labels, images = dataset.train.labels, dataset.train.images
-    span = float(images.min()), float(images.max())
     shown = np.unique(labels)[:ROWS]
     figure = Figure(figsize=(1.25 * (1 + DRAWN) + 1, 1.25 * len(shown) + 0.6), layout="constrained")
     axes = figure.subplots(len(shown), 1 + DRAWN, squeeze=False)
@@ -75,13 +74,20 @@ def _unchanged_figure(dataset):
         of_class = images[np.flatnonzero(labels == label)[: 1 + DRAWN]]
         for axis in row:
             axis.set(xticks=[], yticks=[], frame_on=False)
-        for axis, image in zip(row, shown_images(of_class, span), strict=False):
+        for axis, image in zip(row, _shown(of_class, dataset), strict=False):
             axis.imshow(image, cmap="gray", vmin=0, vmax=1)
         name = cut(dataset.class_names[label], 18)
         row[0].set_ylabel(name, rotation="horizontal", ha="right", va="center", fontsize=10)
     x, y = images.shape[1:3]
     figure.suptitle(f"training images of {x} x {y} pixels, without augmentation", fontsize=10)
     return figure
+
+
+def _shown(images, dataset):
+    """In the colours from before standardisation, between the darkest and the brightest training pixel."""
+    ends = (end(dataset.train.images, axis=(0, 1, 2, 3)) for end in (np.min, np.max))
+    low, high = map(dataset.unstandardised, ends)
+    return shown_images(dataset.unstandardised(images), (float(low.min()), float(high.max())))
 
 
 def _setting(kind, config):

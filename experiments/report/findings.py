@@ -143,7 +143,8 @@ def affordable(images: int, step: float, an_image: float, seconds: float) -> tup
 
 def _turning(count, step, wanted, wanted_step):
     """What is done in words, and what is not."""
-    fewer = "" if (count, step) == (wanted, wanted_step) else f" (not {wanted} by {360 / wanted_step:g}: too slow)"
+    longer = f" ({wanted} by {360 / wanted_step:g} would take over {ANGLE_SECONDS:g} s)"
+    fewer = "" if (count, step) == (wanted, wanted_step) else longer
     return f"turning {count} test images by {360 / step:g} angles{fewer}"
 
 

@@ -77,7 +77,7 @@ def by_element(network: nnx.Module, dataset: Dataset, count: int | None = None) 
     About 1e-6 where the group is exact. Arguments as of `by_angle`; without `count` it is `equivariance_images`.
     """
     count = equivariance_images(network, dataset) if count is None else count
-    images, background = dataset.test.images[:count], float(dataset.train.images.min())
+    images, background = dataset.test.images[:count], dataset.background
     batch_size = batch_for(dataset, count)
     changes = _changes(network, images, measured_group(network.group), background, batch_size)
     return [change["largest_change"] for change in changes]
@@ -106,7 +106,7 @@ def by_angle(network: nnx.Module, dataset: Dataset, step: float, count: int) -> 
     rotations = cyclic(round(360 / step))
     # All angles of as many images as fit together, so that the last batch of a few images is not one an angle.
     parts = -(-images.size * rotations.order // _FLOATS_TOGETHER)
-    background = float(dataset.train.images.min())
+    background = dataset.background
     logits = np.concatenate(
         [_turned_logits(network, part, rotations, background) for part in np.array_split(images, parts)], axis=1
     )

@@ -57,9 +57,8 @@ def worst_mistakes(
     places = wrong[np.argsort(-confidence[wrong], kind="stable")][:SHOWN]
     known = dataset.test.names
     names = [f"test image {place}" if known is None else known[place] for place in places]
-    found = Mistakes(
-        places, names, dataset.test.images[places], labels[places], predictions[places], confidence[places]
-    )
+    images = dataset.unstandardised(dataset.test.images[places])
+    found = Mistakes(places, names, images, labels[places], predictions[places], confidence[places])
     if len(places):
         layers = network.attending_layers if layer is None else [layer]
         for attending in layers:

@@ -17,7 +17,7 @@ from experiments.bench import (
     turning,
 )
 from experiments.configs.preset import RESULTS, reports
-from experiments.report import costs
+from experiments.report import costs, weights
 from experiments.report.documents import rows_of
 from experiments.report.markdown import PROTOCOLS, Column, cells, markdown_table, protocols, record_table
 
@@ -127,31 +127,6 @@ def lie_frequency() -> str:
         options = "" if frequency is None else f", `first_frequency={frequency}`"
         rows.append([f"`{network}`{options}", *(f"{min(of):.1f} to {max(of):.1f} %" for of in errors)])
     return markdown_table(["`network`, `network_options`", "turned, 7 pixels", "scaled, 7 pixels"], rows)
-
-
-def lie_speed() -> str:
-    """Step and memory of networks on Lie groups, and the ratio of their steps to PyTorch's."""
-    figures, angles = _figures("lie-networks-cpu")["networks"], (4, 8, 12, 16)
-    rivals = _figures("lie-pytorch-cpu")
-    ratio, published = (_ratios(of["steps_ms"]) for of in (rivals, rivals["published"]))
-
-    def cost(name, between):
-        return f"{figures[name]['step_ms'] / 1e3:.1f} s{between}{figures[name]['planned_mb'] / 1e3:.1f} GB"
-
-    table = [
-        [f"`{kind}`", *(cost(f"SE2-{n} {kind}", ", ") for n in angles), f"{ratio[f'SE2-8 {kind}']:.2f}"]
-        for kind in LIE_KINDS[1:]
-    ]
-    text = markdown_table(["kernels", *(f"{n} rotations" for n in angles), "ratio to PyTorch"], table)
-    sim2 = "Sim2-16x3 separable+2d"
-    return f"""{text}
-
-On Sim(2) with 16 rotations and 3 scales, `separable+2d` takes {cost(sim2, " and ")}; in turn with PyTorch,
-{ratio[sim2]:.2f} of its time. `dseparable` takes {published["SE2-8 dseparable"]:.2f} of that of the paper's code."""
-
-
-def _ratios(steps):
-    return {name: statistics.median(of["ours"]) / statistics.median(of["pytorch"]) for name, of in steps.items()}
 
 
 def exported_files() -> str:
@@ -275,6 +250,7 @@ QUOTED: dict[str, Callable[[], str]] = {
     "sampling-training": lambda: _runs("rotations", title="network", parameters="parameters", **VALIDATION_AND_LAST),
     "transfer": lambda: record_table(_figures("transfer-cpu")["rows"], transfer.COLUMNS),
     "exports": exported_files,
+    "published-weights": lambda: weights.published_weights(_figures("published-weights")),
     "memory": lambda: record_table(_named("memory-cpu"), memory.COLUMNS),
     "growth": lambda: costs.growth(_figures("scaling-cpu")),
     "programs": lambda: costs.programs_of(_figures("programs"), "H100", "launches", "moved (GB)", "temporary (MB)"),
@@ -285,14 +261,13 @@ QUOTED: dict[str, Callable[[], str]] = {
     "low-precision": lambda: record_table(_figures("low-precision-cpu")["rows"], low_precision.COLUMNS),
     "batches": lambda: record_table(_figures("batches-cpu")["rows"], batches.COLUMNS),
     "inference": lambda: record_table(_figures("inference-cpu")["rows"], inference.COLUMNS),
-    "eager": lambda: costs.eager_calls(_figures("eager-cpu"), _figures("eager-before-cpu")),
-    "pooling": lambda: costs.pooling_windows(_figures("pooling-cpu"), _figures("pooling-before-cpu")),
+    **costs.compared(_figures),
     "starts": lambda: record_table(_figures("starts-cpu")["rows"], starts.COLUMNS),
     "overhead": lambda: record_table(_named("overhead", "presets"), OVERHEAD),
     "lie-equivariance": lie_equivariance,
     "lie-frequency": lie_frequency,
     "lie-sizes": lie_sizes,
-    "lie-speed": lie_speed,
+    "lie-speed": lambda: costs.lie_speed(_figures("lie-networks-cpu"), _figures("lie-pytorch-cpu"), LIE_KINDS[1:]),
     "lie-attention": lambda: _runs(
         "lie-attention", title="network", parameters="parameters", best_on_validation="test error (%)"
     ),

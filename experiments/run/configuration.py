@@ -14,13 +14,15 @@ from experiments.run.checks import check, check_name, check_seed
 from experiments.run.model_configuration import ModelConfig, model
 
 Rule = Literal["adam", "sgd"]
-Schedule = Literal["constant", "cosine", "step"]
+Schedule = Literal["constant", "cosine", "step", "plateau"]
 ClassWeights = Literal["none", "balanced"] | tuple[float, ...]
 SeedsMode = Literal["auto", "loop", "vmap"]
 Freeze = Literal["none", "body"]
 _RUN = "Start from the weights of a run (its first seed's, best on validation) or of a saved network."
 InitFrom = Annotated[pathlib.Path | None, tyro.conf.arg(metavar="RUN", help=_RUN)]
-_DIRECTORY = "Folder of prepared sets. Default: TFDS' own, $TFDS_DATA_DIR or ~/tensorflow_datasets."
+_DIRECTORY = (
+    "Folder of prepared sets, or of the files of cifar10/binary. Default: $TFDS_DATA_DIR or ~/tensorflow_datasets."
+)
 _PATH = "Images of your own: a folder with a folder of pictures a class, or arrays in a .npz file."
 Path = Annotated[pathlib.Path | None, tyro.conf.arg(metavar="PATH", help=_PATH)]
 OwnFit = Literal["pad", "crop", "stretch"]
@@ -50,6 +52,8 @@ class DataConfig:
     """Pictures that cannot be read: raise, or skip and count them."""
     standardise: bool = True
     """Subtract the training images' mean and divide by their deviation; else white stays 1."""
+    channelwise: bool = False
+    """Standardise each channel by its own mean and deviation."""
 
     def __post_init__(self):
         check_name("data.name", self.name, NAMES)
@@ -60,6 +64,8 @@ class DataConfig:
         check("data.size", self.size, "exact or at least 1", self.size == "exact" or _is_count(self.size))
         check_name("data.fit", self.fit, get_args(OwnFit))
         check_name("data.broken", self.broken, get_args(Broken))
+        if self.channelwise and not self.standardise:
+            raise ValueError("data.channelwise needs data.standardise: leave one out")
         by_shares(self.shares)
 
 
@@ -72,11 +78,13 @@ class OptimizerConfig:
     learning_rate: float = 2e-3
     """Of the first step after the warm-up."""
     schedule: Schedule = "cosine"
-    """cosine: to zero at the end; step: times `decay` after each epoch in `milestones`."""
+    """cosine: to zero at the end; step: times `decay` after each epoch in `milestones`; plateau: see `patience`."""
     milestones: tuple[int, ...] = ()
     """Of the step schedule: epochs after which the learning rate falls."""
     decay: float = 0.1
     """Factor of the step schedule."""
+    patience: int = 20
+    """Of the plateau schedule: halved after so many epochs without better validation accuracy."""
     warmup_epochs: float = 0.0
     """The learning rate first rises from zero, linearly."""
     momentum: float = 0.9
@@ -108,6 +116,7 @@ class OptimizerConfig:
             "batch_size": ("at least 1", self.batch_size >= 1),
             "learning_rate": ("positive", self.learning_rate > 0),
             "decay": ("positive", self.decay > 0),
+            "patience": ("at least 1", self.patience >= 1),
             "l2": ("not negative", self.l2 >= 0),
             "weight_decay": ("not negative", self.weight_decay >= 0),
             "warmup_epochs": ("not negative", warmup >= 0),
@@ -180,7 +189,7 @@ def few_steps_note(config: Config, images: int) -> str | None:
     steps, batch_size = steps_per_epoch(config, images), config.optimizer.batch_size
     if steps >= FEW_STEPS:
         return None
-    left, smaller = images % batch_size, 2 ** max(0, (images // FEW_STEPS).bit_length() - 1)
+    left, smaller = images % batch_size, 2 ** max(1, (images // FEW_STEPS).bit_length() - 1)
     without = f", and {left} images are left out of it, others each time" if left else ""
     number = "1 step" if steps == 1 else f"{steps} steps"
     advice = f" or --optimizer.batch-size {smaller}" if smaller < batch_size else ""

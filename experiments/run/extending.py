@@ -82,6 +82,8 @@ def extension_message(config: OptimizerConfig, steps_per_epoch: int, extensions:
     changed = f"{'extended' if epochs > former else 'shortened'} from {former} to {epochs} epochs"
     if step >= epochs * steps_per_epoch:
         return f"{changed}, all of which are trained"
+    if config.schedule == "plateau":
+        return f"{changed}: the learning rate is halved where validation accuracy stands still, as before"
     where = f"continues after epoch {record['epoch']:g}" if step else "begins anew"
     follows = f"the learning rate follows the {config.schedule} schedule of {epochs} epochs"
     if config.schedule == "constant":

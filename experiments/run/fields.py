@@ -31,6 +31,7 @@ def as_json(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 # Fields that came later, as they are of runs from before.
 _LATER = {
     "data.broken": "raise",
+    "data.channelwise": False,
     "data.fit": "pad",
     "data.shares": list(SHARES),
     "data.size": "exact",
@@ -38,6 +39,7 @@ _LATER = {
     "freeze": "none",
     "init_from": None,
     "optimizer.class_weights": "none",
+    "optimizer.patience": 20,
     **{f"augment.{kind.name}": kind.default for kind in KINDS.values()},
 }
 

@@ -39,6 +39,7 @@ def idle_options(choice: Callable[[str, str], Any], group: Group | LieGroup) -> 
         f"optimizer.schedule {schedule}": {
             "optimizer.milestones": schedule != "step",
             "optimizer.decay": schedule != "step",
+            "optimizer.patience": schedule != "plateau",
         },
     }
     return {option: cause for cause, options in idle.items() for option, is_idle in options.items() if is_idle}

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.augmentation import augment
 from experiments.data import Dataset
 from experiments.run.checkpoints import Checkpoints
 from experiments.run.class_weights import class_weights
@@ -17,6 +18,7 @@ from experiments.run.configuration import Config, steps_per_epoch
 from experiments.run.extending import Extensions, schedule_of
 from experiments.run.identity import identity
 from experiments.run.metrics import Metrics, progress_bar
+from experiments.run.plateau import after_epoch, learning_rates
 from experiments.run.stopping import Stopped, stop_requests
 from experiments.run.training import Trainer, TrainState, make_optimizer
 from experiments.run.waiting import compiling
@@ -61,8 +63,24 @@ def make_trainer(config: Config, dataset: Dataset, extensions: Extensions = ()) 
     optimizer = make_optimizer(config.optimizer, steps, schedule_of(config.optimizer, steps, extensions))
     weights = class_weights(config.optimizer.class_weights, dataset.train.labels, dataset.classes)
     options = dict(in_features=dataset.in_features, augmentation=config.augment, class_weights=weights)
-    options |= dict(freeze=config.freeze)
-    return Trainer(config.model, dataset.classes, optimizer, config.optimizer.batch_size, mode, **options)
+    options |= dict(freeze=config.freeze, channelwise=config.data.channelwise)
+    if config.augment.chosen:
+        # Traced for their checks, before anything is written.
+        changed = functools.partial(augment, config=config.augment, background=0.0)
+        jax.eval_shape(changed, jax.random.key(0), dataset.train.images[:1], dataset.train.labels[:1])
+    trainer = Trainer(config.model, dataset.classes, optimizer, config.optimizer.batch_size, mode, **options)
+    if config.optimizer.batch_size == 1:
+        _check_single_images(trainer, dataset)
+    return trainer
+
+
+def _check_single_images(trainer, dataset):
+    """Raises a `ValueError` where a network does not train on one image a step, as some batch norms do not."""
+    state = jax.eval_shape(lambda: jax.tree.map(lambda leaf: leaf[0], trainer.init((0,))))
+    try:
+        jax.eval_shape(trainer.loss, state.params, state.rest, dataset.train.images[:1], dataset.train.labels[:1])
+    except ValueError as error:
+        raise ValueError(f"optimizer.batch_size must be at least 2 for this network, got 1: {error}") from error
 
 
 def first_state(
@@ -148,14 +166,15 @@ def fit(
             bar.update(count * images_a_step)
             if step % per_epoch == 0:
                 started = time.perf_counter()
-                best, errors = _evaluate(trainer, state, best, splits, step // per_epoch, config)
+                rates = learning_rates(float(schedule(step - 1)), state.opt_state)
+                state, best, errors = _evaluate(trainer, state, best, splits, step // per_epoch, config)
                 spent = spent._replace(evaluation=spent.evaluation + time.perf_counter() - started)
                 record = {"train_loss": (np.asarray(state.loss, np.float64) / per_epoch).tolist()}
                 record |= {
                     "train_error_percent": percent(state.wrong, per_epoch * config.optimizer.batch_size)
                 } | errors
                 record |= {f"{name}_seconds": value for name, value in spent._asdict().items()}
-                record |= {"learning_rate": float(schedule(step - 1)), "time": time.time()}
+                record |= {"learning_rate": rates, "time": time.time()}
                 metrics.write({"step": step, "epoch": step // per_epoch} | record)
                 bar.set_postfix_str(_postfix(step // per_epoch, record))
             late = forecast.reason_to_stop(step, total, at_end_of_epoch=step % per_epoch == 0)
@@ -201,7 +220,7 @@ def _keep_best(best: Best, params: Any, rest: Any, wrong: jax.Array, epoch: jax.
 
 
 def _evaluate(trainer, state, best, splits, epoch, config):
-    """The best networks, and errors in percent, a list over seeds a split."""
+    """State and best networks after the epoch, and errors in percent, a list over seeds a split."""
     tested = epoch % config.test_every == 0 or epoch == config.optimizer.epochs
     names, wrong = ["validation", "test"] if tested else ["validation"], {}
     for name in names:
@@ -211,9 +230,10 @@ def _evaluate(trainer, state, best, splits, epoch, config):
             raise FloatingPointError(
                 f"logits of seed {seed} on the {name} split are not finite at step {int(state.step[0])}: {_ADVICE}"
             )
+    opt_state = after_epoch(state.opt_state, wrong["validation"] < best.wrong, config.optimizer.patience)
     best = _keep_best(best, state.params, state.rest, wrong["validation"], epoch)
     errors = {f"{name}_error_percent": percent(wrong[name], len(splits[name][1])) for name in names}
-    return best, errors
+    return state._replace(opt_state=opt_state), best, errors
 
 
 def percent(wrong: jax.Array, images: int) -> list[float]:

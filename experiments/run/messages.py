@@ -1,7 +1,9 @@
 """What tyro says of wrong words on a command line, in one line: the option, what it must be, what was given."""
 
 import re
+from typing import get_args
 
+from attgconv_jax.kernels.response import Implementation
 from experiments.run.checks import unknown_name
 
 _RULE = re.compile(r"[╭╰─].*|-{3,}")
@@ -32,6 +34,8 @@ def one_line(page: str) -> str:
         # Tyro's order is another in every process, and None stands for leaving the option out.
         names = sorted(set(re.findall("'([^']*)'", choice[3])) - {"None"})
         message = unknown_name(choice[2], choice[1], names)
+        if choice[2] == "--model.implementation" and choice[1] in get_args(Implementation):
+            message += f"; of attention on responses: --model.attention-options implementation={choice[1]}"
     elif message.startswith("Unrecognized options:") and re.search(r"\b(True|False)\b", message):
         message += "; an option that is on or off takes no value: --NAME, or no- before the last part of its name"
     message += "" if message.endswith((".", ":", ")")) else "."

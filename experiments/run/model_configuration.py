@@ -15,6 +15,7 @@ from flax import nnx
 from attgconv_jax import OPERATORS, Group
 from attgconv_jax.lie import LieGroup
 from attgconv_jax.models import NETWORKS
+from attgconv_jax.models.layers import check_attention
 from experiments.run.checks import check_name
 from experiments.run.groups import parse_group, parse_lie_group
 
@@ -41,7 +42,11 @@ class ModelConfig:
         check_name("model.name", self.name, NETWORKS)
         check_name("model.attention", self.attention, ["none", *OPERATORS])
         check_name("model.dtype", self.dtype, get_args(DType))
-        parse_options("model.attention_options", self.attention_options)
+        options = parse_options("model.attention_options", self.attention_options)
+        try:
+            check_attention(None if self.attention == "none" else self.attention, options)
+        except ValueError as error:
+            raise ValueError(f"model.attention_options: {error}") from error
         group = self.parsed_group()
         lie = isinstance(group, LieGroup)
         if lie != NETWORKS[self.name].lie:

@@ -101,7 +101,7 @@ def _standardised(images, preprocessing, dtype, scale):
     """Resized about the centre, then standardised: `[x, y, c]` to `[size, size, 1, c]`; added to `scale`."""
     images = images[:, :, None]
     images = resize(images, preprocessing.size, preprocessing.fit, preprocessing.background)
-    images = (images - np.float32(preprocessing.mean)) / np.float32(preprocessing.deviation)
+    images = preprocessing.standardised(images)
     if scale is not None:
         scale.add(dtype, images)
     return images

@@ -2,6 +2,7 @@
 
 import contextlib
 import contextvars
+import dataclasses
 import errno
 import functools
 import importlib.metadata
@@ -42,35 +43,51 @@ def use_compilation_cache(choice: Literal["off"] | pathlib.Path | None = None) -
     """Keeps compiled programs on disk, so that the next process that wants them does not compile them again.
 
     Without a choice in the folder that JAX has been told of, else in the user's cache folder. Where that cannot be
-    written to, a line on standard error says so and programs are compiled as without a cache.
+    written to, a line on standard error says so and programs are compiled as without a cache. Nothing is written before
+    the first program is compiled.
 
     Args:
-      choice: a folder, made if missing; "off": programs are neither kept nor taken from anywhere; None: the default.
+      choice: a folder, made if missing, in which ~ is the user's own; "off": programs are neither kept nor taken from
+        anywhere; None: the default.
     """
     if str(choice).lower() == "off":
         jax.config.update("jax_enable_compilation_cache", False)
         jax.config.update("jax_compilation_cache_dir", None)
         return
     if choice is None and jax.config.jax_compilation_cache_dir is not None:
+        _keep_all()
         return
     if choice is not None and not choice.name:
         # As an empty variable of a shell gives it.
         raise ValueError(f"compilation_cache must be a folder of its own or off, got {str(choice)!r}")
     folder = choice
     try:
-        folder = folder or _cache_home() / "attgconv_jax" / "xla"
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+        folder = choice.expanduser() if choice else _cache_home() / "attgconv_jax" / "xla"
+        _check_writable(folder.absolute())
     except (OSError, RuntimeError) as error:
         advice = "--compilation-cache names another folder, or is off"
-        why = "it is a file" if isinstance(error, FileExistsError) else reason(error)
+        why = "a file" if folder is not None and folder.is_file() else reason(error)
         where = "" if folder is None else f" in {folder}"
-        print(f"note: compiled programs are not kept{where}, for {why}; {advice}", file=sys.stderr)
+        print(f"note: compiled programs are not kept{where} ({why}); {advice}", file=sys.stderr)
         jax.config.update("jax_compilation_cache_dir", None)
         return
     jax.config.update("jax_compilation_cache_dir", str(folder.absolute()))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    _keep_all()
+
+
+def _keep_all():
+    """Has JAX keep what it compiles, however quickly, unless the user's environment says otherwise."""
+    name = "jax_persistent_cache_min_compile_time_secs"
+    if name.upper() not in os.environ:
+        jax.config.update(name, 0.0)
+
+
+def _check_writable(folder):
+    """Raises an `OSError` where JAX could not write to a folder, or could not make it; leaves nothing behind."""
+    while not folder.exists():
+        folder = folder.parent
+    with tempfile.TemporaryFile(dir=folder):
+        pass
 
 
 def _cache_home():
@@ -93,8 +110,14 @@ def describe_device() -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def precision(dtype: str, products: str | None = None) -> Iterator[None]:
-    """Within it JAX computes in float64 if `dtype` says so, and products are as precise as `computing` says."""
+def precision(dtype: str, products: str | None = None, own: str | None = None) -> Iterator[None]:
+    """Within it JAX computes in float64 if `dtype` says so, and products are as precise as `computing` says.
+
+    Where the network has a precision of its `own`, which goes before, a line on standard error says so.
+    """
+    if None not in (products, own) and products != own:
+        advice = f"--precision {products} does not change that"
+        print(f"note: the network has products of precision {own}, its own; {advice}", file=sys.stderr)
     with jax.enable_x64(True) if dtype == "float64" else contextlib.nullcontext(), computing(precision=products):
         yield
 
@@ -126,6 +149,7 @@ def _run_command(main, arguments, words=None):
         with contextlib.redirect_stderr(message):
             options = dict(prog=prog, config=(tyro.conf.AvoidSubcommands,))
             parsed = tyro.cli(arguments, args=words, default=default, **options)
+        _check_names_follow(parsed, words)
     except SystemExit as stop:
         if stop.code:
             print(f"error: {one_line(message.getvalue())}", file=sys.stderr)
@@ -144,6 +168,14 @@ def _run_command(main, arguments, words=None):
         _fail(error)
     finally:
         _COMMAND.reset(given)
+
+
+def _check_names_follow(parsed, words):
+    """Raises a `ValueError` if nothing follows an option that takes names and has all of them by default."""
+    for field in dataclasses.fields(parsed):
+        flag = f"--{field.name.replace('_', '-')}"
+        if getattr(parsed, field.name) == field.default == () and flag in words:
+            raise ValueError(f"{field.name} must be one or more, got none: leave {flag} out for all")
 
 
 def given_command() -> str | None:

@@ -20,7 +20,7 @@ class Scale:
     def add(self, dtype: str, image: np.ndarray) -> None:
         """A picture's type in its file, and what the preprocessing has made of it."""
         mean, deviation = self._preprocessing.mean, self._preprocessing.deviation
-        self._means[dtype].append(float(image.mean()) * deviation + mean)
+        self._means[dtype].append(float(np.mean(image.mean(axis=(0, 1, 2)) * deviation + mean)))
 
     def note(self) -> str | None:
         """What is odd about the pictures, in a line; None where nothing is, or nothing is known of training.
@@ -28,10 +28,12 @@ class Scale:
         The mean of the pictures of a type is far from that of training if it differs by more than `DEVIATIONS`
         deviations; of those of another type also if the larger is more than `FACTOR` times the smaller.
         """
-        mean, deviation, trained = (getattr(self._preprocessing, name) for name in ("mean", "deviation", "dtype"))
-        if (mean, deviation) == (0, 1):
+        trained, means, deviations = self._preprocessing.dtype, self._preprocessing.mean, self._preprocessing.deviation
+        if (means, deviations) == (0, 1):
             # Those of a network whose images were not standardised.
             return None
+        # Of all channels together, where each has its own.
+        mean, deviation = np.mean(means), np.sqrt(np.mean(np.square(deviations)) + np.var(means))
         for dtype, means in self._means.items():
             found = float(np.mean(means))
             low, high = sorted((mean, found))

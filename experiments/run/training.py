@@ -16,6 +16,7 @@ from experiments.augmentation import AugmentConfig, Mixture, augment
 from experiments.run.configuration import OptimizerConfig
 from experiments.run.head import head_of, split_head, train_head
 from experiments.run.model_configuration import ModelConfig
+from experiments.run.plateau import scale_by_plateau
 
 EVALUATION_BATCH = 250
 # A stream of its own: Flax counts its streams up from 0 and never gets here.
@@ -67,11 +68,15 @@ def make_optimizer(
         rule,
         optax.add_decayed_weights(config.weight_decay),
         optax.scale_by_learning_rate(schedule or make_schedule(config, steps_per_epoch)),
+        *([scale_by_plateau()] if config.schedule == "plateau" else []),
     )
 
 
 def make_schedule(config: OptimizerConfig, steps_per_epoch: int) -> optax.Schedule:
-    """The learning rate of every step, counted from 0; a `ValueError` if the warm-up takes all steps."""
+    """The learning rate of every step, counted from 0, without what "plateau" makes of it.
+
+    A `ValueError` if the warm-up takes all steps.
+    """
     steps, warmup = config.epochs * steps_per_epoch, round(config.warmup_epochs * steps_per_epoch)
     rate = config.learning_rate
     if warmup >= steps:
@@ -105,6 +110,7 @@ class Trainer:
       freeze: "none"; or "body", with which the optimiser has the parameters of the head alone (see
         `experiments.run.head`): no gradient, decay or clipping reaches the others. The body is in evaluation mode, so
         that its statistics stand still as well, and what the head is trained on is what it is evaluated on.
+      channelwise: whether images are standardised so, and each channel has a background of its own.
     """
 
     def __init__(
@@ -118,9 +124,12 @@ class Trainer:
         augmentation: AugmentConfig | None = None,
         class_weights: Sequence[float] | np.ndarray | None = None,
         freeze: str = "none",
+        channelwise: bool = False,
     ):
         self.augmentation = AugmentConfig() if augmentation is None else augmentation
         self.class_weights = class_weights
+        # Of the training images, for what is as dark as the darkest pixel.
+        self._over = (0, 1, 2, 3) if channelwise else None
         self._make = functools.partial(make_network, config, classes, in_features=in_features)
         self.optimizer = optimizer
         self.batch_size = batch_size
@@ -210,10 +219,11 @@ class Trainer:
         """`count` steps of every network on the training split, within one epoch; `state` is used up.
 
         The order of the images depends on seed and epoch, their augmentation on seed and step. What it brings into
-        view from outside an image is as dark as the darkest training pixel.
+        view from outside an image is as dark as the darkest training pixel, of each channel if images are standardised
+        so.
         """
         steps_per_epoch = len(labels) // self.batch_size
-        background = jnp.min(images) if self.augmentation.chosen else 0.0
+        background = jnp.min(images, axis=self._over) if self.augmentation.chosen else 0.0
 
         def train_one(state):
             epoch, position = state.step // steps_per_epoch, state.step % steps_per_epoch

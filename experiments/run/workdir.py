@@ -252,7 +252,7 @@ def image_size(config: Config, pixels: int) -> int:
 
 def standardised(config: Config, dataset: Dataset, by: Dataset | None = None) -> Dataset:
     """The set, standardised by its own training images or those of `by`, if the configuration says so."""
-    return dataset.standardised(by) if config.data.standardise else dataset
+    return dataset.standardised(by, channelwise=config.data.channelwise) if config.data.standardise else dataset
 
 
 def write_json(path: pathlib.Path, content: Mapping[str, Any]) -> None:

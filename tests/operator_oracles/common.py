@@ -20,8 +20,18 @@ def linear(s, weight, group, bias=0.0):
     )
 
 
-def mlp(s, weights, group):
-    return linear(np.maximum(linear(s, weights.w1, group, weights.b1), 0), weights.w2, group, weights.b2)
+def mlp(s, weights, group, norm=lambda s: s):
+    hidden = norm(linear(s, weights.w1, group, _bias(weights.b1)))
+    return linear(np.maximum(hidden, 0), weights.w2, group, _bias(weights.b2))
+
+
+def _bias(bias):
+    return 0.0 if bias is None else bias
+
+
+def norm(s):
+    """In place of a batch norm, whose statistics are tested with its module."""
+    return 1.5 * s - 0.25
 
 
 def axes(pooled):

@@ -5,11 +5,15 @@ from oracles import rows_of, sigmoid
 
 from operator_oracles.common import axes, mean
 
-VARIANTS = {"srm": {}, "srm over group": {"over_group": True}}
+VARIANTS = {
+    "srm": {},
+    "srm over group": {"over_group": True},
+    "srm unbiased": {"unbiased": True},
+}
 
 
-def oracle(f, w, group, over_group=False):
-    style = mean(f, over_group), np.sqrt(f.var(axes(over_group), keepdims=True) + 1e-5)
+def oracle(f, w, group, over_group=False, unbiased=False):
+    style = mean(f, over_group), np.sqrt(f.var(axes(over_group), keepdims=True, ddof=int(unbiased)) + 1e-5)
     h = style[0].shape[3]
     logits = [
         sum(style[k][..., at, :] * w[:, k, row] for k in (0, 1) for at, row in enumerate(rows_of(group, g, h)))

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple, get_args
 import jax
 from jaxtyping import Array, Float
 
-from attgconv_jax.checks import check_positive
+from attgconv_jax.checks import check_bytes
 from attgconv_jax.kernels.chunks import require_known, sum_dtype
 from attgconv_jax.kernels.portability import is_portable
 from attgconv_jax.kernels.response import reference, xla
@@ -85,7 +85,7 @@ def response_attention(
 
     Source: Romero et al. 2020, sections 3.2 and 4; the tiling is our own.
     """
-    (memory_budget,) = check_positive(memory_budget=memory_budget)
+    (memory_budget,) = check_bytes(memory_budget=memory_budget)
     options = dict(windows=windows, dilation=dilation, memory_budget=memory_budget)
     return _call("attended_responses", (f, bank, channel, spatial), implementation, options).astype(f.dtype)
 

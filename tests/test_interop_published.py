@@ -1,0 +1,159 @@
+"""Published networks in ours: names, shapes, logits, the way back, and what fits none."""
+
+import re
+
+import networks
+import numpy as np
+import pytest
+from compilation import optimised
+from helpers import assert_close, assert_refused
+from published_weights import image_of, loaded, published, state_of
+
+from attgconv_jax import cyclic, trivial
+from attgconv_jax.interop import (
+    REFERENCE_NETWORKS,
+    SOURCES,
+    load_published,
+    load_reference,
+    published_state,
+    read_state,
+    write_state,
+)
+from attgconv_jax.models import ResNet
+
+SMALL_SETTINGS = dict(features=4, classes=5)
+
+
+@pytest.mark.parametrize("name", published())
+@pytest.mark.default("pytorch_insight/cbam_resnet18", "timm/skresnet18")
+def test_a_network_computes_what_the_original_does_and_goes_back_without_a_bit_changed(name):
+    state = state_of(name, np.float64)
+    network = loaded(name, np.float64)
+    back = published_state(network, name.split("/")[0])
+    assert back.keys() == state.keys()
+    for key, array in state.items():
+        assert (back[key].dtype, back[key].shape) == (array.dtype, array.shape), key
+        assert back[key].tobytes() == array.tobytes(), key
+    logits = optimised(network)(image_of(name, np.float64))[:, :10]
+    if "logits64" in published()[name]:
+        assert_close(logits, published()[name]["logits64"], 1e-10)
+    assert_close(logits, published()[name]["logits32"], 1e-4)
+
+
+def test_every_source_has_the_networks_that_the_fixture_is_of():
+    for name in published():
+        source, network = name.split("/")
+        assert network in SOURCES[source].networks
+
+
+@pytest.fixture(scope="module")
+def small():
+    """A ResNet of few channels with random arrays, and its state dict."""
+    network = networks.random_network(trivial(), "sge", make=ResNet, depth=18, param_dtype=np.float32, **SMALL_SETTINGS)
+    return network, published_state(network, "pytorch_insight")
+
+
+def test_sizes_may_be_others(small):
+    network, state = small
+    again = load_published(state, "pytorch_insight", "sge_resnet18", **SMALL_SETTINGS)
+    expected = networks.leaves(network)
+    assert all(np.array_equal(array, expected[name]) for name, array in networks.leaves(again).items())
+
+
+def test_data_parallel_states_with_counters_are_taken(small):
+    network, state = small
+    parallel = {f"module.{name}": array for name, array in state.items()}
+    parallel["module.bn1.num_batches_tracked"] = np.array(7)
+    again = load_published(parallel, "pytorch_insight", "sge_resnet18", **SMALL_SETTINGS)
+    assert np.array_equal(again.classifier.kernel[...], network.classifier.kernel[...])
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors", ".npz"])
+def test_a_network_goes_through_a_file(small, tmp_path, suffix):
+    network, state = small
+    write_state(tmp_path / f"weights{suffix}", state)
+    again = load_published(
+        read_state(tmp_path / f"weights{suffix}"), "pytorch_insight", "sge_resnet18", **SMALL_SETTINGS
+    )
+    expected = networks.leaves(network)
+    assert all(array.tobytes() == expected[name].tobytes() for name, array in networks.leaves(again).items())
+
+
+def refusal(state, network="sge_resnet18", source="pytorch_insight", **settings):
+    with assert_refused() as caught:
+        load_published(state, source, network, **SMALL_SETTINGS | settings)
+    message = str(caught.value)
+    assert len(message.splitlines()) == 1
+    return message
+
+
+def test_broken_weights_are_one_line_each(small):
+    _, state = small
+    missing = {name: array for name, array in state.items() if name != "layer2.0.conv1.weight"}
+    assert refusal(missing) == "state is not one of sge_resnet18; missing: layer2.0.conv1.weight"
+    transposed = state | {"layer2.0.conv1.weight": state["layer2.0.conv1.weight"].swapaxes(0, 1)}
+    assert refusal(transposed) == (
+        "state is not one of sge_resnet18; misshapen: layer2.0.conv1.weight is (4, 8, 3, 3) instead of (8, 4, 3, 3)"
+    )
+    assert refusal(state | {"head": np.zeros(3, np.float32)}) == "state is not one of sge_resnet18; extra: head"
+    assert "float32, float64" in refusal(state | {"fc.bias": state["fc.bias"].astype(np.float64)})
+    assert "NaN or infinity in fc.bias" in refusal(state | {"fc.bias": np.full(5, np.inf, np.float32)})
+
+
+def test_another_network_is_refused_with_a_few_of_its_names_and_their_number(small):
+    _, state = small
+    message = refusal(state, "se_resnet34")
+    assert message.startswith("state is not one of se_resnet34; missing: layer1.0.se.fc.0.bias, ")
+    assert re.search(r" and \d+ more; extra: layer1\.0\.sge\.bias, ", message)
+    assert "fc.weight is (5, 32) instead of (7, 32)" in refusal(state, classes=7)
+
+
+def test_unknown_names_are_refused(small):
+    _, state = small
+    assert refusal(state, source="timmy") == f"source must be one of {', '.join(SOURCES)}, got 'timmy'"
+    names = ", ".join(SOURCES["torchvision"].networks)
+    assert refusal(state, "resnet20", "torchvision") == f"network must be one of {names}, got 'resnet20'"
+
+
+@pytest.mark.parametrize(
+    ("group", "attention", "settings"),
+    [
+        (cyclic(4), None, {}),
+        (trivial(), None, dict(masked=True)),
+        (trivial(), "srm", {}),
+        (trivial(), "se", dict(attention_options=dict(reduction=2))),
+    ],
+    ids=str,
+)
+def test_a_network_that_no_published_one_is_has_no_way_back(group, attention, settings):
+    network = networks.random_network(group, attention, make=ResNet, depth=18, features=8, classes=2, **settings)
+    for source in ("torchvision", "timm", "pytorch_insight"):
+        with assert_refused("network must be one of a published network, ", "got ResNet with "):
+            published_state(network, source)
+
+
+@pytest.mark.parametrize("name", ["f_att_p4cnn", "att_p4cnn", "RomHog_att_p4cnn", "f_att_p4m_allcnnc"])
+def test_networks_of_the_attentive_paper_go_back(name):
+    make, group, attention = REFERENCE_NETWORKS[name]
+    network = networks.random_network(group, attention, make=make, param_dtype=np.float32)
+    expected = networks.by_reference_name(network)
+    state = published_state(network, "att_gconvs")
+    assert state.keys() == expected.keys()
+    assert all(np.array_equal(state[key], expected[key]) for key in expected)
+    ours, theirs = (
+        networks.leaves(made) for made in (load_published(state, "att_gconvs", name), load_reference(state, name))
+    )
+    assert all(np.array_equal(ours[key], theirs[key]) for key in theirs)
+
+
+def test_the_separable_papers_network_is_that_of_its_code(reference):
+    file = reference("lie/ckgresnet_small_SE2_separable")
+    state = {key: value for key, value in file.under("state").items() if "num_batches" not in key}
+    settings = dict(features=(8, 8, 16), network_options=dict(hidden_features=16))
+    network = load_published(state, "sepgconv", "ckgresnet", **settings)
+    back = published_state(network, "sepgconv")
+    assert back.keys() == state.keys()
+    assert all(back[key].tobytes() == np.asarray(value).tobytes() for key, value in state.items())
+    state["lifting.group.identity"] = np.ones(1, np.float32)
+    with assert_refused("state is not one of ckgresnet on this group; lifting.group.identity is [1.] instead of [0.]"):
+        load_published(state, "sepgconv", "ckgresnet", **settings)
