@@ -1,5 +1,6 @@
 """Published networks in ours: names, shapes, logits, the way back, and what fits none."""
 
+import functools
 import re
 
 import networks
@@ -24,7 +25,11 @@ from attgconv_jax.models import ResNet
 SMALL_SETTINGS = dict(features=4, classes=5)
 
 
-@pytest.mark.parametrize("name", published())
+# Those of depth 50 are as those of depth 18, but for the block; `published_weights.py` measures them all.
+MEASURED = [name for name in published() if not name.endswith("50")] + ["timm/skresnet50", "pytorch_insight/gc_resnet50"]
+
+
+@pytest.mark.parametrize("name", MEASURED)
 @pytest.mark.default("pytorch_insight/cbam_resnet18", "timm/skresnet18")
 def test_a_network_computes_what_the_original_does_and_goes_back_without_a_bit_changed(name):
     state = state_of(name, np.float64)
@@ -58,6 +63,14 @@ def test_sizes_may_be_others(small):
     again = load_published(state, "pytorch_insight", "sge_resnet18", **SMALL_SETTINGS)
     expected = networks.leaves(network)
     assert all(np.array_equal(array, expected[name]) for name, array in networks.leaves(again).items())
+
+
+def test_norms_go_on_with_pytorchs_variance_if_asked(small):
+    state = small[1]
+    load = functools.partial(load_published, state, "pytorch_insight", "sge_resnet18", **SMALL_SETTINGS)
+    assert load().running_variance == "biased" and load(running_variance="unbiased").running_variance == "unbiased"
+    with assert_refused('running_variance must be one of "biased", "unbiased", got True'):
+        load(running_variance=True)
 
 
 def test_data_parallel_states_with_counters_are_taken(small):

@@ -12,6 +12,7 @@ from attgconv_jax.interop.slots import check_complete, fill
 from attgconv_jax.interop.source import Recipe, Source
 from attgconv_jax.models.base import check_module
 from attgconv_jax.models.skeleton import skeleton
+from attgconv_jax.nn.norm import RunningVariance, set_running_variance
 
 SOURCES: Mapping[str, Source] = {
     "att_gconvs": reference.SOURCE,
@@ -26,7 +27,14 @@ SOURCES: Mapping[str, Source] = {
 _FREE = {"features", "in_features", "classes", "dtype", "dropout_rate", "exact", "implementation", "precision"}
 
 
-def load_published(state: Mapping[str, ArrayLike], source: str, network: str, **settings: Any) -> nnx.Module:
+def load_published(
+    state: Mapping[str, ArrayLike],
+    source: str,
+    network: str,
+    *,
+    running_variance: RunningVariance = "biased",
+    **settings: Any,
+) -> nnx.Module:
     """Makes the network of a published state dict; it computes what the original does.
 
     The network is in evaluation mode and of the dtype of the arrays. `published_state` is the way back.
@@ -40,6 +48,8 @@ def load_published(state: Mapping[str, ArrayLike], source: str, network: str, **
         float64 needs `jax_enable_x64`.
       source: one of `SOURCES`.
       network: the original's name of the network: one of `SOURCES[source].networks`.
+      running_variance: what batch norms keep where training goes on; "unbiased", as PyTorch does, makes of the same
+        training the same network. See `attgconv_jax.nn.norm.BatchNorm`.
       settings: arguments of our network's class that differ from the published ones, such as `classes`.
 
     Raises:
@@ -49,6 +59,7 @@ def load_published(state: Mapping[str, ArrayLike], source: str, network: str, **
     recipe = _recipe(source, network)
     made = nnx.merge(*skeleton(lambda: recipe.make(**dict(recipe.settings) | settings, rngs=nnx.Rngs(0))))
     fill(made, SOURCES[source].slots(made), state, network, SOURCES[source].constants(made))
+    set_running_variance(made, running_variance)
     return made
 
 

@@ -42,8 +42,8 @@ def load_reference(
 ) -> Network:
     """Makes the network of a state dict of the reference implementation.
 
-    The network is in evaluation mode and of the dtype of the arrays. A `ValueError` lists every missing, extra and
-    misshapen name, and arrays that are not finite.
+    The network is in evaluation mode and of the dtype of the arrays. A `ValueError` names what is missing, left over or
+    misshapen, in one line, the first eight of each; and arrays that are not finite.
 
     Args:
       state: arrays by the reference's names, all of one floating type; counters (`num_batches_tracked`) are ignored.
