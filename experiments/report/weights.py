@@ -16,7 +16,7 @@ def published_weights(figures: Mapping[str, Any]) -> str:
             *("-" if error is None else f"{error:.1e}" for error in (row["error64"], row["error32"])),
             "yes" if row["back64"] and row["back32"] else "no",
         ]
-        for row in figures["rows"]
+        for row in sorted(figures["rows"], key=lambda row: row["source"])
     ]
     columns = ["source", "network", "arrays", "logits, float64", "logits, float32", "back without a bit changed"]
     return markdown_table(columns, rows)
