@@ -1,10 +1,10 @@
 """Group networks that start from plain ones: what equals what."""
 
+import jax
 import jax.numpy as jnp
 import networks
 import numpy as np
 import pytest
-from compilation import optimised
 from helpers import assert_close, assert_refused, random
 
 from attgconv_jax import cyclic, dihedral, trivial
@@ -39,8 +39,8 @@ def test_with_1x1_layers_at_the_identity_it_is_the_plain_network_of_every_moved_
     plain = networks.random_network(trivial(), attention, make=make, **settings)
     network = inflate(plain, group, pointwise="identity")
     image = random(2, x, y, 1, c)
-    expected = project(jnp.stack([optimised(plain)(each) for each in moved(image, group)]), axis=0)
-    assert_close(optimised(network)(image), expected, 1e-10)
+    expected = project(jnp.stack([jax.jit(plain)(each) for each in moved(image, group)]), axis=0)
+    assert_close(jax.jit(network)(image), expected, 1e-10)
 
 
 def test_filters_stand_at_the_identity_and_1x1_layers_everywhere():

@@ -3,10 +3,10 @@
 import functools
 import re
 
+import jax
 import networks
 import numpy as np
 import pytest
-from compilation import optimised
 from helpers import assert_close, assert_refused
 from published_weights import image_of, loaded, published, state_of
 
@@ -40,7 +40,7 @@ def test_a_network_computes_what_the_original_does_and_goes_back_without_a_bit_c
     for key, array in state.items():
         assert (back[key].dtype, back[key].shape) == (array.dtype, array.shape), key
         assert back[key].tobytes() == array.tobytes(), key
-    logits = optimised(network)(image_of(name, np.float64))[:, :10]
+    logits = jax.jit(network)(image_of(name, np.float64))[:, :10]
     if "logits64" in published()[name]:
         assert_close(logits, published()[name]["logits64"], 1e-10)
     assert_close(logits, published()[name]["logits32"], 1e-4)

@@ -9,7 +9,6 @@ import pathlib
 import jax
 import numpy as np
 import pytest
-from compilation import optimised
 from helpers import assert_close
 from lie_reference import lie_weights
 from test_lie_reference import GROUPS, to_feature_map
@@ -33,7 +32,7 @@ def test_filters_of_one_pixel_are_the_papers_on_groups_with_scales(name):
         network = functools.partial(siren, first_frequency=10.0, frequency=10.0)
         return lie_conv(f, weights, group, grid, grid, 1, kind, network=network, coordinates="paper")
 
-    @optimised
+    @jax.jit
     def output_and_gradients(f, weights, cotangent):
         output, vjp = jax.vjp(conv, f, weights)
         return output, vjp(cotangent)

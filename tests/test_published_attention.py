@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from compilation import optimised
 from flax import nnx
 from helpers import assert_close, assert_refused, random
 from networks import with_random_arrays
@@ -272,13 +271,13 @@ def test_module_with_published_weights_is_the_published_module(name):
     module = loaded(name)
     graph, params, statistics = nnx.split(module, nnx.Param, ...)
 
-    @optimised
+    @jax.jit
     def in_evaluation(f):
         copy = nnx.merge(graph, params, statistics, copy=True)
         copy.eval()
         return copy(f)
 
-    @optimised
+    @jax.jit
     def in_training(f, params, cotangent):
         def run(f, params):
             copy = nnx.merge(graph, params, statistics, copy=True)
