@@ -47,7 +47,7 @@ def test_outputs_and_gradients_are_the_papers(reference, name, file, kind, size)
         options = dict(network=network, coordinates="paper")
         return lie_conv(f, weights, group, in_grid, group.grid(), size, None if in_grid is None else kind, **options)
 
-    @optimised
+    @jax.jit
     def output_and_gradients(f, weights, cotangent):
         output, vjp = jax.vjp(conv, f, weights)
         return output, vjp(cotangent)

@@ -159,6 +159,7 @@ def test_running_statistics_move_in_training_and_rest_in_evaluation(name):
 
 @pytest.mark.parametrize("group", [P4, dihedral(4)], ids=str)
 @pytest.mark.parametrize("name", [*OPTIONS, "sk"])
+@pytest.mark.default("sk-dihedral(4)", "gc-cyclic(4)", "eca-dihedral(4)")
 def test_logits_of_a_network_with_the_operator_are_invariant_in_float32(name, group):
     def build():
         return RotMNISTNet(group, name, features=4, param_dtype=jnp.float32, rngs=nnx.Rngs(0))

@@ -90,6 +90,7 @@ def test_the_nearest_size_is_the_least_that_the_network_takes():
 
 
 @every_case
+@pytest.mark.default("rot_mnist-response_channel", "densenet-None", "lie_resnet-sge")
 def test_it_can_be_tabulated_and_its_graph_hashed(name, attention):
     def tabulate():
         # Traced, or the table would be compiled module by module.

@@ -100,6 +100,7 @@ def test_parameter_counts_are_the_published_ones(depth, attention, millions):
     ("depth", "plain", "blocks"),
     [(18, 11_689_512, 8), (34, 21_797_672, 16), (50, 25_557_032, 16), (101, 44_549_160, 33)],
 )
+@pytest.mark.default("18-11689512-8", "50-25557032-16")
 def test_plain_networks_have_the_textbook_number_of_parameters_and_sge_next_to_none_more(depth, plain, blocks):
     assert parameters(depth, trivial(), None) == plain
     assert parameters(depth, trivial(), "sge") == plain + 2 * 64 * blocks
@@ -261,6 +262,7 @@ def test_attention_maps_are_those_of_the_blocks_that_attend(shallow):
 
 
 @pytest.mark.parametrize("attention", [name for name in OPERATORS if place(name)])
+@pytest.mark.default("sk", "sge", "srm")
 def test_every_attention_runs_in_bfloat16_and_comes_back_from_its_settings(shallow, attention):
     depth = 50 if attention == "sk" else 18
     network = shapes_of(depth, P4M, attention, features=8, classes=3, in_features=2, dtype=jnp.bfloat16)
