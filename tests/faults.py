@@ -195,6 +195,9 @@ FAULTS = {
     "a variance as Flax keeps it": Fault(
         "attgconv_jax/nn/norm.py", "return count / (count - 1)", "return count / count", "running_statistics"
     ),
+    "statistics of no number": Fault(
+        "attgconv_jax/nn/norm.py", "return former if count < 2 else moved", "return moved", "running_statistics"
+    ),
     "statistics of one number": Fault("attgconv_jax/nn/norm.py", "count == 1:", "count == -1:", "running_statistics"),
     "layer norms over the batch": Fault(
         "attgconv_jax/kernels/normalisation.py",

@@ -68,7 +68,7 @@ def test_running_statistics_keep_the_variance_that_is_named(kind, correct):
     wanted = kept([x.reshape(-1, 4) for x in batches], correct)
     norm = batch_norm(4, None, jnp.float64, nnx.Rngs(0))
     assert norm.running_variance == "biased"
-    norm.keep(kind)
+    norm.keep_running_variance(kind)
     for got, statistic in zip(after_steps(norm, batches), wanted, strict=True):
         assert_close(got, statistic)
     # What is left to Flax: here without a bias, with a mask, across a named axis.
@@ -100,10 +100,10 @@ def test_the_variance_that_is_kept_is_part_of_the_structure_only_where_it_is_ano
     plain = nnx.graphdef(BatchNorm(3, rngs=nnx.Rngs(0)))
     norm = BatchNorm(3, running_variance="unbiased", rngs=nnx.Rngs(0))
     assert nnx.graphdef(norm) != plain and "running_variance" in vars(norm)
-    norm.keep("biased")
+    norm.keep_running_variance("biased")
     assert nnx.graphdef(norm) == plain and "running_variance" not in vars(norm)
     with assert_refused('running_variance must be one of "biased", "unbiased", got \'n\''):
-        norm.keep("n")
+        norm.keep_running_variance("n")
 
 
 def draws():
@@ -177,7 +177,7 @@ def test_a_network_is_saved_with_the_variance_that_it_keeps(tmp_path):
     save_network(tmp_path / "network", network)
     back = load_network(tmp_path / "network")
     assert back.settings["running_variance"] == "unbiased" and nnx.graphdef(back) == nnx.graphdef(network) != graph
-    network.norms[0].keep("biased")
+    network.norms[0].keep_running_variance("biased")
     with assert_refused("the settings of this RotMNISTNet no longer describe it", "running_variance"):
         save_network(tmp_path / "other", network)
     set_running_variance(network, "biased")
@@ -188,7 +188,7 @@ def test_arrays_alone_come_back_to_a_module_that_keeps_the_same_variance(tmp_pat
     norm = batch_norm(2, None, jnp.float32, nnx.Rngs(0))
     save_network(tmp_path / "biased", norm)
     other = batch_norm(2, None, jnp.float32, nnx.Rngs(0))
-    other.keep("unbiased")
+    other.keep_running_variance("unbiased")
     save_network(tmp_path / "unbiased", other)
     assert load_network(tmp_path / "unbiased", like=other).running_variance == "unbiased"
     for name, like in (("biased", other), ("unbiased", norm)):
@@ -216,6 +216,29 @@ def test_one_number_a_channel_is_refused_in_training(shape):
         norm(jnp.ones((3, 1), jnp.float32))
 
 
+@pytest.mark.parametrize("kind", ["biased", "unbiased"])
+def test_statistics_of_fewer_than_two_numbers_stay_as_they_are(kind):
+    norm = batch_norm(3, None, jnp.float64, nnx.Rngs(0))
+    norm.keep_running_variance(kind)
+    norm.mean[...], norm.var[...] = jnp.asarray([1.0, 2.0, 3.0]), jnp.asarray([4.0, 5.0, 6.0])
+
+    def kept_after(shape, mask=None):
+        norm(random(*shape), mask=mask)
+        return np.stack([norm.mean[...], norm.var[...]])
+
+    before = np.asarray([[1, 2, 3], [4, 5, 6]], float)
+    np.testing.assert_array_equal(kept_after((0, 5, 3)), before)
+    # No number of the first channel, one of the second, two of the third.
+    mask = jnp.asarray([[False, True, True], [False, False, True]])
+    after = kept_after((2, 3), mask)
+    np.testing.assert_array_equal(after[:, :2], before[:, :2])
+    x = np.asarray(random(2, 3))[:, 2]
+    wanted = 0.9 * before[:, 2] + 0.1 * np.asarray([x.mean(), x.var(ddof=kind == "unbiased")])
+    assert_close(after[:, 2], wanted)
+    norm.bias = nnx.data(None)
+    np.testing.assert_array_equal(kept_after((0, 5, 3)), after)
+
+
 def test_images_mapped_over_without_a_name_are_single_ones():
     norm = batch_norm(3, None, jnp.float32, nnx.Rngs(0))
     with assert_refused(SINGLE):
@@ -224,7 +247,7 @@ def test_images_mapped_over_without_a_name_are_single_ones():
 
 def test_a_symbolic_batch_in_training_counts_as_more_than_one_image():
     norm = batch_norm(4, None, jnp.float64, nnx.Rngs(0))
-    norm.keep("unbiased")
+    norm.keep_running_variance("unbiased")
     graph, state = nnx.split(norm)
 
     def variance(x):
@@ -235,6 +258,7 @@ def test_a_symbolic_batch_in_training_counts_as_more_than_one_image():
     (batch,) = jax.export.symbolic_shape("b")
     exported = jax.export.export(jax.jit(variance))(jax.ShapeDtypeStruct((batch, 1, 4), jnp.float64))
     assert_close(exported.call(random(5, 1, 4)), variance(random(5, 1, 4)))
+    np.testing.assert_array_equal(exported.call(random(1, 1, 4)), np.ones(4))
 
 
 def normed(name, group, **options):

@@ -24,7 +24,7 @@ What arguments mean, here and in the networks of `attgconv_jax.models`:
 - `param_dtype`: of the parameters;
 - `rngs`: source of the parameters' randomness.
 
-A `ValueError` answers sizes out of range, unknown names and options without effect. The exception is `implementation`
+Sizes out of range, unknown names and options without effect raise a `ValueError`. The exception is `implementation`
 of a network: any convolution's, such as "shifts" of depthwise ones, also where the network has none of those.
 """
 

@@ -26,12 +26,13 @@ _GROUP_SIZE = 16
 class BatchNorm(nnx.BatchNorm):
     """`nnx.BatchNorm` with the gradient of `attgconv_jax.kernels.normalisation.normalised`.
 
-    What that does not know is Flax's own: statistics across named axes, masks, features on another axis than the last,
-    no scale or no bias.
+    The kernel computes the plain case. Flax's own code computes statistics across named axes, masks, features on
+    another axis than the last, and norms without a scale or a bias.
 
-    In training a channel is normalised over `n` numbers: all images, positions and group elements. A single one leaves
-    as zero whatever it was, while running statistics see none of its deviation; therefore `n = 1` raises a
-    `ValueError`. A symbolic batch counts as larger.
+    In training a channel is normalised over `n` numbers: all images, positions and group elements. A single one becomes
+    zero whatever it was, and its variance is zero, by which evaluation would divide; therefore `n = 1` raises a
+    `ValueError`. Where shapes do not tell `n`, with a mask or a symbolic batch, and in an empty batch, running
+    statistics of a channel with fewer than 2 numbers stay as they are.
 
     Options:
       running_variance: what running statistics keep, and evaluation divides by: the "biased" variance, the mean of
@@ -46,10 +47,10 @@ class BatchNorm(nnx.BatchNorm):
 
     def __init__(self, *args, running_variance: RunningVariance = "biased", **options):
         super().__init__(*args, **options)
-        self.keep(running_variance)
+        self.keep_running_variance(running_variance)
 
-    def keep(self, running_variance: RunningVariance) -> None:
-        """From now on keeps this variance; what was kept so far stays."""
+    def keep_running_variance(self, running_variance: RunningVariance) -> None:
+        """Makes running statistics keep this variance from now on; what they kept so far stays."""
         check_choice("running_variance", running_variance, get_args(RunningVariance))
         if running_variance != self.running_variance:
             if running_variance == BatchNorm.running_variance:
@@ -71,10 +72,12 @@ class BatchNorm(nnx.BatchNorm):
         scale, bias = self.scale[...], self.bias[...]
         dtype = canonicalize_dtype(x, scale, bias, dtype=self.dtype)
         y, mean, variance = normalised(*(array.astype(dtype) for array in (x, scale, bias)), self.epsilon)
+        count = self._count(x)
         if self.running_variance == "unbiased":
-            variance *= _correction(self._count(x), variance.dtype)
+            variance *= _correction(count, variance.dtype)
         for variable, now in ((self.mean, mean), (self.var, variance)):
-            variable[...] = jax.lax.stop_gradient(self.momentum * variable[...] + (1 - self.momentum) * now)
+            moved = jax.lax.stop_gradient(self.momentum * variable[...] + (1 - self.momentum) * now)
+            variable[...] = _if_two(count, moved, variable[...])
         return y.astype(dtype)
 
     def check_count(self, x: Float[Array, "*positions c"], advice: str = "take larger batches") -> None:
@@ -87,12 +90,16 @@ class BatchNorm(nnx.BatchNorm):
             )
 
     def _flax(self, x, mask):
-        before = self.momentum * self.var[...]
+        statistics = self.mean, self.var
+        before = [variable[...] for variable in statistics]
         y = super().__call__(x, False, mask=mask)
+        count = self._count(x) if mask is None else self._masked_count(x, mask)
         if self.running_variance == "unbiased":
-            count = self._count(x) if mask is None else self._masked_count(x, mask)
-            added = self.var[...] - before
-            self.var[...] = before + jax.lax.stop_gradient(_correction(count, added.dtype) * added)
+            kept = self.momentum * before[1]
+            added = self.var[...] - kept
+            self.var[...] = kept + jax.lax.stop_gradient(_correction(count, added.dtype) * added)
+        for variable, former in zip(statistics, before, strict=True):
+            variable[...] = _if_two(count, variable[...], former)
         return y
 
     def _count(self, x):
@@ -111,6 +118,13 @@ class BatchNorm(nnx.BatchNorm):
 
     def _axes(self, x):
         return tuple(i for i in range(x.ndim) if i != self.axis % x.ndim)
+
+
+def _if_two(count, moved, former):
+    """Statistics of so many numbers: the former ones of fewer than 2."""
+    if isinstance(count, int):
+        return former if count < 2 else moved
+    return jnp.where(jnp.asarray(count) < 2, former, moved)
 
 
 def _correction(count, dtype):
@@ -140,7 +154,7 @@ class GroupNorm(nnx.Module):
 
     It has no running statistics, so that training and evaluation are the same function, of any batch. An element of the
     symmetry group moves the numbers that it takes mean and variance of, and changes neither: it commutes exactly.
-    A `ValueError` answers a single number.
+    Raises a `ValueError` if there is only one number to normalise.
 
     Args:
       features: channels.
@@ -183,7 +197,7 @@ class GroupNorm(nnx.Module):
 
 
 def operator_norm(kind: NormOption, features: int, *, dtype, param_dtype, rngs: nnx.Rngs) -> Callable:
-    """A norm of an operator, of a kind that `Operator.check_options` has let pass."""
+    """A norm of an operator, of a kind that `Operator.check_options` allows."""
     arrays = dict(dtype=wide_dtype(dtype), param_dtype=param_dtype, rngs=rngs)
     if callable(kind):
         return kind(features, **arrays)
@@ -220,7 +234,7 @@ def set_running_variance(module: nnx.Module, running_variance: RunningVariance) 
     """Makes all batch norms in a module keep this variance, see `BatchNorm`; what they kept so far stays."""
     check_choice("running_variance", running_variance, get_args(RunningVariance))
     for norm in batch_norms(module):
-        norm.keep(running_variance)
+        norm.keep_running_variance(running_variance)
 
 
 def batch_norms(module: nnx.Module) -> list[BatchNorm]:
