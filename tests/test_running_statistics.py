@@ -178,6 +178,9 @@ def test_a_network_is_saved_with_the_variance_that_it_keeps(tmp_path):
     back = load_network(tmp_path / "network")
     assert back.settings["running_variance"] == "unbiased" and nnx.graphdef(back) == nnx.graphdef(network) != graph
     network.norms[0].keep_running_variance("biased")
+    assert "running_variance" not in network.settings
+    with assert_refused("running_variance must be the same in all batch norms, got biased and unbiased"):
+        _ = network.running_variance
     with assert_refused("the settings of this RotMNISTNet no longer describe it", "running_variance"):
         save_network(tmp_path / "other", network)
     set_running_variance(network, "biased")

@@ -237,6 +237,22 @@ def set_running_variance(module: nnx.Module, running_variance: RunningVariance) 
         norm.keep_running_variance(running_variance)
 
 
+def running_variance_of(module: nnx.Module) -> RunningVariance:
+    """The variance that all batch norms in a module keep; a `ValueError` where they differ."""
+    variances = running_variances(module)
+    if len(variances) > 1:
+        raise ValueError(
+            f"running_variance must be the same in all batch norms, got {' and '.join(sorted(variances))}: make them "
+            "alike by set_running_variance(network, ...)"
+        )
+    return next(iter(variances), BatchNorm.running_variance)
+
+
+def running_variances(module: nnx.Module) -> set[RunningVariance]:
+    """The variances that batch norms in a module keep."""
+    return {norm.running_variance for norm in batch_norms(module)}
+
+
 def batch_norms(module: nnx.Module) -> list[BatchNorm]:
     """All batch norms in a module, those of attention among them."""
     return [part for _, part in nnx.iter_graph(module) if isinstance(part, BatchNorm)]
