@@ -302,6 +302,42 @@ def test_an_operator_with_statistics_of_one_number_says_what_to_do(name, norm):
         call(module, 1, 5, 5, order, c)
 
 
+@pytest.mark.parametrize("kind", ["layer", "group"])
+@pytest.mark.parametrize(("name", "norm"), [("bam", "hidden_norms"), ("sk", "norm")])
+def test_a_norm_of_one_hidden_channel_is_refused_when_made_and_no_advice_leads_there(name, norm, kind):
+    make = SelectiveKernelGroupConv if name == "sk" else ATTENTIONS[name]
+    sizes = (4, 4, 3, trivial()) if name == "sk" else (4, trivial())
+    larger = f'take larger hidden_features or {norm}="batch"'
+    with assert_refused(f'{norm} must have 2 numbers an image at least, got "{kind}" of one position', larger):
+        make(*sizes, rngs=nnx.Rngs(0), **{norm: kind})
+    # Of one channel neither has more.
+    single = make(*sizes, rngs=nnx.Rngs(0), **{norm: "batch"})
+    with assert_refused(SINGLE, f'take larger batches, or larger hidden_features and {norm}="layer"; where nothing'):
+        call(single, 1, 5, 5, 1, 4)
+
+
+def test_kinds_of_norms_are_named_where_they_have_two_numbers():
+    def srm(c, group, **options):
+        return ATTENTIONS["srm"](c, group, rngs=nnx.Rngs(0), **options)
+
+    with assert_refused('groups of one of 17 channels: take norm="layer" or norm="batch"'):
+        srm(17, trivial(), norm="group")
+    with assert_refused('one channel: take larger features or norm="batch"'):
+        srm(1, trivial(), norm="layer")
+    with assert_refused("one channel", "or leave out over_group, which leaves one number of all group elements"):
+        srm(1, cyclic(4), norm="layer", over_group=True)
+    with assert_refused("one channel"):
+        srm(1, cyclic(4), norm="layer", lifting=True)
+    with assert_refused(SINGLE, 'take larger batches, norm="layer"; where nothing'):
+        call(srm(17, trivial()), 1, 5, 5, 1, 17)
+    assert call(srm(1, cyclic(4), norm="layer"), 1, 5, 5, 4, 1) == (1, 5, 5, 4, 1)
+    # A spatial norm has as many numbers as the map has pixels.
+    cbam = ATTENTIONS["cbam"](4, trivial(), spatial_norm="batch", rngs=nnx.Rngs(0))
+    with assert_refused(SINGLE, "take larger batches, or larger maps; where nothing"):
+        call(cbam, 1, 1, 1, 1, 4)
+    assert call(cbam, 1, 2, 1, 1, 4) == (1, 2, 1, 1, 4)
+
+
 @pytest.mark.parametrize("name", ["cbam", "coordinate", "non_local"])
 def test_positions_rows_and_columns_are_more_than_one_number(name):
     assert call(normed(name, trivial(), **of_norms(name, "batch")), 1, 5, 5, 1, 4) == (1, 5, 5, 1, 4)
@@ -353,7 +389,7 @@ def test_group_norm_is_of_every_image_by_itself(shape, batch_axes, groups):
 
 
 def test_groups_have_sixteen_channels_at_most_and_one_number_is_refused():
-    made = {c: ATTENTIONS["srm"](c, trivial(), norm="group", rngs=nnx.Rngs(0)).norms.norm for c in (8, 17, 24, 64)}
+    made = {c: ATTENTIONS["srm"](c, cyclic(4), norm="group", rngs=nnx.Rngs(0)).norms.norm for c in (8, 17, 24, 64)}
     assert {c: norm.channel_groups for c, norm in made.items()} == {8: 1, 17: 17, 24: 2, 64: 4}
     with assert_refused("a norm of every image by itself takes 2 numbers at least, got one", "take more channels"):
         made[17](jnp.ones((3, 1, 17), jnp.float32))

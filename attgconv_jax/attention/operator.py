@@ -28,11 +28,14 @@ class Norm:
       channels: how many it normalises, a function of the weights; several numbers where the formula takes a sequence.
       default: which the operator has unless told otherwise; None: none.
       zero: whether its scale starts at zero.
+      pooled: how many norms, the first of them, are of statistics, which have one position an image; the others are of
+        maps. A norm of every image by itself then has one number of one channel, which modules refuse when made.
     """
 
     channels: Callable[[Any], int | tuple[int, ...]]
     default: NormOption = "batch"
     zero: bool = False
+    pooled: int = 0
 
 
 # Of the layer or the network that has an attention, and through it of the attention.

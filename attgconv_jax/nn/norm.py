@@ -1,9 +1,7 @@
 """The norms that networks and operators of this library use."""
 
-import functools
 import math
-from collections.abc import Callable, Sequence
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -11,16 +9,11 @@ from flax import nnx
 from flax.nnx.nn.dtypes import canonicalize_dtype
 from jaxtyping import Array, Float
 
-from attgconv_jax.attention.operator import NormOption
 from attgconv_jax.checks import check_choice, check_divisor
-from attgconv_jax.groups import Group
 from attgconv_jax.kernels.chunks import is_symbolic
 from attgconv_jax.kernels.normalisation import group_normalised, normalised
 
 RunningVariance = Literal["biased", "unbiased"]
-
-# Channels a group: with so many Wu and He 2018 find what they find with 32 groups (table 3), and few channels suffice.
-_GROUP_SIZE = 16
 
 
 class BatchNorm(nnx.BatchNorm):
@@ -188,46 +181,12 @@ class GroupNorm(nnx.Module):
         if math.prod(x.shape[batch_axes:-1]) * size == 1:
             raise ValueError(
                 f"a norm of every image by itself takes 2 numbers at least, got one, of {x.shape[-1]} channels in "
-                f"{self.channel_groups} groups and x of shape {x.shape}: take more channels a group, or batch norm"
+                f"{self.channel_groups} groups and x of shape {x.shape}: take more channels a group or larger maps"
             )
         scale, bias = self.scale[...], self.bias[...]
         dtype = canonicalize_dtype(x, scale, bias, dtype=self.dtype)
         arrays = (array.astype(dtype) for array in (x, scale, bias))
         return group_normalised(*arrays, self.channel_groups, self.epsilon, batch_axes).astype(dtype)
-
-
-def operator_norm(kind: NormOption, features: int, *, dtype, param_dtype, rngs: nnx.Rngs) -> Callable:
-    """A norm of an operator, of a kind that `Operator.check_options` allows."""
-    arrays = dict(dtype=wide_dtype(dtype), param_dtype=param_dtype, rngs=rngs)
-    if callable(kind):
-        return kind(features, **arrays)
-    if kind == "batch":
-        return batch_norm(features, **arrays, epsilon=1e-5)
-    size = max(n for n in range(1, _GROUP_SIZE + 1) if features % n == 0)
-    return GroupNorm(features, features // size if kind == "group" else 1, **arrays)
-
-
-def in_operator(name: str, norm: Callable | Sequence[Callable], f: Array, group: Group, over_group: bool) -> Any:
-    """A norm as the formula of an operator on `f` calls it: it knows which axes count images, and what to advise.
-
-    Of a list of norms, all of them so.
-    """
-    if isinstance(norm, Sequence):
-        return [in_operator(name, one, f, group, over_group) for one in norm]
-    if isinstance(norm, GroupNorm):
-        return functools.partial(norm, batch_axes=f.ndim - 4)
-    if not isinstance(norm, BatchNorm):
-        return norm
-
-    def checked(x):
-        if not norm.use_running_average:
-            advice = f'take larger batches, {name}="layer" or {name}="group"'
-            if over_group and group.order > 1:
-                advice += ", or leave out over_group, which leaves one number of all group elements"
-            norm.check_count(x, advice)
-        return norm(x)
-
-    return checked
 
 
 def set_running_variance(module: nnx.Module, running_variance: RunningVariance) -> None:
@@ -256,8 +215,3 @@ def running_variances(module: nnx.Module) -> set[RunningVariance]:
 def batch_norms(module: nnx.Module) -> list[BatchNorm]:
     """All batch norms in a module, those of attention among them."""
     return [part for _, part in nnx.iter_graph(module) if isinstance(part, BatchNorm)]
-
-
-def wide_dtype(dtype):
-    """`dtype` or float32 if that is wider; None stays."""
-    return None if dtype is None else jnp.promote_types(dtype, jnp.float32)
