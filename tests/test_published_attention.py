@@ -19,6 +19,7 @@ from operator_oracles import ORACLES, weights_of
 
 from attgconv_jax import OPERATORS, cyclic, dihedral, equivariance_error, gather_excite, trivial
 from attgconv_jax.attention.ge import GatherExciteWeights, _is_symmetric
+from attgconv_jax.models import RotMNISTNet
 from attgconv_jax.nn import ATTENTIONS, SelectiveKernelGroupConv
 
 PUBLISHED = np.load(pathlib.Path(__file__).parent / "fixtures/operators.npz")
@@ -406,6 +407,12 @@ def test_norms_of_an_operator_are_options_of_their_names():
     assert OPERATORS["srm"].options["norm"].default == "batch"
 
 
+def test_networks_give_no_reduction_to_gather_excite_without_a_network():
+    made = functools.partial(RotMNISTNet, cyclic(4), "ge", features=4, attention_options={"excite": False})
+    network = nnx.eval_shape(lambda: made(rngs=nnx.Rngs(0)))
+    assert network.attending_layers and "excite" not in str(nnx.to_pure_dict(nnx.state(network)))
+
+
 def test_non_local_attention_with_a_norm_begins_as_nothing_and_learns():
     module = ATTENTIONS["non_local"](4, cyclic(4), norm="batch", use_bias=True, rngs=nnx.Rngs(0))
     f = random(2, 3, 3, 4, 4).astype(jnp.float32)
@@ -441,7 +448,27 @@ REFUSALS = {
     ),
     "overlapping windows of no extent": (
         lambda: gather_excite(random(1, 4, 4, 4, 2), GatherExciteWeights(), cyclic(4), overlap=True),
-        "overlap is of windows: give their extent",
+        "overlap=True is of windows, and extent=None is the whole map: give their extent",
+    ),
+    "overlapping windows of no extent in a module": (
+        lambda: ATTENTIONS["ge"](8, cyclic(4), overlap=True, rngs=nnx.Rngs(0)),
+        "overlap=True is of windows, and extent=None is the whole map: give their extent",
+    ),
+    "exact=False of windows side by side": (
+        lambda: ATTENTIONS["ge"](8, cyclic(4), extent=2, exact=False, rngs=nnx.Rngs(0)),
+        "exact=False is of overlapping windows, got overlap=False: leave out exact or overlap windows",
+    ),
+    "hidden channels of no network": (
+        lambda: ATTENTIONS["ge"](8, cyclic(4), excite=False, hidden_features=5, rngs=nnx.Rngs(0)),
+        "hidden_features is of the network that excites, got 5 with excite=False: leave one out",
+    ),
+    "a reduction of no network": (
+        lambda: ATTENTIONS["ge"](8, cyclic(4), excite=False, reduction=4, rngs=nnx.Rngs(0)),
+        "reduction is of the network that excites, got 4 with excite=False: leave one out",
+    ),
+    "the least size of a filter whose size is given": (
+        lambda: ATTENTIONS["eca"](8, cyclic(4), kernel_size=1, min_kernel_size=5, rngs=nnx.Rngs(0)),
+        "min_kernel_size is of kernel_size=None, got 5 and kernel_size=1: give one",
     ),
     "a learnt gather in overlapping windows": (
         lambda: ATTENTIONS["ge"](8, cyclic(4), extent=2, gather_size=2, overlap=True, rngs=nnx.Rngs(0)),
