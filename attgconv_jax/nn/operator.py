@@ -4,7 +4,7 @@ import functools
 import inspect
 import textwrap
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 import jax
 import jax.numpy as jnp
@@ -151,12 +151,16 @@ def _signature(operator):
 
 
 def _docstring(operator):
-    help_of = argument_help(operator.apply) | argument_help(operator.init)
+    help_of = argument_help(operator.apply, operator.init)
     help_of |= {name: f"the kind of a norm, see `attgconv_jax.nn`: {help_of.get(name, '')}" for name in operator.norms}
     texts = [f"{name}: {help_of.get(name, 'see the formula and `attgconv_jax.nn`.')}" for name in operator.options]
     indents = dict(initial_indent="  ", subsequent_indent="    ")
     options = "\n".join(["Options:", *(textwrap.fill(text, 112, **indents) for text in texts)]) if texts else ""
-    return f"""`{operator.apply.__name__}` with weights of its own: `{_FORMULAS[operator.combination]}`.
+    formula = f"`{_FORMULAS[operator.combination]}`"
+    if "combination" in operator.options:
+        others = {*get_args(operator.options["combination"].annotation)} - {operator.combination}
+        formula += "".join(f', or `{_FORMULAS[other]}` with `combination="{other}"`' for other in sorted(others))
+    return f"""`{operator.apply.__name__}` with weights of its own: {formula}.
 
 >>> import jax, jax.numpy as jnp
 >>> from flax import nnx
