@@ -407,6 +407,13 @@ def test_norms_of_an_operator_are_options_of_their_names():
     assert OPERATORS["srm"].options["norm"].default == "batch"
 
 
+@pytest.mark.parametrize("name", ["non_local", "self"])
+def test_a_scale_of_numpy_does_not_widen_what_is_computed(name):
+    module = ATTENTIONS[name](4, trivial(), scale=np.float64(4) ** -0.5, rngs=nnx.Rngs(0))
+    # Numbers of Python have no axes.
+    assert "f64[1" not in str(jax.make_jaxpr(module)(jnp.ones([1, 3, 3, 1, 4], jnp.float32)))
+
+
 def test_networks_give_no_reduction_to_gather_excite_without_a_network():
     made = functools.partial(RotMNISTNet, cyclic(4), "ge", features=4, attention_options={"excite": False})
     network = nnx.eval_shape(lambda: made(rngs=nnx.Rngs(0)))
@@ -431,7 +438,7 @@ REFUSALS = {
     ),
     "an unknown norm": (
         lambda: ATTENTIONS["cbam"](8, cyclic(4), spatial_norm="instance", rngs=nnx.Rngs(0)),
-        'spatial_norm must be one of "batch", "layer", "group", got',
+        'spatial_norm must be one of "batch", "layer", "group", None, or a function that makes a norm',
     ),
     "one hidden channel before a layer norm": (
         lambda: ATTENTIONS["gc"](8, cyclic(4), hidden_features=1, rngs=nnx.Rngs(0)),

@@ -397,6 +397,21 @@ def test_groups_have_sixteen_channels_at_most_and_one_number_is_refused():
         GroupNorm(6, 4, rngs=nnx.Rngs(0))
 
 
+def test_arguments_of_a_norm_that_cannot_be_are_refused():
+    for options, message in (
+        (dict(features=0), "features must be an integer of at least 1, got 0"),
+        (dict(epsilon=-1.0), "epsilon must be a positive finite number, got -1.0"),
+        (dict(param_dtype="int32"), "param_dtype must be one of float16, bfloat16, float32, float64, got 'int32'"),
+    ):
+        with assert_refused(message):
+            GroupNorm(**{"features": 4, **options}, rngs=nnx.Rngs(0))
+    norm = GroupNorm(4, rngs=nnx.Rngs(0))
+    with assert_refused("x must have the 4 channels of the norm last, got shape (2, 3, 5)"):
+        norm(jnp.ones((2, 3, 5), jnp.float32))
+    with assert_refused("batch_axes must be an integer of at least 0, got -1"):
+        norm(jnp.ones((2, 3, 4), jnp.float32), -1)
+
+
 @pytest.mark.parametrize("kind", ["layer", "group"])
 @pytest.mark.parametrize("name", NORMED)
 def test_norms_of_single_images_commute_with_the_group(name, kind):
@@ -406,7 +421,8 @@ def test_norms_of_single_images_commute_with_the_group(name, kind):
 
 
 def test_unknown_kinds_of_norms_are_refused():
-    wanted = 'norm must be one of "batch", "layer", "group", got \'instance\''
+    kinds = '"batch", "layer", "group", None, or a function that makes a norm, such as nnx.LayerNorm'
+    wanted = f"norm must be one of {kinds}, got 'instance'"
     for make in (
         lambda: ATTENTIONS["srm"](4, trivial(), norm="instance", rngs=nnx.Rngs(0)),
         lambda: SelectiveKernelGroupConv(3, 4, 3, trivial(), norm="instance", rngs=nnx.Rngs(0)),

@@ -159,8 +159,12 @@ def register_files(package: types.ModuleType) -> None:
 
 def check_norm(name: str, kind: Any) -> None:
     """Raises a `ValueError` unless this is a kind of norm, a function that makes one, or None."""
-    if kind is not None and not callable(kind):
-        check_choice(name, kind, get_args(NormKind))
+    if kind is None or callable(kind) or (isinstance(kind, str) and kind in get_args(NormKind)):
+        return
+    names = ", ".join(f'"{choice}"' for choice in get_args(NormKind))
+    raise ValueError(
+        f"{name} must be one of {names}, None, or a function that makes a norm, such as nnx.LayerNorm, got {kind!r}"
+    )
 
 
 def unknown_option(attention: str, name: str, known: Iterable[str]) -> ValueError:

@@ -9,9 +9,10 @@ from flax import nnx
 from flax.nnx.nn.dtypes import canonicalize_dtype
 from jaxtyping import Array, Float
 
-from attgconv_jax.checks import check_choice, check_divisor
+from attgconv_jax.checks import check_choice, check_divisor, check_finite_positive, check_integer, check_positive
 from attgconv_jax.kernels.chunks import is_symbolic
 from attgconv_jax.kernels.normalisation import group_normalised, normalised
+from attgconv_jax.nn.module import Module
 
 RunningVariance = Literal["biased", "unbiased"]
 
@@ -140,7 +141,7 @@ def batch_norm(features: int, dtype, param_dtype, rngs: nnx.Rngs, *, epsilon: fl
     return norm
 
 
-class GroupNorm(nnx.Module):
+class GroupNorm(Module):
     """A norm of every image by itself, over positions, group elements and the channels of one group of them.
 
         y = scale (x - mean) / sqrt(variance + epsilon) + bias,    scale and bias a number each per channel
@@ -168,7 +169,9 @@ class GroupNorm(nnx.Module):
         param_dtype=jnp.float32,
         rngs: nnx.Rngs,
     ):
+        check_positive(features=features)
         check_divisor("channel_groups", channel_groups, features)
+        (epsilon,) = check_finite_positive(epsilon=epsilon)
         self.scale = nnx.Param(jnp.ones(features, param_dtype))
         self.bias = nnx.Param(jnp.zeros(features, param_dtype))
         self.channel_groups, self.epsilon, self.dtype = channel_groups, epsilon, dtype
@@ -177,13 +180,16 @@ class GroupNorm(nnx.Module):
         self, x: Float[Array, "*batch_and_positions c"], batch_axes: int = 1
     ) -> Float[Array, "*batch_and_positions c"]:
         """Normalises; the first `batch_axes` axes count images."""
+        scale, bias = self.scale[...], self.bias[...]
+        if x.shape[-1:] != scale.shape:
+            raise ValueError(f"x must have the {len(scale)} channels of the norm last, got shape {x.shape}")
+        check_integer("batch_axes", batch_axes, 0)
         size = x.shape[-1] // self.channel_groups
         if math.prod(x.shape[batch_axes:-1]) * size == 1:
             raise ValueError(
                 f"a norm of every image by itself takes 2 numbers at least, got one, of {x.shape[-1]} channels in "
                 f"{self.channel_groups} groups and x of shape {x.shape}: take more channels a group or larger maps"
             )
-        scale, bias = self.scale[...], self.bias[...]
         dtype = canonicalize_dtype(x, scale, bias, dtype=self.dtype)
         arrays = (array.astype(dtype) for array in (x, scale, bias))
         return group_normalised(*arrays, self.channel_groups, self.epsilon, batch_axes).astype(dtype)
