@@ -5,6 +5,7 @@
 
 import functools
 import pathlib
+import re
 from typing import Any, NamedTuple
 
 import jax
@@ -12,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from compilation import optimised
+from documents import ROOT
 from flax import nnx
 from helpers import assert_close, assert_refused, random
 from networks import with_random_arrays
@@ -429,6 +431,25 @@ def test_non_local_attention_with_a_norm_begins_as_nothing_and_learns():
         return jnp.sum(module(f) ** 3)
 
     assert np.max(np.abs(nnx.grad(loss)(module)["norms"]["norm"]["scale"][...])) > 1e-3
+
+
+def test_options_in_the_guide_make_modules_of_published_sizes():
+    guide = (ROOT / "attgconv_jax/attention/README.md").read_text().split("published module |")[1].split("\n\n")[0]
+    rows = re.findall(r"^\| `(\w+)` \| `(.+?)` \| (.+) \|$", guide, re.MULTILINE)
+    assert len(rows) == guide.count("\n") - 1
+
+    def hidden(name, options):
+        options = eval(f"dict({options})", {"features": 64})
+        make, sizes = ATTENTIONS.get(name), (64, trivial())
+        if name == "sk":
+            make, sizes = SelectiveKernelGroupConv, (64, 64, 3, trivial())
+        module = nnx.eval_shape(lambda: make(*sizes, rngs=nnx.Rngs(0), **options))
+        weights = getattr(module, "weights", module)
+        return len(getattr(weights, "query", getattr(weights, "w1", ())))
+
+    found = {(name, source.split()[0].rstrip(":;,")): hidden(name, options) for name, options, source in rows}
+    wanted = {("non_local", "timm"): 8, ("gc", "timm"): 8, ("sk", "PytorchInsight"): 4, ("sk", "timm's"): 32}
+    assert wanted.items() <= found.items() and ("non_local", "AlexHex7's") in found
 
 
 REFUSALS = {
