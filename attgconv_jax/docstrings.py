@@ -6,13 +6,16 @@ import sys
 from collections.abc import Callable
 
 
-def argument_help(function: Callable) -> dict[str, str]:
-    """The text of every argument in `Args` or `Options` of a docstring, by name; else what its package's says."""
-    package = sys.modules.get(function.__module__.rpartition(".")[0])
-    shared = _arguments(inspect.getdoc(package) or "") if package else {}
-    parameters = inspect.signature(function).parameters
-    own = _arguments(inspect.getdoc(function) or "")
-    return {name: text for name, text in shared.items() if name in parameters} | own
+def argument_help(*functions: Callable) -> dict[str, str]:
+    """The text of every argument in `Args` or `Options` of these docstrings, by name; else what their packages say."""
+    shared, own = {}, {}
+    for function in functions:
+        package = sys.modules.get(function.__module__.rpartition(".")[0])
+        of_package = _arguments(inspect.getdoc(package) or "") if package else {}
+        parameters = inspect.signature(function).parameters
+        shared |= {name: text for name, text in of_package.items() if name in parameters}
+        own |= _arguments(inspect.getdoc(function) or "")
+    return shared | own
 
 
 def source_of(function: Callable) -> str:

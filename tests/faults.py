@@ -195,7 +195,16 @@ FAULTS = {
     "a variance as Flax keeps it": Fault(
         "attgconv_jax/nn/norm.py", "return count / (count - 1)", "return count / count", "running_statistics"
     ),
+    "statistics of no number": Fault(
+        "attgconv_jax/nn/norm.py", "return former if count < 2 else moved", "return moved", "running_statistics"
+    ),
     "statistics of one number": Fault("attgconv_jax/nn/norm.py", "count == 1:", "count == -1:", "running_statistics"),
+    "norms of one number that are made": Fault(
+        "attgconv_jax/nn/attention_norm.py",
+        "or _channels_together(kind, channels) > 1:",
+        "or kind:",
+        "running_statistics",
+    ),
     "layer norms over the batch": Fault(
         "attgconv_jax/kernels/normalisation.py",
         "(*range(batch_axes, x.ndim - 1), -1)",

@@ -358,3 +358,17 @@ def test_help_names_the_arguments_of_every_constructor(of):
 @pytest.mark.parametrize("make", [lambda: nn.GroupPool("max"), lambda: ATTENTIONS["se"](C, P4, rngs=rngs())])
 def test_instances_have_the_signature_of_their_call(make):
     assert [*inspect.signature(make()).parameters] == ["f"]
+
+
+def test_help_says_what_the_operator_itself_says_of_an_argument():
+    def help_of(name, argument):
+        text = inspect.getdoc(ATTENTIONS[name]).split("Options:")[1]
+        return " ".join(text.split(f"  {argument}: ")[1].split("\n  ")[0].split())
+
+    half = "of the channel network; None: half of `features`, at least 1."
+    assert "of an array `[..., c]`" in help_of("non_local", "norm")
+    assert help_of("input", "hidden_features") == half
+    for name in set(ATTENTIONS) - {"input", "input_channel", "input_spatial"}:
+        assert "half of `features`" not in ATTENTIONS[name].__doc__
+    formula = '`global_context` with weights of its own: `f + alpha`, or `alpha f` with `combination="scale"`.'
+    assert inspect.getdoc(GlobalContext).startswith(formula)

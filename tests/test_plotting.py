@@ -15,7 +15,9 @@ from PIL import Image
 
 from attgconv_jax import Sampling, cyclic, dihedral, equivariance_error, filter_bank, group_conv, plotting, trivial
 from attgconv_jax.lie import rotations
+from attgconv_jax.models import ResNet, RotMNISTNet
 from attgconv_jax.nn import AttentiveGroupConv, GroupConv, ResponseAttentiveGroupConv
+from attgconv_jax.plotting.layers import layers_of
 
 mpl.use("agg")
 P4 = cyclic(4)
@@ -65,6 +67,20 @@ def test_maps_between_group_elements_turn_and_are_permuted(group):
     order = group.order
     expected = np.rot90(upright.reshape(order, order, 24, 24)[row][:, row], 4 // group.rotations, axes=(2, 3))
     assert_close(turned.reshape(order, order, 24, 24), expected, 1e-10)
+
+
+def test_layers_have_the_combination_of_their_stage():
+    def combinations(make):
+        network = nnx.eval_shape(lambda: make(rngs=nnx.Rngs(0)))
+        layers = layers_of(network)
+        return [layers.combination(i) for i in network.attending_layers]
+
+    options = dict(combination=["add", "add", "scale", "scale"], reduction=1)
+    resnet = functools.partial(ResNet, 18, trivial(), "gc", attention_options=options, features=2)
+    assert combinations(resnet) == 4 * ["add"] + 4 * ["scale"]
+    wanted = {"input": "suppress", "response": "suppress", "sk": "choose", "bam": "emphasise"}
+    for attention, combination in wanted.items():
+        assert {*combinations(functools.partial(RotMNISTNet, P4, attention, features=2))} == {combination}
 
 
 @pytest.mark.usefixtures("close")

@@ -5,12 +5,14 @@
 
 import functools
 import pathlib
+import re
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from documents import ROOT
 from flax import nnx
 from helpers import assert_close, assert_refused, random
 from networks import with_random_arrays
@@ -18,6 +20,7 @@ from operator_oracles import ORACLES, weights_of
 
 from attgconv_jax import OPERATORS, cyclic, dihedral, equivariance_error, gather_excite, trivial
 from attgconv_jax.attention.ge import GatherExciteWeights, _is_symmetric
+from attgconv_jax.models import RotMNISTNet
 from attgconv_jax.nn import ATTENTIONS, SelectiveKernelGroupConv
 
 PUBLISHED = np.load(pathlib.Path(__file__).parent / "fixtures/operators.npz")
@@ -405,6 +408,19 @@ def test_norms_of_an_operator_are_options_of_their_names():
     assert OPERATORS["srm"].options["norm"].default == "batch"
 
 
+@pytest.mark.parametrize("name", ["non_local", "self"])
+def test_a_scale_of_numpy_does_not_widen_what_is_computed(name):
+    module = ATTENTIONS[name](4, trivial(), scale=np.float64(4) ** -0.5, rngs=nnx.Rngs(0))
+    # Numbers of Python have no axes.
+    assert "f64[1" not in str(jax.make_jaxpr(module)(jnp.ones([1, 3, 3, 1, 4], jnp.float32)))
+
+
+def test_networks_give_no_reduction_to_gather_excite_without_a_network():
+    made = functools.partial(RotMNISTNet, cyclic(4), "ge", features=4, attention_options={"excite": False})
+    network = nnx.eval_shape(lambda: made(rngs=nnx.Rngs(0)))
+    assert network.attending_layers and "excite" not in str(nnx.to_pure_dict(nnx.state(network)))
+
+
 def test_non_local_attention_with_a_norm_begins_as_nothing_and_learns():
     module = ATTENTIONS["non_local"](4, cyclic(4), norm="batch", use_bias=True, rngs=nnx.Rngs(0))
     f = random(2, 3, 3, 4, 4).astype(jnp.float32)
@@ -416,6 +432,25 @@ def test_non_local_attention_with_a_norm_begins_as_nothing_and_learns():
     assert np.max(np.abs(nnx.grad(loss)(module)["norms"]["norm"]["scale"][...])) > 1e-3
 
 
+def test_options_in_the_guide_make_modules_of_published_sizes():
+    guide = (ROOT / "attgconv_jax/attention/README.md").read_text().split("published module |")[1].split("\n\n")[0]
+    rows = re.findall(r"^\| `(\w+)` \| `(.+?)` \| (.+) \|$", guide, re.MULTILINE)
+    assert len(rows) == guide.count("\n") - 1
+
+    def hidden(name, options):
+        options = eval(f"dict({options})", {"features": 64})
+        make, sizes = ATTENTIONS.get(name), (64, trivial())
+        if name == "sk":
+            make, sizes = SelectiveKernelGroupConv, (64, 64, 3, trivial())
+        module = nnx.eval_shape(lambda: make(*sizes, rngs=nnx.Rngs(0), **options))
+        weights = getattr(module, "weights", module)
+        return len(getattr(weights, "query", getattr(weights, "w1", ())))
+
+    found = {(name, source.split()[0].rstrip(":;,")): hidden(name, options) for name, options, source in rows}
+    wanted = {("non_local", "timm"): 8, ("gc", "timm"): 8, ("sk", "PytorchInsight"): 4, ("sk", "timm's"): 32}
+    assert wanted.items() <= found.items() and ("non_local", "AlexHex7's") in found
+
+
 REFUSALS = {
     "hidden channels said twice": (
         lambda: ATTENTIONS["se"](8, cyclic(4), reduction=2, hidden_features=3, rngs=nnx.Rngs(0)),
@@ -423,7 +458,7 @@ REFUSALS = {
     ),
     "an unknown norm": (
         lambda: ATTENTIONS["cbam"](8, cyclic(4), spatial_norm="instance", rngs=nnx.Rngs(0)),
-        'spatial_norm must be one of "batch", "layer", "group", got',
+        'spatial_norm must be one of "batch", "layer", "group", None, or a function that makes a norm',
     ),
     "one hidden channel before a layer norm": (
         lambda: ATTENTIONS["gc"](8, cyclic(4), hidden_features=1, rngs=nnx.Rngs(0)),
@@ -440,7 +475,27 @@ REFUSALS = {
     ),
     "overlapping windows of no extent": (
         lambda: gather_excite(random(1, 4, 4, 4, 2), GatherExciteWeights(), cyclic(4), overlap=True),
-        "overlap is of windows: give their extent",
+        "overlap=True is of windows, and extent=None is the whole map: give their extent",
+    ),
+    "overlapping windows of no extent in a module": (
+        lambda: ATTENTIONS["ge"](8, cyclic(4), overlap=True, rngs=nnx.Rngs(0)),
+        "overlap=True is of windows, and extent=None is the whole map: give their extent",
+    ),
+    "exact=False of windows side by side": (
+        lambda: ATTENTIONS["ge"](8, cyclic(4), extent=2, exact=False, rngs=nnx.Rngs(0)),
+        "exact=False is of overlapping windows, got overlap=False: leave out exact or overlap windows",
+    ),
+    "hidden channels of no network": (
+        lambda: ATTENTIONS["ge"](8, cyclic(4), excite=False, hidden_features=5, rngs=nnx.Rngs(0)),
+        "hidden_features is of the network that excites, got 5 with excite=False: leave one out",
+    ),
+    "a reduction of no network": (
+        lambda: ATTENTIONS["ge"](8, cyclic(4), excite=False, reduction=4, rngs=nnx.Rngs(0)),
+        "reduction is of the network that excites, got 4 with excite=False: leave one out",
+    ),
+    "the least size of a filter whose size is given": (
+        lambda: ATTENTIONS["eca"](8, cyclic(4), kernel_size=1, min_kernel_size=5, rngs=nnx.Rngs(0)),
+        "min_kernel_size is of kernel_size=None, got 5 and kernel_size=1: give one",
     ),
     "a learnt gather in overlapping windows": (
         lambda: ATTENTIONS["ge"](8, cyclic(4), extent=2, gather_size=2, overlap=True, rngs=nnx.Rngs(0)),

@@ -68,7 +68,7 @@ def test_running_statistics_keep_the_variance_that_is_named(kind, correct):
     wanted = kept([x.reshape(-1, 4) for x in batches], correct)
     norm = batch_norm(4, None, jnp.float64, nnx.Rngs(0))
     assert norm.running_variance == "biased"
-    norm.keep(kind)
+    norm.keep_running_variance(kind)
     for got, statistic in zip(after_steps(norm, batches), wanted, strict=True):
         assert_close(got, statistic)
     # What is left to Flax: here without a bias, with a mask, across a named axis.
@@ -100,10 +100,10 @@ def test_the_variance_that_is_kept_is_part_of_the_structure_only_where_it_is_ano
     plain = nnx.graphdef(BatchNorm(3, rngs=nnx.Rngs(0)))
     norm = BatchNorm(3, running_variance="unbiased", rngs=nnx.Rngs(0))
     assert nnx.graphdef(norm) != plain and "running_variance" in vars(norm)
-    norm.keep("biased")
+    norm.keep_running_variance("biased")
     assert nnx.graphdef(norm) == plain and "running_variance" not in vars(norm)
     with assert_refused('running_variance must be one of "biased", "unbiased", got \'n\''):
-        norm.keep("n")
+        norm.keep_running_variance("n")
 
 
 def draws():
@@ -177,7 +177,10 @@ def test_a_network_is_saved_with_the_variance_that_it_keeps(tmp_path):
     save_network(tmp_path / "network", network)
     back = load_network(tmp_path / "network")
     assert back.settings["running_variance"] == "unbiased" and nnx.graphdef(back) == nnx.graphdef(network) != graph
-    network.norms[0].keep("biased")
+    network.norms[0].keep_running_variance("biased")
+    assert "running_variance" not in network.settings
+    with assert_refused("running_variance must be the same in all batch norms, got biased and unbiased"):
+        _ = network.running_variance
     with assert_refused("the settings of this RotMNISTNet no longer describe it", "running_variance"):
         save_network(tmp_path / "other", network)
     set_running_variance(network, "biased")
@@ -188,7 +191,7 @@ def test_arrays_alone_come_back_to_a_module_that_keeps_the_same_variance(tmp_pat
     norm = batch_norm(2, None, jnp.float32, nnx.Rngs(0))
     save_network(tmp_path / "biased", norm)
     other = batch_norm(2, None, jnp.float32, nnx.Rngs(0))
-    other.keep("unbiased")
+    other.keep_running_variance("unbiased")
     save_network(tmp_path / "unbiased", other)
     assert load_network(tmp_path / "unbiased", like=other).running_variance == "unbiased"
     for name, like in (("biased", other), ("unbiased", norm)):
@@ -216,6 +219,29 @@ def test_one_number_a_channel_is_refused_in_training(shape):
         norm(jnp.ones((3, 1), jnp.float32))
 
 
+@pytest.mark.parametrize("kind", ["biased", "unbiased"])
+def test_statistics_of_fewer_than_two_numbers_stay_as_they_are(kind):
+    norm = batch_norm(3, None, jnp.float64, nnx.Rngs(0))
+    norm.keep_running_variance(kind)
+    norm.mean[...], norm.var[...] = jnp.asarray([1.0, 2.0, 3.0]), jnp.asarray([4.0, 5.0, 6.0])
+
+    def kept_after(shape, mask=None):
+        norm(random(*shape), mask=mask)
+        return np.stack([norm.mean[...], norm.var[...]])
+
+    before = np.asarray([[1, 2, 3], [4, 5, 6]], float)
+    np.testing.assert_array_equal(kept_after((0, 5, 3)), before)
+    # No number of the first channel, one of the second, two of the third.
+    mask = jnp.asarray([[False, True, True], [False, False, True]])
+    after = kept_after((2, 3), mask)
+    np.testing.assert_array_equal(after[:, :2], before[:, :2])
+    x = np.asarray(random(2, 3))[:, 2]
+    wanted = 0.9 * before[:, 2] + 0.1 * np.asarray([x.mean(), x.var(ddof=kind == "unbiased")])
+    assert_close(after[:, 2], wanted)
+    norm.bias = nnx.data(None)
+    np.testing.assert_array_equal(kept_after((0, 5, 3)), after)
+
+
 def test_images_mapped_over_without_a_name_are_single_ones():
     norm = batch_norm(3, None, jnp.float32, nnx.Rngs(0))
     with assert_refused(SINGLE):
@@ -224,7 +250,7 @@ def test_images_mapped_over_without_a_name_are_single_ones():
 
 def test_a_symbolic_batch_in_training_counts_as_more_than_one_image():
     norm = batch_norm(4, None, jnp.float64, nnx.Rngs(0))
-    norm.keep("unbiased")
+    norm.keep_running_variance("unbiased")
     graph, state = nnx.split(norm)
 
     def variance(x):
@@ -235,6 +261,7 @@ def test_a_symbolic_batch_in_training_counts_as_more_than_one_image():
     (batch,) = jax.export.symbolic_shape("b")
     exported = jax.export.export(jax.jit(variance))(jax.ShapeDtypeStruct((batch, 1, 4), jnp.float64))
     assert_close(exported.call(random(5, 1, 4)), variance(random(5, 1, 4)))
+    np.testing.assert_array_equal(exported.call(random(1, 1, 4)), np.ones(4))
 
 
 def normed(name, group, **options):
@@ -273,6 +300,42 @@ def test_an_operator_with_statistics_of_one_number_says_what_to_do(name, norm):
         call(module, 2, 5, 5, order, c)
         module.eval()
         call(module, 1, 5, 5, order, c)
+
+
+@pytest.mark.parametrize("kind", ["layer", "group"])
+@pytest.mark.parametrize(("name", "norm"), [("bam", "hidden_norms"), ("sk", "norm")])
+def test_a_norm_of_one_hidden_channel_is_refused_when_made_and_no_advice_leads_there(name, norm, kind):
+    make = SelectiveKernelGroupConv if name == "sk" else ATTENTIONS[name]
+    sizes = (4, 4, 3, trivial()) if name == "sk" else (4, trivial())
+    larger = f'take larger hidden_features or {norm}="batch"'
+    with assert_refused(f'{norm} must have 2 numbers an image at least, got "{kind}" of one position', larger):
+        make(*sizes, rngs=nnx.Rngs(0), **{norm: kind})
+    # Of one channel neither has more.
+    single = make(*sizes, rngs=nnx.Rngs(0), **{norm: "batch"})
+    with assert_refused(SINGLE, f'take larger batches, or larger hidden_features and {norm}="layer"; where nothing'):
+        call(single, 1, 5, 5, 1, 4)
+
+
+def test_kinds_of_norms_are_named_where_they_have_two_numbers():
+    def srm(c, group, **options):
+        return ATTENTIONS["srm"](c, group, rngs=nnx.Rngs(0), **options)
+
+    with assert_refused('groups of one of 17 channels: take norm="layer" or norm="batch"'):
+        srm(17, trivial(), norm="group")
+    with assert_refused('one channel: take larger features or norm="batch"'):
+        srm(1, trivial(), norm="layer")
+    with assert_refused("one channel", "or leave out over_group, which leaves one number of all group elements"):
+        srm(1, cyclic(4), norm="layer", over_group=True)
+    with assert_refused("one channel"):
+        srm(1, cyclic(4), norm="layer", lifting=True)
+    with assert_refused(SINGLE, 'take larger batches, norm="layer"; where nothing'):
+        call(srm(17, trivial()), 1, 5, 5, 1, 17)
+    assert call(srm(1, cyclic(4), norm="layer"), 1, 5, 5, 4, 1) == (1, 5, 5, 4, 1)
+    # A spatial norm has as many numbers as the map has pixels.
+    cbam = ATTENTIONS["cbam"](4, trivial(), spatial_norm="batch", rngs=nnx.Rngs(0))
+    with assert_refused(SINGLE, "take larger batches, or larger maps; where nothing"):
+        call(cbam, 1, 1, 1, 1, 4)
+    assert call(cbam, 1, 2, 1, 1, 4) == (1, 2, 1, 1, 4)
 
 
 @pytest.mark.parametrize("name", ["cbam", "coordinate", "non_local"])
@@ -326,12 +389,27 @@ def test_group_norm_is_of_every_image_by_itself(shape, batch_axes, groups):
 
 
 def test_groups_have_sixteen_channels_at_most_and_one_number_is_refused():
-    made = {c: ATTENTIONS["srm"](c, trivial(), norm="group", rngs=nnx.Rngs(0)).norms.norm for c in (8, 17, 24, 64)}
+    made = {c: ATTENTIONS["srm"](c, cyclic(4), norm="group", rngs=nnx.Rngs(0)).norms.norm for c in (8, 17, 24, 64)}
     assert {c: norm.channel_groups for c, norm in made.items()} == {8: 1, 17: 17, 24: 2, 64: 4}
     with assert_refused("a norm of every image by itself takes 2 numbers at least, got one", "take more channels"):
         made[17](jnp.ones((3, 1, 17), jnp.float32))
     with assert_refused("channel_groups must divide the 6 channels"):
         GroupNorm(6, 4, rngs=nnx.Rngs(0))
+
+
+def test_arguments_of_a_norm_that_cannot_be_are_refused():
+    for options, message in (
+        (dict(features=0), "features must be an integer of at least 1, got 0"),
+        (dict(epsilon=-1.0), "epsilon must be a positive finite number, got -1.0"),
+        (dict(param_dtype="int32"), "param_dtype must be one of float16, bfloat16, float32, float64, got 'int32'"),
+    ):
+        with assert_refused(message):
+            GroupNorm(**{"features": 4, **options}, rngs=nnx.Rngs(0))
+    norm = GroupNorm(4, rngs=nnx.Rngs(0))
+    with assert_refused("x must have the 4 channels of the norm last, got shape (2, 3, 5)"):
+        norm(jnp.ones((2, 3, 5), jnp.float32))
+    with assert_refused("batch_axes must be an integer of at least 0, got -1"):
+        norm(jnp.ones((2, 3, 4), jnp.float32), -1)
 
 
 @pytest.mark.parametrize("kind", ["layer", "group"])
@@ -343,7 +421,8 @@ def test_norms_of_single_images_commute_with_the_group(name, kind):
 
 
 def test_unknown_kinds_of_norms_are_refused():
-    wanted = 'norm must be one of "batch", "layer", "group", got \'instance\''
+    kinds = '"batch", "layer", "group", None, or a function that makes a norm, such as nnx.LayerNorm'
+    wanted = f"norm must be one of {kinds}, got 'instance'"
     for make in (
         lambda: ATTENTIONS["srm"](4, trivial(), norm="instance", rngs=nnx.Rngs(0)),
         lambda: SelectiveKernelGroupConv(3, 4, 3, trivial(), norm="instance", rngs=nnx.Rngs(0)),

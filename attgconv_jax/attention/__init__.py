@@ -17,7 +17,7 @@ Options:
   reduction: channels over hidden channels; None: 16, or the number of channels where that is smaller.
   channel: whether `alpha_C` takes part.
   spatial: whether `alpha_X` takes part.
-  hidden_features: hidden channels, in place of `reduction`; None in alpha_F and alpha: half of `features`, at least 1.
+  hidden_features: hidden channels, in place of `reduction`.
   use_bias: whether linear maps of channels have biases.
   kernel_size: of spatial filters, odd, in pixels.
   kernel_init: of the filter; see `attgconv_jax.nn.INITIALIZERS`.

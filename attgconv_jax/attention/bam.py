@@ -127,8 +127,8 @@ def _hidden(weights):
 
 
 NORMS = {
-    "hidden_norms": Norm(_hidden, default=None),
-    "channel_norm": lambda weights: len(weights.channel.w2),
+    "hidden_norms": Norm(_hidden, default=None, pooled=1),
+    "channel_norm": Norm(lambda weights: len(weights.channel.w2), pooled=1),
     "spatial_norm": lambda weights: 1,
 }
 OPERATOR = register(

@@ -55,6 +55,10 @@ def efficient_channel_weights(
     """
     check_positive(features=features)
     check_odd(min_kernel_size=min_kernel_size)
+    if kernel_size is not None and min_kernel_size > 1:
+        raise ValueError(
+            f"min_kernel_size is of kernel_size=None, got {min_kernel_size} and kernel_size={kernel_size!r}: give one"
+        )
     if kernel_size is None:
         kernel_size = max(min_kernel_size, int((math.log2(features) + 1) / 2) // 2 * 2 + 1)
     check_odd(kernel_size=kernel_size)

@@ -39,13 +39,13 @@ def global_context(
 ) -> Float[Array, "*batch 1 1 #h c"]:
     """What is added to every position, or scales it, from a weighted mean over all.
 
-        p[x, h] = softmax over x of (key f)[x, h] + key_bias
+        p[x, h] = softmax over x of ((key f)[x, h] + key_bias)
         s[h, c] = sum over x of p[x, h] f[x, h, c]
         alpha[h, c] = W2 relu(scale norm(W1 s + b1) + shift) + b2,    norm over the hidden channels
 
     On a group: `key`, `W1` and `W2` are 1x1 group convolutions. Over the group: softmax and sum are over `x` and `h`.
-    Made for the last responses of a residual branch; it is no factor but a term, `f + alpha`. The softmax takes no
-    notice of `key_bias`, which is there to hold published weights.
+    Made for the last responses of a residual branch; it is no factor but a term, `f + alpha`. The softmax cancels
+    `key_bias`, which is there to hold published weights.
 
     Options:
       epsilon: added to the variance of the layer norm.

@@ -47,9 +47,9 @@ def gather_excite(
 
     Windows lie side by side, or overlap: then they are `2 extent - 1` pixels wide, one every `extent` pixels from the
     first, of which only pixels inside the map count, and `X of x` is the nearest below, `floor(x windows / size)`. On a
-    group: `gather` is a depthwise group filter, `excite` two 1x1 group convolutions. (On
-    an image `gather` is lifted, and the maximum over the group taken.) Over the group: the mean is over `h` as well.
-    Made to scale the last responses of a residual branch, `alpha f`.
+    group: `gather` is a depthwise group filter, `excite` two 1x1 group convolutions. (On an image `gather` is lifted,
+    and the maximum over the group taken.) Over the group: the mean is over `h` as well. Made to scale the last
+    responses of a residual branch, `alpha f`.
 
     Options:
       extent: of a window, in pixels, unless windows overlap a divisor of both sizes; None: the whole map.
@@ -64,7 +64,7 @@ def gather_excite(
     _check_means(getattr(weights, "gather", None), over_group=over_group, overlap=overlap)
     check_weights("gather-excite", f, weights, GatherExciteWeights, group, over_group)
     check_sampling(sampling)
-    check_boolean(overlap=overlap, exact=exact)
+    _check_windows(extent, overlap, exact)
     if overlap:
         _check_overlap(extent, f.shape[-4:-2], group, exact)
         s = _overlapping_means(f, extent)
@@ -126,10 +126,17 @@ def _is_symmetric(length, extent):
     return np.array_equal(length - ends[::-1], begins)
 
 
+def _check_windows(extent, overlap, exact):
+    """Raises a `ValueError` where an option of windows, or of those that overlap, has no effect."""
+    check_boolean(overlap=overlap, exact=exact)
+    if overlap and extent is None:
+        raise ValueError("overlap=True is of windows, and extent=None is the whole map: give their extent, in pixels")
+    if not (exact or overlap):
+        raise ValueError("exact=False is of overlapping windows, got overlap=False: leave out exact or overlap windows")
+
+
 def _check_overlap(extent, shape, group, exact):
     """Raises a `ValueError` unless windows of this extent may overlap on such a map."""
-    if extent is None:
-        raise ValueError("overlap is of windows: give their extent, in pixels")
     extent = check_integer("extent", extent)
     for axis, is_reversed, length in zip("xy", group.reversed_axes, shape, strict=True):
         if exact and is_reversed and not _is_symmetric(length, extent):
@@ -167,6 +174,7 @@ def gather_excite_weights(
     lifting=False,
     extent: int | None = None,
     overlap: bool = False,
+    exact: bool = True,
     gather_size: int | None = None,
     excite: bool = True,
     reduction: int | None = None,
@@ -180,6 +188,11 @@ def gather_excite_weights(
       gather_size: of a filter that gathers, in pixels: the extent, or the map's size where that is None; None: means.
       excite: whether a network of channels excites. Without it and without a filter there are no weights.
     """
+    _check_windows(extent, overlap, exact)
+    check_boolean(excite=excite)
+    if not excite and (hidden_features is not None or reduction is not None):
+        name, value = ("reduction", reduction) if hidden_features is None else ("hidden_features", hidden_features)
+        raise ValueError(f"{name} is of the network that excites, got {value!r} with excite=False: leave one out")
     hidden, h = hidden_channels(features, reduction, hidden_features), group_axis(group, lifting)
     check_positive(**{name: n for name, n in (("extent", extent), ("gather_size", gather_size)) if n is not None})
     if extent is not None and gather_size not in (None, extent):

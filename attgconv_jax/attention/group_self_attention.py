@@ -75,7 +75,7 @@ def self_attention(
     heads = check_divisor("heads", heads, hidden, of="hidden channels")
     features = hidden // heads
     if scale is not None:
-        check_finite_positive(scale=scale)
+        (scale,) = check_finite_positive(scale=scale)
     # Gradients of scores are sums over channels of products, which float16 does not hold.
     images, weights = jax.tree.map(wide, (f.reshape(math.prod(batch), x, y, h, c), weights))
     position = transformed(weights.position[..., None], group, sampling)[..., 0]

@@ -105,7 +105,11 @@ def input_weights(
     kernel_init: FilterInitializer = "paper_uniform",
     dtype=jnp.float32,
 ) -> InputWeights:
-    """Initial weights of `alpha_f`: `channel_uniform`, and the filter of `kernel_init`."""
+    """Initial weights of `alpha_f`: `channel_uniform`, and the filter of `kernel_init`.
+
+    Options:
+      hidden_features: of the channel network; None: half of `features`, at least 1.
+    """
     hidden = max(1, features // 2) if hidden_features is None else hidden_features
     check_positive(features=features, hidden_features=hidden)
     check_odd(kernel_size=kernel_size)

@@ -28,11 +28,14 @@ class Norm:
       channels: how many it normalises, a function of the weights; several numbers where the formula takes a sequence.
       default: which the operator has unless told otherwise; None: none.
       zero: whether its scale starts at zero.
+      pooled: how many norms, the first of them, are of statistics, which have one position an image; the others are of
+        maps. A norm of every image by itself then has one number of one channel, which modules refuse when made.
     """
 
     channels: Callable[[Any], int | tuple[int, ...]]
     default: NormOption = "batch"
     zero: bool = False
+    pooled: int = 0
 
 
 # Of the layer or the network that has an attention, and through it of the attention.
@@ -156,8 +159,12 @@ def register_files(package: types.ModuleType) -> None:
 
 def check_norm(name: str, kind: Any) -> None:
     """Raises a `ValueError` unless this is a kind of norm, a function that makes one, or None."""
-    if kind is not None and not callable(kind):
-        check_choice(name, kind, get_args(NormKind))
+    if kind is None or callable(kind) or (isinstance(kind, str) and kind in get_args(NormKind)):
+        return
+    names = ", ".join(f'"{choice}"' for choice in get_args(NormKind))
+    raise ValueError(
+        f"{name} must be one of {names}, None, or a function that makes a norm, such as nnx.LayerNorm, got {kind!r}"
+    )
 
 
 def unknown_option(attention: str, name: str, known: Iterable[str]) -> ValueError:

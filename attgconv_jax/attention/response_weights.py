@@ -46,6 +46,7 @@ def response_attention_weights(
 
     Options:
       out_features: output channels of the convolution.
+      hidden_features: of the channel networks; None: half of `features`, at least 1.
       attention_kernel_size: of the spatial attention filter, odd, in pixels.
       attention_init: of the spatial attention filter; see `attgconv_jax.nn.INITIALIZERS`.
     """

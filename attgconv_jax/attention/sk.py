@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from attgconv_jax.attention import layers
-from attgconv_jax.attention.operator import Operator, register
+from attgconv_jax.attention.operator import Norm, Operator, register
 from attgconv_jax.checks import check_integer
 from attgconv_jax.groups import Group
 from attgconv_jax.initializers import channel_uniform, key_source
@@ -79,6 +79,6 @@ OPERATOR = register(
         selective_kernel,
         combination="choose",
         site="response",
-        norms={"norm": lambda weights: len(weights.w1)},
+        norms={"norm": Norm(lambda weights: len(weights.w1), pooled=1)},
     )
 )

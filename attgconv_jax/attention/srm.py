@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from attgconv_jax.attention.layers import check_weights, group_axis, group_bank, over_space
-from attgconv_jax.attention.operator import Operator, register
+from attgconv_jax.attention.operator import Norm, Operator, register
 from attgconv_jax.checks import check_boolean, check_finite_positive, check_positive
 from attgconv_jax.groups import Group
 from attgconv_jax.kernels.chunks import wide
@@ -69,6 +69,6 @@ OPERATOR = register(
         "Style-based Recalibration",
         style_weights,
         style_recalibration,
-        norms={"norm": len},
+        norms={"norm": Norm(len, pooled=1)},
     )
 )

@@ -261,7 +261,7 @@ def _batch_norm(name, parts, group, dtype, options):
             f"(regular or trivial), got {found}"
         )
     made = batch_norm(shape[0], None, dtype, nnx.Rngs(0), epsilon=options.get("epsilon", 1e-5))
-    made.keep(options.get("running_variance", "biased"))
+    made.keep_running_variance(options.get("running_variance", "biased"))
     for variable, array in zip((made.scale, made.bias, made.mean, made.var), arrays, strict=True):
         variable.set_value(jnp.asarray(array, dtype))
     return made

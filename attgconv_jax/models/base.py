@@ -21,7 +21,7 @@ from attgconv_jax.groups import Group
 from attgconv_jax.kernels.settings import check_computing, computing
 from attgconv_jax.lie import LieGroup
 from attgconv_jax.nn.module import Module
-from attgconv_jax.nn.norm import RunningVariance, batch_norms
+from attgconv_jax.nn.norm import RunningVariance, running_variance_of, running_variances
 from attgconv_jax.preprocessing import Preprocessing
 
 # Arguments of constructors that the data decide, or the program, or that are described in a way of their own.
@@ -194,17 +194,19 @@ class Network(Module):
         settings = {name: _plain(value) for name, value in self._settings}
         computing = {"implementation": self.implementation, "precision": self.precision}
         chosen = {name: value for name, value in computing.items() if value is not None}
-        if self.running_variance != "biased":
-            chosen["running_variance"] = self.running_variance
+        # Of batch norms that differ none is set, so that they are not saved as if they were alike.
+        if running_variances(self) == {"unbiased"}:
+            chosen["running_variance"] = "unbiased"
         return {"group": dataclasses.asdict(self.group), **settings, **chosen}
 
     @property
     def running_variance(self) -> RunningVariance:
         """The variance that batch norms keep, those of attention among them; see `attgconv_jax.nn.norm.BatchNorm`.
 
-        `attgconv_jax.nn.norm.set_running_variance` changes it, and it is saved with the network.
+        `attgconv_jax.nn.norm.set_running_variance` changes it, and it is saved with the network. Batch norms that
+        differ raise a `ValueError`.
         """
-        return next((norm.running_variance for norm in batch_norms(self)), "biased")
+        return running_variance_of(self)
 
     @property
     def attending_layers(self) -> list[int]:

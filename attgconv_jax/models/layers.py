@@ -147,7 +147,8 @@ def _is_left_out(operator: Operator, kernel_size: int, lifting: bool, large: boo
 
 def _reduction(features, hidden_features, given):
     """The reduction of an attention whose hidden channels are not given."""
-    if given.get("hidden_features") is not None:
+    # Gather-Excite may be without the network that has them.
+    if given.get("hidden_features") is not None or not given.get("excite", True):
         return {}
     hidden = max(1, features // 2) if hidden_features is None else hidden_features
     return {"reduction": max(1, features // hidden)}

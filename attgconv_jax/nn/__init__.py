@@ -15,16 +15,16 @@ What arguments mean, here and in the networks of `attgconv_jax.models`:
   `attgconv_jax.kernels.computing` chooses for everything inside of a context, attention among it;
 - `precision`: of products, and of those of derivatives: "default", "high", "highest", or None, as JAX is set; see
   `attgconv_jax.kernels.computing`;
-- `norm` and names that end in `_norm`: the kind of a norm inside of attention: "batch"; "layer" or "group", which
-  normalise every image by itself (see `attgconv_jax.nn.norm.GroupNorm`), so that single images are as good as many;
-  None, for none; or what makes one, a class of Flax for example, called as `norm(features, dtype=, param_dtype=,
+- `norm` and names that end in `_norm` or `_norms`: the kind of a norm inside of attention: "batch"; "layer" or "group",
+  which normalise every image by itself (see `attgconv_jax.nn.norm.GroupNorm`), so that single images are as good as
+  many; None, for none; or what makes one, a class of Flax for example, called as `norm(features, dtype=, param_dtype=,
   rngs=)`, which then must commute with the group itself: as whatever knows channels alone does;
 - `kernel_init`: of filters: an initialiser, or its name in `INITIALIZERS`;
 - `dtype`: to compute in; None: the common type of input and parameters;
 - `param_dtype`: of the parameters;
 - `rngs`: source of the parameters' randomness.
 
-A `ValueError` answers sizes out of range, unknown names and options without effect. The exception is `implementation`
+Sizes out of range, unknown names and options without effect raise a `ValueError`. The exception is `implementation`
 of a network: any convolution's, such as "shifts" of depthwise ones, also where the network has none of those.
 """
 

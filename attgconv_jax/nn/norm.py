@@ -1,9 +1,7 @@
 """The norms that networks and operators of this library use."""
 
-import functools
 import math
-from collections.abc import Callable, Sequence
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -11,27 +9,24 @@ from flax import nnx
 from flax.nnx.nn.dtypes import canonicalize_dtype
 from jaxtyping import Array, Float
 
-from attgconv_jax.attention.operator import NormOption
-from attgconv_jax.checks import check_choice, check_divisor
-from attgconv_jax.groups import Group
+from attgconv_jax.checks import check_choice, check_divisor, check_finite_positive, check_integer, check_positive
 from attgconv_jax.kernels.chunks import is_symbolic
 from attgconv_jax.kernels.normalisation import group_normalised, normalised
+from attgconv_jax.nn.module import Module
 
 RunningVariance = Literal["biased", "unbiased"]
-
-# Channels a group: with so many Wu and He 2018 find what they find with 32 groups (table 3), and few channels suffice.
-_GROUP_SIZE = 16
 
 
 class BatchNorm(nnx.BatchNorm):
     """`nnx.BatchNorm` with the gradient of `attgconv_jax.kernels.normalisation.normalised`.
 
-    What that does not know is Flax's own: statistics across named axes, masks, features on another axis than the last,
-    no scale or no bias.
+    The kernel computes the plain case. Flax's own code computes statistics across named axes, masks, features on
+    another axis than the last, and norms without a scale or a bias.
 
-    In training a channel is normalised over `n` numbers: all images, positions and group elements. A single one leaves
-    as zero whatever it was, while running statistics see none of its deviation; therefore `n = 1` raises a
-    `ValueError`. A symbolic batch counts as larger.
+    In training a channel is normalised over `n` numbers: all images, positions and group elements. A single one becomes
+    zero whatever it was, and its variance is zero, by which evaluation would divide; therefore `n = 1` raises a
+    `ValueError`. Where shapes do not tell `n`, with a mask or a symbolic batch, and in an empty batch, running
+    statistics of a channel with fewer than 2 numbers stay as they are.
 
     Options:
       running_variance: what running statistics keep, and evaluation divides by: the "biased" variance, the mean of
@@ -46,10 +41,10 @@ class BatchNorm(nnx.BatchNorm):
 
     def __init__(self, *args, running_variance: RunningVariance = "biased", **options):
         super().__init__(*args, **options)
-        self.keep(running_variance)
+        self.keep_running_variance(running_variance)
 
-    def keep(self, running_variance: RunningVariance) -> None:
-        """From now on keeps this variance; what was kept so far stays."""
+    def keep_running_variance(self, running_variance: RunningVariance) -> None:
+        """Makes running statistics keep this variance from now on; what they kept so far stays."""
         check_choice("running_variance", running_variance, get_args(RunningVariance))
         if running_variance != self.running_variance:
             if running_variance == BatchNorm.running_variance:
@@ -71,10 +66,12 @@ class BatchNorm(nnx.BatchNorm):
         scale, bias = self.scale[...], self.bias[...]
         dtype = canonicalize_dtype(x, scale, bias, dtype=self.dtype)
         y, mean, variance = normalised(*(array.astype(dtype) for array in (x, scale, bias)), self.epsilon)
+        count = self._count(x)
         if self.running_variance == "unbiased":
-            variance *= _correction(self._count(x), variance.dtype)
+            variance *= _correction(count, variance.dtype)
         for variable, now in ((self.mean, mean), (self.var, variance)):
-            variable[...] = jax.lax.stop_gradient(self.momentum * variable[...] + (1 - self.momentum) * now)
+            moved = jax.lax.stop_gradient(self.momentum * variable[...] + (1 - self.momentum) * now)
+            variable[...] = _if_two(count, moved, variable[...])
         return y.astype(dtype)
 
     def check_count(self, x: Float[Array, "*positions c"], advice: str = "take larger batches") -> None:
@@ -87,12 +84,16 @@ class BatchNorm(nnx.BatchNorm):
             )
 
     def _flax(self, x, mask):
-        before = self.momentum * self.var[...]
+        statistics = self.mean, self.var
+        before = [variable[...] for variable in statistics]
         y = super().__call__(x, False, mask=mask)
+        count = self._count(x) if mask is None else self._masked_count(x, mask)
         if self.running_variance == "unbiased":
-            count = self._count(x) if mask is None else self._masked_count(x, mask)
-            added = self.var[...] - before
-            self.var[...] = before + jax.lax.stop_gradient(_correction(count, added.dtype) * added)
+            kept = self.momentum * before[1]
+            added = self.var[...] - kept
+            self.var[...] = kept + jax.lax.stop_gradient(_correction(count, added.dtype) * added)
+        for variable, former in zip(statistics, before, strict=True):
+            variable[...] = _if_two(count, variable[...], former)
         return y
 
     def _count(self, x):
@@ -111,6 +112,13 @@ class BatchNorm(nnx.BatchNorm):
 
     def _axes(self, x):
         return tuple(i for i in range(x.ndim) if i != self.axis % x.ndim)
+
+
+def _if_two(count, moved, former):
+    """Statistics of so many numbers: the former ones of fewer than 2."""
+    if isinstance(count, int):
+        return former if count < 2 else moved
+    return jnp.where(jnp.asarray(count) < 2, former, moved)
 
 
 def _correction(count, dtype):
@@ -133,14 +141,14 @@ def batch_norm(features: int, dtype, param_dtype, rngs: nnx.Rngs, *, epsilon: fl
     return norm
 
 
-class GroupNorm(nnx.Module):
+class GroupNorm(Module):
     """A norm of every image by itself, over positions, group elements and the channels of one group of them.
 
         y = scale (x - mean) / sqrt(variance + epsilon) + bias,    scale and bias a number each per channel
 
     It has no running statistics, so that training and evaluation are the same function, of any batch. An element of the
     symmetry group moves the numbers that it takes mean and variance of, and changes neither: it commutes exactly.
-    A `ValueError` answers a single number.
+    Raises a `ValueError` if there is only one number to normalise.
 
     Args:
       features: channels.
@@ -161,7 +169,9 @@ class GroupNorm(nnx.Module):
         param_dtype=jnp.float32,
         rngs: nnx.Rngs,
     ):
+        check_positive(features=features)
         check_divisor("channel_groups", channel_groups, features)
+        (epsilon,) = check_finite_positive(epsilon=epsilon)
         self.scale = nnx.Param(jnp.ones(features, param_dtype))
         self.bias = nnx.Param(jnp.zeros(features, param_dtype))
         self.channel_groups, self.epsilon, self.dtype = channel_groups, epsilon, dtype
@@ -170,64 +180,44 @@ class GroupNorm(nnx.Module):
         self, x: Float[Array, "*batch_and_positions c"], batch_axes: int = 1
     ) -> Float[Array, "*batch_and_positions c"]:
         """Normalises; the first `batch_axes` axes count images."""
+        scale, bias = self.scale[...], self.bias[...]
+        if x.shape[-1:] != scale.shape:
+            raise ValueError(f"x must have the {len(scale)} channels of the norm last, got shape {x.shape}")
+        check_integer("batch_axes", batch_axes, 0)
         size = x.shape[-1] // self.channel_groups
         if math.prod(x.shape[batch_axes:-1]) * size == 1:
             raise ValueError(
                 f"a norm of every image by itself takes 2 numbers at least, got one, of {x.shape[-1]} channels in "
-                f"{self.channel_groups} groups and x of shape {x.shape}: take more channels a group, or batch norm"
+                f"{self.channel_groups} groups and x of shape {x.shape}: take more channels a group or larger maps"
             )
-        scale, bias = self.scale[...], self.bias[...]
         dtype = canonicalize_dtype(x, scale, bias, dtype=self.dtype)
         arrays = (array.astype(dtype) for array in (x, scale, bias))
         return group_normalised(*arrays, self.channel_groups, self.epsilon, batch_axes).astype(dtype)
-
-
-def operator_norm(kind: NormOption, features: int, *, dtype, param_dtype, rngs: nnx.Rngs) -> Callable:
-    """A norm of an operator, of a kind that `Operator.check_options` has let pass."""
-    arrays = dict(dtype=wide_dtype(dtype), param_dtype=param_dtype, rngs=rngs)
-    if callable(kind):
-        return kind(features, **arrays)
-    if kind == "batch":
-        return batch_norm(features, **arrays, epsilon=1e-5)
-    size = max(n for n in range(1, _GROUP_SIZE + 1) if features % n == 0)
-    return GroupNorm(features, features // size if kind == "group" else 1, **arrays)
-
-
-def in_operator(name: str, norm: Callable | Sequence[Callable], f: Array, group: Group, over_group: bool) -> Any:
-    """A norm as the formula of an operator on `f` calls it: it knows which axes count images, and what to advise.
-
-    Of a list of norms, all of them so.
-    """
-    if isinstance(norm, Sequence):
-        return [in_operator(name, one, f, group, over_group) for one in norm]
-    if isinstance(norm, GroupNorm):
-        return functools.partial(norm, batch_axes=f.ndim - 4)
-    if not isinstance(norm, BatchNorm):
-        return norm
-
-    def checked(x):
-        if not norm.use_running_average:
-            advice = f'take larger batches, {name}="layer" or {name}="group"'
-            if over_group and group.order > 1:
-                advice += ", or leave out over_group, which leaves one number of all group elements"
-            norm.check_count(x, advice)
-        return norm(x)
-
-    return checked
 
 
 def set_running_variance(module: nnx.Module, running_variance: RunningVariance) -> None:
     """Makes all batch norms in a module keep this variance, see `BatchNorm`; what they kept so far stays."""
     check_choice("running_variance", running_variance, get_args(RunningVariance))
     for norm in batch_norms(module):
-        norm.keep(running_variance)
+        norm.keep_running_variance(running_variance)
+
+
+def running_variance_of(module: nnx.Module) -> RunningVariance:
+    """The variance that all batch norms in a module keep; a `ValueError` where they differ."""
+    variances = running_variances(module)
+    if len(variances) > 1:
+        raise ValueError(
+            f"running_variance must be the same in all batch norms, got {' and '.join(sorted(variances))}: make them "
+            "alike by set_running_variance(network, ...)"
+        )
+    return next(iter(variances), BatchNorm.running_variance)
+
+
+def running_variances(module: nnx.Module) -> set[RunningVariance]:
+    """The variances that batch norms in a module keep."""
+    return {norm.running_variance for norm in batch_norms(module)}
 
 
 def batch_norms(module: nnx.Module) -> list[BatchNorm]:
     """All batch norms in a module, those of attention among them."""
     return [part for _, part in nnx.iter_graph(module) if isinstance(part, BatchNorm)]
-
-
-def wide_dtype(dtype):
-    """`dtype` or float32 if that is wider; None stays."""
-    return None if dtype is None else jnp.promote_types(dtype, jnp.float32)

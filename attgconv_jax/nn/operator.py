@@ -4,7 +4,7 @@ import functools
 import inspect
 import textwrap
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 import jax
 import jax.numpy as jnp
@@ -20,8 +20,8 @@ from attgconv_jax.docstrings import argument_help
 from attgconv_jax.filters import former_sampling
 from attgconv_jax.groups import Group
 from attgconv_jax.kernels.settings import check_precision, computing
+from attgconv_jax.nn.attention_norm import check_pooled_norm, in_operator, operator_norm
 from attgconv_jax.nn.module import ClassSignature, Module
-from attgconv_jax.nn.norm import in_operator, operator_norm
 
 _FORMULAS = {"scale": "alpha f", "suppress": "(1 - alpha) f", "emphasise": "(1 + alpha) f", "add": "f + alpha"}
 
@@ -55,10 +55,12 @@ class OperatorAttention(Module):
         weights = self.operator.init(rngs.params, features, group, lifting=lifting, dtype=param_dtype, **of_init)
         self.weights = nnx.data(jax.tree.map(nnx.Param, weights))
         arrays = dict(dtype=dtype, param_dtype=param_dtype, rngs=rngs)
-        norms = {
-            name: _norms(kind, channels, self.operator.norms[name].zero, **arrays)
-            for name, (kind, channels) in self.operator.norms_of(weights, options).items()
-        }
+        norms, statistics = {}, dict(lifting=lifting, over_group=options.get("over_group", False))
+        for name, (kind, channels) in self.operator.norms_of(weights, options).items():
+            record = self.operator.norms[name]
+            for count in (channels if isinstance(channels, tuple) else (channels,))[: record.pooled]:
+                check_pooled_norm(name, kind, count, features, group, **statistics)
+            norms[name] = _norms(kind, channels, record.zero, **arrays)
         if norms:
             self.norms = nnx.Dict(norms)
         self.group = group
@@ -149,12 +151,16 @@ def _signature(operator):
 
 
 def _docstring(operator):
-    help_of = argument_help(operator.apply) | argument_help(operator.init)
+    help_of = argument_help(operator.apply, operator.init)
     help_of |= {name: f"the kind of a norm, see `attgconv_jax.nn`: {help_of.get(name, '')}" for name in operator.norms}
     texts = [f"{name}: {help_of.get(name, 'see the formula and `attgconv_jax.nn`.')}" for name in operator.options]
     indents = dict(initial_indent="  ", subsequent_indent="    ")
     options = "\n".join(["Options:", *(textwrap.fill(text, 112, **indents) for text in texts)]) if texts else ""
-    return f"""`{operator.apply.__name__}` with weights of its own: `{_FORMULAS[operator.combination]}`.
+    formula = f"`{_FORMULAS[operator.combination]}`"
+    if "combination" in operator.options:
+        others = {*get_args(operator.options["combination"].annotation)} - {operator.combination}
+        formula += "".join(f', or `{_FORMULAS[other]}` with `combination="{other}"`' for other in sorted(others))
+    return f"""`{operator.apply.__name__}` with weights of its own: {formula}.
 
 >>> import jax, jax.numpy as jnp
 >>> from flax import nnx

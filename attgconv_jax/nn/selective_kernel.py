@@ -17,9 +17,10 @@ from attgconv_jax.geometry import Padding
 from attgconv_jax.groups import Group
 from attgconv_jax.kernels.chunks import wide
 from attgconv_jax.kernels.settings import computing
+from attgconv_jax.nn.attention_norm import check_pooled_norm, in_operator, operator_norm
 from attgconv_jax.nn.convolution import GroupConv, options_of_group_conv
 from attgconv_jax.nn.module import Module
-from attgconv_jax.nn.norm import batch_norm, in_operator, operator_norm
+from attgconv_jax.nn.norm import batch_norm
 
 
 class SelectiveKernelGroupConv(Module):
@@ -104,7 +105,9 @@ class SelectiveKernelGroupConv(Module):
         of_choice |= dict(over_group=over_group, dtype=param_dtype)
         weights = selective_kernel_weights(rngs.params, out_features, group, **of_choice)
         self.w1, self.w2 = map(nnx.Param, weights)
-        self.norm = nnx.data(None if norm is None else operator_norm(norm, len(weights.w1), **shared))
+        hidden = len(weights.w1)
+        check_pooled_norm("norm", norm, hidden, out_features, group, lifting=False, over_group=over_group)
+        self.norm = nnx.data(None if norm is None else operator_norm(norm, hidden, **shared))
         self.group, self.over_group, self.dtype = group, over_group, dtype
 
     def __call__(self, f: Float[Array, "*batch x y h_in c_in"]) -> Float[Array, "*batch x_out y_out h c_out"]:

@@ -88,6 +88,13 @@ def find_groups(network: nnx.Module) -> list[Group | LieGroup]:
     return list(groups)
 
 
+def combination_of(module: Any) -> str | None:
+    """How the operator in a layer combines its maps with what it attends to; None where there is none."""
+    while getattr(module, "attention", None) is not None:
+        module = module.attention
+    return module.combination if isinstance(module, OperatorAttention) else None
+
+
 class FoundLayers:
     """The layers of a network, named by their paths, in the order in which they are called."""
 
@@ -159,11 +166,7 @@ class FoundLayers:
     def combination(self, layer: str) -> str:
         """How the layer combines its maps with what it attends to, as `Operator` has it."""
         module = self._module(layer)
-        if isinstance(module, GroupConv):
-            return "suppress"
-        while hasattr(module, "attention"):
-            module = module.attention
-        return module.combination if isinstance(module, OperatorAttention) else "scale"
+        return "suppress" if isinstance(module, GroupConv) else combination_of(module) or "scale"
 
     def outputs(self, images: Float[Array, "*batch x y 1 c"]) -> dict[str, jax.ShapeDtypeStruct]:
         """Shapes of what leaves every layer, and the network, by name."""

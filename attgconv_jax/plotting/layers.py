@@ -12,7 +12,7 @@ from attgconv_jax.attention import OPERATORS
 from attgconv_jax.equivariance import Kind
 from attgconv_jax.groups import Group, cyclic, trivial
 from attgconv_jax.models.base import NETWORKS, Network, check_module
-from attgconv_jax.plotting.found import FoundLayers
+from attgconv_jax.plotting.found import FoundLayers, combination_of
 
 
 class RegisteredLayers:
@@ -72,6 +72,11 @@ class RegisteredLayers:
 
     def combination(self, layer: int) -> str:
         """How the layer combines its maps with what it attends to, as `Operator` has it."""
+        if isinstance(self._network, Network):
+            # Options of settings may differ by stage: the attention of the layer knows its own.
+            module = getattr(self._network._attentions()[layer], "__self__", None)
+            if combination := combination_of(module):
+                return combination
         operator, options = OPERATORS.get(self.attention(layer)), self._network.settings.get("attention_options")
         return "scale" if operator is None else operator.combination_of(options or {})
 
