@@ -1,8 +1,8 @@
 """Where the arrays of a published network are in ours, and the checks that they fit."""
 
 import math
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -64,6 +64,12 @@ def pointwise(variable: nnx.Variable) -> Slot:
 def matrix(variable: nnx.Variable) -> Slot:
     """As `pointwise`, of a linear layer: theirs is `[c_out, c_in]`."""
     return Slot(variable, pointwise(variable).shape[:2])
+
+
+def two_layers(first: str, second: str, weights: Any, layer: Callable[[nnx.Variable], Slot]) -> dict[str, Slot]:
+    """The slots of two layers with biases; `layer` is `matrix` or `pointwise`."""
+    slots = {f"{first}.weight": layer(weights.w1), f"{second}.weight": layer(weights.w2)}
+    return slots | {f"{first}.bias": plain(weights.b1), f"{second}.bias": plain(weights.b2)}
 
 
 def linear(name: str, layer: nnx.Linear) -> dict[str, Slot]:
