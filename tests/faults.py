@@ -289,6 +289,27 @@ FAULTS = {
         "if False:",
         "interop_hostile",
     ),
+    "what is written on a tensor is ignored": Fault(
+        "attgconv_jax/interop/torch_pickle.py", "    if metadata:\n", "    if False:\n", "interop_hostile"
+    ),
+    "the last filter has three pixels, whatever the others": Fault(
+        "attgconv_jax/interop/sepgconv.py", "- kernel_size, 3), 11)", "- kernel_size, 3), 3)", "interop_published"
+    ),
+    "attention on responses is averaged over the group": Fault(
+        "attgconv_jax/interop/inflation.py",
+        "np.repeat(array, group.order, axis)",
+        "np.repeat(array / group.order, group.order, axis)",
+        "inflate",
+    ),
+    "filters of attention are averaged": Fault(
+        "attgconv_jax/interop/inflation.py", "axis < array.ndim - 1 and", "array.ndim == 5 and", "inflate"
+    ),
+    "running statistics are halves": Fault(
+        "attgconv_jax/interop/slots.py",
+        "jnp.promote_types(dtype, jnp.float32) if",
+        "dtype if",
+        "interop_published",
+    ),
     "the spatial statistics of CBAM are not swapped": Fault(
         "attgconv_jax/interop/pytorch_insight.py", ", reversed_axis=1", "", "interop_published"
     ),

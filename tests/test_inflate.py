@@ -74,6 +74,33 @@ def test_averaged_layers_give_every_element_what_the_plain_layer_gives_of_the_me
     assert_close(inflated(f), jnp.broadcast_to(expected, (2, 5, 5, 4, 4)), 1e-12)
 
 
+@pytest.mark.parametrize(
+    ("make", "features", "layer"), [(RotMNISTNet, (2,) * 6, 1), (AllCNN, 2, 7)], ids=["3x3", "1x1"]
+)
+def test_layers_with_attention_on_responses_give_every_element_what_the_plain_one_gives_of_it(make, features, layer):
+    plain = networks.random_network(trivial(), "response", make=make, features=features)
+    conv, inflated = plain.convolutions[layer], inflate(plain, cyclic(4)).convolutions[layer]
+    f = random(2, 5, 5, 4, conv.w.shape[-2])
+    assert_close(inflated(f)[..., :1, :], conv(f[..., :1, :]), 1e-12)
+    for name in ("w1", "w2"):
+        w = getattr(conv, name)[...]
+        assert np.array_equal(getattr(inflated, name)[...], np.concatenate([w] * 4, axis=-1))
+
+
+def test_attentions_filters_of_several_pixels_are_filters():
+    options = dict(gather=dict(extent=2, gather_size=2), position=dict(kernel_size=3))
+    for attention, (name, given) in zip(("ge", "self"), options.items(), strict=True):
+        plain = networks.random_network(
+            trivial(), attention, make=RotMNISTNet, features=(4,) * 6, attention_options=given
+        )
+        theirs, ours = networks.leaves(plain), networks.leaves(inflate(plain, cyclic(4)))
+        found = [key for key in theirs if key.endswith(name)]
+        assert found
+        for key in found:
+            others = np.zeros([*theirs[key].shape[:2], 3, theirs[key].shape[3]])
+            assert np.array_equal(ours[key], np.concatenate([theirs[key], others], axis=2)), key
+
+
 def test_the_trivial_group_gives_the_network_itself():
     plain = networks.random_network(trivial(), None, make=RotMNISTNet, features=(2,) * 6)
     for pointwise in ("average", "identity"):

@@ -128,7 +128,7 @@ def test_what_maps_no_names_to_arrays_is_refused():
 
 def test_arrays_of_several_types_or_no_floating_type_are_refused():
     _, state = reference_state("p4cnn", np.float32)
-    allowed = "state must hold arrays of one type of bfloat16, float16, float32, float64, got "
+    allowed = "state must hold arrays of one type of float16, bfloat16, float32, float64, got "
     mixed = state | {"c1.weight": state["c1.weight"].astype(np.float64)}
     assert error_of(lambda: load_reference(mixed, "p4cnn")) == allowed + "float32, float64"
     for dtype in ("int32", "complex64"):
@@ -144,6 +144,9 @@ def test_numbers_that_are_not_finite_are_refused_by_name():
     message = error_of(lambda: load_reference(state, "p4cnn"))
     assert "NaN or infinity in " in message
     assert {"c1.weight", "bn3.running_var"} == set(message.split(" in ")[1].split(", "))
+    broken = {name: array * np.float32(np.nan) for name, array in state.items()}
+    message = error_of(lambda: load_reference(broken, "p4cnn"))
+    assert message.endswith(" and 27 more") and len(message) < 150
 
 
 def test_the_order_of_bytes_does_not_matter():

@@ -15,6 +15,7 @@ from published_weights import state_of
 
 from attgconv_jax.interop import REFERENCE_NETWORKS, SOURCES, load_reference, read_state
 from attgconv_jax.interop.__main__ import main
+from attgconv_jax.lie import rotations
 from attgconv_jax.models import load_network
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -63,7 +64,7 @@ def test_a_checkpoint_goes_back_to_the_file_it_came_from(tmp_path, capsys, suffi
     assert all(again[name].tobytes() == array.tobytes() for name, array in state.items())
     assert main([str(tmp_path / "out"), "p4cnn", str(tmp_path / "other.npz"), "--back"]) == 2
     assert (
-        capsys.readouterr().err.startswith("error: state is not one of p4cnn; ")
+        capsys.readouterr().err.startswith("error: network_name must be z2cnn, which it is, got 'p4cnn'")
         and not (tmp_path / "other.npz").exists()
     )
 
@@ -77,6 +78,30 @@ def test_weights_of_another_source_become_a_checkpoint(tmp_path, capsys):
     assert "fc.weight is (3, 512) instead of (1000, 512)" in capsys.readouterr().err
     assert main([*command, "--classes", "3"]) == 0
     assert load_network(tmp_path / "out").settings["classes"] == 3
+
+
+def test_networks_of_other_sizes_go_there_and_back(tmp_path, capsys):
+    state = state_of("sepgconv/ckgresnet")
+    np.savez(tmp_path / "ck.npz", **state)
+    command = [str(tmp_path / "ck.npz"), "ckgresnet", str(tmp_path / "out"), "--source", "sepgconv", "--settings"]
+    settings = ["features=8,8,16", "kernel_size=5", "network_options={'hidden_features': 16}"]
+    assert main([*command, "group=rotations(4)", *settings]) == 0
+    network = load_network(tmp_path / "out")
+    assert network.group == rotations(4) and network.settings["kernel_size"] == 5
+    assert main([str(tmp_path / "out"), "ckgresnet", str(tmp_path / "a.pth"), "--source", "sepgconv", "--back"]) == 0
+    back = read_state(tmp_path / "a.pth")
+    assert back.keys() == state.keys() and all(back[key].tobytes() == state[key].tobytes() for key in state)
+    capsys.readouterr()
+    for text, message in {
+        "group=SE2-4": "group must be like rotations(8), scalings(3, 1.74) or similarities(8, 3, 1.74), got 'SE2-4'",
+        "group=rotations(4, 3)": "group must be like rotations(8), ",
+        "group=rotations(0)": "angles must be an integer of at least 1, got 0",
+        "kind=gseparable": "state is not one of ckgresnet",
+        "kind": "settings must be NAME=VALUE, each name once, got 'kind'",
+        "clases=3": "settings must be among group, kind, ",
+    }.items():
+        assert main([*command, text]) == 2
+        assert message in capsys.readouterr().err
 
 
 def test_the_help_says_that_x64_is_enabled(capsys):
@@ -96,7 +121,7 @@ def files(tmp_path_factory):
     np.savez(folder / "objects.npz", weight=np.array([None]))
     (folder / "pickle.npz").write_bytes(pickle.dumps({"weight": 1}))
     (folder / "text.npz").write_text("no weights")
-    (folder / "weights.bin").write_text("no weights")
+    (folder / "weights.h5").write_text("no weights")
     (folder / "taken").mkdir()
     return folder
 
@@ -106,7 +131,7 @@ BAD = {
     "objects": ("objects.npz p4cnn out", "Object arrays cannot be loaded"),
     "pickle": ("pickle.npz p4cnn out", "pickle.npz is not an .npz of plain arrays"),
     "text": ("text.npz p4cnn out", "text.npz is not an .npz of plain arrays"),
-    "other suffix": ("weights.bin p4cnn out", "weights.bin must be an .npz, .safetensors, "),
+    "other suffix": ("weights.h5 p4cnn out", "weights.h5 must be an .npz, .safetensors, "),
     "folder": ("taken p4cnn out", "there is no file"),
     "unknown network": ("p4.npz p4densenet out", "network must be one of z2cnn, p4cnn, f_att_p4cnn, RomHog_att_p4cnn"),
     "other network": ("p4.npz f_att_p4cnn out", "state is not one of f_att_p4cnn; missing: c1.channel_attention"),
@@ -119,6 +144,8 @@ BAD = {
     "unknown source": ("p4.npz p4cnn out --source keras", "invalid choice: 'keras'"),
     "network of another source": ("p4.npz p4cnn out --source timm", "network must be one of resnet18, "),
     "back from a file": ("p4.npz p4cnn out.pth --back", "there is no directory"),
+    "back to a file that exists": ("p4.npz p4cnn text.npz --back", "text.npz exists: choose another path"),
+    "back with settings": ("p4.npz p4cnn out.pth --back --classes 3", "settings must be left out with --back"),
     "unknown option": ("p4.npz p4cnn out --fast", "unrecognized arguments: --fast; see"),
 }
 

@@ -76,7 +76,30 @@ def test_a_file_is_replaced_when_all_is_written(tmp_path, suffix):
 
 def test_an_npz_has_no_bfloat16(tmp_path):
     message = error_of(lambda: write_state(tmp_path / "a.npz", {"a": np.zeros(2, jnp.bfloat16)}))
-    assert "bfloat16 under 'a'" in message and not list(tmp_path.iterdir())
+    assert message.endswith("bfloat16 under 'a': write a .safetensors or .pth") and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["state/a", "a.npy", "a\0b"])
+def test_names_that_an_npz_does_not_keep_are_refused(tmp_path, name):
+    state = {name: np.ones(2), "b": np.zeros(3)}
+    assert f"for an .npz, got {name!r}: write" in error_of(lambda: write_state(tmp_path / "a.npz", state))
+    for suffix in (".pth", ".safetensors"):
+        write_state(tmp_path / f"a{suffix}", state)
+        assert_same(read_state(tmp_path / f"a{suffix}"), state)
+
+
+def test_what_no_file_can_hold_is_refused(tmp_path):
+    for suffix in (".npz", ".pth", ".safetensors"):
+        message = error_of(lambda suffix=suffix: write_state(tmp_path / f"a{suffix}", {"\ud800": np.ones(2)}))
+        assert message == r"state must have names that UTF-8 can hold, got '\ud800'"
+    message = error_of(lambda: write_state(tmp_path / "a.pth", {}))
+    assert message == "state must hold an array for .pth, got none" and not list(tmp_path.iterdir())
+
+
+def test_suffixes_in_upper_case_and_of_other_programs_are_known(tmp_path):
+    for name in ("pytorch_model.bin", "A.PTH", "A.SafeTensors"):
+        write_state(tmp_path / name, {"a": BASE})
+        assert_same(read_state(tmp_path / name), {"a": BASE})
 
 
 def test_parts_begin_where_pytorch_maps_them(tmp_path):
@@ -150,6 +173,6 @@ def test_no_file_and_other_kinds_of_files_are_refused(tmp_path):
     assert error_of(lambda: read_state(tmp_path / "no.npz"), FileNotFoundError) == f"there is no file {tmp_path}/no.npz"
     assert error_of(lambda: read_state(tmp_path), FileNotFoundError) == f"there is no file {tmp_path}"
     (tmp_path / "weights.h5").write_bytes(b"")
-    kinds = "weights.h5 must be an .npz, .safetensors, .pth, .pt, .ckpt or .tar file"
+    kinds = "weights.h5 must be an .npz, .safetensors, .pth, .pt, .ckpt, .tar or .bin file"
     assert error_of(lambda: read_state(tmp_path / "weights.h5")) == kinds
     assert error_of(lambda: write_state(tmp_path / "weights.h5", {})) == kinds

@@ -56,7 +56,7 @@ def archive(pickled, **parts):
     return buffer.getvalue()
 
 
-def tensor_pickle(length=4, shape=(2, 2), strides=(2, 1), offset=0, storage="FloatStorage", key="0"):
+def tensor_pickle(length=4, shape=(2, 2), strides=(2, 1), offset=0, storage="FloatStorage", key="0", metadata=()):
     """As `torch.save` pickles `{"weight": tensor}`."""
 
     class Persistent(pickle._Pickler):
@@ -81,7 +81,7 @@ def tensor_pickle(length=4, shape=(2, 2), strides=(2, 1), offset=0, storage="Flo
     rebuild.__module__, rebuild.__qualname__ = "torch._utils", "_rebuild_tensor_v2"
     kind = named("torch", storage)
     row = ("persistent", ("storage", kind, key, "cpu", length))
-    value = {"weight": Call(rebuild, row, offset, shape, strides, False, collections.OrderedDict())}
+    value = {"weight": Call(rebuild, row, offset, shape, strides, False, collections.OrderedDict(), *metadata)}
     buffer = io.BytesIO()
     modules = {"torch": {storage: kind}, "torch._utils": {"_rebuild_tensor_v2": rebuild}}
     before = {name: sys.modules.get(name) for name in modules}
@@ -109,7 +109,11 @@ def test_a_tensor_is_a_view_of_its_storage(tmp_path):
 
 BAD_TENSORS = {
     "beyond the storage": (dict(offset=1), "reaches beyond its 4 numbers"),
-    "expanded without end": (dict(shape=(10**9, 10**9), strides=(0, 0)), "reaches beyond its 4 numbers"),
+    "expanded without end": (
+        dict(shape=(10**9, 10**9), strides=(0, 0)),
+        "is expanded from 4 numbers: save tensor.contiguous()",
+    ),
+    "negated": (dict(metadata=({"neg": True},)), "a tensor with neg, which changes its numbers: save tensor.clone()"),
     "backwards": (dict(strides=(-2, -1)), "damaged"),
     "other axes": (dict(strides=(1,)), "damaged"),
     "more numbers than bytes": (dict(length=10**15, shape=(10**15,), strides=(1,)), "has 16 bytes instead of 10000000"),
@@ -135,9 +139,10 @@ HOSTILE = {
     "nested": ({"weight": [(1, Bomb())]}, "refers to sys.exit"),
     "object": ({"weight": Other()}, "refers to test_interop_hostile.Other"),
     "numpy": ({"weight": np.zeros(3)}, "refers to numpy"),
-    "number": ({"weight": 1.0}, "it must map names to tensors, nothing else"),
-    "list": ([1, 2], "it must map names to tensors, nothing else"),
-    "nothing": ({}, "it must map names to tensors, nothing else"),
+    "number": ({"weight": 1.0}, "under state_dict or model or model_state_dict, got float under weight"),
+    "list": ([1, 2], "it must map names to tensors, nothing else, or hold such a mapping"),
+    "nothing": ({}, "model_state_dict, got an empty mapping"),
+    "none": ({"state_dict": {"model": {"_extra_state": None}}}, "got NoneType under _extra_state"),
     "bytes": ({"weight": b"123"}, "which no state dict has"),
     "set": ({"weight": {1}}, ""),
 }
@@ -186,6 +191,39 @@ def test_instructions_made_by_hand_are_data_or_refused(case):
         assert len(str(error).splitlines()) == 1
     else:
         assert case in ("memo of two billion", "deep lists") and type(value) in (dict, list) and not storages
+
+
+def test_names_from_a_file_are_shown_in_a_line_without_control_characters(tmp_path):
+    name = "a\x1b[31m" + 10**5 * "b"
+    pickled = b"\x80\x02c" + name.encode() + b"\nc\n."
+    for message in (
+        refusal(tmp_path, "a.pth", archive(pickled)),
+        refusal(tmp_path, "a.pth", archive(pickle.dumps({name: 1}, 2))),
+        refusal(tmp_path, "a.safetensors", safetensors({name: 1})),
+    ):
+        assert r"a\x1b[31mbbb" in message and message.isprintable() and len(message) < 400
+
+
+def test_numbers_of_numpy_beside_the_weights_are_left_alone(tmp_path):
+    # As PyTorch pickles them, by protocol 2.
+    number = pickle.dumps(np.float64(0.5), 2)[2:-1]
+    content = b"\x80\x02}(" + b"X\x04\0\0\0best" + number + b"X\x10\0\0\0model_state_dict" + tensor_pickle()[2:-1]
+    (tmp_path / "a.pth").write_bytes(archive(content + b"u.", data_0=FOUR))
+    assert np.array_equal(read_state(tmp_path / "a.pth")["weight"], [[0, 1], [2, 3]])
+    assert "got NumPyNumber under best" in refusal(tmp_path, "a.pth", archive(pickle.dumps({"best": np.float64(1)}, 2)))
+
+
+def test_archives_without_checksums_are_read_and_others_compared(tmp_path):
+    content = bytearray(archive(tensor_pickle(), data_0=FOUR))
+    for start, offset in ((b"PK\3\4", 14), (b"PK\1\2", 16)):
+        place = content.find(start)
+        while place >= 0:
+            content[place + offset : place + offset + 4] = bytes(4)
+            place = content.find(start, place + 1)
+    (tmp_path / "a.pth").write_bytes(content)
+    assert np.array_equal(read_state(tmp_path / "a.pth")["weight"], [[0, 1], [2, 3]])
+    broken = archive(tensor_pickle(), data_0=FOUR).replace(FOUR, FOUR[::-1])
+    assert "Bad CRC-32" in refusal(tmp_path, "a.pth", broken)
 
 
 def test_parts_that_are_compressed_or_overlap_are_refused(tmp_path):

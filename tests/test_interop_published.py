@@ -4,9 +4,11 @@ import functools
 import re
 
 import jax
+import jax.numpy as jnp
 import networks
 import numpy as np
 import pytest
+from flax import nnx
 from helpers import assert_close, assert_refused
 from published_weights import image_of, loaded, published, state_of
 
@@ -20,9 +22,13 @@ from attgconv_jax.interop import (
     read_state,
     write_state,
 )
-from attgconv_jax.models import ResNet
+from attgconv_jax.interop.loading import complete_settings
+from attgconv_jax.interop.recognition import published_names
+from attgconv_jax.lie import rotations
+from attgconv_jax.models import LieResNet, ResNet, RotMNISTNet
 
 SMALL_SETTINGS = dict(features=4, classes=5)
+GROUP = trivial()
 
 
 # Those of depth 50 are as those of depth 18, but for the block; `published_weights.py` measures all.
@@ -129,21 +135,76 @@ def test_unknown_names_are_refused(small):
     assert refusal(state, "resnet20", "torchvision") == f"network must be one of {names}, got 'resnet20'"
 
 
+def made(attention=None, *, depth=18, group=GROUP, **settings):
+    """A ResNet without numbers."""
+    return nnx.eval_shape(lambda: ResNet(depth, group, attention, **settings, rngs=nnx.Rngs(0)))
+
+
 @pytest.mark.parametrize(
-    ("group", "attention", "settings"),
+    ("make", "message"),
     [
-        (cyclic(4), None, {}),
-        (trivial(), None, dict(masked=True)),
-        (trivial(), "srm", {}),
-        (trivial(), "se", dict(attention_options=dict(reduction=2))),
+        (lambda: made(group=cyclic(4)), "network must be one that timm has: resnet18, "),
+        (lambda: made("srm"), "got ResNet with depth=18, "),
+        (lambda: made(masked=True), "network differs from timm's resnet18 in masked, True instead of False"),
+        (
+            lambda: made("se", attention_options=dict(reduction=2)),
+            "network differs from timm's seresnet18 in attention_options, {'reduction': 2} instead of {",
+        ),
+        (
+            lambda: made("gc", attention_options=dict(combination="scale")),
+            "network differs from timm's gcresnet18 in attention_",
+        ),
+        (lambda: nnx.Linear(2, 3, rngs=nnx.Rngs(0)), "network must be one that timm has: resnet18, "),
     ],
-    ids=str,
+    ids=["group", "attention", "setting", "option", "nearest", "layer"],
 )
-def test_a_network_that_no_published_one_is_has_no_way_back(group, attention, settings):
-    network = networks.random_network(group, attention, make=ResNet, depth=18, features=8, classes=2, **settings)
-    for source in ("torchvision", "timm", "pytorch_insight"):
-        with assert_refused("network must be one of a published network, ", "got ResNet with "):
-            published_state(network, source)
+def test_a_network_that_no_published_one_is_has_no_way_back(make, message):
+    with assert_refused(message) as caught:
+        published_state(make(), "timm")
+    assert len(str(caught.value)) < 300
+
+
+def test_a_network_is_known_by_what_it_computes_however_it_was_made():
+    timm, insight = SOURCES["timm"], SOURCES["pytorch_insight"]
+    # The default reduction gives the widths to which timm rounds.
+    assert published_names(made("se", depth=50), timm, "timm") == ["seresnet50"]
+    options = dict(reduction=16, over_group=False)
+    assert published_names(made("se", attention_options=options), insight, "") == ["se_resnet18"]
+    options = dict(combination="add", reduction=8, epsilon=1e-6, use_key_bias=True)
+    assert published_names(made("gc", attention_options=options), timm, "timm") == ["gcaresnet18"]
+    make = functools.partial(RotMNISTNet, cyclic(4), kernel_init="he_normal")
+    network = nnx.eval_shape(lambda: make("input", rngs=nnx.Rngs(0)))
+    assert published_names(network, SOURCES["att_gconvs"], "att_gconvs") == ["f_att_p4cnn"]
+
+
+def test_a_network_of_another_name_is_refused(small):
+    with assert_refused("network_name must be sge_resnet18, which it is, got 'se_resnet18'"):
+        published_state(small[0], "pytorch_insight", "se_resnet18")
+
+
+def test_unknown_settings_are_refused(small):
+    message = refusal(small[1], clases=5)
+    assert message.startswith("settings must be among depth, group, ") and message.endswith(", got clases")
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_half_precision_goes_there_and_back_with_statistics_in_float32(small, dtype):
+    network = networks.random_network(trivial(), None, make=ResNet, depth=18, param_dtype=dtype, **SMALL_SETTINGS)
+    state = published_state(network, "torchvision")
+    statistics = {name for name in state if ".running_" in name}
+    assert statistics and all(
+        array.dtype == (np.float32 if name in statistics else dtype) for name, array in state.items()
+    )
+    halves = {name: array.astype(dtype) for name, array in state.items()}
+    for given in (state, halves):
+        again = load_published(given, "torchvision", "resnet18", **SMALL_SETTINGS)
+        assert again.lifting.norm.var.dtype == np.float32 and again.lifting.conv.w.dtype == dtype
+        back = published_state(again, "torchvision")
+        assert {name: array.dtype for name, array in back.items()} == {n: array.dtype for n, array in state.items()}
+        assert all(back[name].tobytes() == np.asarray(a, back[name].dtype).tobytes() for name, a in given.items())
+    mixed = state | {"fc.bias": state["fc.bias"].astype(np.float32)}
+    with assert_refused("state must hold arrays of one type of ", f"got {np.dtype(dtype)}, float32"):
+        load_published(mixed, "torchvision", "resnet18", **SMALL_SETTINGS)
 
 
 @pytest.mark.parametrize("name", ["f_att_p4cnn", "att_p4cnn", "RomHog_att_p4cnn", "f_att_p4m_allcnnc"])
@@ -171,3 +232,19 @@ def test_the_separable_papers_network_is_that_of_its_code(reference):
     state["lifting.group.identity"] = np.ones(1, np.float32)
     with assert_refused("state is not one of ckgresnet on this group; lifting.group.identity is [1.] instead of [0.]"):
         load_published(state, "sepgconv", "ckgresnet", **settings)
+
+
+def test_the_last_filter_of_the_separable_papers_network_follows_its_code():
+    # As `last_kernel_size` in its `ck_g_resnet.py`.
+    sizes = {(7, (8, 8, 8)): 3, (5, (8, 8, 8)): 3, (7, (8, 8)): 7, (5, (8, 8)): 9, (1, (8, 8)): 11}
+    for (kernel_size, features), last in sizes.items():
+        given = dict(group=rotations(4), kernel_size=kernel_size, features=features)
+        settings = complete_settings(SOURCES["sepgconv"].networks["ckgresnet"], given)
+        network = nnx.eval_shape(lambda s=settings: LieResNet(**s, rngs=nnx.Rngs(0)))
+        assert network.last.conv.kernel_size == network.settings["last_kernel_size"] == last
+    with assert_refused("kernel_size must not be 3 with 3 features: the last filter of the original then has 4 pixels"):
+        load_published({}, "sepgconv", "ckgresnet", kernel_size=3)
+    with assert_refused("last_kernel_size must be odd, or filters are off centre, got 4"):
+        LieResNet(rotations(4), last_kernel_size=4, rngs=nnx.Rngs(0))
+    with assert_refused("last_kernel_size must be at most 7, the pixels of the feature map there, got 9"):
+        LieResNet(rotations(4), last_kernel_size=9, rngs=nnx.Rngs(0))

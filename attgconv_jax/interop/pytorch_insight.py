@@ -1,7 +1,7 @@
 """ResNets of PytorchInsight, the code of the papers on SGE and on selective kernels; plain ones are torchvision's."""
 
 from attgconv_jax.interop.resnets import branch_slots, resnet_slots
-from attgconv_jax.interop.slots import Slot, filters, matrix, norm, plain, pointwise
+from attgconv_jax.interop.slots import Slot, filters, matrix, norm, plain, pointwise, two_layers
 from attgconv_jax.interop.source import Recipe, Source, resnet
 from attgconv_jax.models import ResNet
 from attgconv_jax.models.residual import ResidualBlock
@@ -25,12 +25,12 @@ def _group_enhance(name, attention, weights):
 
 
 def _squeeze_excitation(name, attention, weights):
-    return _layers(f"{name}.se.fc.0", f"{name}.se.fc.2", weights, matrix)
+    return two_layers(f"{name}.se.fc.0", f"{name}.se.fc.2", weights, matrix)
 
 
 def _convolutional_block(name, attention, weights):
     key = f"{name}.cbam"
-    slots = _layers(f"{key}.ChannelGate.mlp.1", f"{key}.ChannelGate.mlp.3", weights.channel, matrix)
+    slots = two_layers(f"{key}.ChannelGate.mlp.1", f"{key}.ChannelGate.mlp.3", weights.channel, matrix)
     # Their maximum stands before their mean.
     slots[f"{key}.SpatialGate.spatial.conv.weight"] = filters(weights.spatial, reversed_axis=1)
     return slots | norm(f"{key}.SpatialGate.spatial.bn", attention.norms.spatial_norm)
@@ -40,7 +40,7 @@ def _bottleneck(name, attention, weights):
     # One at the end of a stage.
     key = name.partition(".")[0].replace("layer", "bam")
     channel, spatial = f"{key}.channel_att.gate_c.gate_c", f"{key}.spatial_att.gate_s.gate_s"
-    slots = _layers(f"{channel}_fc_0", f"{channel}_fc_final", weights.channel, matrix)
+    slots = two_layers(f"{channel}_fc_0", f"{channel}_fc_final", weights.channel, matrix)
     parts = {"conv_reduce0": weights.reduce, "conv_final": weights.expand}
     parts |= {f"conv_di_{i}": variable for i, variable in enumerate(weights.dilated)}
     slots |= {f"{spatial}_{part}.weight": filters(variable) for part, variable in parts.items()}
@@ -60,7 +60,7 @@ def _global_context(name, attention, weights):
         f"{key}.conv_mask.bias": plain(weights.key_bias),
         f"{key}.channel_add_conv.1.weight": plain(weights.scale, hidden, 1, 1),
         f"{key}.channel_add_conv.1.bias": plain(weights.shift, hidden, 1, 1),
-    } | _layers(f"{key}.channel_add_conv.0", f"{key}.channel_add_conv.3", weights, pointwise)
+    } | two_layers(f"{key}.channel_add_conv.0", f"{key}.channel_add_conv.3", weights, pointwise)
 
 
 _ATTENTIONS = {
@@ -70,12 +70,6 @@ _ATTENTIONS = {
     "bam": _bottleneck,
     "gc": _global_context,
 }
-
-
-def _layers(first, second, weights, layer):
-    """Two layers with biases, linear ones or 1x1 convolutions."""
-    slots = {f"{first}.weight": layer(weights.w1), f"{second}.weight": layer(weights.w2)}
-    return slots | {f"{first}.bias": plain(weights.b1), f"{second}.bias": plain(weights.b2)}
 
 
 def _selective_branch(name: str, block: ResidualBlock) -> dict[str, Slot]:

@@ -6,11 +6,11 @@ from flax import nnx
 from jaxtyping import ArrayLike
 
 from attgconv_jax.groups import cyclic, dihedral, trivial
-from attgconv_jax.interop.slots import Slot, fill, filters, norm
+from attgconv_jax.interop.loading import load
+from attgconv_jax.interop.slots import Slot, filters, norm
 from attgconv_jax.interop.source import Recipe, Source
 from attgconv_jax.models import AllCNN, CIFARResNet, DenseNet, Network, RotMNISTNet
-from attgconv_jax.models.skeleton import skeleton
-from attgconv_jax.nn.norm import RunningVariance, set_running_variance
+from attgconv_jax.nn.norm import RunningVariance
 
 # The reference's names, and the network of ours that each describes.
 REFERENCE_NETWORKS = {
@@ -42,12 +42,10 @@ def load_reference(
 ) -> Network:
     """Makes the network of a state dict of the reference implementation.
 
-    The network is in evaluation mode and of the dtype of the arrays. A `ValueError` names what is missing, left over or
-    misshapen, in one line, the first eight of each; and arrays that are not finite.
+    The same as `load_published` from "att_gconvs".
 
     Args:
-      state: arrays by the reference's names, all of one floating type; counters (`num_batches_tracked`) are ignored.
-        All may begin with `module.`, as in a state of PyTorch's DataParallel. float64 needs `jax_enable_x64`.
+      state: arrays by the reference's names, as `load_published` takes them.
       network: the reference's own name: one of `REFERENCE_NETWORKS`.
       running_variance: what batch norms keep where training goes on; "unbiased", as PyTorch does, makes of the same
         training the same network. See `attgconv_jax.nn.norm.BatchNorm`.
@@ -56,15 +54,12 @@ def load_reference(
     the reference's script trains under that name. Its `f_att_p4m_resnet44` reflects its input on entry; ours does not,
     and as both are invariant the logits are the same.
 
+    Raises:
+      ValueError: an unknown network; arrays that `load_published` does not take.
+
     Source: the code of Romero et al. 2020.
     """
-    if network not in REFERENCE_NETWORKS:
-        raise ValueError(f"network must be one of {', '.join(REFERENCE_NETWORKS)}, got {network!r}")
-    make, group, attention = REFERENCE_NETWORKS[network]
-    ours = nnx.merge(*skeleton(lambda: make(group, attention, rngs=nnx.Rngs(0))))
-    fill(ours, _slots(ours), state, network)
-    set_running_variance(ours, running_variance)
-    return ours
+    return load(SOURCE, network, state, running_variance=running_variance, settings={})
 
 
 def _slots(network: Network) -> dict[str, Slot]:

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 import jax.numpy as jnp
 import numpy as np
 
+from attgconv_jax.models.arrays import shown
+
 DTYPES = {
     "F64": np.dtype(np.float64),
     "F32": np.dtype(np.float32),
@@ -48,20 +50,19 @@ def read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
         if length > min(size - 8, _MOST_BYTES):
             raise ValueError(f"its header would have {length:,} bytes, and the file has {size:,}")
         entries = _entries(stream.read(length))
-        places, arrays, end = {}, {}, 0
-        for name, entry in entries.items():
-            places[name] = _place(name, entry)
-        for name, (dtype, shape, begin, stop) in sorted(places.items(), key=lambda place: place[1][2:]):
+        layouts = {name: _layout(shown(name), entry) for name, entry in entries.items()}
+        arrays, end = {}, 0
+        for name, (dtype, shape, begin, stop) in sorted(layouts.items(), key=lambda item: item[1][2:]):
             if begin != end:
-                raise ValueError(f"{name} begins at byte {begin:,} of the data instead of {end:,}")
-            if stop > size - 8 - length:
-                raise ValueError(f"{name} ends at byte {stop:,} of the data, and the file has {size - 8 - length:,}")
+                raise ValueError(f"{shown(name)} begins at byte {begin:,} of the data instead of {end:,}")
+            if stop > (left := size - 8 - length):
+                raise ValueError(f"{shown(name)} ends at byte {stop:,} of the data, and the file has {left:,}")
             raw = np.fromfile(stream, f"<u{dtype.itemsize}", (stop - begin) // dtype.itemsize)
             arrays[name] = raw.astype(raw.dtype.newbyteorder("="), copy=False).view(dtype).reshape(shape)
             end = stop
         if end != size - 8 - length:
             raise ValueError(f"{size - 8 - length - end:,} bytes of the data belong to no tensor")
-    return {name: arrays[name] for name in places}
+    return {name: arrays[name] for name in layouts}
 
 
 def _entries(header):
@@ -77,15 +78,15 @@ def _entries(header):
     return {name: entry for name, entry in entries.items() if name != _METADATA}
 
 
-def _place(name, entry):
+def _layout(name, entry):
     """Type, shape, and where the numbers begin and end."""
     if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
         raise ValueError(f"{name} must have dtype, shape and data_offsets")
     code, shape, offsets = (entry[key] for key in ("dtype", "shape", "data_offsets"))
-    if code not in DTYPES:
-        raise ValueError(f"{name} is of type {code}, none of {', '.join(DTYPES)}")
+    if not isinstance(code, str) or code not in DTYPES:
+        raise ValueError(f"{name} is of type {shown(code)}, none of {', '.join(DTYPES)}")
     if not _are_counts(shape) or not _are_counts(offsets) or len(offsets) != 2 or len(shape) > 32:
-        raise ValueError(f"{name} has shape {shape} and data_offsets {offsets}")
+        raise ValueError(f"{name} has shape {shown(shape)} and data_offsets {shown(offsets)}")
     begin, stop = offsets
     wanted = math.prod(shape) * DTYPES[code].itemsize
     if stop - begin != wanted:
@@ -103,7 +104,9 @@ def write_safetensors(path: pathlib.Path, state: Mapping[str, np.ndarray]) -> No
     for name, array in state.items():
         if array.dtype not in codes:
             known = ", ".join(dtype.name for dtype in codes)
-            raise ValueError(f"state must hold arrays of {known} for {path.suffix}, got {array.dtype} under {name!r}")
+            raise ValueError(
+                f"state must hold arrays of {known} for {path.suffix}, got {array.dtype} under {shown(ascii(name))}"
+            )
         if name == _METADATA:
             raise ValueError(f"state must have other names than {_METADATA}, which the format keeps for itself")
     # Wide ones first, so that every array begins at a multiple of its own size.

@@ -8,6 +8,7 @@ from attgconv_jax.lie import rotations
 from attgconv_jax.lie.kinds import KINDS, LIFTING
 from attgconv_jax.models import LieAllCNN, LieResNet
 from attgconv_jax.models.lie_all_cnn import LAYERS
+from attgconv_jax.models.lie_resnet import SIZE
 from attgconv_jax.nn import LieConv
 
 # Their kernel networks by the number of ours.
@@ -85,10 +86,24 @@ def _constants(network: LieResNet | LieAllCNN) -> dict[str, np.ndarray]:
     return {f"{owner}.{name}": value for owner in owners for name, value in identities.items()}
 
 
-def _recipe(make) -> Recipe:
+def _recipe(make, **derived) -> Recipe:
     settings = dict(group=rotations(8), kind="separable", coordinates="paper")
     sizes = {"group", "kind", "kernel_size", "head_features", "network_options"}
-    return Recipe(make, settings, free=sizes | {"random_grids", "lifting_dropout_rate"})
+    return Recipe(make, settings, free=sizes | {"random_grids", "lifting_dropout_rate"}, **derived)
 
 
-SOURCE = Source({"ckgresnet": _recipe(LieResNet), "ckgallcnnc": _recipe(LieAllCNN)}, _slots, _constants)
+def _last_kernel_size(settings):
+    """What the filter leaves of the feature map, from 3 to 11 pixels; the weights do not show it."""
+    features, kernel_size = settings["features"], settings["kernel_size"]
+    size = min(max(SIZE // 2 ** (len(features) - 1) - kernel_size, 3), 11)
+    if size % 2 == 0:
+        raise ValueError(
+            f"kernel_size must not be {kernel_size} with {len(features)} features: the last filter of the original "
+            f"then has {size} pixels, and ours cannot have an even number"
+        )
+    return {"last_kernel_size": size}
+
+
+SOURCE = Source(
+    {"ckgresnet": _recipe(LieResNet, derived=_last_kernel_size), "ckgallcnnc": _recipe(LieAllCNN)}, _slots, _constants
+)

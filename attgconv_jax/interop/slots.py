@@ -1,18 +1,16 @@
-"""Where the arrays of a published network are in ours, and what is said of those that do not fit."""
+"""Where the arrays of a published network are in ours, and the checks that they fit."""
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jaxtyping import ArrayLike
 
-from attgconv_jax.interop.arrays import check_finite, common_dtype, plain_arrays
-
-# Names in one list of an error, which stays a line that can be read.
-_SHOWN = 8
+from attgconv_jax.interop.arrays import check_finite, common_dtype, native, plain_arrays
+from attgconv_jax.models.arrays import check_shapes, listed, shown
 
 
 class Slot(NamedTuple):
@@ -68,6 +66,12 @@ def matrix(variable: nnx.Variable) -> Slot:
     return Slot(variable, pointwise(variable).shape[:2])
 
 
+def two_layers(first: str, second: str, weights: Any, layer: Callable[[nnx.Variable], Slot]) -> dict[str, Slot]:
+    """The slots of two layers with biases; `layer` is `matrix` or `pointwise`."""
+    slots = {f"{first}.weight": layer(weights.w1), f"{second}.weight": layer(weights.w2)}
+    return slots | {f"{first}.bias": plain(weights.b1), f"{second}.bias": plain(weights.b2)}
+
+
 def linear(name: str, layer: nnx.Linear) -> dict[str, Slot]:
     """The slots of a linear layer, with a bias if it has one."""
     slots = {f"{name}.weight": Slot(layer.kernel, layer.kernel.shape[::-1], (1, 0))}
@@ -89,19 +93,24 @@ def fill(
 ) -> None:
     """Puts the arrays of a state dict into a network, which is then in evaluation mode and of their dtype.
 
-    A `ValueError` names arrays that are missing, left over or misshapen, of several types, or not finite. Constants may
-    stand in the state dict, if with these values.
+    Running statistics beside bfloat16 and float16 are float32, as batch norms keep them. A `ValueError` names arrays
+    that are missing, left over or misshapen, of several types, or not finite. Constants may stand in the state dict, if
+    with these values.
     """
     arrays = plain_arrays(state)
     for name, value in (constants or {}).items():
         if name in arrays and not np.array_equal(found := arrays.pop(name), value):
-            raise ValueError(f"state is not one of {origin} on this group; {name} is {found} instead of {value}")
+            raise ValueError(
+                f"state is not one of {origin} on this group; {name} is {shown(str(found))} instead of {value}"
+            )
     check_complete(network, slots, origin)
-    _check_names(arrays, slots, origin)
+    shapes = {name: array.shape for name, array in arrays.items()}
+    check_shapes(shapes, {name: slot.shape for name, slot in slots.items()}, f"state is not one of {origin}")
     dtype = common_dtype(arrays)
     check_finite(arrays)
     for name, slot in slots.items():
-        slot.variable.set_value(jnp.asarray(slot.to_ours(arrays[name]), dtype))
+        kept = jnp.promote_types(dtype, jnp.float32) if isinstance(slot.variable, nnx.BatchStat) else dtype
+        slot.variable.set_value(jnp.asarray(slot.to_ours(native(arrays[name])), kept))
     network.eval()
 
 
@@ -114,21 +123,4 @@ def check_complete(network: nnx.Module, slots: Mapping[str, Slot], origin: str) 
         if isinstance(node, nnx.Variable) and not isinstance(node, nnx.RngState) and id(node) not in known
     ]
     if others:
-        raise ValueError(f"network has arrays that are none of {origin}: {_listed(others)}")
-
-
-def _check_names(arrays, slots, origin):
-    shapes = {name: (arrays[name].shape, slot.shape) for name, slot in slots.items() if name in arrays}
-    found = {
-        "missing": sorted(slots.keys() - arrays.keys()),
-        "extra": sorted(arrays.keys() - slots.keys()),
-        "misshapen": [f"{name} is {got} instead of {good}" for name, (got, good) in shapes.items() if got != good],
-    }
-    problems = [f"{label}: {_listed(names)}" for label, names in found.items() if names]
-    if problems:
-        raise ValueError(f"state is not one of {origin}; " + "; ".join(problems))
-
-
-def _listed(names: Sequence[str]) -> str:
-    rest = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + rest
+        raise ValueError(f"network has arrays that are none of {origin}: {listed(others)}")

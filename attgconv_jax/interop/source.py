@@ -18,11 +18,13 @@ class Recipe(NamedTuple):
       make: its class.
       settings: what it is made with.
       free: names of further settings in which networks of the published code differ.
+      derived: settings that the published code sets by others, from those of a network of ours; None: none.
     """
 
     make: Callable[..., nnx.Module]
     settings: Mapping[str, Any]
     free: Set[str] = frozenset()
+    derived: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None
 
 
 class Source(NamedTuple):

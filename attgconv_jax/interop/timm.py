@@ -1,7 +1,7 @@
 """ResNets of timm: plain ones, and those with an attention of its `attn_layer` or with selective kernels."""
 
 from attgconv_jax.interop.resnets import branch_slots, resnet_slots
-from attgconv_jax.interop.slots import Slot, filters, norm, plain, pointwise
+from attgconv_jax.interop.slots import Slot, filters, norm, plain, pointwise, two_layers
 from attgconv_jax.interop.source import Recipe, Source, resnet
 from attgconv_jax.models import ResNet
 from attgconv_jax.models.residual import ResidualBlock
@@ -20,7 +20,7 @@ def _of_attention(name, block):
 
 
 def _squeeze_excitation(attention, weights):
-    return _layers("fc", weights)
+    return two_layers("fc1", "fc2", weights, pointwise)
 
 
 def _efficient_channel(attention, weights):
@@ -34,7 +34,7 @@ def _global_context(attention, weights):
         "conv_attn.bias": plain(weights.key_bias),
         f"{name}.norm.weight": plain(weights.scale),
         f"{name}.norm.bias": plain(weights.shift),
-    } | _layers(f"{name}.fc", weights)
+    } | two_layers(f"{name}.fc1", f"{name}.fc2", weights, pointwise)
 
 
 def _convolutional_block(attention, weights):
@@ -51,12 +51,6 @@ _ATTENTIONS = {
     "gc": _global_context,
     "cbam": _convolutional_block,
 }
-
-
-def _layers(name, weights):
-    """Two 1x1 convolutions with biases."""
-    slots = {f"{name}1.weight": pointwise(weights.w1), f"{name}2.weight": pointwise(weights.w2)}
-    return slots | {f"{name}1.bias": plain(weights.b1), f"{name}2.bias": plain(weights.b2)}
 
 
 def _selective_branch(name: str, block: ResidualBlock) -> dict[str, Slot]:

@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 
 from attgconv_jax.interop.torch_pickle import STORAGES, Storage, Tensor, read_pickle, write_pickle
+from attgconv_jax.models.arrays import shown
 
 # Of the older format: a pickle of its own at the start, and its version.
 _MAGIC, _VERSION = 0x1950A86A20F9469CFC6C, 1001
 
 # Where training programs keep the weights among other things.
-_INSIDE = ("state_dict", "model")
+_INSIDE = ("state_dict", "model", "model_state_dict")
 
 # Storages begin at multiples of it, as in files of PyTorch.
 _ALIGNMENT = 64
@@ -26,13 +27,14 @@ _LOCAL_HEADER = 30
 
 
 def read_torch(path: pathlib.Path) -> dict[str, np.ndarray]:
-    """The tensors of a state dict by name, or of one that is saved under `state_dict` or `model`.
+    """The tensors of a state dict by name, or of one that is saved under one of `_INSIDE`, or under two of them.
 
     Both formats of `torch.save` are read, zip archives and what it wrote before PyTorch 1.6. The pickle inside is read
     as data: nothing that it names is imported or called.
 
     Raises:
-      ValueError: the file is damaged or none of `torch.save`, or holds more than tensors, containers and numbers.
+      ValueError: the file is damaged, `torch.save` did not write it, or it holds more than tensors, containers and
+        numbers.
     """
     with path.open("rb") as stream:
         start = stream.read(4)
@@ -55,6 +57,10 @@ def _read_zip(stream):
             sum(entry.file_size for entry in entries.values()) > os.fstat(stream.fileno()).st_size
         ):
             raise ValueError("its parts are compressed, which those of torch.save never are")
+        if not any(entry.CRC for entry in entries.values()):
+            # `torch.serialization.set_crc32_options(False)` leaves them out; without the attribute none is compared.
+            for entry in entries.values():
+                del entry.CRC
         folder = pickles[0].removesuffix("data.pkl")
 
         def content(name):
@@ -71,7 +77,7 @@ def _read_older(file):
     # In memory, where a text that claims to be longer than the file ends with it.
     stream = io.BytesIO(file.read())
     if (read_pickle(stream)[0], read_pickle(stream)[0]) != (_MAGIC, _VERSION):
-        raise ValueError("it is a pickle, but none of torch.save")
+        raise ValueError("it is a pickle, but torch.save did not write it")
     system = read_pickle(stream)[0]
     value, storages = read_pickle(stream)
     state, contents = _state_dict(value), {}
@@ -93,11 +99,16 @@ def _exactly(stream: io.BytesIO, count: int) -> bytes:
 
 def _state_dict(value: Any) -> dict[str, Tensor]:
     """The tensors by name, wherever they are in what was saved."""
-    inside = [value.get(name) for name in _INSIDE] if isinstance(value, dict) else []
-    for found in (value, *inside):
-        if isinstance(found, dict) and found and all(isinstance(tensor, Tensor) for tensor in found.values()):
-            return found
-    raise ValueError("it must map names to tensors, nothing else, or hold such a mapping under state_dict or model")
+    for _ in range(2):
+        inside = [value[name] for name in _INSIDE if name in value] if isinstance(value, dict) else []
+        value = next((found for found in inside if isinstance(found, dict)), value)
+    wanted = f"it must map names to tensors, nothing else, or hold such a mapping under {' or '.join(_INSIDE)}"
+    if not isinstance(value, dict) or not value:
+        raise ValueError(f"{wanted}, got {'an empty mapping' if value == {} else type(value).__name__}")
+    for name, tensor in value.items():
+        if not isinstance(tensor, Tensor):
+            raise ValueError(f"{wanted}, got {type(tensor).__name__} under {shown(name)}")
+    return value
 
 
 def _arrays(state: Mapping[str, Tensor], contents: Mapping[Storage, bytes], order: str) -> dict[str, np.ndarray]:
@@ -115,11 +126,15 @@ def _arrays(state: Mapping[str, Tensor], contents: Mapping[Storage, bytes], orde
 
 def write_torch(path: pathlib.Path, state: Mapping[str, np.ndarray]) -> None:
     """Writes arrays as `torch.save` writes a state dict; `torch.load` reads it, with `weights_only=True` too."""
+    if not state:
+        raise ValueError(f"state must hold an array for {path.suffix}, got none")
     tensors = {}
     for i, (name, array) in enumerate(state.items()):
         if array.dtype not in STORAGES.values():
             known = ", ".join(dtype.name for dtype in STORAGES.values())
-            raise ValueError(f"state must hold arrays of {known} for {path.suffix}, got {array.dtype} under {name!r}")
+            raise ValueError(
+                f"state must hold arrays of {known} for {path.suffix}, got {array.dtype} under {shown(ascii(name))}"
+            )
         strides = tuple(math.prod(array.shape[axis + 1 :]) for axis in range(array.ndim))
         tensors[name] = Tensor(Storage(array.dtype, str(i), array.size), 0, array.shape, strides)
     with path.open("wb") as stream, zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:

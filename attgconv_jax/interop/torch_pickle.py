@@ -11,6 +11,8 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from attgconv_jax.models.arrays import listed, shown
+
 STORAGES = {
     "DoubleStorage": np.dtype(np.float64),
     "FloatStorage": np.dtype(np.float32),
@@ -57,9 +59,13 @@ class Tensor:
         """The tensor in `numbers`, those of the storage."""
         size = math.prod(self.shape)
         last = self.offset + sum((n - 1) * step for n, step in zip(self.shape, self.strides, strict=True))
-        # An expanded tensor has more elements than numbers; to copy it could take any amount of memory.
+        # To copy an expanded tensor, which has more elements than numbers, could take any amount of memory.
         if size > len(numbers) or (size and last >= len(numbers)):
-            raise ValueError(f"a tensor of shape {self.shape} reaches beyond its {len(numbers)} numbers")
+            if size and last < len(numbers):
+                problem = f"is expanded from {len(numbers)} numbers: save tensor.contiguous()"
+            else:
+                problem = f"reaches beyond its {len(numbers)} numbers"
+            raise ValueError(f"a tensor of shape {self.shape} {problem}")
         if size == 0:
             return np.empty(self.shape, numbers.dtype)
         steps = [step * numbers.itemsize for step in self.strides]
@@ -71,6 +77,13 @@ class _Global:
     """A name in the pickle, `module.name`: never looked up."""
 
     name: str
+
+
+class NumPyNumber:
+    """A number of NumPy's beside the tensors, such as the best accuracy: not read."""
+
+    def __init__(self, *_: Any):
+        pass
 
 
 _MARK = object()
@@ -170,7 +183,8 @@ class _Machine:
     def _build(self):
         # A state dict has attributes of its own, its modules' versions.
         self.stack.pop()
-        _typed(self.stack[-1], dict)
+        if not isinstance(self.stack[-1], NumPyNumber):
+            _typed(self.stack[-1], dict)
 
     def _binpersid(self):
         kind, storage, key, _, length, *view = _typed(self.stack.pop(), tuple)
@@ -189,8 +203,8 @@ class _Machine:
 def _known(name):
     if name not in _MAKERS and name.removeprefix("torch.") not in STORAGES:
         raise _RefusedError(
-            f"its pickle refers to {name}, and only tensors, containers and numbers are read; nothing was executed: "
-            "save a state_dict() alone"
+            f"its pickle refers to {shown(name)}, and only tensors, containers and numbers are read; nothing was "
+            "executed: save a state_dict() alone"
         )
     return _Global(name)
 
@@ -222,7 +236,13 @@ def _ordered(*pairs):
     return made
 
 
-def _tensor(storage, offset, shape, strides, *_):
+def _tensor(storage, offset, shape, strides, requires_grad=False, hooks=None, metadata=None):
+    # PyTorch keeps there that the numbers are conjugated or negated, among other things.
+    if metadata:
+        raise _RefusedError(
+            f"its pickle has a tensor with {listed([*map(shown, _typed(metadata, dict))])}, which changes its numbers: "
+            "save tensor.clone()"
+        )
     shape, strides = (tuple(map(_count, _typed(sizes, tuple))) for sizes in (shape, strides))
     if len(shape) != len(strides) or len(shape) > 32:
         raise TypeError
@@ -235,6 +255,11 @@ _MAKERS: Mapping[str, Callable] = {
     "torch._utils._rebuild_tensor_v2": _tensor,
     "torch._utils._rebuild_parameter": lambda tensor, *_: _typed(tensor, Tensor),
     "torch.Size": lambda sizes: tuple(_typed(sizes, tuple)),
+    # The parts of a number's pickle: its type, its bytes as text, and itself.
+    "numpy.dtype": NumPyNumber,
+    "_codecs.encode": NumPyNumber,
+    "numpy.core.multiarray.scalar": NumPyNumber,
+    "numpy._core.multiarray.scalar": NumPyNumber,
 }
 
 

@@ -1,7 +1,7 @@
 """Arrays of modules on disk, by name, in Orbax's format."""
 
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -11,7 +11,8 @@ from flax import nnx
 
 from attgconv_jax.models.skeleton import ARRAYS
 
-_SHOWN = 4
+# Of names in a list, and of characters in a name, so that errors stay lines that can be read.
+_SHOWN, _LONGEST = 4, 100
 
 # Endings of arrays' names in version 0.1.0, and what they are where a network no longer has them.
 FORMER_NAMES = {
@@ -64,7 +65,8 @@ def filled(path: pathlib.Path, parts: tuple, stored: Mapping[str, np.ndarray], p
     graphdef, arrays, rest = parts
     expected = nnx.to_pure_dict(arrays)
     stored = _renamed(stored, by_name(expected))
-    _check_fit(stored, by_name(expected), f"{path} {problem}")
+    shapes = ({name: np.shape(leaf) for name, leaf in each.items()} for each in (stored, by_name(expected)))
+    check_shapes(*shapes, f"{path} {problem}")
 
     def array_of(keys, leaf):
         array = stored[_name(keys)]
@@ -103,6 +105,30 @@ def first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
+def check_shapes(found: Mapping[str, tuple], expected: Mapping[str, tuple], problem: str) -> None:
+    """Raises a `ValueError`, after the problem's words, unless arrays of these names and shapes are the expected."""
+    both = {name: (shown(name), found[name], shape) for name, shape in expected.items() if name in found}
+    misfits = {
+        "missing": map(shown, sorted(expected.keys() - found.keys())),
+        "extra": map(shown, sorted(found.keys() - expected.keys())),
+        "misshapen": (f"{name} is {got} instead of {good}" for name, got, good in both.values() if got != good),
+    }
+    misfits = {label: [*words] for label, words in misfits.items()}
+    if problems := [f"{label}: {listed(words)}" for label, words in misfits.items() if words]:
+        raise ValueError(f"{problem}; " + "; ".join(problems))
+
+
+def listed(words: Sequence[str]) -> str:
+    """The first of them, and how many more there are."""
+    return ", ".join(words[:_SHOWN]) + (f" and {len(words) - _SHOWN} more" if len(words) > _SHOWN else "")
+
+
+def shown(name: Any) -> str:
+    """A name from a file as a message may hold it: in a line, without control characters, not too long."""
+    words = name if isinstance(name, str) and name.isprintable() else ascii(name)
+    return words if len(words) <= _LONGEST else f"{words[:_LONGEST]}..."
+
+
 def _renamed(stored, expected):
     """By the current names what version 0.1.0 had under others."""
 
@@ -114,22 +140,6 @@ def _renamed(stored, expected):
         return name
 
     return {now(name): leaf for name, leaf in stored.items()}
-
-
-def _check_fit(stored, expected, problem):
-    shapes = {name: (np.shape(stored[name]), np.shape(leaf)) for name, leaf in expected.items() if name in stored}
-    misfits = {
-        "missing": sorted(expected.keys() - stored.keys()),
-        "extra": sorted(stored.keys() - expected.keys()),
-        "misshapen": [f"{name} is {got} instead of {good}" for name, (got, good) in shapes.items() if got != good],
-    }
-    if problems := [f"{label}: {_first(names)}" for label, names in misfits.items() if names]:
-        raise ValueError(f"{problem}; " + "; ".join(problems))
-
-
-def _first(names):
-    """Some of them, in a line that can be read."""
-    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
 
 
 def _name(keys):

@@ -12,7 +12,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from attgconv_jax.attention import OPERATORS
-from attgconv_jax.checks import check_integer, check_positive, check_rate
+from attgconv_jax.checks import check_integer, check_odd, check_positive, check_rate
 from attgconv_jax.filters import Sampling
 from attgconv_jax.kernels.settings import Convolution, Precision
 from attgconv_jax.lie.groups import LieGroup
@@ -59,6 +59,9 @@ class LieResNet(LieNetwork):
         the input of every convolution but the lifting and the shortcuts, the others on what a residual branch adds.
       features: channels per group element, of the lifting and of every block.
       kernel_size: of all filters but those of shortcuts and of the last convolution, in pixels.
+      last_kernel_size: of the last convolution's filter, in pixels, odd and at most the size of the feature map there;
+        None: 3, or the least that holds the scales. The paper's code has what `kernel_size` leaves of the feature map,
+        from 3 to 11: the same 3 at the sizes of the paper.
       head_features: of the linear layer.
       dropout_rate: before the logits.
       network_options: of the kernel networks; shortcuts have half as many hidden features, rounded to an even number.
@@ -78,6 +81,7 @@ class LieResNet(LieNetwork):
         attention_options: Mapping[str, Any] | None = None,
         features: Sequence[int] = (32, 32, 64),
         kernel_size: int = 7,
+        last_kernel_size: int | None = None,
         head_features: int = 256,
         in_features: int = 1,
         classes: int = 10,
@@ -99,25 +103,20 @@ class LieResNet(LieNetwork):
         if not isinstance(features, Sequence) or not 2 <= len(features) <= 3:
             raise ValueError(f"features must be two or three widths for images of {SIZE} pixels, got {features}")
         features = tuple(check_integer("features", width) for width in features)
+        last_kernel_size = _last_kernel_size(last_kernel_size, group, coordinates, len(features))
         of_kernels = dict(network=network, network_options=network_options, coordinates=coordinates, mask=mask)
         shared = dict(dtype=dtype, param_dtype=param_dtype, rngs=rngs)
         layers = Layers(group, kind, attention, attention_options, sampling, of_kernels, shared)
         sizes = dict(features=features, in_features=in_features, kernel_size=kernel_size, classes=classes)
         settings = dict(random_grids=random_grids, head_features=head_features, dropout_rate=dropout_rate)
+        settings |= dict(last_kernel_size=last_kernel_size)
         settings |= dict(implementation=implementation, precision=precision)
         super().__init__(layers, **sizes, **settings)
         pairs = itertools.pairwise(features)
         self.blocks = nnx.List([LieBlock(before, width, kernel_size, layers) for before, width in pairs])
         self.block_norms = nnx.List([layers.norm(width) for width in features[1:]])
-        least = 3 if coordinates == "paper" else least_size(group)
-        left = SIZE // 2 ** (len(features) - 1)
-        if least > left:
-            raise ValueError(
-                f"max_scale must be at most {(left - 1) // 2}: the last filter of {group} has {least} pixels, and the "
-                f"feature map only {left}"
-            )
         last = features[-1]
-        self.last = AttendedConv(last, last, least, _of_convolutions(layers), padding="VALID")
+        self.last = AttendedConv(last, last, last_kernel_size, _of_convolutions(layers), padding="VALID")
         self.last_norm = layers.norm(last)
         self.head = nnx.Linear(last, head_features, use_bias=False, **shared)
         self.head_norm = layers.norm(head_features)
@@ -183,6 +182,23 @@ class LieBlock(Module):
     def _branch(self, f, grid=None, inside=None):
         f = jax.nn.relu(self.first_norm(self.first(f, grid, inside)))
         return jax.nn.relu(self.second_norm(self.second(f, inside, grid)))
+
+
+def _last_kernel_size(given, group, coordinates, widths):
+    """The size of the last filter, which the feature map must hold."""
+    least = 3 if coordinates == "paper" else least_size(group)
+    left = SIZE // 2 ** (widths - 1)
+    if least > left:
+        raise ValueError(
+            f"max_scale must be at most {(left - 1) // 2}: the last filter of {group} has {least} pixels, and the "
+            f"feature map only {left}"
+        )
+    if given is None:
+        return least
+    (size,) = check_odd("or filters are off centre", last_kernel_size=given)
+    if size > left:
+        raise ValueError(f"last_kernel_size must be at most {left}, the pixels of the feature map there, got {size}")
+    return size
 
 
 def _of_convolutions(layers):
