@@ -37,7 +37,7 @@ MEASURED = [name for name in published() if name in DEEPER or not name.endswith(
 
 
 @pytest.mark.parametrize("name", MEASURED)
-@pytest.mark.default("pytorch_insight/cbam_resnet18", "timm/skresnet18")
+@pytest.mark.default("pytorch_insight/cbam_resnet18")
 def test_a_network_computes_what_the_original_does_and_goes_back_without_a_bit_changed(name):
     state = state_of(name, np.float64)
     network = loaded(name, np.float64)
