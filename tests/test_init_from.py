@@ -11,7 +11,8 @@ import pytest
 from flax import nnx
 from networks import with_random_arrays
 
-from attgconv_jax.models import save_network
+from attgconv_jax import trivial
+from attgconv_jax.models import ResNet, save_network
 from experiments.data import Dataset, Split, rotated_digits
 from experiments.run.configuration import Config, OptimizerConfig
 from experiments.run.head import head_of, named
@@ -146,6 +147,22 @@ def test_other_classes_get_a_new_head_that_is_named(saved, digits, tmp_path):
     save_network(named, random_network(classes=5), class_names=tuple("abcde"))
     shutil.copy(run.workdir / "run.json", tmp_path / "named")
     assert read_weights(named).class_names == read_weights(tmp_path / "named").class_names == few.class_names
+
+
+def test_a_network_whose_stages_have_options_of_their_own_can_be_trained_further(digits, tmp_path):
+    sizes = dict(depth=18, features=1, in_features=1, classes=10)
+    options = {"kernel_size": [3, 5, 5, 3]}
+    network = with_random_arrays(
+        lambda: ResNet(group=trivial(), attention="eca", attention_options=options, **sizes, rngs=nnx.Rngs(0))
+    )
+    save_network(tmp_path / "resnet", network)
+    again = model("resnet", "z2", "eca", depth=18, features=1, attention_options=("kernel_size=[3,5,5,3]",))
+    start = start_of(config(tmp_path / "resnet", model=again), digits)
+    assert start.record["new_head"] == [] and "stages.1.0.attention.weights" in start.arrays
+    with pytest.raises(
+        ValueError, match=r"model.attention_options: .* one kernel_size, or 4, one per stage, got \[3, 5"
+    ):
+        model("resnet", "z2", "eca", depth=18, attention_options=("kernel_size=[3,5]",))
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,10 @@ SMALL_SETTINGS = dict(features=4, classes=5)
 
 
 # Those of depth 50 are as those of depth 18, but for the block; `published_weights.py` measures them all.
-MEASURED = [name for name in published() if not name.endswith("50")] + ["timm/skresnet50", "pytorch_insight/gc_resnet50"]
+MEASURED = [name for name in published() if not name.endswith("50")] + [
+    "timm/skresnet50",
+    "pytorch_insight/gc_resnet50",
+]
 
 
 @pytest.mark.parametrize("name", MEASURED)
