@@ -155,7 +155,7 @@ def _beside(arguments, loaded):
     else:
         run = Run.open(path)
         config, trained_on = run.config(arguments.directory), run.dataset(arguments.directory)
-        trainer = make_trainer(config, trained_on)
+        trainer = make_trainer(config, trained_on, running_variance=run.running_variance)
         _, best, _ = last_state(run, trainer)
         network = trainer.network(best.params, best.rest, 0)
         stored, class_names = standardised(config, trained_on).preprocessing, trained_on.class_names
@@ -178,7 +178,7 @@ def _network_of_run(arguments, run):
     if seed not in seeds:
         raise ValueError(f"--seed must be one of the run's, {', '.join(map(str, seeds))}, got {seed}")
     trained_on = run.dataset(arguments.directory, moved)
-    trainer = make_trainer(config, trained_on)
+    trainer = make_trainer(config, trained_on, running_variance=run.running_variance)
     state, best, spent = last_state(run, trainer)
     network = trainer.network(best.params, best.rest, seeds.index(seed))
     dataset = standardised(config, trained_on)

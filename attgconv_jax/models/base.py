@@ -103,9 +103,8 @@ def register(
 
     The class takes `group`, `attention=None`, `attention_options=None`, `in_features`, `classes`, `dtype`,
     `param_dtype` and `rngs`, and further arguments as it likes; it has `settings`, `group`, `attending_layers`,
-    `feature_maps` and `attention_maps`, most simply from `Network`; and `check_attention(attention, options)`, without an
-    instance, where its attention takes other options than `OPERATORS` says. For `size`, `stride` and `defaults` see
-    `Entry`.
+    `feature_maps` and `attention_maps`, most simply from `Network`; and a static `check_attention(attention, options)`,
+    where its attention takes other options than `OPERATORS` says. For `size`, `stride` and `defaults` see `Entry`.
     """
 
     def decorate(network):

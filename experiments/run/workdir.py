@@ -23,6 +23,7 @@ from typing import Any
 import filelock
 
 from attgconv_jax.models import NETWORKS
+from attgconv_jax.nn.norm import RunningVariance
 from experiments.data import OWN_NAMES, Arrays, Dataset, load, set_of_arrays
 from experiments.run.configuration import Config, steps_per_epoch
 from experiments.run.extending import extension
@@ -60,6 +61,11 @@ class Run:
     def extensions(self) -> list[dict[str, Any]]:
         """Records of every time that it was extended; see `experiments.run.extending`."""
         return (self.description or {}).get("extensions", [])
+
+    @property
+    def running_variance(self) -> RunningVariance:
+        """What its batch norms keep: as those of the network that it started from."""
+        return (self.description or {}).get("start", {}).get("running_variance", "biased")
 
     @property
     def newest_step(self) -> int | None:
