@@ -11,13 +11,16 @@ import numpy as np
 import pytest
 from flax import nnx
 from helpers import assert_close, assert_refused
+from networks import random_network
 
+from attgconv_jax import plotting, trivial
 from attgconv_jax.export import export_network
 from attgconv_jax.models import load_classifier, load_network, save_network
 from attgconv_jax.preprocessing import Preprocessing
 from experiments.augmentation import AugmentConfig
 from experiments.data import Dataset, Split
 from experiments.report.examples import augmentation_figure
+from experiments.report.reports import draw_attention
 from experiments.run.configuration import DataConfig
 from experiments.run.prediction import Picture, standardised_picture
 from experiments.run.scale import Scale
@@ -144,6 +147,26 @@ def test_pictures_are_standardised_and_compared_with_training_by_channel():
     told = Scale(bright)
     standardised_picture(picture, bright, told)
     assert "was trained on uint8 pictures of mean 0.020 of white, this uint8 picture has mean 0." in told.note()
+
+
+def test_pictures_of_attention_have_the_colours_from_before(tmp_path, monkeypatch):
+    """Those beside maps and beside pairs of group elements; the network still gets standardised ones."""
+    pixels = np.random.default_rng(2).random((12, 28, 28, 1, 3)) * [1, 0.5, 0.25]
+    data = a_set(pixels).standardised(channelwise=True)
+    network, figures = random_network(trivial(), "response_channel", features=1, in_features=3), []
+    for name in ("attention_figure", "response_figure"):
+        draw = getattr(plotting, name)
+        monkeypatch.setattr(
+            plotting, name, lambda *given, draw=draw, **options: figures.append(draw(*given, **options)) or figures[-1]
+        )
+    draw_attention(network, data, tmp_path / "x.png", images=[0])
+    original = pixels[0, :, :, 0]
+    for figure in figures:
+        shown = next(axis.images[0].get_array() for axis in figure.axes if axis.images)
+        np.testing.assert_allclose(shown, (original - original.min()) / np.ptp(original), atol=1e-5)
+    assert len(figures) == 2
+    with assert_refused("unstandardise must be a function of images or None, got tuple"):
+        plotting.response_figure(network, jnp.asarray(data.test.images[0]), unstandardise=(MEAN, DEVIATION))
 
 
 def test_the_picture_of_an_augmentation_has_the_colours_from_before():
