@@ -316,6 +316,16 @@ COMMANDS = [
         "--model.attention response --model.implementation blocks",
         "got 'blocks'; of attention on responses: --model.attention-options implementation=blocks",
     ),
+    (
+        train,
+        "digits-z2 --model.attention srm --optimizer.batch-size 1",
+        "take larger batches, --model.attention-options norm=layer or norm=group",
+    ),
+    (
+        train,
+        "--model.name wide_resnet --model.downsampling stride",
+        'got "stride"; or give --model.no-exact and give up exact equivariance',
+    ),
     (train, "--model.sampling.kind cubic", "model.sampling has no effect with model.group p4: leave it out, got "),
     (train, "--data.name cifar", "--data.name must be one of arrays, cifar10"),
     (train, "--data.path nowhere", "data.path must be a folder of class folders, or arrays in a .npz file, but no"),
