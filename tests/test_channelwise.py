@@ -70,16 +70,20 @@ def test_every_channel_is_standardised_by_its_own_numbers():
     grey = Preprocessing(6, 3, mean=MEAN, deviation=DEVIATION)(pixels()[..., 0])
     assert_close(grey, standardised(np.repeat(pixels()[..., :1], 3, axis=-1)), 1e-6)
     assert Preprocessing(6, 3, mean=np.array(MEAN), deviation=list(DEVIATION)) == BY_CHANNEL and hash(BY_CHANNEL)
+    of_jax = Preprocessing(6, 3, mean=jnp.array([0.25, 0.5, 0.75]), deviation=jnp.ones(3))
+    assert of_jax == Preprocessing(6, 3, mean=(0.25, 0.5, 0.75), deviation=(1.0, 1.0, 1.0))
 
 
 def test_numbers_are_one_or_one_a_channel():
-    with assert_refused("mean must be one number, or 3, one a channel, got 2 numbers"):
+    with assert_refused("mean must be one number, or 3, one per channel, got 2 numbers"):
         Preprocessing(6, 3, mean=(0.1, 0.2), deviation=(1.0, 1.0))
     with assert_refused("mean and deviation must both be one number, or both one a channel, got (0.2, 0.5, 0.75)"):
         Preprocessing(6, 3, mean=MEAN)
     with assert_refused("background, mean and deviation must be finite, the deviation positive, got 0.0, (0.2, 0.5"):
         Preprocessing(6, 3, mean=MEAN, deviation=(1.0, 0.0, 1.0))
-    with assert_refused("data.channelwise needs data.standardise: leave one out"):
+    with assert_refused(
+        "data.channelwise needs data.standardise: add --data.no-channelwise, or leave out --data.no-standardise"
+    ):
         DataConfig(channelwise=True, standardise=False)
 
 

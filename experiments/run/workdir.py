@@ -257,7 +257,16 @@ def image_size(config: Config, pixels: int) -> int:
 
 
 def standardised(config: Config, dataset: Dataset, by: Dataset | None = None) -> Dataset:
-    """The set, standardised by its own training images or those of `by`, if the configuration says so."""
+    """The set, standardised by its own training images or those of `by`, if the configuration says so.
+
+    Raises:
+      ValueError: by channel, and there is but one.
+    """
+    if config.data.channelwise and dataset.in_features == 1:
+        raise ValueError(
+            f"data.channelwise is of images with several channels, and {dataset.name} has one: leave it out, or add "
+            "--data.no-channelwise"
+        )
     return dataset.standardised(by, channelwise=config.data.channelwise) if config.data.standardise else dataset
 
 
