@@ -8,7 +8,7 @@ from attgconv_jax import Group
 from attgconv_jax.filters import BASES
 from attgconv_jax.lie import LieGroup
 from experiments.data import OWN_NAMES
-from experiments.data.prepared import PUBLISHED_SIZES
+from experiments.data.prepared import PUBLISHED
 from experiments.run.configuration import Config
 
 
@@ -30,7 +30,7 @@ def idle_options(choice: Callable[[str, str], Any], group: Group | LieGroup) -> 
             "data.fit": data not in OWN_NAMES,
             "data.shares": data not in OWN_NAMES,
             "data.broken": data != "folder",
-            "data.seed": "validation" in PUBLISHED_SIZES.get(data, ()),
+            "data.seed": data in PUBLISHED and "validation" in PUBLISHED[data].sizes,
         },
         f"model.group {choice('model', 'group')}": {
             "model.sampling": not has_basis and (group.is_exact if finite else choice("model", "attention") == "none"),
