@@ -34,7 +34,7 @@ class Preprocessing:
       dtype: of the pixels in a file, such as "uint8", "uint16" or "float32"; kept by its name.
       fit: how images of another size are brought to it; see `resize`.
       background: of what "pad" and "frame" put around an image, where white is 1.
-      mean: of the training images, resized, where white is 1: one number, or one a channel.
+      mean: of the training images, resized, where white is 1: one number, or one per channel.
       deviation: of the same, as many numbers as `mean`.
     """
 
@@ -56,7 +56,7 @@ class Preprocessing:
         check_choice("fit", self.fit, get_args(Fit))
         if isinstance(self.mean, tuple) != isinstance(self.deviation, tuple):
             raise ValueError(
-                "mean and deviation must both be one number, or both one a channel, got "
+                "mean and deviation must both be one number, or both one per channel, got "
                 f"{self.mean} and {self.deviation}"
             )
         finite = all(np.isfinite(number).all() for number in numbers.values())

@@ -77,7 +77,7 @@ def test_every_channel_is_standardised_by_its_own_numbers():
 def test_numbers_are_one_or_one_a_channel():
     with assert_refused("mean must be one number, or 3, one per channel, got 2 numbers"):
         Preprocessing(6, 3, mean=(0.1, 0.2), deviation=(1.0, 1.0))
-    with assert_refused("mean and deviation must both be one number, or both one a channel, got (0.2, 0.5, 0.75)"):
+    with assert_refused("mean and deviation must both be one number, or both one per channel, got (0.2, 0.5, 0.75)"):
         Preprocessing(6, 3, mean=MEAN)
     with assert_refused("background, mean and deviation must be finite, the deviation positive, got 0.0, (0.2, 0.5"):
         Preprocessing(6, 3, mean=MEAN, deviation=(1.0, 0.0, 1.0))

@@ -85,7 +85,7 @@ def test_logits_are_invariant(make, group, attention):
     ],
     ids=["44-alpha_F-p4m", "16-4-p4"],
 )
-def test_logits_of_networks_of_their_real_size_are_invariant(make, group, attention):
+def test_logits_of_the_deepest_and_of_a_wider_network_are_invariant(make, group, attention):
     function = jax.jit(random_network(group, attention, make=make))
     assert error_of_generators(function, random(2, 32, 32, 1, 3), group) < 1e-10
 

@@ -343,7 +343,7 @@ COMMANDS = [
     (train, "--data.channelwise", "data.channelwise is of images with several channels, and rotated digits (seed 0)"),
     (train, "--model.name wide_resnet --model.no-exact", "model.exact has no effect with model.downsampling pool: "),
     (train, "--augment.crop 28", "augment.crop must be less than the 28 pixels of the images, got 28"),
-    (train, "--augment.crop 0.5", "--augment.crop must be INT, got 0.5. Pixels: "),
+    (train, "--augment.crop 0.5", "--augment.crop must be INT, got 0.5. Pixels of background"),
     (train, "--augment.rotate 400", "augment.rotate must be in 0 to 180, got 400.0"),
     (train, "--augment.noise 0.1 --data.no-standardise", "augment.noise needs data.standardise"),
     (train, "--augment.flip maybe", "--augment.flip must be one of False, True, got 'maybe'"),

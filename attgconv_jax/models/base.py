@@ -138,9 +138,9 @@ class Network(Module):
       masked: whether the image, and the output of every relu between layers, are multiplied by
         `attgconv_jax.circular_mask`: for angles other than right ones, where the corners of an image, 21 % of its area,
         hold nothing of interest. A square border is not invariant to rotation.
-      implementation: of its convolutions, those of attention among them; see `attgconv_jax.kernels.computing`.
+      implementation: of its convolutions, those of attention among them; see `attgconv_jax.computing`.
       precision: of all products, and of those of derivatives: "default", "high" or "highest"; None: as JAX is set. See
-        `attgconv_jax.kernels.computing`.
+        `attgconv_jax.computing`.
       dtype: to compute in; see `attgconv_jax.nn`.
       param_dtype: of the parameters; see `attgconv_jax.nn`.
       rngs: its "params" and, for dropout, "dropout" streams are used.

@@ -220,7 +220,7 @@ def _published_options(attention, features):
 
 
 def _of_stage(options, stage):
-    """The options of the attention in a stage, where lists hold one value a stage."""
+    """The options of the attention in a stage, where lists hold one value per stage."""
     values = {}
     for name, value in (options or {}).items():
         several = isinstance(value, list | tuple)

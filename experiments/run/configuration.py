@@ -90,7 +90,7 @@ class OptimizerConfig:
     decay: float = 0.1
     """Factor of the step schedule."""
     patience: int = 20
-    """Of the plateau schedule: halved after so many epochs without better validation accuracy."""
+    """Of the plateau schedule: halved after so many consecutive epochs without better validation accuracy."""
     warmup_epochs: float = 0.0
     """The learning rate first rises from zero, linearly."""
     momentum: float = 0.9
@@ -189,6 +189,20 @@ def steps_per_epoch(config: Config, images: int) -> int:
     if batch_size > images:
         raise ValueError(f"optimizer.batch_size must be at most {images}, the training images, got {batch_size}")
     return images // batch_size
+
+
+MUCH_LARGER = 2
+"""A frame so many times as wide as the images leaves them a quarter of the area at most."""
+
+
+def frame_note(config: Config, side: int, size: int) -> str | None:
+    """What to do about images of a named set that are framed to a much larger size, in a line; None of others."""
+    if size < MUCH_LARGER * side:
+        return None
+    return (
+        f"images of {side} pixels along an axis are framed in black to the {size} that {config.model.name} takes: "
+        "images of your own (--data.path) are enlarged instead, see --data.fit"
+    )
 
 
 FEW_STEPS = 10

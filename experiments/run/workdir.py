@@ -25,7 +25,7 @@ import filelock
 from attgconv_jax.models import NETWORKS
 from attgconv_jax.nn.norm import RunningVariance
 from experiments.data import OWN_NAMES, Arrays, Dataset, load, set_of_arrays
-from experiments.run.configuration import Config, steps_per_epoch
+from experiments.run.configuration import Config, frame_note, steps_per_epoch
 from experiments.run.extending import extension
 from experiments.run.identity import from_identity, identity
 from experiments.run.metrics import read_metrics
@@ -233,7 +233,13 @@ def dataset_of(config: Config, arrays: Arrays | None = None) -> Dataset:
     if arrays is not None:
         return set_of_arrays(arrays, **options)
     dataset = load(data.name, data.directory, path=data.path, broken=data.broken, **options)
-    return dataset if data.name in OWN_NAMES else dataset.resized(size_of)
+    if data.name in OWN_NAMES:
+        return dataset
+    resized = dataset.resized(size_of)
+    note = frame_note(config, max(dataset.sides), max(resized.sides))
+    if note is not None:
+        print(f"note: {note}", flush=True)
+    return resized
 
 
 def image_size(config: Config, pixels: int) -> int:
