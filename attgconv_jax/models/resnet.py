@@ -46,7 +46,13 @@ STAGES = 4
 SCALE = 2**5
 
 
-@register("resnet", stride=SCALE, defaults={"depth": 18})
+def _check_attention(attention, options):
+    """Raises a `ValueError` unless the attention of every stage takes its options."""
+    for stage in range(STAGES):
+        check_attention(attention, _of_stage(options, stage))
+
+
+@register("resnet", stride=SCALE, defaults={"depth": 18}, check_attention=_check_attention)
 class ResNet(Network):
     """The residual networks for ImageNet, with attention where its paper puts it.
 
@@ -134,7 +140,7 @@ class ResNet(Network):
     ):
         check_group(group)
         _check_names(depth, attention)
-        self.check_attention(attention, attention_options)
+        _check_attention(attention, attention_options)
         features = _equal_features(group) if features is None else features
         features, in_features, classes = check_positive(features=features, in_features=in_features, classes=classes)
         (exact,) = check_boolean(exact=exact)
@@ -163,12 +169,6 @@ class ResNet(Network):
         self.classifier = nnx.Linear(channels, classes, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
         self.in_features = in_features
         self.exact = exact
-
-    @staticmethod
-    def check_attention(attention: str | None, options: Mapping[str, Any] | None) -> None:
-        """Raises a `ValueError` unless the attention of every stage takes its options."""
-        for stage in range(STAGES):
-            check_attention(attention, _of_stage(options, stage))
 
     def _features(self, image):
         self._check_image(image)

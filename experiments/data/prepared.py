@@ -12,10 +12,10 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from attgconv_jax.preprocessing import Preprocessing
+from experiments.data.amat import ARCHIVE
 from experiments.data.dataset import Dataset, Split, describe, held_out, register
 from experiments.data.regenerated import SEED, SIZES
 
-ARCHIVE = "mnist_rotation_new.zip"
 MNIST_FILES = tuple(f"{part}-{what}-ubyte.gz" for part in ("train", "t10k") for what in ("images-idx3", "labels-idx1"))
 PCAM_FILES = tuple(
     f"camelyonpatch_level_2_split_{part}_{what}.h5.gz" for part in ("train", "valid", "test") for what in "xy"

@@ -43,8 +43,8 @@ class ModelConfig:
         check_name("model.attention", self.attention, ["none", *OPERATORS])
         check_name("model.dtype", self.dtype, get_args(DType))
         options = parse_options("model.attention_options", self.attention_options)
-        # A network may take more than its attention does, such as an option for every stage.
-        check = getattr(NETWORKS[self.name].network, "check_attention", check_attention)
+        # A network may take more than its attention does, such as options per stage.
+        check = NETWORKS[self.name].check_attention or check_attention
         try:
             check(None if self.attention == "none" else self.attention, options)
         except ValueError as error:

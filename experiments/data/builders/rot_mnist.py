@@ -8,9 +8,8 @@ import zipfile
 import numpy as np
 import tensorflow_datasets as tfds
 
-from experiments.data.amat import amat_rows
+from experiments.data.amat import ARCHIVE, amat_rows
 from experiments.data.builders.from_mnist import MADE, FromMnist
-from experiments.data.prepared import ARCHIVE
 from experiments.data.regenerated import SIZES
 
 ARCHIVE_MD5 = "0f9a947ff3d30e95cd685462cbf3b847"
