@@ -64,7 +64,7 @@ def group_conv(
         makes all of them NaN, and far from a pixel of 1e5 among ones float32 errs by 1e-4 to 1e-3 of the output. With
         "rows" and "xla" outputs depend on the pixels in their windows alone. See `attgconv_jax.kernels.conv`.
       precision: of all products, and of those of derivatives: "default", "high" or "highest"; None: as JAX is set. See
-        `attgconv_jax.kernels.computing`.
+        `attgconv_jax.computing`.
 
     Source: Cohen and Welling 2016; Romero et al. 2020, section 2.
     """

@@ -34,7 +34,7 @@ class Preprocessing:
       dtype: of the pixels in a file, such as "uint8", "uint16" or "float32"; kept by its name.
       fit: how images of another size are brought to it; see `resize`.
       background: of what "pad" and "frame" put around an image, where white is 1.
-      mean: of the training images, resized, where white is 1: one number, or one a channel.
+      mean: of the training images, resized, where white is 1: one number, or one per channel.
       deviation: of the same, as many numbers as `mean`.
     """
 
@@ -43,8 +43,8 @@ class Preprocessing:
     dtype: str | np.dtype | type = "uint8"
     fit: str = "pad"
     background: Number = 0.0
-    mean: Number | Sequence[Number] | np.ndarray = 0.0
-    deviation: Number | Sequence[Number] | np.ndarray = 1.0
+    mean: Number | Sequence[Number] | np.ndarray | jax.Array = 0.0
+    deviation: Number | Sequence[Number] | np.ndarray | jax.Array = 1.0
 
     def __post_init__(self):
         # Python's numbers, which do not decide in what precision images are computed.
@@ -56,7 +56,7 @@ class Preprocessing:
         check_choice("fit", self.fit, get_args(Fit))
         if isinstance(self.mean, tuple) != isinstance(self.deviation, tuple):
             raise ValueError(
-                "mean and deviation must both be one number, or both one a channel, got "
+                "mean and deviation must both be one number, or both one per channel, got "
                 f"{self.mean} and {self.deviation}"
             )
         finite = all(np.isfinite(number).all() for number in numbers.values())
@@ -218,11 +218,11 @@ def _number(name, value):
 
 def _numbers(name, value, features):
     """A number as Python's, or a tuple of as many as there are channels; a `ValueError` if it is neither."""
-    if not isinstance(value, list | tuple | np.ndarray) or np.ndim(value) == 0:
+    if not isinstance(value, list | tuple | np.ndarray | jax.Array) or np.ndim(value) == 0:
         return _number(name, value)
     if np.ndim(value) != 1 or len(value) != features:
         got = f"{len(value)} numbers" if np.ndim(value) == 1 else f"shape {np.shape(value)}"
-        raise ValueError(f"{name} must be one number, or {features}, one a channel, got {got}")
+        raise ValueError(f"{name} must be one number, or {features}, one per channel, got {got}")
     return tuple(_number(name, each) for each in value)
 
 

@@ -19,7 +19,7 @@ import tyro
 from attgconv_jax import Group
 from attgconv_jax.models import NETWORKS, load_network
 from experiments.data import OWN_NAMES, DatasetName, load, own_name
-from experiments.data.prepared import REGENERATED
+from experiments.data.overlap import overlap_note
 from experiments.report.findings import ANGLE_SECONDS, ANGLE_STEP, findings_of
 from experiments.report.markdown import BEST_ON_TEST, ERROR_COLUMNS, error_rows, markdown_table
 from experiments.report.measures import by_angle, by_element, equivariance_line, turning_line
@@ -47,9 +47,6 @@ _PATH = "Where images of your own lie: the run's, if they were moved since, or t
 MovedPath = Annotated[pathlib.Path | None, tyro.conf.arg(metavar="PATH", help=_PATH)]
 
 _ANGLE_IMAGES = 500
-
-OF_MNIST = {"mnist", "rot_mnist/original", *REGENERATED}
-"""Sets made of the same digits."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,7 +152,7 @@ def _beside(arguments, loaded):
     else:
         run = Run.open(path)
         config, trained_on = run.config(arguments.directory), run.dataset(arguments.directory)
-        trainer = make_trainer(config, trained_on)
+        trainer = make_trainer(config, trained_on, running_variance=run.running_variance)
         _, best, _ = last_state(run, trainer)
         network = trainer.network(best.params, best.rest, 0)
         stored, class_names = standardised(config, trained_on).preprocessing, trained_on.class_names
@@ -178,7 +175,7 @@ def _network_of_run(arguments, run):
     if seed not in seeds:
         raise ValueError(f"--seed must be one of the run's, {', '.join(map(str, seeds))}, got {seed}")
     trained_on = run.dataset(arguments.directory, moved)
-    trainer = make_trainer(config, trained_on)
+    trainer = make_trainer(config, trained_on, running_variance=run.running_variance)
     state, best, spent = last_state(run, trainer)
     network = trainer.network(best.params, best.rest, seeds.index(seed))
     dataset = standardised(config, trained_on)
@@ -195,14 +192,9 @@ def _network_of_run(arguments, run):
     _check(arguments, network, dataset)
     with doing("evaluating the networks on all splits"):
         report = report_of(run, trainer, state, best, dataset, spent) | {"seed": seed}
-    if others and share_digits({arguments.data, config.data.name}):
-        report["note"] = f"{arguments.data} and {config.data.name} share digits: it was trained on some that are tested"
+    note = overlap_note(arguments.data, config.data.name) if others else None
+    report |= {} if note is None else {"note": note}
     return network, dataset, report, run.metrics(), beside
-
-
-def share_digits(names: set[str]) -> bool:
-    """Whether digits of one set's test split may be in another's training split; the regenerated ones split alike."""
-    return names <= OF_MNIST and not names <= set(REGENERATED)
 
 
 def _saved_network(arguments):

@@ -69,13 +69,15 @@ def train_run(
     dataset = standardised(config, data if isinstance(data, Dataset) else dataset_of(config, data))
     with precision(config.model.dtype):
         # Checked before anything is written, so that a rejected configuration leaves no work directory.
-        trainer = make_trainer(config, dataset)
         start = start_of(config, dataset) if config.init_from is not None and run.newest_step is None else None
+        recorded = run.description is not None or start is None
+        variance = run.running_variance if recorded else start.record["running_variance"]
+        trainer = make_trainer(config, dataset, running_variance=variance)
         with run.locked():
             extended = len(run.extensions)
             run.begin(config, dataset, extend=extend, start=start and start.record)
             if run.extensions:
-                trainer = make_trainer(config, dataset, run.extensions)
+                trainer = make_trainer(config, dataset, run.extensions, variance)
             if len(run.extensions) > extended:
                 message = extension_message(
                     config.optimizer, steps_per_epoch(config, len(dataset.train)), run.extensions

@@ -12,7 +12,7 @@ from helpers import assert_close, assert_refused
 
 from experiments.augmentation import KINDS, AugmentConfig, Mixture, augment
 from experiments.augmentation.geometry import resample, rotation, turned
-from experiments.data import rotated_digits
+from experiments.data import Dataset, Split, rotated_digits
 from experiments.run.class_weights import class_weights
 from experiments.run.configuration import Config, OptimizerConfig
 from experiments.run.identity import from_identity, identity
@@ -139,8 +139,11 @@ def test_a_crop_beyond_the_pictures_is_refused_before_a_run_begins():
 
 
 @pytest.mark.parametrize("channelwise", [False, True])
-def test_the_background_in_training_is_the_darkest_pixel_of_all_or_of_each_channel(channelwise):
+def test_the_background_in_training_is_the_darkest_pixel_of_all_or_of_each_channel(channelwise, monkeypatch):
     """Seen by a trainer whose step keeps the least of what it is given in place of the loss."""
+    pixels = GENERATOR.integers(4, size=(12, 28, 28, 1, 3)).astype(np.float32) + np.arange(3, dtype=np.float32)
+    split = Split(pixels, np.asarray(LABELS))
+    data = Dataset("twelve", 10, split, split, split).standardised(channelwise=channelwise)
 
     class Watching(Trainer):
         def step(self, state, images, labels, mixture=None):
@@ -148,12 +151,13 @@ def test_the_background_in_training_is_the_darkest_pixel_of_all_or_of_each_chann
             loss = jnp.sum(seen * jnp.array([1, 10, 100])).astype(state.loss.dtype)
             return state._replace(loss=state.loss + loss, step=state.step + 1)
 
-    network = model("rot_mnist", "z2", features=(1,))
-    options = dict(in_features=3, augmentation=AugmentConfig(crop=27), channelwise=channelwise)
-    each = Watching(network, 10, make_optimizer(OptimizerConfig(), 1), 12, **options)
-    images = jnp.ones((12, 28, 28, 1, 3), jnp.float32) * jnp.array([1, 2, 3])
-    state = each.train(each.init((0,)), images, LABELS, 1)
-    assert float(state.loss[0]) == (321 if channelwise else 111)
+    monkeypatch.setattr("experiments.run.loop.Trainer", Watching)
+    network, optimizer = model("rot_mnist", "z2", features=(1,)), OptimizerConfig(batch_size=12)
+    each = make_trainer(Config(model=network, optimizer=optimizer, augment=AugmentConfig(crop=27)), data)
+    state = each.train(each.init((0,)), data.train.images, LABELS, 1)
+    darkest = data.train.images.min(axis=(0, 1, 2, 3) if channelwise else None) * np.ones(3)
+    assert (len(set(darkest.tolist())) == 3) == channelwise
+    assert float(state.loss[0]) == pytest.approx(darkest @ [1, 10, 100], rel=1e-5)
 
 
 def test_intensities_change_as_their_formulas_say():
@@ -288,7 +292,7 @@ def test_every_step_and_seed_sees_pictures_of_its_own():
     each = trainer(augmentation=AugmentConfig(rotate=180))
     states = [jax.tree.map(lambda leaf, i=i: leaf[i], each.init((3, 5))) for i in range(2)]
     states += [states[0]._replace(step=jnp.int32(1))]
-    pictures = [each.augmented(state, IMAGES, LABELS, 0.0)[0] for state in states]
+    pictures = [each.augmented(state, IMAGES, LABELS)[0] for state in states]
     assert all(np.abs(a - b).max() > 0.5 for a, b in [(pictures[0], pictures[1]), (pictures[0], pictures[2])])
 
 

@@ -11,13 +11,16 @@ import numpy as np
 import pytest
 from flax import nnx
 from helpers import assert_close, assert_refused
+from networks import random_network
 
+from attgconv_jax import plotting, trivial
 from attgconv_jax.export import export_network
 from attgconv_jax.models import load_classifier, load_network, save_network
 from attgconv_jax.preprocessing import Preprocessing
 from experiments.augmentation import AugmentConfig
 from experiments.data import Dataset, Split
 from experiments.report.examples import augmentation_figure
+from experiments.report.reports import draw_attention
 from experiments.run.configuration import DataConfig
 from experiments.run.prediction import Picture, standardised_picture
 from experiments.run.scale import Scale
@@ -67,16 +70,20 @@ def test_every_channel_is_standardised_by_its_own_numbers():
     grey = Preprocessing(6, 3, mean=MEAN, deviation=DEVIATION)(pixels()[..., 0])
     assert_close(grey, standardised(np.repeat(pixels()[..., :1], 3, axis=-1)), 1e-6)
     assert Preprocessing(6, 3, mean=np.array(MEAN), deviation=list(DEVIATION)) == BY_CHANNEL and hash(BY_CHANNEL)
+    of_jax = Preprocessing(6, 3, mean=jnp.array([0.25, 0.5, 0.75]), deviation=jnp.ones(3))
+    assert of_jax == Preprocessing(6, 3, mean=(0.25, 0.5, 0.75), deviation=(1.0, 1.0, 1.0))
 
 
 def test_numbers_are_one_or_one_a_channel():
-    with assert_refused("mean must be one number, or 3, one a channel, got 2 numbers"):
+    with assert_refused("mean must be one number, or 3, one per channel, got 2 numbers"):
         Preprocessing(6, 3, mean=(0.1, 0.2), deviation=(1.0, 1.0))
-    with assert_refused("mean and deviation must both be one number, or both one a channel, got (0.2, 0.5, 0.75)"):
+    with assert_refused("mean and deviation must both be one number, or both one per channel, got (0.2, 0.5, 0.75)"):
         Preprocessing(6, 3, mean=MEAN)
     with assert_refused("background, mean and deviation must be finite, the deviation positive, got 0.0, (0.2, 0.5"):
         Preprocessing(6, 3, mean=MEAN, deviation=(1.0, 0.0, 1.0))
-    with assert_refused("data.channelwise needs data.standardise: leave one out"):
+    with assert_refused(
+        "data.channelwise needs data.standardise: add --data.no-channelwise, or leave out --data.no-standardise"
+    ):
         DataConfig(channelwise=True, standardise=False)
 
 
@@ -144,6 +151,26 @@ def test_pictures_are_standardised_and_compared_with_training_by_channel():
     told = Scale(bright)
     standardised_picture(picture, bright, told)
     assert "was trained on uint8 pictures of mean 0.020 of white, this uint8 picture has mean 0." in told.note()
+
+
+def test_pictures_of_attention_have_the_colours_from_before(tmp_path, monkeypatch):
+    """Those beside maps and beside pairs of group elements; the network still gets standardised ones."""
+    pixels = np.random.default_rng(2).random((12, 28, 28, 1, 3)) * [1, 0.5, 0.25]
+    data = a_set(pixels).standardised(channelwise=True)
+    network, figures = random_network(trivial(), "response_channel", features=1, in_features=3), []
+    for name in ("attention_figure", "response_figure"):
+        draw = getattr(plotting, name)
+        monkeypatch.setattr(
+            plotting, name, lambda *given, draw=draw, **options: figures.append(draw(*given, **options)) or figures[-1]
+        )
+    draw_attention(network, data, tmp_path / "x.png", images=[0])
+    original = pixels[0, :, :, 0]
+    for figure in figures:
+        shown = next(axis.images[0].get_array() for axis in figure.axes if axis.images)
+        np.testing.assert_allclose(shown, (original - original.min()) / np.ptp(original), atol=1e-5)
+    assert len(figures) == 2
+    with assert_refused("unstandardise must be a function of images or None, got tuple"):
+        plotting.response_figure(network, jnp.asarray(data.test.images[0]), unstandardise=(MEAN, DEVIATION))
 
 
 def test_the_picture_of_an_augmentation_has_the_colours_from_before():

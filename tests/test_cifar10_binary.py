@@ -73,8 +73,8 @@ def test_missing_and_damaged_files_are_one_line(folder):
     file.write_bytes(whole[:-1])
     with pytest.raises(ValueError, match=re.escape(f"{file} must have 18,438 bytes, got 18,437: fetch")):
         load("cifar10/binary", folder)
-    file.write_bytes(b"\x0a" + whole[1:])
-    with pytest.raises(ValueError, match=r"cifar10/binary, .* split: label 10 of image"):
+    file.write_bytes(whole[:3073] + b"\x0a" + whole[3074:])
+    with pytest.raises(ValueError, match=re.escape(f"{file} must have labels in 0 to 9, got 10 in row 1: fetch the a")):
         load("cifar10/binary", folder)
     file.unlink()
     with pytest.raises(ValueError, match=re.escape(f"cifar10/binary needs data_batch_3.bin in {folder}: unpack")):

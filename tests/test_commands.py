@@ -16,7 +16,7 @@ from attgconv_jax.models import load_classifier, load_network, save_network
 from experiments import compare, evaluate, reproduce, train
 from experiments.bench import attention, lie_networks, memory, networks, scaling
 from experiments.configs import PRESETS, TABLES, Preset
-from experiments.data import Split, prepare, rotated_digits
+from experiments.data import Split, overlap, prepare, rotated_digits
 from experiments.report.markdown import mean_and_deviation
 from experiments.report.measures import by_angle, by_element, confusion
 from experiments.report.reports import best_on_test
@@ -214,7 +214,7 @@ def test_what_a_run_is_refused_for_does_not_bind_its_folder(tmp_path, capsys):
 @pytest.mark.slow
 def test_evaluation_on_other_data_says_so_and_warns_where_digits_are_shared(workdirs, monkeypatch, tmp_path, capsys):
     """Rotated digits of another seed stand in for a set that shares digits with the run's own."""
-    monkeypatch.setattr(evaluate, "OF_MNIST", {"digits", "mnist"})
+    monkeypatch.setattr(overlap, "OF_MNIST", {"digits", "mnist"})
     seeds = []
     monkeypatch.setattr(evaluate, "load", lambda name, directory, seed, **_: seeds.append(seed) or rotated_digits(1))
     words = ["--data", "mnist", "--angle-step", "180", "--angle-images", "10", "--out", str(tmp_path)]
@@ -236,7 +236,16 @@ def test_evaluation_on_other_data_says_so_and_warns_where_digits_are_shared(work
     ],
 )
 def test_sets_share_digits_between_training_and_test_unless_their_splits_are_the_same(names, shared):
-    assert evaluate.share_digits(names) == shared
+    assert overlap.share_digits(names) == shared
+    assert (overlap.overlap_note(*names) is not None) == shared
+
+
+def test_the_two_forms_of_cifar_10_share_images_between_training_and_validation():
+    told = (
+        "cifar10/binary and cifar10 are the same images: about 90 % of its validation split were trained on, none of "
+    )
+    assert overlap.overlap_note("cifar10/binary", "cifar10") == f"{told}its test split"
+    assert overlap.overlap_note("cifar10", "cifar100") is None
 
 
 def test_a_network_of_other_classes_is_refused(tmp_path, capsys):

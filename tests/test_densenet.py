@@ -83,6 +83,18 @@ def test_options_of_the_attention_go_before_the_papers():
     assert {layer.conv.attention.weights.channel.w1.shape[0] for layer in network.layers} == {1}
 
 
+def test_operators_of_other_papers_have_as_many_hidden_channels_as_anywhere():
+    network = shapes_of(trivial(), "se", features=32)
+    assert [len(layer.conv.attention.weights.w1) for layer in network.layers] == [2, 4, 4, 6, 6, 8, 8, 10, 10]
+    network = shapes_of(trivial(), "sk", features=32)
+    assert [len(layer.conv.w1) for layer in network.layers if hasattr(layer.conv, "w1")] == [2] * 5
+
+
+def test_an_implementation_of_attention_is_named_where_it_belongs():
+    with assert_refused("got 'blocks'; the attention has one of this name: attention_options=dict("):
+        shapes_of(P4, "response", implementation="blocks")
+
+
 def test_an_image_of_another_size_is_refused():
     with assert_refused("[..., 96, 96, 1, 3]", "(2, 32, 32, 1, 3)"):
         shapes_of(P4, features=2)(jnp.ones((2, 32, 32, 1, 3)))

@@ -11,7 +11,9 @@ import pytest
 from flax import nnx
 from networks import with_random_arrays
 
-from attgconv_jax.models import save_network
+from attgconv_jax import trivial
+from attgconv_jax.models import ResNet, save_network
+from attgconv_jax.nn.norm import set_running_variance
 from experiments.data import Dataset, Split, rotated_digits
 from experiments.run.configuration import Config, OptimizerConfig
 from experiments.run.head import head_of, named
@@ -20,6 +22,7 @@ from experiments.run.model_configuration import model
 from experiments.run.training import Trainer, make_network, make_optimizer
 from experiments.run.transfer import check_start, read_weights, start_message, start_of
 from experiments.run.workdir import Run
+from experiments.train import train_run
 
 TINY = model("rot_mnist", "z2", features=(1,), dropout_rate=0.1)
 HEAD = "convolutions.6.w"
@@ -146,6 +149,40 @@ def test_other_classes_get_a_new_head_that_is_named(saved, digits, tmp_path):
     save_network(named, random_network(classes=5), class_names=tuple("abcde"))
     shutil.copy(run.workdir / "run.json", tmp_path / "named")
     assert read_weights(named).class_names == read_weights(tmp_path / "named").class_names == few.class_names
+
+
+def test_a_run_keeps_the_variance_that_its_source_keeps(digits, tmp_path, monkeypatch):
+    """In its networks and its record, also when it is continued without its source."""
+    source, workdir, kept = random_network(), tmp_path / "run", []
+    set_running_variance(source, "unbiased")
+    save_network(tmp_path / "source", source)
+
+    def stopped(run, trainer, dataset, **options):
+        kept.append(nnx.eval_shape(lambda: trainer.network(*trainer.init((0,))[:2], 0)).running_variance)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("experiments.train.fit", stopped)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            train_run(config(tmp_path / "source"), workdir, digits)
+        shutil.rmtree(tmp_path / "source", ignore_errors=True)
+        (workdir / "checkpoints" / "3").mkdir(parents=True, exist_ok=True)
+    assert kept == ["unbiased"] * 2 and Run(workdir).description["start"]["running_variance"] == "unbiased"
+    assert Run(workdir).running_variance == "unbiased" and Run(tmp_path / "none").running_variance == "biased"
+
+
+def test_a_network_whose_stages_have_options_of_their_own_can_be_trained_further(digits, tmp_path):
+    sizes = dict(depth=18, features=1, in_features=1, classes=10)
+    options = {"kernel_size": [3, 5, 5, 3]}
+    network = with_random_arrays(
+        lambda: ResNet(group=trivial(), attention="eca", attention_options=options, **sizes, rngs=nnx.Rngs(0))
+    )
+    save_network(tmp_path / "resnet", network)
+    again = model("resnet", "z2", "eca", depth=18, features=1, attention_options=("kernel_size=[3,5,5,3]",))
+    start = start_of(config(tmp_path / "resnet", model=again), digits)
+    assert start.record["new_head"] == [] and "stages.1.0.attention.weights" in start.arrays
+    with pytest.raises(ValueError, match=r"model.attention_options: .* one kernel_size, or 4, one per stage"):
+        model("resnet", "z2", "eca", depth=18, attention_options=("kernel_size=[3,5]",))
 
 
 @pytest.mark.parametrize(

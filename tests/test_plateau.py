@@ -71,7 +71,7 @@ def test_the_factor_is_halved_after_as_many_epochs_without_better_accuracy(patie
 
 def test_the_factor_multiplies_the_whole_update():
     """Decoupled decay included, as a learning rate does."""
-    plain, other = config(3).optimizer, OptimizerConfig("sgd", 0.05, "constant", epochs=3, weight_decay=0.01)
+    plain, other = config(4).optimizer, OptimizerConfig("sgd", 0.05, "constant", epochs=4, weight_decay=0.01)
     params, gradient = {"w": jnp.array([1.0, -2.0])}, {"w": jnp.array([0.5, 0.25])}
     optimizer, constant = make_optimizer(plain, 10), make_optimizer(other, 10)
     state = optimizer.init(params)
@@ -106,7 +106,7 @@ def test_a_run_has_the_rates_that_its_validation_errors_make(whole):
 
 def test_a_run_in_parts_ends_bit_for_bit_as_one_in_one_piece(tmp_path, digits, whole):
     """Continued from its checkpoints by the command that extends it."""
-    for epochs in (2, 5, 7):
+    for epochs in (3, 5, 7):
         state = trained(tmp_path / "parts", config(epochs, patience=1), digits, extend=True, checkpoint_seconds=0)
     for a, b in zip(*(jax.tree.leaves(each) for each in (whole[1], state)), strict=True):
         keys = jax.dtypes.issubdtype(a.dtype, jax.dtypes.prng_key)

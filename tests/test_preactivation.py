@@ -11,7 +11,7 @@ from helpers import assert_close, assert_refused, random
 from jax import lax
 from networks import count, error_of_generators, invariance_error, leaves, random_network
 
-from attgconv_jax import cyclic, dihedral, equivariance_error, trivial
+from attgconv_jax import cyclic, dihedral, equivariance_error, mean_pool, smooth_max_pool, trivial
 from attgconv_jax.models import CIFARResNet, WideResNet
 
 P4, P4M = cyclic(4), dihedral(4)
@@ -85,7 +85,7 @@ def test_logits_are_invariant(make, group, attention):
     ],
     ids=["44-alpha_F-p4m", "16-4-p4"],
 )
-def test_logits_of_networks_of_their_real_size_are_invariant(make, group, attention):
+def test_logits_of_the_deepest_and_of_a_wider_network_are_invariant(make, group, attention):
     function = jax.jit(random_network(group, attention, make=make))
     assert error_of_generators(function, random(2, 32, 32, 1, 3), group) < 1e-10
 
@@ -190,6 +190,46 @@ def test_hidden_channels_of_the_papers_attention_are_two():
     assert network.classifier.attention.weights.channel.w1.shape == (2, 45, 8)
 
 
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (functools.partial(WideResNet, 16, 8), [1, 8, 16, 32]),
+        (functools.partial(CIFARResNet, features=(11, 32, 64)), [1, 1, 2, 4]),
+        (functools.partial(CIFARResNet, features=(11, 32, 64), attention_options=dict(reduction=2)), [5, 5, 16, 32]),
+    ],
+    ids=["wide", "narrow", "chosen"],
+)
+def test_selective_kernels_choose_by_a_sixteenth_of_their_output_channels(make, expected):
+    network = shapes_of(make, trivial(), "sk")
+    first = [stage[0].convolutions[0] for stage in network.stages]
+    assert [len(layer.w1) for layer in (network.lifting, *first)] == expected
+
+
+def leaving(features):
+    """What a generator of feature maps returns."""
+    while True:
+        try:
+            next(features)
+        except StopIteration as end:
+            return end.value
+
+
+@pytest.mark.parametrize("make", [WIDE, NARROW], ids=["wide", "narrow"])
+def test_antialiased_blocks_pool_activations_and_average_shortcuts(make):
+    network = random_network(P4, make=make, features=2, antialiased=True)
+    block = network.stages[1][0]
+
+    @jax.jit
+    def run(f):
+        active = jax.nn.relu(block.norms[0](f))
+        skipped = mean_pool(block.shortcut(active if make is WIDE else f), P4, antialiased=True)
+        smooth = smooth_max_pool(jax.nn.relu(block.norms[1](block.convolutions[0](active))), P4)
+        return leaving(block._features(f)), skipped + block.convolutions[1](smooth)
+
+    found, expected = run(random(1, 8, 8, 4, block.shortcut.w.shape[3]))
+    assert_close(found, expected)
+
+
 def test_dropout_is_between_the_convolutions_in_training_mode_only():
     network = random_network(trivial(), make=WIDE, features=2, dropout_rate=0.5)
     image = random(1, 32, 32, 1, 3)
@@ -206,7 +246,7 @@ def test_dropout_is_between_the_convolutions_in_training_mode_only():
     [
         (CIFARResNet, dict(depth=45), "depth must be 6 n + 2, such as 8, 14, 20, got 45"),
         (CIFARResNet, dict(depth=2), "depth must be 6 n + 2, such as 8, 14, 20, got 2"),
-        (CIFARResNet, dict(features=(4, 8)), "features must be one number or 3, a stage each, got (4, 8)"),
+        (CIFARResNet, dict(features=(4, 8)), "features must be one number or 3, one per stage, got (4, 8)"),
         (CIFARResNet, dict(features=(4, 8, 0)), "features must be an integer of at least 1, got 0"),
         (CIFARResNet, dict(haar="yes"), "haar must be True or False, got 'yes'"),
         (CIFARResNet, dict(attention="self"), "attention must be None or one of bam, cbam, co, "),
@@ -214,6 +254,12 @@ def test_dropout_is_between_the_convolutions_in_training_mode_only():
         (functools.partial(WideResNet, 17, 8), {}, "depth must be 6 n + 4, such as 10, 16, 22, got 17"),
         (functools.partial(WideResNet, 16, 0), {}, "widen_factor must be an integer of at least 1, got 0"),
         (WIDE, dict(dropout_rate=1.0), "dropout_rate must be in [0, 1), got 1"),
+        (WIDE, dict(antialiased=None), "antialiased must be True or False, got None"),
+        (
+            CIFARResNet,
+            dict(attention="response", implementation="blocks"),
+            "got 'blocks'; the attention has one of this name: attention_options=dict(implementation=\"blocks\")",
+        ),
     ],
     ids=lambda value: next(iter(value), "depth") if isinstance(value, dict) else "",
 )

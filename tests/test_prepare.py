@@ -19,8 +19,8 @@ import requests
 from small_sets import random_images, write_small_set
 
 from experiments.data import load
-from experiments.data.prepare import MNIST_FILES, cli, prepare_set
-from experiments.data.prepared import REGENERATED
+from experiments.data.prepare import cli, prepare_set
+from experiments.data.prepared import MNIST_FILES, REGENERATED
 
 ROOT = pathlib.Path(__file__).parents[1]
 MNIST = pathlib.Path(os.environ.get("ATTGCONV_MNIST") or ROOT.parent / "shared" / "data" / "mnist")
@@ -115,11 +115,12 @@ def test_a_garbled_file_is_refused_and_nothing_is_prepared(tmp_path, capsys):
 def small_archive(monkeypatch):
     """Lets a small archive pass for that of 2007; returns what writes it, and its contents."""
     import experiments.data.builders.rot_mnist as builder_module
-    from experiments.data.prepared import PUBLISHED_SIZES
+    from experiments.data.prepared import PUBLISHED
 
     sizes = {"train": 20, "validation": 6, "test": 12}
     monkeypatch.setattr(builder_module, "SIZES", sizes)
-    monkeypatch.setitem(PUBLISHED_SIZES, "rot_mnist/original", sizes)
+    original = PUBLISHED["rot_mnist/original"]._replace(sizes=sizes)
+    monkeypatch.setitem(PUBLISHED, "rot_mnist/original", original)
     images, labels = random_images(38, dtype=np.float32)
 
     def write(path, rows):

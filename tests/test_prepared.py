@@ -47,9 +47,9 @@ def small(monkeypatch):
     """Makes chunks and the held-out split fit small sets."""
     monkeypatch.setattr(dataset_module, "HELD_OUT", 8)
     monkeypatch.setattr(prepared_module, "CHUNK", 7)
-    sizes = prepared_module.PUBLISHED_SIZES.items()
-    small_sizes = {name: {split: COUNTS[split] for split in published} for name, published in sizes}
-    monkeypatch.setattr(prepared_module, "PUBLISHED_SIZES", small_sizes)
+    for name, published in prepared_module.PUBLISHED.items():
+        sizes = {split: COUNTS[split] for split in published.sizes}
+        monkeypatch.setitem(prepared_module.PUBLISHED, name, published._replace(sizes=sizes))
 
 
 def _splits(names, dtype=np.uint8):
@@ -89,7 +89,7 @@ def test_mnist_like_sets_are_read_and_hold_out_training_images_for_validation(na
 @pytest.mark.default("cifar10-32-10-sizes0", "cifar100-32-100-sizes1", "patch_camelyon-96-2-sizes2")
 def test_sets_in_colour_are_read_with_the_names_of_their_classes(name, side, classes, sizes, tmp_path, small):
     """Channels stay last, rows stay rows; without a validation split training images validate."""
-    names = prepared_module.PUBLISHED_SIZES[name]
+    names = prepared_module.PUBLISHED[name].sizes
     made = {split: random_images(COUNTS[split], seed=i, shape=(side, side, 3)) for i, split in enumerate(names)}
     written = {split: (images, labels % classes) for split, (images, labels) in made.items()}
     write_small_set(name, tmp_path, written, label_names=[f"class {i}" for i in range(classes)])

@@ -297,7 +297,7 @@ def test_options_of_the_attention_can_be_chosen_and_are_kept_in_the_settings():
         (
             18,
             dict(attention="se", attention_options={"hidden_features": [1, 2]}),
-            "attention_options must hold one hidden_features, or four, one a stage, got [1, 2]",
+            "attention_options must hold one hidden_features, or 4, one per stage, got [1, 2]",
         ),
         (18, dict(attention_options=dict(reduction=4)), "attention_options need an attention, got {'reduction': 4}"),
         (18, dict(features=0), "features must be an integer of at least 1, got 0"),

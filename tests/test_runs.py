@@ -361,7 +361,7 @@ def test_presets_say_their_command_and_figures(preset):
     assert summary == preset.summary
     facts = dict(line.split(": ", maxsplit=1) for line in lines)
     assert facts["Command"] == f"python -m experiments.train {preset.name}"
-    assert facts["Paper"] == ("no figure" if preset.paper == "-" else f"{preset.paper} %")
+    assert facts["Paper"] == ("not recorded here" if preset.paper == "-" else f"{preset.paper} %")
     assert re.match(r"not run yet|\d+\.\d\d ", facts["Ours"])
 
 

@@ -2,13 +2,15 @@
 
 import signal
 
+import numpy as np
 import pytest
 
-from experiments.data import rotated_digits
+from experiments.data import Dataset, Split, rotated_digits
 from experiments.run.configuration import Config, OptimizerConfig, few_steps_note
+from experiments.run.model_configuration import model
 from experiments.run.runtime import _run_command
 from experiments.run.stopping import Stopped, stop_requests
-from experiments.run.workdir import Run
+from experiments.run.workdir import Run, dataset_of
 from experiments.train import stopped_message
 
 
@@ -72,6 +74,17 @@ def test_a_command_that_is_stopped_ends_with_the_signals_code(stop, code, told, 
     with pytest.raises(SystemExit) as ended:
         _run_command(main, Config, [])
     assert ended.value.code == code and capsys.readouterr().err == told
+
+
+def test_images_of_a_named_set_that_are_framed_in_much_black_are_told_of(monkeypatch, capsys):
+    split = Split(np.zeros((2, 28, 28, 1, 1), np.float32), np.arange(2, dtype=np.int32))
+    monkeypatch.setattr("experiments.run.workdir.load", lambda *_, **__: Dataset("two", 2, split, split, split))
+    assert dataset_of(Config(model=model("densenet", "p4"))).sides == (96, 96)
+    told = (
+        "note: images of 28 pixels along an axis are framed in black to the 96 that densenet takes: images of your own"
+    )
+    assert capsys.readouterr().out.startswith(told)
+    assert dataset_of(Config(model=model("all_cnn", "p4"))).sides == (32, 32) and not capsys.readouterr().out
 
 
 def test_an_epoch_of_few_steps_is_noted():

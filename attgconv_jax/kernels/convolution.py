@@ -53,7 +53,7 @@ def conv(
       windows: sizes, strides `s`, paddings `p` and dilations `d` along `x` and `y`.
       implementation: "rows" (products of patches, for CPUs), "fourier" (products of frequencies, for CPUs), "xla"
         (`lax.conv_general_dilated`), or None: where the computation is lowered for a CPU the cheaper of the first
-        two, "xla" elsewhere; `attgconv_jax.kernels.computing` may choose otherwise. With "fourier" every output is a
+        two, "xla" elsewhere; `attgconv_jax.computing` may choose otherwise. With "fourier" every output is a
         sum over all pixels of its image: one NaN makes all of them NaN, and rounding is relative to the largest pixel.
     """
     chunks.require_images(f, w, ranks=(4, 4))

@@ -9,7 +9,7 @@ All raise a `ValueError` where shapes or dtypes do not fit, and take these optio
 - `implementation`, a name that `attgconv_jax.kernels.conv` knows where there is one convolution, `channelwise_conv`
   there for `dseparable_conv`, and `depthwise_conv` where a kernel on the plane comes last;
 - `precision` of products and of those of derivatives: "default", "high", "highest", or None, as JAX is set; see
-  `attgconv_jax.kernels.computing`.
+  `attgconv_jax.computing`.
 
 Source: Knigge et al. 2022, sections 3.1 and 3.2.
 """

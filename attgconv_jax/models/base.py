@@ -50,6 +50,8 @@ class Entry:
       size: pixels that an image must have along each axis; None: any that the group allows.
       stride: product of all strides; along an axis that the group reverses an image needs `stride n + 1` pixels.
       defaults: of configurations and command lines, for arguments of the constructor that have none.
+      check_attention: raises a `ValueError` unless the network takes this attention with these options; None: those of
+        `OPERATORS`.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Entry:
     size: int | None = None
     stride: int = 1
     defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict, hash=False)
+    check_attention: Callable[[str | None, Mapping[str, Any] | None], None] | None = None
 
     @property
     def lie(self) -> bool:
@@ -96,18 +99,16 @@ NETWORKS: dict[str, Entry] = {}
 """The networks by name; filled by `register`."""
 
 
-def register(
-    name: str, *, size: int | None = None, stride: int = 1, defaults: Mapping[str, Any] | None = None
-) -> Callable[[type], type]:
+def register(name: str, **further: Any) -> Callable[[type], type]:
     """Decorates a network's class, which then is saved, loaded, drawn and trained by its name.
 
     The class takes `group`, `attention=None`, `attention_options=None`, `in_features`, `classes`, `dtype`,
     `param_dtype` and `rngs`, and further arguments as it likes; it has `settings`, `group`, `attending_layers`,
-    `feature_maps` and `attention_maps`, most simply from `Network`. For `size`, `stride` and `defaults` see `Entry`.
+    `feature_maps` and `attention_maps`, most simply from `Network`. `further` are fields of `Entry`.
     """
 
     def decorate(network):
-        entry = Entry(name, network, size, stride, defaults or {})
+        entry = Entry(name, network, **further)
         known = NETWORKS.setdefault(name, entry).network
         if (known.__module__, known.__qualname__) != (network.__module__, network.__qualname__):
             raise ValueError(f"name must be that of no other network; {name!r} is {known.__qualname__}")
@@ -137,9 +138,9 @@ class Network(Module):
       masked: whether the image, and the output of every relu between layers, are multiplied by
         `attgconv_jax.circular_mask`: for angles other than right ones, where the corners of an image, 21 % of its area,
         hold nothing of interest. A square border is not invariant to rotation.
-      implementation: of its convolutions, those of attention among them; see `attgconv_jax.kernels.computing`.
+      implementation: of its convolutions, those of attention among them; see `attgconv_jax.computing`.
       precision: of all products, and of those of derivatives: "default", "high" or "highest"; None: as JAX is set. See
-        `attgconv_jax.kernels.computing`.
+        `attgconv_jax.computing`.
       dtype: to compute in; see `attgconv_jax.nn`.
       param_dtype: of the parameters; see `attgconv_jax.nn`.
       rngs: its "params" and, for dropout, "dropout" streams are used.

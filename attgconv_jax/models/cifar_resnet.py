@@ -11,13 +11,11 @@ from attgconv_jax.checks import check_boolean, check_integer, check_positive
 from attgconv_jax.convolution import project_mean
 from attgconv_jax.filters import Sampling
 from attgconv_jax.groups import Group, check_group
-from attgconv_jax.initializers import FilterInitializer, he_normal, paper_uniform, scaled
+from attgconv_jax.initializers import FilterInitializer
 from attgconv_jax.kernels.settings import Convolution, Precision
 from attgconv_jax.models.base import register
+from attgconv_jax.models.layers import HIDDEN_FEATURES, reference_initializer
 from attgconv_jax.models.preactivation import SIZE, STAGES, Downsampling, PreActivationNetwork, blocks_of
-
-# Of channel attention, whatever the channels.
-HIDDEN = 2
 
 
 @register("cifar_resnet", size=SIZE)
@@ -64,9 +62,9 @@ class CIFARResNet(PreActivationNetwork):
         `sqrt(2)`.
 
     Source: He et al. 2016 (arXiv 1603.05027); Cohen and Welling 2016, section 8.2; Romero et al. 2020, section 5.2.
-    Channel attention has two hidden channels (as many as channels in the first layer), spatial attention 7x7 filters.
-    The reference's `f_att_p4m_resnet44` reflects its input on entry, which no logit of an invariant network shows; ours
-    does not.
+    The paper's channel attention has two hidden channels (in the first layer as many as channels), its spatial
+    attention 7x7 filters. The reference's `f_att_p4m_resnet44` reflects its input on entry, which no logit of an
+    invariant network shows; ours does not.
     """
 
     def __init__(
@@ -102,12 +100,11 @@ class CIFARResNet(PreActivationNetwork):
             else tuple(check_positive(features=features)[0] * 2**stage for stage in range(STAGES))
         )
         if len(widths) != STAGES:
-            raise ValueError(f"features must be one number or {STAGES}, a stage each, got {features}")
+            raise ValueError(f"features must be one number or {STAGES}, one per stage, got {features}")
         widths = tuple(check_integer("features", width) for width in widths)
         in_features, classes = check_positive(in_features=in_features, classes=classes)
         (haar,) = check_boolean(haar=haar)
-        if kernel_init is None:
-            kernel_init = he_normal if group.order == 1 else scaled(math.sqrt(2), paper_uniform)
+        kernel_init = reference_initializer(group) if kernel_init is None else kernel_init
         blocks = blocks_of(depth, 2)
         super().__init__(
             group,
@@ -117,7 +114,7 @@ class CIFARResNet(PreActivationNetwork):
             dict(depth=6 * blocks + 2, features=widths, classes=classes, haar=haar),
             in_features=in_features,
             activated=False,
-            hidden_features=lambda channels: HIDDEN,
+            hidden_features=lambda channels: HIDDEN_FEATURES,
             epsilon=2e-5,
             dropout_rate=0.0,
             downsampling=downsampling,

@@ -12,10 +12,16 @@ from attgconv_jax.checks import check_boolean, check_positive
 from attgconv_jax.convolution import mean_pool, project_mean
 from attgconv_jax.filters import Sampling
 from attgconv_jax.groups import Group, check_group
-from attgconv_jax.initializers import FilterInitializer, he_normal, paper_uniform, scaled
+from attgconv_jax.initializers import FilterInitializer
 from attgconv_jax.kernels.settings import Convolution, Precision
 from attgconv_jax.models.base import Network, check_image, register
-from attgconv_jax.models.layers import check_attention, convolution
+from attgconv_jax.models.layers import (
+    HIDDEN_FEATURES,
+    check_attention,
+    check_implementation,
+    convolution,
+    reference_initializer,
+)
 from attgconv_jax.nn.nonlinearity import relu
 from attgconv_jax.nn.norm import batch_norm
 
@@ -47,8 +53,6 @@ FIRST = Layer(3, dilation=4, large=True)
 CLASSIFIER = Layer(1, attention_size=3)
 
 SIZE = 96
-# Of channel attention, whatever the channels.
-HIDDEN = 2
 
 
 class NormConv(nnx.Module):
@@ -100,9 +104,9 @@ class DenseNet(Network):
       kernel_init: of all filters; None: as published, "he_normal" on the trivial group, else "paper_uniform" times
         `sqrt(2)`.
 
-    Source: Veeling et al. 2018 (arXiv 1806.03962), but for two logits; Romero et al. 2020, section 5.3. Channel
-    attention has two hidden channels (as many as channels in the first layer), spatial attention 7x7 filters, dilated
-    by 4, 3 and 2 pixels on large maps; 5x5 in the last dense layer, 3x3 in the classifier.
+    Source: Veeling et al. 2018 (arXiv 1806.03962), but for two logits; Romero et al. 2020, section 5.3. The
+    paper's channel attention has two hidden channels (as many as channels in the first layer), its spatial attention
+    7x7 filters, dilated by 4, 3 and 2 pixels on large maps; 5x5 in the last dense layer, 3x3 in the classifier.
     """
 
     def __init__(
@@ -128,6 +132,7 @@ class DenseNet(Network):
     ):
         check_group(group)
         check_attention(attention, attention_options)
+        check_implementation(implementation, attention)
         if features is None:
             features = round(26 / math.sqrt(group.order))
         sizes = dict(features=features, in_features=in_features, classes=classes)
@@ -138,15 +143,14 @@ class DenseNet(Network):
         settings |= dict(antialiased=antialiased, oversampled=oversampled, masked=masked, sampling=sampling)
         settings |= dict(implementation=implementation, precision=precision)
         super().__init__(group, attention, attention_options=attention_options, **settings)
-        if kernel_init is None:
-            kernel_init = he_normal if group.order == 1 else scaled(math.sqrt(2), paper_uniform)
+        kernel_init = reference_initializer(group) if kernel_init is None else kernel_init
         arrays = dict(dtype=dtype, param_dtype=param_dtype, rngs=rngs)
         shared = dict(haar=haar, sampling=sampling, antialiased=self.antialiased, **arrays)
         shared |= dict(kernel_init=kernel_init, attention_init=kernel_init, attention_options=attention_options)
 
-        def conv(layer, c_in, c_out, hidden=HIDDEN, **options):
+        def conv(layer, c_in, c_out, hidden=HIDDEN_FEATURES, **options):
             of_attention = dict(input_dilation=layer.dilation, input_kernel_size=layer.attention_size)
-            of_attention |= dict(hidden_features=hidden, large=layer.large)
+            of_attention |= dict(hidden_features=hidden, own_reduction=True, large=layer.large)
             attends = None if attention == "sk" and layer.kernel_size == 1 else attention
             return convolution(attends, c_in, c_out, layer.kernel_size, group, **of_attention, **options, **shared)
 

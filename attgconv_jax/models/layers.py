@@ -1,6 +1,7 @@
 """Convolutions with the attention of a network's description, and networks that are a row of them."""
 
 import inspect
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
@@ -13,7 +14,7 @@ from attgconv_jax.checks import check_boolean, check_bytes, check_choice
 from attgconv_jax.convolution import max_pool, smooth_max_pool
 from attgconv_jax.filters import Sampling
 from attgconv_jax.groups import Group
-from attgconv_jax.initializers import FilterInitializer
+from attgconv_jax.initializers import FilterInitializer, Initializer, he_normal, paper_uniform, scaled
 from attgconv_jax.kernels.response import Implementation
 from attgconv_jax.kernels.settings import Convolution
 from attgconv_jax.models.base import Network
@@ -29,6 +30,15 @@ from attgconv_jax.separable import Kind
 # Arguments of an attention's module that the network's description decides, and those of one that is a convolution.
 _OF_NETWORK = {"haar", "sampling"}
 _OF_CONVOLUTION = inspect.signature(GroupConv.__init__).parameters.keys() - {"channel_groups", "implementation"}
+
+
+HIDDEN_FEATURES = 2
+"""Of the attentive paper's channel attention in its residual and dense networks, whatever the channels."""
+
+
+def reference_initializer(group: Group) -> Initializer:
+    """Of all filters of these networks, as published: He's on the trivial group, else `sqrt(2)` times the paper's."""
+    return he_normal if group.order == 1 else scaled(math.sqrt(2), paper_uniform)
 
 
 def check_attention(attention: str | None, options: Mapping[str, Any] | None) -> None:
@@ -47,7 +57,7 @@ def check_attention(attention: str | None, options: Mapping[str, Any] | None) ->
         check_bytes(memory_budget=options["memory_budget"])
 
 
-def _check_implementation(implementation: str | None, attention: str | None) -> None:
+def check_implementation(implementation: str | None, attention: str | None) -> None:
     """Raises a `ValueError` that says where those names belong that attention on responses alone has."""
     on_responses = attention in OPERATORS and OPERATORS[attention].module == ResponseAttentiveGroupConv.__name__
     known = get_args(Convolution)
@@ -80,6 +90,7 @@ def convolution(
     kind: Kind = "nonseparable",
     large: bool = False,
     hidden_features: int | None = None,
+    own_reduction: bool = False,
     input_dilation: int = 1,
     input_kernel_size: int | None = None,
     attention_init: FilterInitializer = "paper_uniform",
@@ -94,6 +105,7 @@ def convolution(
       large: whether the map is too large for attention of every position to others, which then is left out.
       hidden_features: of the attention's networks, in the operators of other papers as near as a whole reduction comes;
         None: half of the channels, at least 1.
+      own_reduction: whether the operators of other papers have their default of that instead.
       input_dilation: of the spatial filter of the paper's attention on the input, in pixels.
       input_kernel_size: of that filter; None: 7.
       attention_init: of the filter of the paper's attentions.
@@ -106,12 +118,12 @@ def convolution(
             return GroupConv(*sizes, lifting=lifting, **options)
         return SeparableGroupConv(*sizes, kind=kind, **options)
     if operator.name == "sk":
-        further = _reduction(out_features, hidden_features, further) | further
+        further = ({} if own_reduction else _reduction(out_features, hidden_features, further)) | further
         return SelectiveKernelGroupConv(*sizes, lifting=lifting, **options | further)
     if operator.site == "response":
         of_attention = dict(hidden_features=hidden_features, attention_init=attention_init, **operator.settings)
         return ResponseAttentiveGroupConv(*sizes, lifting=lifting, **options | of_attention | further)
-    of_attention = _reduction(in_features, hidden_features, further)
+    of_attention = {} if own_reduction else _reduction(in_features, hidden_features, further)
     if operator.site == "input":
         of_attention = dict(kernel_init=attention_init, hidden_features=hidden_features, dilation=input_dilation)
         of_attention |= {} if input_kernel_size is None else dict(kernel_size=input_kernel_size)
@@ -187,7 +199,7 @@ class ConvolutionalNetwork(Network):
         **shared,
     ):
         check_attention(attention, attention_options)
-        _check_implementation(implementation, attention)
+        check_implementation(implementation, attention)
         check_boolean(haar=haar)
         self.in_features = widths[0]
         of_attention = dict(attention_options=attention_options, sampling=sampling, dtype=dtype)

@@ -9,11 +9,11 @@ from jaxtyping import Array
 
 from attgconv_jax.attention import OPERATORS
 from attgconv_jax.checks import check_boolean, check_choice, check_positive
-from attgconv_jax.convolution import max_pool
+from attgconv_jax.convolution import max_pool, mean_pool, smooth_max_pool
 from attgconv_jax.filters import Sampling
-from attgconv_jax.groups import Group, check_group
+from attgconv_jax.groups import Group
 from attgconv_jax.models.base import Network, check_image
-from attgconv_jax.models.layers import check_attention, convolution
+from attgconv_jax.models.layers import check_attention, check_implementation, convolution
 from attgconv_jax.models.residual import place
 from attgconv_jax.nn import ATTENTIONS, Dropout
 from attgconv_jax.nn.nonlinearity import relu
@@ -29,6 +29,7 @@ class PreActivationBlock(nnx.Module):
     """`shortcut(f) + conv2(dropout(relu(norm2(conv1(relu(norm1(f)))))))`.
 
     Where the map is halved, a maximum over 2x2 pixels follows `conv1` and the shortcut, or both have a stride of two.
+    Antialiased, a smooth maximum follows `relu(norm2(.))`, since it is one of activations, and a mean the shortcut.
 
     Args:
       conv: makes a convolution of channels in, channels out and size of the filter.
@@ -76,7 +77,10 @@ class PreActivationBlock(nnx.Module):
             yield skipped
             skipped = self._halved(self.shortcut(skipped))
         yield active
-        f = self._relu(self.norms[1](self._halved(self.convolutions[0](active))))
+        f = self.convolutions[0](active)
+        smooth = self.pools and self.antialiased
+        f = self._relu(self.norms[1](f if smooth else self._halved(f)))
+        f = smooth_max_pool(f, self.group) if smooth else f
         if self.dropout is not None:
             f = self.dropout(f)
         yield f
@@ -101,7 +105,9 @@ class PreActivationBlock(nnx.Module):
         return relu(f, self.oversampled, self.masked)
 
     def _halved(self, f):
-        return max_pool(f, self.group, antialiased=self.antialiased) if self.pools else f
+        if not self.pools:
+            return f
+        return mean_pool(f, self.group, antialiased=True) if self.antialiased else max_pool(f, self.group)
 
 
 class PreActivationNetwork(Network):
@@ -114,7 +120,8 @@ class PreActivationNetwork(Network):
       features: channels of the lifting convolution, then of the stages.
       blocks: how many each stage has.
       activated: see `PreActivationBlock`.
-      hidden_features: of the attention in a convolution, a function of its channels; in the first as many as channels.
+      hidden_features: of the paper's attention in a convolution, a function of its channels; in the first as many as
+        channels.
       epsilon: of the norms.
       dropout_rate: of the blocks.
       settings: further arguments of the network, as JSON can hold them.
@@ -148,9 +155,10 @@ class PreActivationNetwork(Network):
         rngs: nnx.Rngs,
         **shared,
     ):
-        check_group(group)
         _check_attention_of_blocks(attention)
         check_attention(attention, attention_options)
+        check_implementation(implementation, attention)
+        check_boolean(antialiased=antialiased, oversampled=oversampled, masked=masked)
         (exact,) = check_boolean(exact=exact)
         _check_downsampling(downsampling, group, exact)
         settings = {**settings, "in_features": in_features, "downsampling": downsampling, "exact": exact}
@@ -166,7 +174,7 @@ class PreActivationNetwork(Network):
             attends = inside if inside != "sk" or kernel_size > 1 else None
             if attends is not None:
                 hidden = c_in if lifting else hidden_features(c_in)
-                options |= dict(attention_options=attention_options, hidden_features=hidden)
+                options |= dict(attention_options=attention_options, hidden_features=hidden, own_reduction=True)
             options |= dict(lifting=lifting, padding=kernel_size // 2)
             return convolution(attends, c_in, c_out, kernel_size, group, **options, **of_conv)
 
@@ -178,7 +186,7 @@ class PreActivationNetwork(Network):
         for stage, (c_in, c_out) in enumerate(itertools.pairwise(features)):
             self.stages.append(nnx.List([]))
             for block in range(blocks):
-                where = place(attention) if _stands(attention, stage, block == blocks - 1) else None
+                where = place(attention) if _has_attention(attention, stage, block == blocks - 1) else None
                 of_attention = {"sampling": sampling} if where and "sampling" in OPERATORS[attention].options else {}
                 of_attention |= attention_options or {}
                 halves = stage > 0 and block == 0
@@ -230,7 +238,7 @@ class PreActivationNetwork(Network):
 
 
 def blocks_of(depth: int, further: int) -> int:
-    """Blocks a stage of a network with `further` layers beside them; each has two layers."""
+    """Blocks per stage of a network with `further` layers beside them; each has two layers."""
     (depth,) = check_positive(depth=depth)
     blocks, rest = divmod(depth - further, 2 * STAGES)
     if rest or blocks < 1:
@@ -239,8 +247,8 @@ def blocks_of(depth: int, further: int) -> int:
     return blocks
 
 
-def _stands(attention, stage, last):
-    """Whether a block has the attention beside its convolutions."""
+def _has_attention(attention, stage, last):
+    """Whether a block has attention outside of its convolutions."""
     if attention is None or OPERATORS[attention].site != "stage":
         return attention is not None and place(attention) == "branch"
     return last and stage in ((1,) if OPERATORS[attention].pairwise else (0, 1))

@@ -40,11 +40,19 @@ ARCHITECTURES = {
 # Options that count groups of channels; a network of other widths has as many as divide `features`, at most these.
 PUBLISHED_GROUPS = {"sge": ("groups", 64), "sk": ("channel_groups", 32)}
 
+STAGES = 4
+
 # Strides of two: of the lifting convolution, of the pooling, and of three of the four stages.
 SCALE = 2**5
 
 
-@register("resnet", stride=SCALE, defaults={"depth": 18})
+def _check_attention(attention, options):
+    """Raises a `ValueError` unless the attention of every stage takes its options."""
+    for stage in range(STAGES):
+        check_attention(attention, _of_stage(options, stage))
+
+
+@register("resnet", stride=SCALE, defaults={"depth": 18}, check_attention=_check_attention)
 class ResNet(Network):
     """The residual networks for ImageNet, with attention where its paper puts it.
 
@@ -103,7 +111,7 @@ class ResNet(Network):
       attention_options: arguments of the attention's module (see `attgconv_jax.nn.ATTENTIONS`) that are to differ from
         the published ones: reduction 16 (of non-local 2), 7x7 filters in CBAM, dilation 4 in BAM, 64 groups of channels
         in SGE and 32 in SK (on other widths as many as divide `features`). Plain values, as JSON can hold them, or
-        lists of four, one a stage.
+        lists of four, one per stage.
 
     Source: He et al. 2015 (arXiv 1512.03385), strides as in torchvision; the operators' papers. Published parameters of
     depth 50: SGE 25.56 M, SE 28.09 M, CBAM 28.09 M, BAM 25.92 M, SK 26.15 M.
@@ -132,8 +140,7 @@ class ResNet(Network):
     ):
         check_group(group)
         _check_names(depth, attention)
-        for stage in range(len(ARCHITECTURES[depth].blocks)):
-            check_attention(attention, _of_stage(attention_options, stage))
+        _check_attention(attention, attention_options)
         features = _equal_features(group) if features is None else features
         features, in_features, classes = check_positive(features=features, in_features=in_features, classes=classes)
         (exact,) = check_boolean(exact=exact)
@@ -213,12 +220,12 @@ def _published_options(attention, features):
 
 
 def _of_stage(options, stage):
-    """The options of the attention in a stage, where lists hold one value a stage."""
+    """The options of the attention in a stage, where lists hold one value per stage."""
     values = {}
     for name, value in (options or {}).items():
         several = isinstance(value, list | tuple)
-        if several and len(value) != 4:
-            raise ValueError(f"attention_options must hold one {name}, or four, one a stage, got {value}")
+        if several and len(value) != STAGES:
+            raise ValueError(f"attention_options must hold one {name}, or {STAGES}, one per stage, got {value}")
         values[name] = value[stage] if several else value
     return values
 

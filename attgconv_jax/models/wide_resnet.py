@@ -59,7 +59,7 @@ class WideResNet(PreActivationNetwork):
       exact: whether strides on a group that reverses an axis raise.
 
     Source: Zagoruyko and Komodakis 2016 (arXiv 1605.07146). Published weights are of `downsampling="stride"` on the
-    trivial group; their parameters number as many.
+    trivial group and have the same number of parameters.
     """
 
     def __init__(

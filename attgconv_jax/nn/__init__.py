@@ -12,9 +12,9 @@ What arguments mean, here and in the networks of `attgconv_jax.models`:
 - `sampling`: of filters, at other than right angles;
 - `implementation`: of modules that convolve: a name that the function knows after which the module is named; None: the
   fastest. Networks take the names of all convolutions, and those that have none of this name the fastest.
-  `attgconv_jax.kernels.computing` chooses for everything inside of a context, attention among it;
+  `attgconv_jax.computing` chooses for everything inside of a context, attention among it;
 - `precision`: of products, and of those of derivatives: "default", "high", "highest", or None, as JAX is set; see
-  `attgconv_jax.kernels.computing`;
+  `attgconv_jax.computing`;
 - `norm` and names that end in `_norm` or `_norms`: the kind of a norm inside of attention: "batch"; "layer" or "group",
   which normalise every image by itself (see `attgconv_jax.nn.norm.GroupNorm`), so that single images are as good as
   many; None, for none; or what makes one, a class of Flax for example, called as `norm(features, dtype=, param_dtype=,

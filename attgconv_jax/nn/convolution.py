@@ -39,7 +39,7 @@ class GroupConv(Module):
       implementation: how it is computed: "rows" or "fourier" (for CPUs), "xla" (for GPUs and TPUs); None: the fastest
         for the platform. See `attgconv_jax.group_conv`.
       precision: of its products, on GPUs and TPUs: "highest" is float32; None: as JAX is set, there coarser by default.
-        See `attgconv_jax.kernels.computing`.
+        See `attgconv_jax.computing`.
     """
 
     _WEIGHTS = ("w",)

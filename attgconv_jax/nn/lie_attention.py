@@ -47,7 +47,7 @@ class LieAttention(Module):
     Options:
       attention: a name of `attgconv_jax.nn.ATTENTIONS`.
       coordinates: of the convolutions beside it; see `LieConv`.
-      precision: of products; see `attgconv_jax.kernels.computing`.
+      precision: of products; see `attgconv_jax.computing`.
 
     Source: our own.
     """

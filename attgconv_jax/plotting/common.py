@@ -1,7 +1,7 @@
 """What several pictures need: choices that exist, names of group elements, maps by channel, maps turned back."""
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -83,6 +83,15 @@ def shown_images(
     pixels = images[..., 0, :] if images.shape[-1] == 3 else images.mean(axis=(-2, -1))
     low, high = (np.min(pixels), np.max(pixels)) if limits is None else limits
     return np.clip((pixels - low) / (high - low if high > low else 1), 0, 1)
+
+
+def before_standardisation(images: Array, unstandardise: Callable[[Array], Array] | None) -> Array:
+    """Images as they are to be shown; a `ValueError` unless `unstandardise` is None or a function."""
+    if unstandardise is None:
+        return images
+    if not callable(unstandardise):
+        raise ValueError(f"unstandardise must be a function of images or None, got {type(unstandardise).__name__}")
+    return unstandardise(images)
 
 
 def maps_by_channel(maps: Array | ResponseMaps, channels: int | Sequence[int] | None) -> dict[int | None, Array]:

@@ -1,6 +1,6 @@
 """Pictures of attention maps under the group's elements."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax.numpy as jnp
 import numpy as np
@@ -27,6 +27,7 @@ def attention_figure(
     layer: int | str | None = None,
     channels: int | Sequence[int] | None = None,
     turned_back: bool = False,
+    unstandardise: Callable[[Array], Array] | None = None,
 ):
     """Images under group elements, each above the attention map that the network computes for it.
 
@@ -50,6 +51,8 @@ def attention_figure(
       channels: output channels shown, of attention on responses; None: the first three.
       turned_back: whether to show every map transformed back, too; needs the network's own group (any, if the network
         has the trivial one), and several elements.
+      unstandardise: makes of images, as the network gets them, those that are shown; needed where every channel has a
+        mean and a deviation of its own: otherwise colours are false. None: images are shown as they are.
     """
     pyplot = common.matplotlib("pyplot")
     common.check_images("images", images, "[image, x, y, 1, c]")
@@ -68,6 +71,7 @@ def attention_figure(
     layer = layers.attending_layer(layer, images)
     transformed = jnp.stack([common.turned_image(images, group, element) for element in elements])
     maps = common.maps_by_channel(layers.maps(transformed, layer), channels)
+    pictures = common.before_standardisation(transformed, unstandardise)
 
     rows = {
         (channel, back): alpha if not back else _turned_back(alpha, group, elements, pairs=channel is not None)
@@ -84,7 +88,7 @@ def attention_figure(
         axis.set_title(element_name(group, element))
     meaning = common.meaning(layers.combination(layer))
     for i in range(len(images)):
-        for axis, image in zip(axes[block * i], common.shown_images(transformed[:, i]), strict=True):
+        for axis, image in zip(axes[block * i], common.shown_images(pictures[:, i]), strict=True):
             axis.imshow(image, **IMAGE_LOOK)
         axes[block * i, 0].set_ylabel("image")
         for row, ((channel, back), alpha) in enumerate(rows.items(), block * i + 1):

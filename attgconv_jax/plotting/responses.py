@@ -1,6 +1,6 @@
 """Pictures of attention on responses, between group elements."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax.numpy as jnp
 import numpy as np
@@ -21,6 +21,7 @@ def response_figure(
     elements: int | Sequence[int] | None = None,
     layer: int | str | None = None,
     channel: int = 0,
+    unstandardise: Callable[[Array], Array] | None = None,
 ):
     """Attention between group elements, `alpha(g, g~)`: a row an input element, a column an output element.
 
@@ -33,6 +34,7 @@ def response_figure(
       elements: of the network's group, that transform the image, a grid each; None: the first two.
       layer: whose attention is shown, from 0, or by path; None: the first of feature maps, if there is one.
       channel: output channel shown.
+      unstandardise: see `attention_figure`.
     """
     pyplot = common.matplotlib("pyplot")
     common.check_images("image", image, "[x, y, 1, c]")
@@ -51,11 +53,12 @@ def response_figure(
         attention = layers.attention(layer)
         raise ValueError(f"the network attends to inputs, not to responses: its attention is {attention}")
     shown = np.asarray(common.maps_by_channel(maps, [channel])[channel])
+    pictures = common.shown_images(common.before_standardisation(transformed, unstandardise))
     inputs, outputs = shown.shape[-2:]
     size = 1.1 * (outputs + 1) * len(elements) + 0.8, 1.1 * inputs + 1
     figure = pyplot.figure(figsize=size, layout="constrained")
     parts = figure.subfigures(1, len(elements), squeeze=False)[0]
-    for part, picture, values, element in zip(parts, common.shown_images(transformed), shown, elements, strict=True):
+    for part, picture, values, element in zip(parts, pictures, shown, elements, strict=True):
         axes = part.subplots(inputs, outputs + 1, squeeze=False)
         axes[0, 0].imshow(picture, **common.IMAGE_LOOK)
         for h, g in np.ndindex(inputs, outputs):

@@ -79,7 +79,7 @@ def augment(
       images: standardised.
       labels: of the images.
       config: an `AugmentConfig`.
-      background: what lies outside the images, a number or one a channel.
+      background: what lies outside the images, a number or one per channel.
     """
 
     def chosen(site):

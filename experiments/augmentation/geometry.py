@@ -40,7 +40,7 @@ def mirror(key: Key[Array, ""], images: Images, chosen: bool) -> Images:
     default=0,
     expected="pixels, at least 0",
     good=lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= 0,
-    help="Pixels: as much background on every side, and of that a piece of the picture's size, anywhere.",
+    help="Pixels of background padded on every side before a random crop back to the original size.",
 )
 def crop(key: Key[Array, ""], images: Images, pixels: int, background: Background) -> Images:
     """Moves every picture along both axes by whole pixels, uniform in -pixels to pixels, amid background.
@@ -124,7 +124,7 @@ def resample(images: Images, maps: Maps, background: Background) -> Images:
 
 
 def _framed(images, pixels, background):
-    """Pictures with so many pixels of background, a number or one a channel, on every side."""
+    """Pictures with so many pixels of background, a number or one per channel, on every side."""
     widths = [(0, 0), (pixels, pixels), (pixels, pixels), (0, 0)]
     if jnp.ndim(background) == 0:
         return jnp.pad(images, [*widths, (0, 0)], constant_values=background)

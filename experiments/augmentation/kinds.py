@@ -14,13 +14,14 @@ class Kind(NamedTuple):
 
     Attributes:
       name: on the command line, `--augment.NAME`; decides the random stream as well.
-      apply: `(key, images, value)`; what it returns depends on the site.
-      site: sites follow each other in this order. "permutation" moves pixels to pixels, and returns images; so does
-        "crop", which also takes the background, its fourth argument. "place"
-        returns for each image an affine map `[batch, 3, 3]`, from places in the changed picture to places in the image,
-        in pixels from the centre; all such maps are carried out in one interpolation. "pixels" changes values, and
-        returns images. "mixture" returns images, the index of what is mixed into each, and each image's own share, at
-        least one half; one of this site at a time.
+      apply: `(key, images, value)`, of site "crop" `(key, images, value, background)`; what it returns depends on the
+        site.
+      site: sites follow each other in this order. "permutation" and "crop" move pixels to pixels, and return images;
+        what a crop brings into view is the background, a number or one per channel. "place" returns for each image an
+        affine map `[batch, 3, 3]`, from places in the changed picture to places in the image, in pixels from the
+        centre; all such maps are carried out in one interpolation. "pixels" changes values, and returns images.
+        "mixture" returns images, the index of what is mixed into each, and each image's own share, at least one half;
+        one of this site at a time.
       type: of the setting.
       default: the setting that changes nothing.
       expected: what the setting must be, in words.

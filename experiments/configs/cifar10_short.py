@@ -3,9 +3,8 @@
     python -m experiments.reproduce cifar10-short --directory cifar-10-batches-bin --seeds 0 1 --budget 12h
 
 Data and augmentation are those of `cifar10`, the budget of every row is the same: SGD of momentum 0.9, rate 0.05 on a
-cosine, L2 5e-4, batch 128, and no dropout, which networks of this width and 20 epochs have no use for. They have 87,020
-(Z2), 86,864 (p4) and 91,364 (alpha_F-p4) parameters. What a network gains in a long run such figures do not say.
-Nothing was chosen on the results.
+cosine, L2 5e-4, batch 128, and no dropout, which networks of this width and 20 epochs have no use for. What a network
+gains in a long run such figures do not say. Nothing was chosen on the results.
 """
 
 from experiments.configs.cifar10 import AUGMENTATION, DATA

@@ -2,9 +2,11 @@
 
     python -m experiments.reproduce pcam --directory DATA --budget 7d
 
-Protocol of the reference: Adam 1e-3, halved after 20 epochs without better validation accuracy, L2 1e-4 added to the
+Protocol of the reference: Adam 1e-3, halved by PyTorch's `ReduceLROnPlateau` of patience 20, L2 1e-4 added to the
 gradient, batch 64, 100 epochs, no augmentation, every channel standardised; the published split validates, and the
-epoch best there is tested. Nothing of this differs here.
+epoch best there is tested. The rate falls there at the 21st epoch in a row without better validation accuracy, which is
+a patience of 21 here. One thing differs: there an accuracy is better only where it exceeds the best by a ten-thousandth
+of that, about 3 images of the split; here one image is enough.
 
 No figure of the paper stands here: the network that its authors released as alpha_F-p4m is a p4m network.
 """
@@ -14,7 +16,7 @@ from experiments.run.configuration import Config, DataConfig, OptimizerConfig
 from experiments.run.model_configuration import model
 
 DATA = DataConfig("patch_camelyon", channelwise=True)
-OPTIMIZER = OptimizerConfig(learning_rate=1e-3, schedule="plateau", patience=20, l2=1e-4, epochs=100, batch_size=64)
+OPTIMIZER = OptimizerConfig(learning_rate=1e-3, schedule="plateau", patience=21, l2=1e-4, epochs=100, batch_size=64)
 
 
 def _row(title: str, group: str, attention: str = "none") -> Preset:

@@ -22,12 +22,12 @@ class Preset:
     summary: str
     config: Config
     paper: str = "-"
-    """The paper's test error in percent on its own test set, of the epoch best there; "-": no figure."""
+    """The paper's test error in percent on its own test set, of the epoch best there; "-": not recorded here."""
 
     @property
     def description(self) -> str:
         """Summary, the paper's figure, ours where `results` has one, and the command."""
-        paper = "no figure" if self.paper == "-" else f"{self.paper} %"
+        paper = "not recorded here" if self.paper == "-" else f"{self.paper} %"
         ours = [_summary(report) for report in reports(name=self.name) if report["preset"] == self.name]
         lines = [self.summary, "", f"Paper: {paper}", *(f"Ours: {figures}" for figures in ours or ["not run yet"])]
         return "\n".join([*lines, f"Command: python -m experiments.train {self.name}"])

@@ -45,8 +45,10 @@ def load(
     """A data set by name, pixels in [0, 1], not standardised.
 
     Args:
-      name: one of `NAMES`; all but those of digits must have been prepared (`experiments.data.prepare`).
-      directory: TFDS' folder of prepared sets; None: `$TFDS_DATA_DIR`, else `~/tensorflow_datasets`.
+      name: one of `NAMES`. Those of digits are embedded, "folder" and "arrays" take a `path`, "cifar10/binary" files of
+        its archive; all others must have been prepared (`experiments.data.prepare`).
+      directory: TFDS' folder of prepared sets, or that of those files; None: `$TFDS_DATA_DIR`, else
+        `~/tensorflow_datasets`.
       seed: of the digits' splits, angles and scales, and of the validation split of a set that has none.
       test_images: how many of the test split, the first; None: all.
       options: further arguments of the sources that take them, such as `path`, `size_of`, `fit`, `shares` and `broken`

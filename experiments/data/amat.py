@@ -4,6 +4,8 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
+ARCHIVE = "mnist_rotation_new.zip"
+"""Of rotated MNIST."""
 PIXELS = 28 * 28
 
 

@@ -30,7 +30,7 @@ def cifar10_binary(seed: int = 0, directory: str | os.PathLike | None = None) ->
         `cifar-10-binary.tar.gz` leaves it; None: as of sets that TFDS prepares.
 
     Raises:
-      ValueError: a file is not there, or is not 10,000 rows of a label in 0 to 9 and 3,072 pixels.
+      ValueError: a file is not there, or is not 10,000 rows of a label in 0 to 9 and 3,072 pixels; it says which.
 
     Source: Krizhevsky 2009, Learning multiple layers of features from tiny images.
     """
@@ -40,7 +40,9 @@ def cifar10_binary(seed: int = 0, directory: str | os.PathLike | None = None) ->
     splits |= held_out(splits["train"], seed)
     provenance = describe(NAME, "1.0.0", str(seed), splits)
     preprocessing = Preprocessing(SIDE, 3, "uint8", "frame")
-    return Dataset(NAME, 10, provenance=provenance, class_names=CLASSES, preprocessing=preprocessing, **splits)
+    return Dataset(
+        NAME, len(CLASSES), provenance=provenance, class_names=CLASSES, preprocessing=preprocessing, **splits
+    )
 
 
 def _folder(directory):
@@ -63,5 +65,9 @@ def _read(file: pathlib.Path):
     if len(content) != IMAGES * ROW:
         raise ValueError(f"{file} must have {IMAGES * ROW:,} bytes, got {len(content):,}: fetch the archive again")
     rows = np.frombuffer(content, np.uint8).reshape(IMAGES, ROW)
+    labels = rows[:, 0].astype(np.int32)
+    if np.any(labels >= len(CLASSES)):
+        row = np.argmax(labels >= len(CLASSES))
+        raise ValueError(f"{file} must have labels in 0 to 9, got {labels[row]} in row {row}: fetch the archive again")
     images = np.moveaxis(rows[:, 1:].reshape(IMAGES, 3, SIDE, SIDE), 1, -1)
-    return images[:, :, :, None].astype(np.float32) / np.float32(255), rows[:, 0].astype(np.int32)
+    return images[:, :, :, None].astype(np.float32) / np.float32(255), labels

@@ -104,7 +104,7 @@ class Dataset:
         return dataclasses.replace(changed, preprocessing=dataclasses.replace(self.preprocessing, size=size))
 
     def standardised(self, by: "Dataset | Preprocessing | None" = None, *, channelwise: bool = False) -> "Dataset":
-        """Subtracts the training images' mean and divides by their deviation, one number each or one a channel.
+        """Subtracts the training images' mean and divides by their deviation, one number each or one per channel.
 
         Those of `by`, not standardised, or as they were kept with a network, if it is given: a network trained on one
         set sees another as it saw its own.

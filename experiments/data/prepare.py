@@ -13,7 +13,7 @@ import tyro
 
 from experiments.data.prepared import (
     FORMAT,
-    MNIST_LIKE,
+    PUBLISHED,
     REGENERATED,
     PreparedName,
     data_directory,
@@ -21,21 +21,6 @@ from experiments.data.prepared import (
     open_builder,
 )
 from experiments.run.runtime import command
-
-MNIST_FILES = tuple(f"{part}-{what}-ubyte.gz" for part in ("train", "t10k") for what in ("images-idx3", "labels-idx1"))
-PCAM_FILES = tuple(
-    f"camelyonpatch_level_2_split_{part}_{what}.h5.gz" for part in ("train", "valid", "test") for what in "xy"
-)
-COLOUR_FILES = {
-    "cifar10": ("cifar-10-binary.tar.gz",),
-    "cifar100": ("cifar-100-binary.tar.gz",),
-    "patch_camelyon": PCAM_FILES,
-}
-COLOUR_URLS = {
-    "cifar10": "https://www.cs.toronto.edu",
-    "cifar100": "https://www.cs.toronto.edu",
-    "patch_camelyon": "https://zenodo.org",
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,15 +85,15 @@ def _download_and_prepare(name, builder, folder):
     downloads = _manual_folder(name, pathlib.Path(builder.data_dir_root)).parent
     config = tfds.download.DownloadConfig(manual_dir=folder, try_download_gcs=False)
     try:
-        if name in (*MNIST_LIKE, *COLOUR_URLS) and not any(next(at.rglob("*.gz"), None) for at in (folder, downloads)):
-            _check_network(COLOUR_URLS.get(name) or builder.URL)
+        if "/" not in name and not any(next(at.rglob("*.gz"), None) for at in (folder, downloads)):
+            _check_network(PUBLISHED[name].url or builder.URL)
         builder.download_and_prepare(download_dir=downloads, download_config=config)
     except tfds.core.download.download_manager.NonMatchingChecksumError as error:
         raise ValueError(f"{name}: a file is not the published one: {error}") from error
     except (tfds.core.download.util.DownloadError, OSError) as error:
         raise ValueError(
             f"{name} could not be downloaded or written ({error}); without a network, name a folder which holds "
-            f"{', '.join(_published_files(name))} with --downloads"
+            f"{', '.join(PUBLISHED[name].files)} with --downloads"
         ) from error
 
 
@@ -119,18 +104,12 @@ def _check_network(url):
 
 
 def _check_files(name, folder):
-    missing = [file for file in _published_files(name) if not (folder / file).is_file()]
+    missing = [file for file in PUBLISHED[name].files if not (folder / file).is_file()]
     if missing:
         raise ValueError(
             f"{name} needs {', '.join(missing)} in {folder}; put the published files there, or name the folder which "
             "holds them with --downloads"
         )
-
-
-def _published_files(name):
-    from experiments.data.builders.rot_mnist import ARCHIVE  # noqa: PLC0415
-
-    return {"rot_mnist/original": (ARCHIVE,), **COLOUR_FILES}.get(name, MNIST_FILES)
 
 
 cli = command(main, Arguments)

@@ -6,29 +6,52 @@ import logging
 import os
 import pathlib
 import shlex
-from collections.abc import Iterator
-from typing import Any, Literal, get_args
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from attgconv_jax.preprocessing import Preprocessing
+from experiments.data.amat import ARCHIVE
 from experiments.data.dataset import Dataset, Split, describe, held_out, register
 from experiments.data.regenerated import SEED, SIZES
 
-RegeneratedName = Literal["rot_mnist/regenerated", "mnist_scale/regenerated", "mnist_rot_scale/regenerated"]
-MnistName = Literal["mnist", "fashion_mnist", "kmnist"]
-ColourName = Literal["cifar10", "cifar100", "patch_camelyon"]
-PreparedName = Literal[RegeneratedName, "rot_mnist/original", MnistName, ColourName]
-REGENERATED: tuple[str, ...] = get_args(RegeneratedName)
-MNIST_LIKE: tuple[str, ...] = get_args(MnistName)
-COLOUR: tuple[str, ...] = get_args(ColourName)
-PREPARED_NAMES: tuple[str, ...] = get_args(PreparedName)
+MNIST_FILES = tuple(f"{part}-{what}-ubyte.gz" for part in ("train", "t10k") for what in ("images-idx3", "labels-idx1"))
+PCAM_FILES = tuple(
+    f"camelyonpatch_level_2_split_{part}_{what}.h5.gz" for part in ("train", "valid", "test") for what in "xy"
+)
 FORMAT = "array_record"
-MNIST_SIZES = {"train": 60_000, "test": 10_000}
-CIFAR_SIZES = {"train": 50_000, "test": 10_000}
-PCAM_SIZES = {"train": 262_144, "validation": 32_768, "test": 32_768}
-PUBLISHED_SIZES = {name: SIZES if "/" in name else MNIST_SIZES for name in PREPARED_NAMES}
-PUBLISHED_SIZES |= {"cifar10": CIFAR_SIZES, "cifar100": CIFAR_SIZES, "patch_camelyon": PCAM_SIZES}
+
+
+class Published(NamedTuple):
+    """What is known of a set before it is prepared."""
+
+    sizes: Mapping[str, int]
+    """Images by split."""
+    files: tuple[str, ...]
+    """As they are published."""
+    url: str | None = None
+    """Their host; None: that of TFDS' builder, or they are not downloaded."""
+    named: bool = False
+    """Whether classes have names. Digits and clothes are called by their numbers, as when the first runs were made."""
+
+
+_MNIST = Published({"train": 60_000, "test": 10_000}, MNIST_FILES)
+_CIFAR_SIZES, _CIFAR_URL = {"train": 50_000, "test": 10_000}, "https://www.cs.toronto.edu"
+_PCAM_SIZES = {"train": 262_144, "validation": 32_768, "test": 32_768}
+REGENERATED = ("rot_mnist/regenerated", "mnist_scale/regenerated", "mnist_rot_scale/regenerated")
+PUBLISHED: dict[str, Published] = {
+    **{name: Published(SIZES, MNIST_FILES) for name in REGENERATED},
+    "rot_mnist/original": Published(SIZES, (ARCHIVE,)),
+    "mnist": _MNIST,
+    "fashion_mnist": _MNIST,
+    "kmnist": _MNIST,
+    "cifar10": Published(_CIFAR_SIZES, ("cifar-10-binary.tar.gz",), _CIFAR_URL, named=True),
+    "cifar100": Published(_CIFAR_SIZES, ("cifar-100-binary.tar.gz",), _CIFAR_URL, named=True),
+    "patch_camelyon": Published(_PCAM_SIZES, PCAM_FILES, "https://zenodo.org", named=True),
+}
+PREPARED_NAMES = tuple(PUBLISHED)
+PreparedName = Literal[PREPARED_NAMES]
 CHUNK = 1000
 
 
@@ -50,8 +73,9 @@ def prepared_set(name: str, seed: int = 0, directory: str | os.PathLike | None =
         raise ValueError(f"{name} cannot be read ({' '.join(str(error).split())}); {again}") from error
     splits = {split: _split(*read) for split, read in pixels.items()}
     sizes = {split: len(read) for split, read in splits.items()}
-    if sizes != PUBLISHED_SIZES[name]:
-        raise ValueError(f"{name} must have {PUBLISHED_SIZES[name]} images, got {sizes}; {again}")
+    published = PUBLISHED[name]
+    if sizes != published.sizes:
+        raise ValueError(f"{name} must have {published.sizes} images, got {sizes}; {again}")
     if "validation" in splits:
         seed = SEED if name in REGENERATED else "none"
     else:
@@ -60,8 +84,7 @@ def prepared_set(name: str, seed: int = 0, directory: str | os.PathLike | None =
     images, _ = pixels["train"]
     preprocessing = Preprocessing(images.shape[1], images.shape[-1], images.dtype.name, "frame")
     label = builder.info.features["label"]
-    # Digits and clothes are called by their numbers, as when the first runs were made.
-    names = tuple(label.names) if name in COLOUR else ()
+    names = tuple(label.names) if published.named else ()
     made = dict(provenance=provenance, class_names=names, preprocessing=preprocessing)
     return Dataset(name=name, classes=label.num_classes, **made, **splits)
 

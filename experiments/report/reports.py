@@ -130,7 +130,7 @@ def draw_attention(
 
     Args:
       network: of the registry, in evaluation mode.
-      dataset: standardised.
+      dataset: standardised; images are shown as they were before.
       path: of the picture.
       images: which test images; None: the first three, or as many as there are.
       layer: whose attention, from 0; None: the first that has attention.
@@ -142,9 +142,10 @@ def draw_attention(
         return []
     images = range(min(3, len(dataset.test))) if images is None else images
     chosen = jnp.asarray(dataset.test.images[np.array(images)])
-    plotting.attention_figure(network, chosen, cyclic(4), layer=layer).savefig(path, dpi=150)
+    look = dict(unstandardise=dataset.unstandardised)
+    plotting.attention_figure(network, chosen, cyclic(4), layer=layer, **look).savefig(path, dpi=150)
     if not network.settings["attention"].startswith("response"):
         return [path]
     pairs = path.with_name(f"{path.stem}-pairs{path.suffix}")
-    plotting.response_figure(network, chosen[0], layer=max(1, layer or 0)).savefig(pairs, dpi=150)
+    plotting.response_figure(network, chosen[0], layer=max(1, layer or 0), **look).savefig(pairs, dpi=150)
     return [path, pairs]

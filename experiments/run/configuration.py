@@ -30,12 +30,16 @@ Broken = Literal["raise", "skip"]
 Directory = Annotated[pathlib.Path | None, tyro.conf.arg(metavar="DIR", help=_DIRECTORY)]
 
 
+def _is_count(value):
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
     """The images."""
 
     name: DatasetName = "digits"
-    """digits* are embedded; folder, arrays: --data.path; prepare others: python -m experiments.data.prepare."""
+    """digits*: embedded; folder, arrays: --data.path; cifar10/binary: files; others: experiments.data.prepare."""
     directory: Directory = None
     path: Path = None
     test_images: int | None = None
@@ -65,7 +69,9 @@ class DataConfig:
         check_name("data.fit", self.fit, get_args(OwnFit))
         check_name("data.broken", self.broken, get_args(Broken))
         if self.channelwise and not self.standardise:
-            raise ValueError("data.channelwise needs data.standardise: leave one out")
+            raise ValueError(
+                "data.channelwise needs data.standardise: add --data.no-channelwise, or leave out --data.no-standardise"
+            )
         by_shares(self.shares)
 
 
@@ -84,7 +90,7 @@ class OptimizerConfig:
     decay: float = 0.1
     """Factor of the step schedule."""
     patience: int = 20
-    """Of the plateau schedule: halved after so many epochs without better validation accuracy."""
+    """Of the plateau schedule: halved after so many consecutive epochs without better validation accuracy."""
     warmup_epochs: float = 0.0
     """The learning rate first rises from zero, linearly."""
     momentum: float = 0.9
@@ -116,7 +122,7 @@ class OptimizerConfig:
             "batch_size": ("at least 1", self.batch_size >= 1),
             "learning_rate": ("positive", self.learning_rate > 0),
             "decay": ("positive", self.decay > 0),
-            "patience": ("at least 1", self.patience >= 1),
+            "patience": ("an integer of at least 1", _is_count(self.patience)),
             "l2": ("not negative", self.l2 >= 0),
             "weight_decay": ("not negative", self.weight_decay >= 0),
             "warmup_epochs": ("not negative", warmup >= 0),
@@ -133,6 +139,11 @@ class OptimizerConfig:
             raise ValueError(f"optimizer.milestones need optimizer.schedule step, got {self.schedule}")
         if self.schedule == "step" and not milestones:
             raise ValueError("optimizer.schedule step needs optimizer.milestones, for example 40 60 80")
+        if self.schedule == "plateau" and self.patience > self.epochs - 2:
+            raise ValueError(
+                f"optimizer.patience must be at most {self.epochs - 2} for the learning rate to fall within the "
+                f"{self.epochs} epochs of optimizer.schedule plateau, got {self.patience}: or take constant"
+            )
         check("optimizer.warmup_epochs", warmup, f"less than the {self.epochs} epochs", warmup < self.epochs)
 
 
@@ -180,6 +191,20 @@ def steps_per_epoch(config: Config, images: int) -> int:
     return images // batch_size
 
 
+MUCH_LARGER = 2
+"""A frame so many times as wide as the images leaves them a quarter of the area at most."""
+
+
+def frame_note(config: Config, side: int, size: int) -> str | None:
+    """What to do about images of a named set that are framed to a much larger size, in a line; None of others."""
+    if size < MUCH_LARGER * side:
+        return None
+    return (
+        f"images of {side} pixels along an axis are framed in black to the {size} that {config.model.name} takes: "
+        "images of your own (--data.path) are enlarged instead, see --data.fit"
+    )
+
+
 FEW_STEPS = 10
 """An epoch of fewer trains little."""
 
@@ -197,7 +222,3 @@ def few_steps_note(config: Config, images: int) -> str | None:
         f"{images:,} training images are {number} of {batch_size} an epoch{without}: networks may need more epochs "
         f"(--optimizer.epochs, now {config.optimizer.epochs}){advice}"
     )
-
-
-def _is_count(value):
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1

@@ -8,7 +8,7 @@ from attgconv_jax import Group
 from attgconv_jax.filters import BASES
 from attgconv_jax.lie import LieGroup
 from experiments.data import OWN_NAMES
-from experiments.data.prepared import PUBLISHED_SIZES
+from experiments.data.prepared import PUBLISHED
 from experiments.run.configuration import Config
 
 
@@ -22,6 +22,7 @@ def idle_options(choice: Callable[[str, str], Any], group: Group | LieGroup) -> 
     data, rule, schedule = choice("data", "name"), choice("optimizer", "name"), choice("optimizer", "schedule")
     finite = isinstance(group, Group)
     # Filters of a basis may be asked for on every finite group.
+    downsampling = _known(choice, "model", "downsampling")
     has_basis = finite and getattr(choice("model", "sampling"), "kind", None) in BASES
     idle = {
         f"data.name {data}": {
@@ -29,12 +30,13 @@ def idle_options(choice: Callable[[str, str], Any], group: Group | LieGroup) -> 
             "data.fit": data not in OWN_NAMES,
             "data.shares": data not in OWN_NAMES,
             "data.broken": data != "folder",
-            "data.seed": "validation" in PUBLISHED_SIZES.get(data, ()),
+            "data.seed": data in PUBLISHED and "validation" in PUBLISHED[data].sizes,
         },
         f"model.group {choice('model', 'group')}": {
             "model.sampling": not has_basis and (group.is_exact if finite else choice("model", "attention") == "none"),
             "model.max_scale": finite or group.scales is None,
         },
+        f"model.downsampling {downsampling}": {"model.exact": downsampling == "pool"},
         f"optimizer.name {rule}": {"optimizer.momentum": rule != "sgd"},
         f"optimizer.schedule {schedule}": {
             "optimizer.milestones": schedule != "step",
@@ -43,6 +45,14 @@ def idle_options(choice: Callable[[str, str], Any], group: Group | LieGroup) -> 
         },
     }
     return {option: cause for cause, options in idle.items() for option, is_idle in options.items() if is_idle}
+
+
+def _known(choice, part, field):
+    """What is chosen of a field; None of a network that does not have it."""
+    try:
+        return choice(part, field)
+    except AttributeError:
+        return None
 
 
 def check_effect(config: Config) -> None:

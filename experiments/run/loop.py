@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from attgconv_jax.nn.norm import RunningVariance
 from experiments.augmentation import augment
 from experiments.data import Dataset
 from experiments.run.checkpoints import Checkpoints
@@ -50,10 +51,12 @@ class Spent(NamedTuple):
     evaluation: float = 0.0
 
 
-def make_trainer(config: Config, dataset: Dataset, extensions: Extensions = ()) -> Trainer:
+def make_trainer(
+    config: Config, dataset: Dataset, extensions: Extensions = (), running_variance: RunningVariance = "biased"
+) -> Trainer:
     """The trainer of a configuration on its data; float64 needs x64 (see `experiments.run.runtime.precision`).
 
-    Its learning rate is that of a run that was extended so.
+    Its learning rate is that of a run that was extended so, and its batch norms keep that variance.
     """
     steps, mode = steps_per_epoch(config, len(dataset.train)), config.seeds_mode
     if config.model.dtype == "float64" and not jax.config.jax_enable_x64:
@@ -63,8 +66,9 @@ def make_trainer(config: Config, dataset: Dataset, extensions: Extensions = ()) 
     optimizer = make_optimizer(config.optimizer, steps, schedule_of(config.optimizer, steps, extensions))
     weights = class_weights(config.optimizer.class_weights, dataset.train.labels, dataset.classes)
     options = dict(in_features=dataset.in_features, augmentation=config.augment, class_weights=weights)
-    options |= dict(freeze=config.freeze, channelwise=config.data.channelwise)
+    options |= dict(freeze=config.freeze, running_variance=running_variance)
     if config.augment.chosen:
+        options |= dict(background=dataset.background)
         # Traced for their checks, before anything is written.
         changed = functools.partial(augment, config=config.augment, background=0.0)
         jax.eval_shape(changed, jax.random.key(0), dataset.train.images[:1], dataset.train.labels[:1])

@@ -1,4 +1,4 @@
-"""What tyro says of wrong words on a command line, in one line: the option, what it must be, what was given."""
+"""What commands say of wrong words, in one line: the option, what it must be, what was given."""
 
 import re
 from typing import get_args
@@ -9,6 +9,26 @@ from experiments.run.checks import unknown_name
 _RULE = re.compile(r"[╭╰─].*|-{3,}")
 _VALUE = re.compile(r"(?:with base 10:|to float:|for arguments:|instantiated from) (.*?)(?:\. Got errors:.*)?$")
 _CHOICE = re.compile(r"invalid choice '(.*)' for argument '(\S+)'\. Expected one of \((.*)\) ?\.")
+
+# What the library advises in Python, and options of a command that trains.
+_ADVICE = {
+    re.compile(r"side by side, or pass exact=False"): "side by side, or give --model.attention-options exact=False",
+    re.compile(r"pass exact=False"): "give --model.no-exact",
+    re.compile(r'attention_options=dict\((\w+)="(\w+)"\)'): r"--model.attention-options \1=\2",
+    re.compile(r'(\w+)="layer" or \1="group"'): r"--model.attention-options \1=layer or \1=group",
+    re.compile(r"; where nothing is to be trained, call eval\(\) first"): "",
+}
+
+
+def with_options(message: str) -> str:
+    """A message of the library whose advice is in options of the command line, not in Python.
+
+    >>> with_options('take larger batches, norm="layer" or norm="group"')
+    'take larger batches, --model.attention-options norm=layer or norm=group'
+    """
+    for advice, option in _ADVICE.items():
+        message = advice.sub(option, message)
+    return message
 
 
 def one_line(page: str) -> str:

@@ -43,8 +43,10 @@ class ModelConfig:
         check_name("model.attention", self.attention, ["none", *OPERATORS])
         check_name("model.dtype", self.dtype, get_args(DType))
         options = parse_options("model.attention_options", self.attention_options)
+        # A network may take more than its attention does, such as options per stage.
+        check = NETWORKS[self.name].check_attention or check_attention
         try:
-            check_attention(None if self.attention == "none" else self.attention, options)
+            check(None if self.attention == "none" else self.attention, options)
         except ValueError as error:
             raise ValueError(f"model.attention_options: {error}") from error
         group = self.parsed_group()

@@ -34,8 +34,8 @@ def scale_by_plateau() -> optax.GradientTransformation:
 def after_epoch(opt_state: Any, better: jax.Array, patience: int) -> Any:
     """The optimiser's state after an epoch, whose validation accuracy was better than ever before or was not.
 
-    The factor is halved at the `patience`-th epoch in a row without, and counting begins anew. The state of an
-    optimiser with another schedule stays as it is.
+    The factor is halved after `patience` consecutive epochs without improvement; the count then restarts. The state of
+    an optimiser with another schedule stays as it is.
 
     Source: Romero et al. 2020, section 5.3, where PyTorch's `ReduceLROnPlateau` waits one epoch more than it is told.
     """

@@ -23,7 +23,7 @@ import tyro
 
 from attgconv_jax.kernels import computing
 from attgconv_jax.kernels.settings import Precision
-from experiments.run.messages import one_line
+from experiments.run.messages import one_line, with_options
 from experiments.run.stopping import Stopped
 
 Folder = Annotated[pathlib.Path, tyro.conf.arg(metavar="DIR")]
@@ -165,7 +165,7 @@ def _run_command(main, arguments, words=None):
         print(f"\n{stopped}", file=sys.stderr)
         sys.exit(128 + stopped.signum)
     except (ValueError, OSError, FloatingPointError) as error:
-        _fail(error)
+        _fail(with_options(str(error)) if hasattr(parsed, "model") else error)
     finally:
         _COMMAND.reset(given)
 

@@ -12,6 +12,7 @@ from flax import nnx
 from jax import lax
 from jaxtyping import Array, Float, Int
 
+from attgconv_jax.nn.norm import RunningVariance, set_running_variance
 from experiments.augmentation import AugmentConfig, Mixture, augment
 from experiments.run.configuration import OptimizerConfig
 from experiments.run.head import head_of, split_head, train_head
@@ -110,7 +111,8 @@ class Trainer:
       freeze: "none"; or "body", with which the optimiser has the parameters of the head alone (see
         `experiments.run.head`): no gradient, decay or clipping reaches the others. The body is in evaluation mode, so
         that its statistics stand still as well, and what the head is trained on is what it is evaluated on.
-      channelwise: whether images are standardised so, and each channel has a background of its own.
+      background: what augmentation brings into view from outside an image, a number or one per channel.
+      running_variance: what batch norms keep; see `attgconv_jax.nn.norm.BatchNorm`.
     """
 
     def __init__(
@@ -124,12 +126,12 @@ class Trainer:
         augmentation: AugmentConfig | None = None,
         class_weights: Sequence[float] | np.ndarray | None = None,
         freeze: str = "none",
-        channelwise: bool = False,
+        background: Float[np.ndarray, "*c"] | float = 0.0,
+        running_variance: RunningVariance = "biased",
     ):
         self.augmentation = AugmentConfig() if augmentation is None else augmentation
         self.class_weights = class_weights
-        # Of the training images, for what is as dark as the darkest pixel.
-        self._over = (0, 1, 2, 3) if channelwise else None
+        self.background = background
         self._make = functools.partial(make_network, config, classes, in_features=in_features)
         self.optimizer = optimizer
         self.batch_size = batch_size
@@ -137,6 +139,7 @@ class Trainer:
         self._over_seeds = {"vmap": jax.vmap, "loop": lambda function: functools.partial(lax.map, function)}[seeds_mode]
         self._head = head_of(config, classes, in_features) if freeze == "body" else None
         network = nnx.eval_shape(lambda: self._make(0))
+        set_running_variance(network, running_variance)
         if self._head is None:
             network.train()
         else:
@@ -205,12 +208,10 @@ class Trainer:
         first_bad_step = jnp.where(finite | (state.first_bad_step > 0), state.first_bad_step, state.step + 1)
         return TrainState(params, rest, opt_state, state.key, *counts, first_bad_step)
 
-    def augmented(
-        self, state: TrainState, images: jax.Array, labels: jax.Array, background: jax.Array | float
-    ) -> tuple[jax.Array, Mixture | None]:
+    def augmented(self, state: TrainState, images: jax.Array, labels: jax.Array) -> tuple[jax.Array, Mixture | None]:
         """The batch of one network's next step, changed at random as that step is to see it."""
         key = jax.random.fold_in(jax.random.fold_in(state.key, _AUGMENTING), state.step)
-        return augment(key, images, labels, self.augmentation, background)
+        return augment(key, images, labels, self.augmentation, self.background)
 
     @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
     def train(
@@ -218,12 +219,9 @@ class Trainer:
     ) -> TrainState:
         """`count` steps of every network on the training split, within one epoch; `state` is used up.
 
-        The order of the images depends on seed and epoch, their augmentation on seed and step. What it brings into
-        view from outside an image is as dark as the darkest training pixel, of each channel if images are standardised
-        so.
+        The order of the images depends on seed and epoch, their augmentation on seed and step.
         """
         steps_per_epoch = len(labels) // self.batch_size
-        background = jnp.min(images, axis=self._over) if self.augmentation.chosen else 0.0
 
         def train_one(state):
             epoch, position = state.step // steps_per_epoch, state.step % steps_per_epoch
@@ -233,7 +231,7 @@ class Trainer:
 
             def step(i, state):
                 batch = lax.dynamic_slice(order, [(position + i) * self.batch_size], [self.batch_size])
-                changed, mixture = self.augmented(state, images[batch], labels[batch], background)
+                changed, mixture = self.augmented(state, images[batch], labels[batch])
                 return self.step(state, changed, labels[batch], mixture)
 
             return lax.fori_loop(0, count, step, state)

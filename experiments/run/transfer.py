@@ -108,6 +108,7 @@ def start_of(config: Config, dataset: Dataset) -> Start:
         "sha256": weights.sha256,
         "classes": weights.network.settings["classes"],
         "new_head": sorted(new),
+        "running_variance": weights.network.settings.get("running_variance", "biased"),
         "trained": sorted(head) if config.freeze == "body" else "all",
         "trained_parameters": sum(size for name, size in sizes.items() if config.freeze != "body" or name in head),
         "parameters": sum(sizes.values()),

@@ -23,8 +23,9 @@ from typing import Any
 import filelock
 
 from attgconv_jax.models import NETWORKS
+from attgconv_jax.nn.norm import RunningVariance
 from experiments.data import OWN_NAMES, Arrays, Dataset, load, set_of_arrays
-from experiments.run.configuration import Config, steps_per_epoch
+from experiments.run.configuration import Config, frame_note, steps_per_epoch
 from experiments.run.extending import extension
 from experiments.run.identity import from_identity, identity
 from experiments.run.metrics import read_metrics
@@ -60,6 +61,11 @@ class Run:
     def extensions(self) -> list[dict[str, Any]]:
         """Records of every time that it was extended; see `experiments.run.extending`."""
         return (self.description or {}).get("extensions", [])
+
+    @property
+    def running_variance(self) -> RunningVariance:
+        """What its batch norms keep: as those of the network that it started from."""
+        return (self.description or {}).get("start", {}).get("running_variance", "biased")
 
     @property
     def newest_step(self) -> int | None:
@@ -227,7 +233,13 @@ def dataset_of(config: Config, arrays: Arrays | None = None) -> Dataset:
     if arrays is not None:
         return set_of_arrays(arrays, **options)
     dataset = load(data.name, data.directory, path=data.path, broken=data.broken, **options)
-    return dataset if data.name in OWN_NAMES else dataset.resized(size_of)
+    if data.name in OWN_NAMES:
+        return dataset
+    resized = dataset.resized(size_of)
+    note = frame_note(config, max(dataset.sides), max(resized.sides))
+    if note is not None:
+        print(f"note: {note}", flush=True)
+    return resized
 
 
 def image_size(config: Config, pixels: int) -> int:
@@ -251,7 +263,16 @@ def image_size(config: Config, pixels: int) -> int:
 
 
 def standardised(config: Config, dataset: Dataset, by: Dataset | None = None) -> Dataset:
-    """The set, standardised by its own training images or those of `by`, if the configuration says so."""
+    """The set, standardised by its own training images or those of `by`, if the configuration says so.
+
+    Raises:
+      ValueError: by channel, and there is but one.
+    """
+    if config.data.channelwise and dataset.in_features == 1:
+        raise ValueError(
+            f"data.channelwise is of images with several channels, and {dataset.name} has one: leave it out, or add "
+            "--data.no-channelwise"
+        )
     return dataset.standardised(by, channelwise=config.data.channelwise) if config.data.standardise else dataset
 
 

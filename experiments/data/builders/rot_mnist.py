@@ -8,11 +8,10 @@ import zipfile
 import numpy as np
 import tensorflow_datasets as tfds
 
-from experiments.data.amat import amat_rows
+from experiments.data.amat import ARCHIVE, amat_rows
 from experiments.data.builders.from_mnist import MADE, FromMnist
 from experiments.data.regenerated import SIZES
 
-ARCHIVE = "mnist_rotation_new.zip"
 ARCHIVE_MD5 = "0f9a947ff3d30e95cd685462cbf3b847"
 ARCHIVE_URL = f"http://www.iro.umontreal.ca/~lisa/icml2007data/{ARCHIVE}"
 TRAIN_FILE = "mnist_all_rotation_normalized_float_train_valid.amat"
