@@ -296,10 +296,8 @@ def test_metrics_that_cannot_be_written_are_one_line(tmp_path):
         (lambda: built("lie_resnet", "SE2-8", kind="gc"), "kind must be one of .*, got 'gc'"),
         (lambda: built("rot_mnist", "p4", kind="gc"), "kind must be one of .*, got 'gc'"),
         (lambda: built("rot_mnist", "p4", "sk", kind="separable"), "attention on responses, .*, got 'separable'"),
-        (
-            lambda: built("lie_resnet", "Sim2-4x2", max_scale=3.5),
-            "kernel_size must be 1 or at least 9",
-        ),
+        (lambda: built("lie_resnet", "Sim2-4x2", max_scale=3.5), "max_scale must be at most 3"),
+        (lambda: built("lie_resnet", "Sim2-4x2", max_scale=3.0, kernel_size=5), "kernel_size must be 1 or at least 7"),
         (lambda: built("lie_resnet", "SE2-8", kind="separable+2d"), "kind must be separable on rotations"),
         (lambda: built("lie_resnet", "SE2-8", network="mlp"), "network must be one of"),
         (

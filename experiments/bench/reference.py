@@ -111,7 +111,8 @@ def measure(name: str, make: Callable[[], Any], batch_size: int, repeats: int) -
     """Parameters, milliseconds a step of ours and theirs, and how far logits were apart in evaluation mode.
 
     Raises:
-      ValueError: another number of parameters, or logits that differ by more than `TOLERANCE`.
+      ValueError: another number of parameters, or logits that differ from theirs in float64 by more than `TOLERANCE`,
+        and by more than ten times what theirs in float32 do: in deep networks that have not learnt, roundings grow.
     """
     torch = import_torch()
     torch.manual_seed(0)
@@ -120,18 +121,19 @@ def measure(name: str, make: Callable[[], Any], batch_size: int, repeats: int) -
     pixels = np.random.default_rng(0).standard_normal((batch_size, size, size, 1, 3), np.float32)
     images = torch.from_numpy(pixels[:, :, :, 0].transpose(0, 3, 1, 2).copy())
     with torch.no_grad():
-        expected = network(images)
-    ours = load_reference(state, name)
-    difference = largest_difference(jax.jit(ours)(pixels), expected)
+        logits, expected = network(images), network.double()(images.double())
+    network.float()
+    difference = largest_difference(jax.jit(load_reference(state, name))(pixels), expected)
+    tolerance = max(TOLERANCE, 10 * largest_difference(logits, expected))
     parameters = sum(values.numel() for values in network.parameters())
     step = bare_step(Case(lambda _: _training(state, name), size, 3, optax.sgd(RATE, MOMENTUM)), batch_size)
     step.compile()
     step.prepare()
-    if not (difference <= TOLERANCE and step.parameters == parameters):
+    if not (difference <= tolerance and step.parameters == parameters):
         apart = f"{difference:.1e} and {step.parameters:,} parameters instead of {parameters:,}"
-        raise ValueError(f"logits must agree with theirs to {TOLERANCE}, got {apart}")
+        raise ValueError(f"logits must agree with theirs to {tolerance:.1e}, got {apart}")
 
-    labels = torch.randint(0, expected.shape[1], (batch_size,))
+    labels = torch.randint(0, logits.shape[1], (batch_size,))
     network.train()
     optimizer = torch.optim.SGD(network.parameters(), lr=RATE, momentum=MOMENTUM)
 
