@@ -168,7 +168,7 @@ def test_layer_of_the_reference_is_reproduced_with_its_gradients(reference, name
         )
         return maps_to_reference(out, image=plane)
 
-    check_reference_layer(data, layer)
+    check_reference_layer(data, layer, jax.jit)
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,7 @@ def is_symmetric(length, size, stride, padding, dilation):
     return low == high and (length + 2 * low - dilation * (size - 1) - 1) % stride == 0
 
 
+@functools.cache
 def is_reversed(group, axis):
     return any(not np.allclose(matrix[:, axis], np.eye(2)[axis]) for matrix in oracles.elements(group))
 
