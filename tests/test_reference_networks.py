@@ -6,9 +6,10 @@ import jax.numpy as jnp
 import networks
 import numpy as np
 import pytest
-from helpers import assert_close
+from helpers import assert_close, assert_refused
 
 from attgconv_jax.interop import REFERENCE_NETWORKS, load_reference
+from experiments.bench import reference
 
 # `fixtures/reference_networks.py.txt` wrote them, and draws weights and images as here.
 with np.load(pathlib.Path(__file__).parent / "fixtures/reference_networks.npz") as _file:
@@ -34,3 +35,11 @@ def test_the_references_own_code_gives_these_logits(name):
     image = np.random.default_rng(size).standard_normal((2, 3, size, size))
     image = jnp.asarray(image.transpose(0, 2, 3, 1)[:, :, :, None])
     assert_close(networks.logits(load_reference(state, name), image), LOGITS[name], 1e-10)
+
+
+def test_the_measurement_beside_the_references_own_code_says_which_folder_it_needs(tmp_path):
+    assert reference.NETWORKS.keys() <= REFERENCE_NETWORKS.keys()
+    with assert_refused("checkout must be a folder of github.com/dwromero/att_gconvs"):
+        reference.main(reference.Arguments(checkout=tmp_path))
+    with assert_refused("networks must be among", "p4_resnet44"):
+        reference.main(reference.Arguments(checkout=tmp_path, networks=("p4_resnet44",)))

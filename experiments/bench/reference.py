@@ -81,6 +81,8 @@ class Arguments(common.Arguments):
 def main(arguments: Arguments) -> None:
     """Measures the networks, prints a table and saves the figures."""
     names = chosen("networks", arguments.networks, NETWORKS)
+    if not (arguments.checkout / "attgconv").is_dir():
+        raise ValueError(f"checkout must be a folder of github.com/dwromero/att_gconvs, got {arguments.checkout}")
     torch = import_torch()
     makers = {name: _maker(arguments.checkout, NETWORKS[name]) for name in names}
     about = {"pytorch": torch.__version__, "pytorch_threads": torch.get_num_threads()}
@@ -99,8 +101,6 @@ def main(arguments: Arguments) -> None:
 
 def _maker(checkout, reference):
     """Makes their network. Their package has the name of this one, which finds their modules beside its own."""
-    if not (checkout / "attgconv").is_dir():
-        raise ValueError(f"checkout must be a folder of github.com/dwromero/att_gconvs, got {checkout}")
     for path, folder in ((experiments.__path__, checkout / "experiments"), (sys.path, checkout)):
         if str(folder) not in path:
             path.append(str(folder))
