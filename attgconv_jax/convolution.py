@@ -13,6 +13,7 @@ from attgconv_jax.filters import Sampling, check_sampling, filter_size, former_s
 from attgconv_jax.geometry import Padding, check_symmetric_grid, windows_of
 from attgconv_jax.groups import Group, check_on_group
 from attgconv_jax.kernels.chunks import sum_dtype, wide
+from attgconv_jax.kernels.devices import on_images
 from attgconv_jax.kernels.taps import Window
 
 
@@ -96,15 +97,17 @@ def check_convolution(f, w, group, stride, padding, dilation, haar, exact, sampl
 
 def convolve(f, w, group, windows, *, haar=False, sampling=Sampling(), implementation=None):
     """`group_conv` of checked arguments."""
-    bank = transformed(w, group, sampling)
-    k, _, h_in, c_in, h, c_out = bank.shape
-    if haar and h_in > 1:
-        bank = bank * group.haar_weight
-    *batch, x, y, _, _ = f.shape
-    flat = kernels.conv(
-        f.reshape(-1, x, y, h_in * c_in), bank.reshape(k, k, h_in * c_in, h * c_out), windows, implementation
-    )
-    return flat.reshape(*batch, *flat.shape[1:3], h, c_out)
+
+    def convolved(f, w):
+        bank = transformed(w, group, sampling)
+        k, _, h_in, c_in, h, c_out = bank.shape
+        if haar and h_in > 1:
+            bank = bank * group.haar_weight
+        f, bank = f.reshape(*f.shape[:3], h_in * c_in), bank.reshape(k, k, h_in * c_in, h * c_out)
+        flat = kernels.conv(f, bank, windows, implementation)
+        return flat.reshape(*flat.shape[:3], h, c_out)
+
+    return on_images(convolved, f, w)
 
 
 def convolve_centred(f, w, group, dilation=1, **options):

@@ -17,6 +17,7 @@ from attgconv_jax.deprecation import convert_arguments, warn_deprecated
 from attgconv_jax.filters import Sampling, check_sampling, filter_size, former_sampling, transformed
 from attgconv_jax.geometry import Padding, check_symmetric_grid, windows_of
 from attgconv_jax.groups import Group, check_on_group
+from attgconv_jax.kernels.devices import on_images
 
 Kind = Literal["nonseparable", "gseparable", "separable"]
 """How a filter on a group factors; the last two are the forms "g" and "gc" of Lengyel and van Gemert."""
@@ -39,7 +40,11 @@ def gseparable_group_conv(
     Source: Lengyel and van Gemert 2021, g-separable.
     """
     _check_factors(f, group_filter, spatial_filter, group, "gseparable", options.get("sampling", Sampling()))
-    return group_conv(f, product_filter(group_filter, spatial_filter), group, **options)
+
+    def convolved(f, *factors):
+        return group_conv(f, product_filter(*factors), group, **options)
+
+    return on_images(convolved, f, group_filter, spatial_filter)
 
 
 def product_filter(group_filter: Array, spatial_filter: Array) -> Array:
@@ -85,20 +90,22 @@ def separable_group_conv(
     """
     _check_factors(f, group_filter, spatial_filter, group, "separable", sampling)
     check_boolean(haar=haar, exact=exact, antialiased=antialiased)
-    *batch, x, y, _, _ = f.shape
+    x, y = f.shape[-4:-2]
     k, h, c_out = filter_size(spatial_filter, group, sampling), group.order, group_filter.shape[-1]
     windows = windows_of(k, stride, padding, dilation, (x, y))
     if exact:
         check_symmetric_grid(windows, group, (x, y), padding)
+
+    def convolved(z, spatial_filter):
+        bank = transformed(spatial_filter, group, sampling).reshape(k, k, h * c_out)
+        flat = kernels.depthwise_conv(z.reshape(*z.shape[:3], h * c_out), bank, windows, implementation)
+        return flat.reshape(*flat.shape[:3], h, c_out)
+
     with kernels.computing(precision=precision):
-        bank = transformed(spatial_filter, group, sampling)
         if antialiased:
             f = smoothed_before(f, windows[0].stride)
         z = convolve_centred(f, group_filter, group, haar=haar)
-        flat = kernels.depthwise_conv(
-            z.reshape(-1, x, y, h * c_out), bank.reshape(k, k, h * c_out), windows, implementation
-        )
-    return flat.reshape(*batch, *flat.shape[1:3], h, c_out)
+        return on_images(convolved, z, spatial_filter)
 
 
 SEPARABLE = {"gseparable": gseparable_group_conv, "separable": separable_group_conv}

@@ -19,6 +19,7 @@ from attgconv_jax.filters import Sampling, check_sampling, former_sampling, tran
 from attgconv_jax.groups import Group
 from attgconv_jax.initializers import channel_uniform, key_source, paper_uniform
 from attgconv_jax.kernels.chunks import map_chunks, wide
+from attgconv_jax.kernels.devices import on_images
 from attgconv_jax.kernels.taps import Window, pad, take_tap
 
 
@@ -70,20 +71,22 @@ def self_attention(
     """
     check_weights("self-attention", f, weights, SelfAttentionWeights, group)
     check_sampling(sampling)
-    *batch, x, y, h, c = f.shape
+    x, y, h, _ = f.shape[-4:]
     k, hidden = len(weights.position), len(weights.query)
     heads = check_divisor("heads", heads, hidden, of="hidden channels")
     features = hidden // heads
     if scale is not None:
         (scale,) = check_finite_positive(scale=scale)
-    # Gradients of scores are sums over channels of products, which float16 does not hold.
-    images, weights = jax.tree.map(wide, (f.reshape(math.prod(batch), x, y, h, c), weights))
-    position = transformed(weights.position[..., None], group, sampling)[..., 0]
-    position = position.reshape(k * k, h, heads, features, group.order)
     chunk = max(1, SCORES // (x * y * group.order * heads * k * k * max(h, features)))
-    out = _attend(images, weights, position, chunk, scale)
-    out = jnp.mean(out, axis=-2, keepdims=True) if h == 1 else out
-    return out.reshape(*batch, x, y, h, c).astype(f.dtype)
+
+    def attended(f, weights):
+        position = transformed(weights.position[..., None], group, sampling)[..., 0]
+        position = position.reshape(k * k, h, heads, features, group.order)
+        out = _attend(f, weights, position, chunk, scale)
+        return jnp.mean(out, axis=-2, keepdims=True) if h == 1 else out
+
+    # Gradients of scores are sums over channels of products, which float16 does not hold.
+    return on_images(attended, *jax.tree.map(wide, (f, weights))).astype(f.dtype)
 
 
 def self_attention_weights(

@@ -16,6 +16,7 @@ from attgconv_jax.convolution import add_bias
 from attgconv_jax.groups import Group, check_group, check_on_group
 from attgconv_jax.initializers import channel_uniform
 from attgconv_jax.kernels.chunks import Bound, compiled, wide
+from attgconv_jax.kernels.devices import by_device
 from attgconv_jax.kernels.linear import linear
 from attgconv_jax.kernels.platforms import on_cuda
 from attgconv_jax.kernels.taps import permuted
@@ -46,7 +47,11 @@ def group_linear(
     bias: Float[Array, " c_out"] | None = None,
 ) -> Float[Array, "*batch h c_out"]:
     """A 1x1 group convolution, `out[g, o] = bias[o] + sum over h', c of W(g^-1 h')[o, c] s[h', c]`."""
-    out = jnp.einsum("...hc,ocgh->...go", s, group_bank(weight.astype(s.dtype), group))
+
+    def product(s, weight):
+        return jnp.einsum("...hc,ocgh->...go", s, group_bank(weight.astype(s.dtype), group))
+
+    out = by_device(product, s, weight)
     return out if bias is None else add_bias(out, bias)
 
 

@@ -15,6 +15,7 @@ from attgconv_jax.checks import check_boolean, check_finite_positive
 from attgconv_jax.groups import Group
 from attgconv_jax.initializers import channel_uniform, key_source
 from attgconv_jax.kernels.chunks import map_chunks, wide
+from attgconv_jax.kernels.devices import by_device
 
 # Scores of as many images as have so many are held at once, forward and backward.
 SCORES = 2**24
@@ -69,17 +70,15 @@ def non_local(
     *batch, x, y, h, c = f.shape
     # Gradients of scores are sums over channels of products, which float16 does not hold.
     images = wide(f.reshape(math.prod(batch), x, y, h, c))
-    # An axis of positions that attend to each other, and one of those that do not.
-    together, apart = (x * y * h, 1) if over_group else (x * y, h)
-    hidden = len(weights.query)
     query, key, value = (
         group_linear(images, w, group, bias) for w, bias in zip(weights[:3], weights[4:7], strict=True)
     )
     embedded = (query if scale == 1 else scale * query), key, value
-    rows = [a.reshape(*a.shape[:1], together, apart, hidden) for a in embedded]
-
-    attended = _attend(rows, max(1, SCORES // (together**2 * apart)))
-    out = group_linear(attended.reshape(*batch, x, y, h, hidden), weights.out, group, weights.out_bias)
+    # An axis of positions that attend to each other, and one of those that do not.
+    together, apart = (x * y * h, 1) if over_group else (x * y, h)
+    options = dict(together=together, apart=apart, chunk=max(1, SCORES // (together**2 * apart)))
+    attended = by_device(functools.partial(_attend, **options), embedded)
+    out = group_linear(attended.reshape(*batch, *attended.shape[1:]), weights.out, group, weights.out_bias)
     return (out if norm is None else norm(out)).astype(f.dtype)
 
 
@@ -126,9 +125,11 @@ OPERATOR = register(
 
 
 # Not inlined: what JAX makes of its loop for the gradient is then compiled once, too.
-@functools.partial(jax.jit, static_argnames="chunk")
-def _attend(rows, chunk):
-    """What positions see of each other, from their query, key and value, so many images at a time."""
+@functools.partial(jax.jit, static_argnames=("together", "apart", "chunk"))
+def _attend(embedded, together, apart, chunk):
+    """What positions see of each other, from their query, key and value, a few images at a time."""
+    shape = embedded[0].shape
+    rows = [a.reshape(len(a), together, apart, shape[-1]) for a in embedded]
 
     @jax.checkpoint
     def attend(rows):
@@ -136,4 +137,4 @@ def _attend(rows, chunk):
         score = jnp.einsum("bqhd,bkhd->bhqk", query, key)
         return jnp.einsum("bhqk,bkhd->bqhd", jax.nn.softmax(score), value)
 
-    return map_chunks(attend, rows, chunk)
+    return map_chunks(attend, rows, chunk).reshape(shape)

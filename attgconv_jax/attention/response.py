@@ -1,5 +1,6 @@
 """Attention on the responses of a group convolution, `alpha` of the attentive paper."""
 
+import functools
 import math
 from typing import NamedTuple, get_args
 
@@ -26,6 +27,7 @@ from attgconv_jax.filters import Sampling, check_sampling, former_sampling, tran
 from attgconv_jax.geometry import Padding
 from attgconv_jax.groups import Group
 from attgconv_jax.kernels.chunks import wide
+from attgconv_jax.kernels.devices import on_images
 from attgconv_jax.kernels.response import MEMORY_BUDGET, Implementation
 from attgconv_jax.kernels.settings import Dense
 
@@ -119,23 +121,35 @@ def response_attentive_group_conv(
         if channel is not None or spatial is not None:
             # What is left of a response can be a small difference of two large parts: bfloat16 would round both.
             f, w, channel, spatial = jax.tree.map(wide, (f, w, channel, spatial))
-        y = convolve(f, w, group, windows, sampling=sampling, implementation=_known(implementation, Dense))
         weight = 2 * math.pi / group.order if haar and f.shape[-2] > 1 else 1
-        if channel is None and spatial is None:
-            return (weight * y, ResponseMaps(None, None)) if return_attention else weight * y
-        bank = transformed(w, group, sampling)
-        arrays = (
-            f.reshape(-1, *f.shape[-4:]),
-            bank.reshape(*bank.shape[:4], -1),
-            None if channel is None else response_channel_bank(channel, group),
-            None if spatial is None else response_spatial_bank(spatial, group, sampling=attention_sampling),
+        convolved = functools.partial(
+            convolve, group=group, windows=windows, sampling=sampling, implementation=_known(implementation, Dense)
         )
+        if channel is None and spatial is None:
+            y = weight * convolved(f, w)
+            return (y, ResponseMaps(None, None)) if return_attention else y
         options = dict(dilation=attention_dilation, implementation=_known(implementation, Implementation))
-        attended = kernels.response_attention(*arrays, windows, memory_budget=memory_budget, **options)
-        y = (weight * (y - attended.reshape(y.shape))).astype(dtype)
+
+        def banks(w, channel, spatial):
+            bank = transformed(w, group, sampling)
+            return (
+                bank.reshape(*bank.shape[:4], -1),
+                None if channel is None else response_channel_bank(channel, group),
+                None if spatial is None else response_spatial_bank(spatial, group, sampling=attention_sampling),
+            )
+
+        def rest(f, *weights):
+            y = convolved(f, weights[0])
+            arrays = f, *banks(*weights)
+            attended = kernels.response_attention(*arrays, windows, memory_budget=memory_budget, **options)
+            return (weight * (y - attended.reshape(y.shape))).astype(dtype)
+
+        y = on_images(rest, f, w, channel, spatial)
         if not return_attention:
             return y
-        maps = kernels.response_attention_maps(*lax.stop_gradient(arrays), windows, **options)
+        images = f.reshape(math.prod(f.shape[:-4]), *f.shape[-4:])
+        arrays = lax.stop_gradient((images, *banks(w, channel, spatial)))
+        maps = kernels.response_attention_maps(*arrays, windows, **options)
     batch, filters = f.shape[:-4], y.shape[-2:]
     return y, ResponseMaps(*(None if a is None else a.reshape(*batch, *a.shape[1:-1], *filters) for a in maps))
 

@@ -1,5 +1,6 @@
 """Spatial Group-wise Enhance: each group of channels looks for what it has most of."""
 
+import functools
 import math
 from typing import Literal, NamedTuple, get_args
 
@@ -14,6 +15,7 @@ from attgconv_jax.attention.operator import Operator, register
 from attgconv_jax.checks import check_choice, check_divisor, check_finite_positive, check_positive
 from attgconv_jax.groups import Group, check_group
 from attgconv_jax.kernels.chunks import sum_dtype, wide
+from attgconv_jax.kernels.devices import on_images
 from attgconv_jax.kernels.platforms import on_cuda
 
 Grouping = Literal["element", "joint"]
@@ -63,28 +65,35 @@ def spatial_group_enhance(
     Source: Li, Hu and Yang 2019 (arXiv 1905.09646), section 3.
     """
     check_weights("spatial group-wise enhance", f, weights, GroupEnhanceWeights, group, over_group)
-    *batch, x, y, h, c = f.shape
-    groups = len(weights.weight)
-    check_divisor("groups", groups, c)
+    x, y, h, c = f.shape[-4:]
+    check_divisor("groups", len(weights.weight), c)
     _check_grouping(grouping, over_group)
     check_finite_positive(epsilon=epsilon)
-    positions = x * y * (h if over_group else 1)
-    if positions < 2:
+    if x * y * (h if over_group else 1) < 2:
         raise ValueError("spatial group-wise enhance has no deviation over one position; take a larger map")
-    vectors = f.reshape(*batch, x * y, h * c)
+    factors = functools.partial(_factors, grouping=grouping, over_group=over_group, epsilon=epsilon)
+    return on_images(factors, f, weights)
+
+
+def _factors(f, weights, grouping, over_group, epsilon):
+    """`spatial_group_enhance` of images along one axis."""
+    batch, x, y, h, c = f.shape
+    groups = len(weights.weight)
+    positions = x * y * (h if over_group else 1)
+    vectors = f.reshape(batch, x * y, h * c)
     descriptor = jnp.mean(vectors, axis=-2, keepdims=True)
     if over_group:
-        descriptor = jnp.tile(jnp.mean(descriptor.reshape(*batch, 1, h, c), axis=-2), h)
+        descriptor = jnp.tile(jnp.mean(descriptor.reshape(batch, 1, h, c), axis=-2), h)
     parts = 1 if grouping == "joint" else h
-    t = _similarities(vectors, descriptor, h, parts, groups).reshape(*batch, x * y, parts, groups)
+    t = _similarities(vectors, descriptor, h, parts, groups).reshape(batch, x * y, parts, groups)
     axes = (-3, -2) if over_group else -3
     # Scaled before the sum: on a GPU to scale after it is a kernel of its own.
     t = t - jnp.sum(t * (1 / positions), axis=axes, keepdims=True)
     variance = jnp.sum(jnp.square(t) * (1 / (positions - 1)), axis=axes, keepdims=True)
     t = t / (_root(variance) + epsilon)
-    weight, bias = _for_every_image(weights, (*batch, 1, parts, groups))
+    weight, bias = _for_every_image(weights, (batch, 1, parts, groups))
     alpha = jax.nn.sigmoid(weight * t + bias).astype(f.dtype)
-    return jnp.repeat(alpha, c // groups, axis=-1).reshape(*batch, x, y, parts, c)
+    return jnp.repeat(alpha, c // groups, axis=-1).reshape(batch, x, y, parts, c)
 
 
 def group_enhance_weights(

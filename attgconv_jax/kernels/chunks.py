@@ -12,6 +12,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array
 
+from attgconv_jax.kernels.devices import may_be_spread, varying_alike
 from attgconv_jax.kernels.portability import is_portable
 
 # What is made of one chunk of images should stay in a CPU's last-level cache; measured best between 4 and 10 MB.
@@ -42,14 +43,14 @@ class Bound:
 def choose(implementation: str | None, cpu: tuple[str, Callable], other: tuple[str, Callable], f: Array) -> Callable:
     """The function of the named implementation; with None of that for the platform, decided when it is lowered.
 
-    Those for CPUs scan over chunks of the batch: where that of `f` is sharded over an explicit mesh, or is a symbol,
-    and inside of `attgconv_jax.kernels.portable`, `other` runs.
+    Those for CPUs scan over chunks of the batch: where that of `f` may be spread over devices, or is a symbol, and
+    inside of `attgconv_jax.kernels.portable`, `other` runs.
     """
     functions = dict([cpu, other])
     require_known(implementation, functions)
     if implementation is not None:
         return functions[implementation]
-    if is_portable() or is_symbolic(f.shape[0]) or any(axis is not None for axis in jax.typeof(f).sharding.spec):
+    if is_portable() or is_symbolic(f.shape[0]) or may_be_spread(f):
         return other[1]
     return functools.partial(lax.platform_dependent, cpu=cpu[1], default=other[1])
 
@@ -104,21 +105,6 @@ def images_a_chunk(elements: int, fewest: int = 1) -> int:
 def largest_divisor(n: int, most: int) -> int:
     """The largest divisor of `n` that is at most `most`, or 1."""
     return max(d for d in range(1, max(1, min(n, most)) + 1) if n % d == 0)
-
-
-def varying_alike(arrays, others=()):
-    """The arrays, which inside of `jax.shard_map` vary over the same axes of the mesh then, those of all and others."""
-    axes = frozenset().union(*map(_varying, jax.tree.leaves((arrays, others))))
-
-    def vary(x):
-        missing = tuple(axes - _varying(x))
-        return lax.pcast(x, missing, to="varying") if missing else x
-
-    return jax.tree.map(vary, arrays) if axes else arrays
-
-
-def _varying(x):
-    return jax.typeof(x).manual_axis_type.varying
 
 
 def scan_chunks(step: Callable, carry, images, chunk: int):

@@ -16,7 +16,8 @@ from jax.custom_derivatives import SymbolicZero
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array
 
-from attgconv_jax.kernels.chunks import Bound, varying_alike
+from attgconv_jax.kernels.chunks import Bound
+from attgconv_jax.kernels.devices import varying_alike
 
 _linear = jax.extend.core.Primitive("attgconv_linear")
 _linear.multiple_results = True

@@ -76,14 +76,14 @@ def _indexed(x, axis):
 
 def _indexed_at_once(x, axis):
     """One reduction: with it XLA:GPU fuses what precedes it, which it computes twice for tiles."""
-    return _reduce(x, axis, lax.broadcasted_iota(jnp.int32, x.shape, axis))
+    return _reduce(x, axis, _positions(x, axis))
 
 
 def _indexed_by_tiles(x, axis):
     first, *others = _tiles(x, axis)
     pairs = [(first, jnp.zeros(first.shape, jnp.int32)), *((tile, jnp.int32(i)) for i, tile in enumerate(others, 1))]
     best, tile = functools.reduce(larger, pairs)
-    index = tile * best.shape[axis] + lax.broadcasted_iota(jnp.int32, best.shape, axis)
+    index = tile * best.shape[axis] + _positions(best, axis)
     return _reduce(best, axis, index)
 
 
@@ -135,7 +135,7 @@ def _mean_and_indexed_at_once(x):
     def step(left, right):
         return left[0] + right[0], *larger(left[1:], right[1:])
 
-    dtype, x, index = x.dtype, wide(x), lax.broadcasted_iota(jnp.int32, x.shape, x.ndim - 1)
+    dtype, x, index = x.dtype, wide(x), _positions(x, x.ndim - 1)
     start = jnp.zeros((), x.dtype), *_least(x)
     mean, best, index = lax.reduce((x * (1 / x.shape[-1]), x, index), start, step, (x.ndim - 1,))
     return mean, best.astype(dtype), index
@@ -163,6 +163,13 @@ def _tiles(x, axis):
 def _reduce(x, axis, index):
     """Maximum along an axis and the index that comes with it."""
     return lax.reduce((x, index), _least(x), larger, (axis,))
+
+
+def _positions(x, axis):
+    """Positions along an axis, spread over devices as `x` is: else they would be gathered on each."""
+    sharding = jax.typeof(x).sharding
+    spread = any(along is not None for along in sharding.spec)
+    return lax.broadcasted_iota(jnp.int32, x.shape, axis, out_sharding=sharding if spread else None)
 
 
 def _least(x):

@@ -17,7 +17,11 @@ BLOCKS, LEAST = 512, 64
 
 
 def normalised(
-    x: Float[Array, "*positions c"], scale: Float[Array, " c"], bias: Float[Array, " c"], epsilon: float
+    x: Float[Array, "*positions c"],
+    scale: Float[Array, " c"],
+    bias: Float[Array, " c"],
+    epsilon: float,
+    axis_name: str | tuple[str, ...] | None = None,
 ) -> tuple[Float[Array, "*positions c"], Float[Array, " c"], Float[Array, " c"]]:
     """`scale (x - mean) / sqrt(variance + epsilon) + bias` over all positions, the means and the variances.
 
@@ -28,8 +32,10 @@ def normalised(
 
     which takes two sums that are made in one pass, where derivatives of one step after another take five. `z` is made
     again from `x`. Differentiable to any order, forwards and in reverse.
+
+    Inside of `jax.shard_map` positions are those of all devices along the axis of the mesh `axis_name`; None: of one.
     """
-    return _normalised(wide(x), wide(scale), wide(bias), epsilon)
+    return _normalised(wide(x), wide(scale), wide(bias), epsilon, axis_name)
 
 
 def group_normalised(
@@ -64,27 +70,32 @@ def _in_blocks(x):
     return x.reshape(blocks, -1, x.shape[-1])
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(3,))
-def _normalised(x, scale, bias, epsilon):
+@functools.partial(jax.custom_jvp, nondiff_argnums=(3, 4))
+def _normalised(x, scale, bias, epsilon, axis_name):
     mean, variance = on_cuda(_two_passes_by_blocks, _two_passes, x)
+    if axis_name is not None:
+        own, mean = mean, lax.pmean(mean, axis_name)
+        variance = lax.pmean(variance + jnp.square(own - mean), axis_name)
     return (x - mean) * (lax.rsqrt(variance + epsilon) * scale) + bias, mean, variance
 
 
 @_normalised.defjvp
-def _normalised_jvp(epsilon, primals, tangents):
-    y, mean, variance = _normalised(*primals, epsilon)
+def _normalised_jvp(epsilon, axis_name, primals, tangents):
+    y, mean, variance = _normalised(*primals, epsilon, axis_name)
     x, scale, _ = primals
-    return (y, mean, variance), _tangents(tangents, x, scale, mean, variance, epsilon)
+    return (y, mean, variance), _tangents(tangents, x, scale, mean, variance, epsilon, axis_name)
 
 
-@functools.partial(jax.checkpoint, static_argnums=(5,), prevent_cse=False)
-def _tangents(tangents, x, scale, mean, variance, epsilon):
+@functools.partial(jax.checkpoint, static_argnums=(5, 6), prevent_cse=False)
+def _tangents(tangents, x, scale, mean, variance, epsilon, axis_name):
     """Linear in the tangents, ordered such that the transpose sums over positions before it scales."""
     x_dot, scale_dot, bias_dot = tangents
     axes = tuple(range(x.ndim - 1))
     inverse = lax.rsqrt(variance + epsilon)
     z = (x - mean) * inverse
     mean_dot, along_z = jnp.mean(x_dot, axes), jnp.mean(z * x_dot, axes)
+    if axis_name is not None:
+        mean_dot, along_z = lax.pmean((mean_dot, along_z), axis_name)
     factor = scale * inverse
     shift, slope = bias_dot - factor * mean_dot, scale_dot - factor * along_z
     y_dot = on_cuda(_added_to_blocks, _added, factor * x_dot, z, shift, slope)

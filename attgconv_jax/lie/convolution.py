@@ -14,6 +14,7 @@ All raise a `ValueError` where shapes or dtypes do not fit, and take these optio
 Source: Knigge et al. 2022, sections 3.1 and 3.2.
 """
 
+import functools
 import math
 
 import jax.numpy as jnp
@@ -22,6 +23,7 @@ from jaxtyping import Array, Float
 
 from attgconv_jax import kernels
 from attgconv_jax.geometry import Padding, windows_of
+from attgconv_jax.kernels.devices import by_device
 from attgconv_jax.lie.checks import check_kernels
 
 
@@ -146,7 +148,7 @@ def convolve(f, kernel, stride=1, padding="SAME", implementation=None, precision
     windows = windows_of(k, stride, padding, 1, (x, y))
     images, filters = f.reshape(-1, x, y, h_in * c_in), kernel.reshape(k, k, h_in * c_in, h * c_out)
     with kernels.computing(precision=precision):
-        flat = kernels.conv(images, filters, windows, implementation)
+        flat = by_device(lambda f, w: kernels.conv(f, w, windows, implementation), images, filters)
     return flat.reshape(*batch, *flat.shape[1:3], h, c_out)
 
 
@@ -157,7 +159,7 @@ def depthwise(f, kernel, stride=1, padding="SAME", implementation=None, precisio
     windows = windows_of(k, stride, padding, 1, (x, y))
     images, filters = f.reshape(-1, x, y, h * c), kernel.reshape(k, k, h * c)
     with kernels.computing(precision=precision):
-        flat = kernels.depthwise_conv(images, filters, windows, implementation)
+        flat = by_device(lambda f, w: kernels.depthwise_conv(f, w, windows, implementation), images, filters)
     return flat.reshape(*batch, *flat.shape[1:3], h, c)
 
 
@@ -184,5 +186,5 @@ def by_images(conv, width, f, *weights, precision=None):
     # Made once: fused with the product over the channels, batch norm and relu are written in parts on GPUs.
     f = lax.optimization_barrier(f.reshape(-1, x, y, h_in, c_in))
     with kernels.computing(precision=precision):
-        out = kernels.by_images(conv, x * y * width, f, *weights)
+        out = by_device(functools.partial(kernels.by_images, conv, x * y * width), f, *weights)
     return out.reshape(*batch, *out.shape[1:])

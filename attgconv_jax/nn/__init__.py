@@ -32,6 +32,7 @@ from attgconv_jax.initializers import INITIALIZERS
 from attgconv_jax.nn import operator
 from attgconv_jax.nn.attentive import AttentiveGroupConv
 from attgconv_jax.nn.convolution import GroupConv
+from attgconv_jax.nn.devices import set_axis_name
 from attgconv_jax.nn.dropout import Dropout
 from attgconv_jax.nn.lie import LieConv
 from attgconv_jax.nn.lie_attention import LieAttention
@@ -68,6 +69,7 @@ __all__ = [
     "SpatialPool",
     "SqueezeExcitation",
     "StyleRecalibration",
+    "set_axis_name",
 ]
 
 globals().update(operator.CLASSES)

@@ -24,7 +24,13 @@ class Dropout(ModeModule):
       rate: probability of zero, in [0, 1).
       deterministic: whether to pass the input through; `model.eval()` and `model.train()` set it.
       rngs: its "dropout" stream draws one key a call, unless it is given one.
+
+    Inside of `jax.shard_map` devices draw the same mask, unless `attgconv_jax.nn.set_axis_name` says that they hold
+    parts of one batch.
     """
+
+    # Of an instance where it is not this, so that graph definitions from before are those of now.
+    axis_name: str | tuple[str, ...] | None = None
 
     def __init__(self, rate: float, *, deterministic: bool = False, rngs: nnx.Rngs):
         check_rate(rate=rate)
@@ -43,7 +49,7 @@ class Dropout(ModeModule):
         """
         if not self.drops:
             return f
-        return dropout(f, self.rngs() if key is None else key, self.rate, start)
+        return dropout(f, self.rngs() if key is None else key, self.rate, start, self.axis_name)
 
     @property
     def drops(self) -> bool:

@@ -20,8 +20,8 @@ RunningVariance = Literal["biased", "unbiased"]
 class BatchNorm(nnx.BatchNorm):
     """`nnx.BatchNorm` with the gradient of `attgconv_jax.kernels.normalisation.normalised`.
 
-    The kernel computes the plain case. Flax's own code computes statistics across named axes, masks, features on
-    another axis than the last, and norms without a scale or a bias.
+    The kernel computes the plain case, and statistics across a named axis. Flax's own code computes statistics within
+    parts of that axis, masks, features on another axis than the last, and norms without a scale or a bias.
 
     In training a channel is normalised over `n` numbers: all images, positions and group elements. A single one becomes
     zero whatever it was, and its variance is zero, by which evaluation would divide; therefore `n = 1` raises a
@@ -60,12 +60,14 @@ class BatchNorm(nnx.BatchNorm):
         if running:
             return super().__call__(x, running, mask=mask)
         self.check_count(x)
-        unknown = mask is not None or self.axis_name is not None or self.axis != -1
+        unknown = mask is not None or self.axis_index_groups is not None or self.axis != -1
         if unknown or self.scale is None or self.bias is None:
             return self._flax(x, mask)
         scale, bias = self.scale[...], self.bias[...]
         dtype = canonicalize_dtype(x, scale, bias, dtype=self.dtype)
-        y, mean, variance = normalised(*(array.astype(dtype) for array in (x, scale, bias)), self.epsilon)
+        y, mean, variance = normalised(
+            *(array.astype(dtype) for array in (x, scale, bias)), self.epsilon, self.axis_name
+        )
         count = self._count(x)
         if self.running_variance == "unbiased":
             variance *= _correction(count, variance.dtype)

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from attgconv_jax.checks import check_bytes
 from attgconv_jax.kernels.chunks import require_known, sum_dtype
+from attgconv_jax.kernels.devices import by_device
 from attgconv_jax.kernels.portability import is_portable
 from attgconv_jax.kernels.response import reference, xla
 from attgconv_jax.kernels.settings import Dense
@@ -123,20 +124,10 @@ def _call(formula, arrays, implementation, options):
     for candidate in _TRIED_IN_ORDER if implementation is None else [implementation]:
         step = functools.partial(getattr(_IMPLEMENTATIONS[candidate], formula), **options)
         try:
-            return _on_every_device(step, arrays)
+            return by_device(step, *arrays)
         except NotImplementedError as reason:
             reasons.append(f"{candidate}: {reason}")
             if implementation is None and candidate != "reference":
                 message = f"response attention is not computed by {reasons[-1]}; the next may take far more memory"
                 warnings.warn(message, stacklevel=3)
     raise ValueError("no implementation takes these arguments; " + "; ".join(reasons))
-
-
-def _on_every_device(function, arrays):
-    """The function, where the images are spread over an explicit mesh each device for its own images."""
-    axis, *others = jax.typeof(arrays[0]).sharding.spec
-    if axis is None or any(other is not None for other in others):
-        return function(*arrays)
-    images = jax.P(axis)
-    weights = jax.tree.map(lambda x: jax.P(), arrays[1:])
-    return jax.shard_map(function, in_specs=(images, *weights), out_specs=images)(*arrays)

@@ -39,7 +39,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from attgconv_jax.kernels.chunks import is_symbolic, scan_chunks, varying_alike
+from attgconv_jax.kernels.chunks import is_symbolic, scan_chunks
+from attgconv_jax.kernels.devices import varying_alike
 from attgconv_jax.kernels.response.correlation import Correlation, turn
 from attgconv_jax.kernels.response.reductions import is_at, maximum, sum_and_maximum, sums
 from attgconv_jax.kernels.response.statistics import Statistics

@@ -7,7 +7,7 @@ offset in it. So here the spatial axes come last, and attention maps of a few im
 import jax.numpy as jnp
 from jax import lax
 
-from attgconv_jax.kernels.chunks import varying_alike
+from attgconv_jax.kernels.devices import varying_alike
 from attgconv_jax.kernels.taps import add_tap, count_outputs, pad, take_pixels
 
 # How many rows of a map are multiplied with each other at once: more waste products, fewer are slow.

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Integer
 
-from attgconv_jax.kernels.chunks import is_symbolic, largest_divisor, map_chunks, varying_alike
+from attgconv_jax.kernels.chunks import is_symbolic, largest_divisor, map_chunks
+from attgconv_jax.kernels.devices import varying_alike
 from attgconv_jax.kernels.response.planes import Strips, add_patches, patches
 from attgconv_jax.kernels.response.statistics import (
     Statistics,

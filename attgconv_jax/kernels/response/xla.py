@@ -41,7 +41,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from attgconv_jax.kernels.chunks import Bound, compiled, is_symbolic, map_chunks, scan_chunks, varying_alike
+from attgconv_jax.kernels.chunks import Bound, compiled, is_symbolic, map_chunks, scan_chunks
+from attgconv_jax.kernels.devices import may_be_spread, varying_alike
 from attgconv_jax.kernels.linear import at_once, linear
 from attgconv_jax.kernels.response import blocks
 from attgconv_jax.kernels.response.statistics import channel_attention
@@ -62,7 +63,7 @@ TILING = Tiling(maps=800_000, responses=2_000_000)
 
 
 def attended_responses(f, bank, channel, spatial, windows, dilation, memory_budget, implementation=None):
-    """See `attgconv_jax.kernels.response_attention`; None: tiles where it is lowered for a CPU, else blocks."""
+    """See `attgconv_jax.kernels.response_attention`; None: tiles where it is lowered for one CPU, else blocks."""
     spatial = _reaching(spatial, f, windows, dilation)
     arrays = varying_alike((f, bank, channel, spatial))
     settings = Settings(implementation, Settings.current().precision)
@@ -134,7 +135,7 @@ def _run_forward(f, bank, channel, spatial, windows, dilation, memory_budget, se
         return out, kept if keep else None
 
     with settings.restored():
-        out, kept = _on_platform(settings, in_tiles, in_blocks)(f, _weights(bank, channel, spatial))
+        out, kept = _on_platform(f, settings, in_tiles, in_blocks)(f, _weights(bank, channel, spatial))
     return out.reshape(tiles.batch, tiles.x, tiles.y, tiles.m), kept
 
 
@@ -167,13 +168,15 @@ def _run_backward(residuals, d_out, wanted, windows, dilation, memory_budget, se
     in_tiles = functools.partial(_tiles_backward, tiles)
     in_blocks = functools.partial(blocks.backward, windows=windows, dilation=dilation, memory_budget=memory_budget)
     with settings.restored():
-        d_f, d_weights = _on_platform(settings, in_tiles, in_blocks)(f, weights, kept, d_out)
+        d_f, d_weights = _on_platform(f, settings, in_tiles, in_blocks)(f, weights, kept, d_out)
     return d_f, *pull_back(d_weights)
 
 
-def _on_platform(settings, in_tiles, in_blocks):
+def _on_platform(f, settings, in_tiles, in_blocks):
     if settings.implementation is not None:
         return {"tiles": in_tiles, "blocks": in_blocks}[settings.implementation]
+    if may_be_spread(f):
+        return in_blocks
     return functools.partial(lax.platform_dependent, cpu=in_tiles, default=in_blocks)
 
 
