@@ -109,10 +109,9 @@ def test_an_axis_is_named_in_all_norms_and_dropouts_and_taken_back():
     assert nnx.split(network)[0] == before
 
 
-@pytest.mark.parametrize("axis_name", [1, (), ("data", 2), ["data"]])
-def test_wrong_names_of_an_axis_are_refused(axis_name):
-    with pytest.raises(ValueError, match="axis_name must be a name of an axis of the mesh, a tuple of names, or None"):
-        set_axis_name(Dropout(0.5, rngs=nnx.Rngs(0)), axis_name)
+def test_no_name_of_an_axis_is_refused():
+    with pytest.raises(ValueError, match=r"axis_name must be a name of an axis of the mesh, .* or None, got \(\)"):
+        set_axis_name(Dropout(0.5, rngs=nnx.Rngs(0)), ())
 
 
 def test_a_mask_over_more_devices_may_be_too_large():
