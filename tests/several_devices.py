@@ -15,7 +15,8 @@ from flax import nnx
 from jax.sharding import AxisType
 
 from attgconv_jax import cyclic, dihedral
-from attgconv_jax.nn import Dropout, GroupConv, set_axis_name
+from attgconv_jax.lie import similarities
+from attgconv_jax.nn import Dropout, GroupConv, LieAttention, set_axis_name
 from attgconv_jax.nn.norm import batch_norm
 from experiments.bench import eager
 from experiments.bench.devices import AXIS, WAYS, exchanged
@@ -37,7 +38,11 @@ class Normalised(nnx.Module):
         return self.further(self.dropout(f, key), key, f.size)
 
 
-LAYERS = eager.LAYERS | {"norm and dropout": (Normalised, 8)}
+OF_TESTS = {
+    "norm and dropout": (Normalised, 8),
+    "lie attention, scales": (lambda rngs: LieAttention("sge", 4, similarities(2, 2, 2.0), rngs=rngs), 4),
+}
+LAYERS = eager.LAYERS | OF_TESTS
 
 
 def main(names):

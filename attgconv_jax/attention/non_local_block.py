@@ -1,7 +1,6 @@
 """Non-local attention: every position on the group attends to every other."""
 
 import functools
-import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -15,7 +14,7 @@ from attgconv_jax.checks import check_boolean, check_finite_positive
 from attgconv_jax.groups import Group
 from attgconv_jax.initializers import channel_uniform, key_source
 from attgconv_jax.kernels.chunks import map_chunks, wide
-from attgconv_jax.kernels.devices import by_device
+from attgconv_jax.kernels.devices import on_images
 
 # Scores of as many images as have so many are held at once, forward and backward.
 SCORES = 2**24
@@ -67,9 +66,9 @@ def non_local(
     check_weights("non-local attention", f, weights, NonLocalWeights, group)
     check_boolean(over_group=over_group)
     (scale,) = check_finite_positive(scale=scale)
-    *batch, x, y, h, c = f.shape
+    x, y, h, _ = f.shape[-4:]
     # Gradients of scores are sums over channels of products, which float16 does not hold.
-    images = wide(f.reshape(math.prod(batch), x, y, h, c))
+    images = wide(f)
     query, key, value = (
         group_linear(images, w, group, bias) for w, bias in zip(weights[:3], weights[4:7], strict=True)
     )
@@ -77,8 +76,8 @@ def non_local(
     # An axis of positions that attend to each other, and one of those that do not.
     together, apart = (x * y * h, 1) if over_group else (x * y, h)
     options = dict(together=together, apart=apart, chunk=max(1, SCORES // (together**2 * apart)))
-    attended = by_device(functools.partial(_attend, **options), embedded)
-    out = group_linear(attended.reshape(*batch, *attended.shape[1:]), weights.out, group, weights.out_bias)
+    attended = on_images(functools.partial(_attend, **options), embedded)
+    out = group_linear(attended, weights.out, group, weights.out_bias)
     return (out if norm is None else norm(out)).astype(f.dtype)
 
 

@@ -10,38 +10,44 @@ from jax.sharding import AxisType
 from jaxtyping import Array, Float
 
 
-def by_device(function: Callable, f: Any, *weights: Any) -> Any:
+def by_device(function: Callable, f: Any, *weights: Any, axes: int = 1) -> Any:
     """`function(f, *weights)`, where the images `f` are spread over devices on each of them for its own images.
 
-    That is so where the leading axis of `f` alone is spread over an explicit mesh; weights may be anywhere, and are
-    brought to all devices. Elsewhere it is the function itself. Gradients of weights are added over devices as they are
-    handed in: those of a filter, where the function makes a larger bank of it. So they are inside of `jax.shard_map`.
+    That is so where nothing but the axes that count images is spread over an explicit mesh; weights may be anywhere,
+    and are brought to all devices. Elsewhere it is the function itself. Gradients of weights are added over devices as
+    they are handed in: those of a filter, where the function makes a larger bank of it. So they are inside of
+    `jax.shard_map`.
 
     Args:
-      function: its outputs have the images along their leading axis, and depend on each image alone.
-      f: images, an array or a tree of arrays that share their leading axis.
+      function: its outputs have the axes that count images first, and depend on each image alone.
+      f: images, an array or a tree of arrays that share these axes.
       *weights: arrays, in trees or alone, that all images share.
+      axes: how many axes count images; they are the first.
     """
     sharding = jax.typeof(jax.tree.leaves(f)[0]).sharding
-    axis, *others = sharding.spec
+    images, others = sharding.spec[:axes], sharding.spec[axes:]
 
     def own(f, *weights):
         return function(f, *varying_alike(weights, f))
 
-    if axis is None or any(other is not None for other in others):
+    if all(axis is None for axis in images) or any(axis is not None for axis in others):
         return own(f, *weights)
     weights = jax.sharding.reshard(weights, jax.NamedSharding(sharding.mesh, jax.P()))
     mesh = sharding.mesh if jax.sharding.get_abstract_mesh().empty else None
-    everywhere = [jax.P()] * len(weights)
-    return jax.shard_map(own, mesh=mesh, in_specs=(jax.P(axis), *everywhere), out_specs=jax.P(axis))(f, *weights)
+    spread, everywhere = jax.P(*images), [jax.P()] * len(weights)
+    return jax.shard_map(own, mesh=mesh, in_specs=(spread, *everywhere), out_specs=spread)(f, *weights)
 
 
-def on_images(
-    function: Callable, f: Float[Array, "*batch x y h c"], *weights: Any
-) -> Float[Array, "*batch _x _y _h _c"]:
-    """`by_device` of feature maps or images with any number of batch axes, which are one for the function."""
-    out = by_device(function, f.reshape(math.prod(f.shape[:-4]), *f.shape[-4:]), *weights)
-    return out.reshape(*f.shape[:-4], *out.shape[1:])
+def on_images(function: Callable, f: Any, *weights: Any) -> Float[Array, "*batch _x _y _h _c"]:
+    """`by_device` of feature maps or images `[*batch, x, y, h, c]`, for a function of one axis that counts images."""
+    batch_axes = jax.tree.leaves(f)[0].ndim - 4
+
+    def flat(f, *weights):
+        batch = jax.tree.leaves(f)[0].shape[:batch_axes]
+        out = function(jax.tree.map(lambda x: x.reshape(math.prod(batch), *x.shape[batch_axes:]), f), *weights)
+        return out.reshape(*batch, *out.shape[1:])
+
+    return by_device(flat, f, *weights, axes=batch_axes)
 
 
 def may_be_spread(f: Float[Array, "batch ..."]) -> bool:

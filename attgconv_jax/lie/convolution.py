@@ -14,7 +14,6 @@ All raise a `ValueError` where shapes or dtypes do not fit, and take these optio
 Source: Knigge et al. 2022, sections 3.1 and 3.2.
 """
 
-import functools
 import math
 
 import jax.numpy as jnp
@@ -23,7 +22,7 @@ from jaxtyping import Array, Float
 
 from attgconv_jax import kernels
 from attgconv_jax.geometry import Padding, windows_of
-from attgconv_jax.kernels.devices import by_device
+from attgconv_jax.kernels.devices import on_images
 from attgconv_jax.lie.checks import check_kernels
 
 
@@ -143,24 +142,32 @@ def depthwise_conv(
 
 def convolve(f, kernel, stride=1, padding="SAME", implementation=None, precision=None):
     """`nonseparable_conv` of checked arguments."""
-    *batch, x, y, _, _ = f.shape
     k, _, h_in, c_in, h, c_out = kernel.shape
-    windows = windows_of(k, stride, padding, 1, (x, y))
-    images, filters = f.reshape(-1, x, y, h_in * c_in), kernel.reshape(k, k, h_in * c_in, h * c_out)
+    windows = windows_of(k, stride, padding, 1, f.shape[-4:-2])
+
+    def convolved(f, kernel):
+        images, filters = f.reshape(*f.shape[:3], h_in * c_in), kernel.reshape(k, k, h_in * c_in, h * c_out)
+        flat = kernels.conv(images, filters, windows, implementation)
+        return flat.reshape(*flat.shape[:3], h, c_out)
+
     with kernels.computing(precision=precision):
-        flat = by_device(lambda f, w: kernels.conv(f, w, windows, implementation), images, filters)
-    return flat.reshape(*batch, *flat.shape[1:3], h, c_out)
+        return on_images(convolved, f, kernel)
 
 
 def depthwise(f, kernel, stride=1, padding="SAME", implementation=None, precision=None):
     """`depthwise_conv` of checked arguments."""
-    *batch, x, y, h, c = f.shape
+    x, y, h, c = f.shape[-4:]
     k = len(kernel)
     windows = windows_of(k, stride, padding, 1, (x, y))
-    images, filters = f.reshape(-1, x, y, h * c), kernel.reshape(k, k, h * c)
+
+    def convolved(f, kernel):
+        flat = kernels.depthwise_conv(
+            f.reshape(*f.shape[:3], h * c), kernel.reshape(k, k, h * c), windows, implementation
+        )
+        return flat.reshape(*flat.shape[:3], h, c)
+
     with kernels.computing(precision=precision):
-        flat = by_device(lambda f, w: kernels.depthwise_conv(f, w, windows, implementation), images, filters)
-    return flat.reshape(*batch, *flat.shape[1:3], h, c)
+        return on_images(convolved, f, kernel)
 
 
 def _channelwise(f, projection, kernel, windows, implementation):
@@ -182,9 +189,11 @@ def _on_group_then_plane(f, group_kernel, spatial_kernel, **options):
 
 def by_images(conv, width, f, *weights, precision=None):
     """`kernels.by_images` with any number of batch axes, and `width` numbers a pixel between the steps."""
-    *batch, x, y, h_in, c_in = f.shape
-    # Made once: fused with the product over the channels, batch norm and relu are written in parts on GPUs.
-    f = lax.optimization_barrier(f.reshape(-1, x, y, h_in, c_in))
+
+    def in_parts(f, *weights):
+        # Made once: fused with the product over the channels, batch norm and relu are written in parts on GPUs.
+        f = lax.optimization_barrier(f)
+        return kernels.by_images(conv, math.prod(f.shape[1:3]) * width, f, *weights)
+
     with kernels.computing(precision=precision):
-        out = by_device(functools.partial(kernels.by_images, conv, x * y * width), f, *weights)
-    return out.reshape(*batch, *out.shape[1:])
+        return on_images(in_parts, f, *weights)

@@ -6,6 +6,7 @@ from jaxtyping import Array, Float
 
 from attgconv_jax.checks import check_feature_map
 from attgconv_jax.convolution import max_pool as spatial_max_pool
+from attgconv_jax.kernels.devices import on_images
 from attgconv_jax.lie.checks import check_lie_group, pixel_symmetries
 from attgconv_jax.lie.groups import LieGroup
 
@@ -30,7 +31,12 @@ def max_pool(
     check_feature_map(f)
     if f.shape[-2] != group.order:
         raise ValueError(f"f must have the {group.order} elements of {group}, got shape {f.shape}")
-    # A pooling does not mix elements: they are channels of an image to it.
-    flat = f.reshape(*f.shape[:-2], 1, math.prod(f.shape[-2:]))
-    pooled = spatial_max_pool(flat, pixel_symmetries(group), window=window, stride=stride, padding=padding, exact=exact)
-    return pooled.reshape(*pooled.shape[:-2], *f.shape[-2:])
+    options = dict(window=window, stride=stride, padding=padding, exact=exact)
+
+    def pooled(f):
+        # A pooling does not mix elements: they are channels of an image to it.
+        flat = f.reshape(*f.shape[:-2], 1, math.prod(f.shape[-2:]))
+        out = spatial_max_pool(flat, pixel_symmetries(group), **options)
+        return out.reshape(*out.shape[:-2], *f.shape[-2:])
+
+    return on_images(pooled, f)
