@@ -1,9 +1,13 @@
-"""What docstrings say of arguments and sources, for help texts and records that follow from functions."""
+"""What signatures and docstrings say of arguments and sources, for help, records and command lines."""
 
+import functools
 import inspect
+import operator
 import re
 import sys
+import types
 from collections.abc import Callable
+from typing import Any, Union, get_args, get_origin
 
 
 def argument_help(*functions: Callable) -> dict[str, str]:
@@ -31,3 +35,17 @@ def _arguments(docstring):
     section = re.search(r"^(?:Args|Options):\n((?:  .*\n|\n)*)", docstring + "\n", re.MULTILINE)
     entries = re.findall(r"^  (\**\w+): ((?:.*)(?:\n    .*)*)", section[1] if section else "", re.MULTILINE)
     return {name.lstrip("*"): " ".join(text.split()) for name, text in entries}
+
+
+def without_functions(annotation: Any) -> Any:
+    """An annotation without the functions that it allows; None where these leave nothing but None."""
+    if not _is_function(annotation):
+        return annotation
+    kinds = get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else ()
+    rest = [kind for kind in kinds if not _is_function(kind)]
+    return functools.reduce(operator.or_, rest) if set(rest) - {types.NoneType} else None
+
+
+def _is_function(annotation):
+    """Whether an annotation allows functions."""
+    return Callable in (annotation, get_origin(annotation)) or any(map(_is_function, get_args(annotation)))

@@ -4,7 +4,7 @@ import collections
 import dataclasses
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
+from typing import Any, NamedTuple, get_type_hints
 
 import jax.numpy as jnp
 import numpy as np
@@ -15,7 +15,7 @@ from attgconv_jax.antialiasing import circular_mask
 from attgconv_jax.attention import ResponseMaps
 from attgconv_jax.bases import FilterBasis
 from attgconv_jax.checks import check_boolean, check_positive
-from attgconv_jax.docstrings import argument_help
+from attgconv_jax.docstrings import argument_help, without_functions
 from attgconv_jax.filters import Sampling
 from attgconv_jax.groups import Group
 from attgconv_jax.kernels.settings import check_computing, computing
@@ -67,14 +67,18 @@ class Entry:
         return get_type_hints(self.network.__init__).get("group") is LieGroup
 
     def options(self) -> dict[str, Option]:
-        """The constructor's own arguments by name, without those that all networks have and without functions."""
+        """The constructor's own arguments by name, without those that all networks have and without functions.
+
+        Of an argument that is a function or the name of one, names are left.
+        """
         parameters, hints = inspect.signature(self.network.__init__).parameters, get_type_hints(self.network.__init__)
         texts = collections.ChainMap(*(argument_help(known) for known in self.network.__mro__ if known.__doc__))
         variadic = inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD
+        kinds = {name: without_functions(hints.get(name, Any)) for name in parameters}
         return {
-            name: Option(hints.get(name, Any), self.defaults.get(name, parameter.default), texts.get(name, ""))
+            name: Option(kinds[name], self.defaults.get(name, parameter.default), texts.get(name, ""))
             for name, parameter in list(parameters.items())[1:]
-            if name not in _NO_OPTIONS and parameter.kind not in variadic and not _is_function(hints.get(name))
+            if name not in _NO_OPTIONS and parameter.kind not in variadic and kinds[name] is not None
         }
 
     def nearest_size(self, size: int, group: Group | LieGroup) -> int:
@@ -274,11 +278,6 @@ def check_image(image: Array, size: int | None = None, in_features: int | None =
         misses = image.ndim >= 3 and image.shape[-3] == image.shape[-2] and size in (None, image.shape[-2])
         hint = "; of images [batch, x, y, c] take image[..., None, :]" if misses else ""
         raise ValueError(f"image must be [..., {x}, {y}, 1, {c}], got shape {image.shape}{hint}")
-
-
-def _is_function(annotation):
-    """Whether an annotation allows functions."""
-    return Callable in (annotation, get_origin(annotation)) or any(map(_is_function, get_args(annotation)))
 
 
 def _frozen(value):

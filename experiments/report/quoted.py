@@ -238,6 +238,7 @@ def lie_sizes() -> str:
 QUOTED: dict[str, Callable[[], str]] = {
     "results": lambda: _runs("rot-mnist", title="network", **PROTOCOLS, paper="the paper, original set, best on test"),
     "digits": lambda: _runs("digits", title="network", **VALIDATION_AND_LAST),
+    "cifar10-short": lambda: _runs("cifar10-short", title="network", parameters="parameters", **VALIDATION_AND_LAST),
     "speed": speed,
     "attention-cost": attention_cost,
     "operators-cost": operators_cost,
