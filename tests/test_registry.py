@@ -13,8 +13,10 @@ from flax import nnx
 from helpers import assert_refused, without_annotations
 
 from attgconv_jax import Sampling, cyclic, dihedral, trivial
+from attgconv_jax.docstrings import without_functions
 from attgconv_jax.lie import rotations
 from attgconv_jax.models import NETWORKS, Network, RotMNISTNet, load_network, register, save_network
+from experiments.run.model_configuration import model
 
 P4, SE2 = cyclic(4), rotations(4)
 LIE = dict(network_options=dict(hidden_features=4))
@@ -62,7 +64,7 @@ def test_options_are_the_arguments_of_its_own_with_what_the_docstring_says(name)
     options = NETWORKS[name].options()
     parameters = inspect.signature(NETWORKS[name].network.__init__).parameters
     assert {"features", "sampling"} < options.keys() < parameters.keys()
-    assert not options.keys() & {"self", "group", "attention", "attention_options", "classes", "rngs", "kernel_init"}
+    assert not options.keys() & {"self", "group", "attention", "attention_options", "classes", "rngs"}
     for option, (_, default, text) in options.items():
         assert default is NETWORKS[name].defaults.get(option, parameters[option].default)
         assert text.endswith("."), option
@@ -74,6 +76,23 @@ def test_an_option_is_described_by_type_default_and_help():
     assert options["dropout_rate"] == (float, 0.3, "after every layer but the second and the last.")
     assert typing.get_args(options["kind"].type) == ("nonseparable", "gseparable", "separable")
     assert NETWORKS["resnet"].options()["depth"].default == 18
+
+
+def test_of_arguments_that_may_be_functions_names_are_options():
+    names = typing.Literal["he_normal", "paper_uniform", "paper_normal"]
+    assert NETWORKS["all_cnn"].options()["kernel_init"].type == names | None
+    assert without_functions(typing.Callable[[int], int] | None) is None
+    assert without_functions(typing.Callable) is None
+    assert without_functions(list[typing.Callable] | int) is int
+    assert without_functions(int | None) == int | None
+
+    def deviation(**arguments):
+        network = model("all_cnn", "p4", features=2, **arguments).build(3, 10, nnx.Rngs(0))
+        return float(jnp.std(network.convolutions[1].w[...]))
+
+    # A filter of 3x3 pixels, 4 group elements and 2 channels: uniform within a bound, or normal.
+    np.testing.assert_allclose(deviation(), 0.035 / np.sqrt(3 * 9 * 2), rtol=0.1)
+    np.testing.assert_allclose(deviation(kernel_init="he_normal"), np.sqrt(2 / (9 * 4 * 2)), rtol=0.2)
 
 
 def test_the_nearest_size_is_the_least_that_the_network_takes():

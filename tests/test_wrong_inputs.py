@@ -326,6 +326,7 @@ COMMANDS = [
         "--model.name wide_resnet --model.downsampling stride",
         'got "stride"; or give --model.no-exact and give up exact equivariance',
     ),
+    (train, "--model.name all_cnn --model.kernel-init kaiming", "--model.kernel-init"),
     (train, "--model.sampling.kind cubic", "model.sampling has no effect with model.group p4: leave it out, got "),
     (train, "--data.name cifar", "--data.name must be one of arrays, cifar10"),
     (train, "--data.path nowhere", "data.path must be a folder of class folders, or arrays in a .npz file, but no"),
