@@ -63,7 +63,7 @@ FAULTS = {
         "attgconv_jax/models/base.py", "computing(implementation=self.implementation, ", "computing(", "implementation"
     ),
     "scores in low precision": Fault(
-        "attgconv_jax/attention/non_local_block.py", "images = wide(f.reshape", "images = (f.reshape", "low_precision"
+        "attgconv_jax/attention/non_local_block.py", "images = wide(f)", "images = f", "low_precision"
     ),
     "sums in low precision": Fault(
         "attgconv_jax/kernels/chunks.py", "return x.astype(sum_dtype(x))", "return x", "low_precision"

@@ -128,7 +128,7 @@ OPERATOR = register(
 def _attend(embedded, together, apart, chunk):
     """What positions see of each other, from their query, key and value, a few images at a time."""
     shape = embedded[0].shape
-    rows = [a.reshape(len(a), together, apart, shape[-1]) for a in embedded]
+    rows = [a.reshape(shape[0], together, apart, shape[-1]) for a in embedded]
 
     @jax.checkpoint
     def attend(rows):

@@ -24,9 +24,9 @@ def set_axis_name(module: nnx.Module, axis_name: AxisName | None) -> None:
     >>> set_axis_name(network, "data")
     >>> graph, state = nnx.split(network)
     >>> forward = lambda state, images: nnx.merge(graph, state)(images)
-    >>> mesh, everywhere, batch = jax.make_mesh((1,), ("data",)), jax.P(), jax.P("data")
-    >>> mapped = jax.shard_map(forward, mesh=mesh, in_specs=(everywhere, batch), out_specs=batch)
-    >>> jax.eval_shape(mapped, state, jnp.ones([8, 28, 28, 1, 1])).shape
+    >>> mesh = jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    >>> mapped = jax.shard_map(forward, mesh=mesh, in_specs=(jax.P(), jax.P("data")), out_specs=jax.P("data"))
+    >>> jax.eval_shape(mapped, state, jnp.ones([8, 28, 28, 1, 1], jnp.float32)).shape
     (8, 10)
 
     Args:

@@ -46,6 +46,7 @@ _LATER = {
 # Arguments of networks that came later, likewise.
 _LATER_ARGUMENTS = {
     "kernel_size": 3,
+    "kernel_init": None,
     "antialiased": False,
     "oversampled": False,
     "masked": False,
