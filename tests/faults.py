@@ -28,6 +28,22 @@ class Fault(NamedTuple):
 
 
 FAULTS = {
+    # Several devices.
+    "gradients of banks over devices": Fault(
+        "attgconv_jax/kernels/devices.py", "function(f, *varying_alike(weights, f))", "function(f, *weights)", "devices"
+    ),
+    "masks of layers that collide on devices": Fault(
+        "attgconv_jax/kernels/dropout_mask.py", "start * devices)", "start)", "devices"
+    ),
+    "statistics of one device": Fault(
+        "attgconv_jax/kernels/normalisation.py", "variance + jnp.square(own - mean)", "variance", "devices"
+    ),
+    "maxima gathered by devices": Fault(
+        "attgconv_jax/kernels/devices.py",
+        "out_sharding=jax.typeof(x).sharding if is_spread(x) else None",
+        "out_sharding=None",
+        "devices",
+    ),
     # Groups, filters and geometry.
     "product of reflections": Fault(
         "attgconv_jax/groups.py", "reflection == 1, -1, 1", "reflection == 1, 1, 1", "groups"

@@ -73,10 +73,21 @@ def test_layers_have_one_devices_numbers_and_add_up_what_they_must(part):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["rot_mnist sk", "resnet"])
-def test_networks_train_as_on_one_device(name, tmp_path):
+# Rounding grows as a network learns: in LieAllCNN, whose kernels are networks, from 1e-14 to 1e-8 in three steps.
+@pytest.mark.parametrize(("name", "steps"), [("rot_mnist sk", 3), ("resnet", 3), ("lie_all_cnn", 1)])
+def test_networks_train_as_on_one_device(name, steps, tmp_path):
     out = tmp_path / "devices.json"
-    command = [sys.executable, "-m", "experiments.bench.devices", "--names", name, "--steps", "3", "--out", str(out)]
+    command = [
+        sys.executable,
+        "-m",
+        "experiments.bench.devices",
+        "--names",
+        name,
+        "--steps",
+        str(steps),
+        "--out",
+        str(out),
+    ]
     environment = os.environ | {"JAX_PLATFORMS": "cpu"}
     run = subprocess.run(command, env=environment, cwd=TESTS.parent, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
@@ -85,8 +96,10 @@ def test_networks_train_as_on_one_device(name, tmp_path):
         assert row[way]["error"] < 1e-10
     assert (row["explicit"]["others"], row["shard_map"]["others"]) == (0, 0)
     least = row["parameters"]
-    assert least < row["shard_map"]["all-reduce"] <= row["explicit"]["all-reduce"] < 1.1 * least
-    assert row["automatic"]["all-reduce"] > 3 * least
+    assert least < row["shard_map"]["all-reduce"] <= row["explicit"]["all-reduce"] <= row["automatic"]["all-reduce"]
+    if not name.startswith("lie_"):
+        assert row["explicit"]["all-reduce"] < 1.1 * least
+        assert row["automatic"]["all-reduce"] > 3 * least
 
 
 def test_what_a_program_exchanges_is_counted():

@@ -16,20 +16,10 @@ from attgconv_jax import Sampling, cyclic, dihedral, trivial
 from attgconv_jax.docstrings import without_functions
 from attgconv_jax.lie import rotations
 from attgconv_jax.models import NETWORKS, Network, RotMNISTNet, load_network, register, save_network
+from experiments.bench.devices import SMALL
 from experiments.run.model_configuration import model
 
 P4, SE2 = cyclic(4), rotations(4)
-LIE = dict(network_options=dict(hidden_features=4))
-SMALL = {
-    "rot_mnist": dict(features=4),
-    "all_cnn": dict(features=4),
-    "cifar_resnet": dict(depth=8, features=4),
-    "densenet": dict(features=4),
-    "wide_resnet": dict(depth=10, widen_factor=2, features=4),
-    "resnet": dict(depth=18, features=4),
-    "lie_resnet": dict(features=(4, 4), head_features=4, **LIE),
-    "lie_all_cnn": dict(features=4, **LIE),
-}
 CASES = [
     *[("rot_mnist", name) for name in (None, "input", "co", "response_channel", "sge", "sk")],
     *[("all_cnn", name) for name in (None, "input", "sge")],

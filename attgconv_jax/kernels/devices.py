@@ -5,9 +5,13 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax import lax
 from jax.sharding import AxisType
 from jaxtyping import Array, Float
+
+AxisName = str | tuple[str, ...]
+"""Of a mesh: one axis or several."""
 
 
 def by_device(function: Callable, f: Any, *weights: Any, axes: int = 1) -> Any:
@@ -57,7 +61,17 @@ def may_be_spread(f: Float[Array, "batch ..."]) -> bool:
         size > 1 and kind == AxisType.Auto
         for size, kind in zip(sharding.mesh.axis_sizes, sharding.mesh.axis_types, strict=True)
     )
-    return automatic or any(axis is not None for axis in sharding.spec)
+    return automatic or is_spread(f)
+
+
+def is_spread(x: Array) -> bool:
+    """Whether `x` is spread over an explicit mesh, along whichever axis."""
+    return any(axis is not None for axis in jax.typeof(x).sharding.spec)
+
+
+def positions(x: Array, axis: int, dtype: Any = jnp.int32) -> Array:
+    """Positions along an axis, an array of the shape of `x` and spread as it is: else all devices would gather `x`."""
+    return lax.broadcasted_iota(dtype, x.shape, axis, out_sharding=jax.typeof(x).sharding if is_spread(x) else None)
 
 
 def varying_alike(arrays, others=()):

@@ -7,13 +7,15 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from attgconv_jax.kernels.devices import AxisName, is_spread, positions
+
 
 def dropout(
     f: Float[Array, "..."],
     key: PRNGKeyArray,
     rate: float,
     start: int = 0,
-    axis_name: str | tuple[str, ...] | None = None,
+    axis_name: AxisName | None = None,
 ) -> Float[Array, "..."]:
     """Zeroes each element with probability `rate`, a multiple of 2^-32, and scales the others by `1 / (1 - rate)`.
 
@@ -52,11 +54,9 @@ def dropout(
 
 def _positions(f):
     """Of elements in memory, spread over devices as `f` is."""
-    sharding = jax.typeof(f).sharding
-    if all(axis is None for axis in sharding.spec):
+    if not is_spread(f):
         return lax.iota(jnp.uint32, f.size).reshape(f.shape)
-    along = [lax.broadcasted_iota(jnp.uint32, f.shape, i, out_sharding=sharding) for i in range(f.ndim)]
-    return sum(math.prod(f.shape[i + 1 :]) * positions for i, positions in enumerate(along))
+    return sum(math.prod(f.shape[i + 1 :]) * positions(f, i, jnp.uint32) for i in range(f.ndim))
 
 
 def _mix(bits):

@@ -8,6 +8,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from attgconv_jax.kernels.chunks import largest_divisor, wide
+from attgconv_jax.kernels.devices import positions
 from attgconv_jax.kernels.platforms import on_cuda
 from attgconv_jax.kernels.portability import is_portable
 
@@ -76,14 +77,14 @@ def _indexed(x, axis):
 
 def _indexed_at_once(x, axis):
     """One reduction: with it XLA:GPU fuses what precedes it, which it computes twice for tiles."""
-    return _reduce(x, axis, _positions(x, axis))
+    return _reduce(x, axis, positions(x, axis))
 
 
 def _indexed_by_tiles(x, axis):
     first, *others = _tiles(x, axis)
     pairs = [(first, jnp.zeros(first.shape, jnp.int32)), *((tile, jnp.int32(i)) for i, tile in enumerate(others, 1))]
     best, tile = functools.reduce(larger, pairs)
-    index = tile * best.shape[axis] + _positions(best, axis)
+    index = tile * best.shape[axis] + positions(best, axis)
     return _reduce(best, axis, index)
 
 
@@ -135,7 +136,7 @@ def _mean_and_indexed_at_once(x):
     def step(left, right):
         return left[0] + right[0], *larger(left[1:], right[1:])
 
-    dtype, x, index = x.dtype, wide(x), _positions(x, x.ndim - 1)
+    dtype, x, index = x.dtype, wide(x), positions(x, x.ndim - 1)
     start = jnp.zeros((), x.dtype), *_least(x)
     mean, best, index = lax.reduce((x * (1 / x.shape[-1]), x, index), start, step, (x.ndim - 1,))
     return mean, best.astype(dtype), index
@@ -149,8 +150,8 @@ def _mean(x):
 @functools.partial(jax.checkpoint, static_argnums=(2,), prevent_cse=False)
 def _selected(x, index, axis):
     """`x` at the index along an axis; linear in `x`, and its transpose is a one-hot of the cotangent."""
-    positions = lax.broadcasted_iota(jnp.int32, [1] * axis + [x.shape[axis]] + [1] * (index.ndim - axis), axis)
-    return jnp.sum(jnp.where(positions == jnp.expand_dims(index, axis), x, 0), axis)
+    along = lax.broadcasted_iota(jnp.int32, [1] * axis + [x.shape[axis]] + [1] * (index.ndim - axis), axis)
+    return jnp.sum(jnp.where(along == jnp.expand_dims(index, axis), x, 0), axis)
 
 
 def _tiles(x, axis):
@@ -163,13 +164,6 @@ def _tiles(x, axis):
 def _reduce(x, axis, index):
     """Maximum along an axis and the index that comes with it."""
     return lax.reduce((x, index), _least(x), larger, (axis,))
-
-
-def _positions(x, axis):
-    """Positions along an axis, spread over devices as `x` is: else they would be gathered on each."""
-    sharding = jax.typeof(x).sharding
-    spread = any(along is not None for along in sharding.spec)
-    return lax.broadcasted_iota(jnp.int32, x.shape, axis, out_sharding=sharding if spread else None)
 
 
 def _least(x):

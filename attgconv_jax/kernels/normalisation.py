@@ -9,6 +9,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from attgconv_jax.kernels.chunks import is_symbolic, largest_divisor, wide
+from attgconv_jax.kernels.devices import AxisName
 from attgconv_jax.kernels.platforms import on_cuda
 
 # On CUDA about so many blocks of positions are summed each for itself, then their sums: as many as keep a GPU busy, and
@@ -21,7 +22,7 @@ def normalised(
     scale: Float[Array, " c"],
     bias: Float[Array, " c"],
     epsilon: float,
-    axis_name: str | tuple[str, ...] | None = None,
+    axis_name: AxisName | None = None,
 ) -> tuple[Float[Array, "*positions c"], Float[Array, " c"], Float[Array, " c"]]:
     """`scale (x - mean) / sqrt(variance + epsilon) + bias` over all positions, the means and the variances.
 

@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from typing import Any
 
-import jax
 from jax import lax
 from jaxtyping import Array
 
 from attgconv_jax.kernels.chunks import compiled
+from attgconv_jax.kernels.devices import is_spread
 from attgconv_jax.kernels.portability import is_portable
 
 
@@ -18,7 +18,7 @@ def on_cuda(cuda: Callable, default: Callable, *arrays: Array, options: tuple = 
     Inside of `attgconv_jax.kernels.portable`, and where arrays are sharded over an explicit mesh, it is `default`. Both
     functions are compared by value, or outside of `jit` they are compiled anew at every call.
     """
-    if is_portable() or any(axis is not None for array in arrays for axis in jax.typeof(array).sharding.spec):
+    if is_portable() or any(map(is_spread, arrays)):
         return default(*arrays, *options)
 
     def bound(function):

@@ -2,10 +2,9 @@
 
 from flax import nnx
 
+from attgconv_jax.kernels.devices import AxisName
 from attgconv_jax.nn.dropout import Dropout
 from attgconv_jax.nn.norm import batch_norms
-
-AxisName = str | tuple[str, ...]
 
 
 def set_axis_name(module: nnx.Module, axis_name: AxisName | None) -> None:

@@ -5,6 +5,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from attgconv_jax.checks import check_boolean, check_rate
 from attgconv_jax.kernels import dropout
+from attgconv_jax.kernels.devices import AxisName
 from attgconv_jax.nn.module import Module
 
 
@@ -30,7 +31,7 @@ class Dropout(ModeModule):
     """
 
     # Of an instance where it is not this, so that graph definitions from before are those of now.
-    axis_name: str | tuple[str, ...] | None = None
+    axis_name: AxisName | None = None
 
     def __init__(self, rate: float, *, deterministic: bool = False, rngs: nnx.Rngs):
         check_rate(rate=rate)

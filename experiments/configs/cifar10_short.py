@@ -6,9 +6,9 @@ Data and augmentation are those of `cifar10`, the budget of every row is the sam
 cosine, L2 5e-4, batch 128, and no dropout, which networks of this width and five epochs have no use for. What a
 network gains in a long run such figures do not say.
 
-Networks on groups start from the published filters, uniform with 0.035 times the usual bound. With a norm behind every
-convolution such small filters turn at the first steps, whatever they were, and these networks learn slowly. The rows
-with "He" start all networks from he_normal instead; they were added when the rows without were known.
+Networks on groups start from the published filters, uniform with 0.035 times the usual bound, from which the p4 network
+learns slowly at this rate. The rows with "He" start all networks from he_normal instead; they were added when the rows
+without were known.
 """
 
 from experiments.configs.cifar10 import AUGMENTATION, DATA
