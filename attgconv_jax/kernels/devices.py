@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.sharding import AxisType
 from jaxtyping import Array, Float
@@ -54,7 +55,7 @@ def on_images(function: Callable, f: Any, *weights: Any) -> Float[Array, "*batch
     return by_device(flat, f, *weights, axes=batch_axes)
 
 
-def may_be_spread(f: Float[Array, "batch ..."]) -> bool:
+def may_be_spread(f: Array | np.ndarray) -> bool:
     """Whether `f` is spread over several devices; over those of an automatic mesh nobody knows, and it may be."""
     sharding = jax.typeof(f).sharding
     automatic = any(
@@ -64,12 +65,12 @@ def may_be_spread(f: Float[Array, "batch ..."]) -> bool:
     return automatic or is_spread(f)
 
 
-def is_spread(x: Array) -> bool:
+def is_spread(x: Array | np.ndarray) -> bool:
     """Whether `x` is spread over an explicit mesh, along whichever axis."""
     return any(axis is not None for axis in jax.typeof(x).sharding.spec)
 
 
-def positions(x: Array, axis: int, dtype: Any = jnp.int32) -> Array:
+def positions(x: Array | np.ndarray, axis: int, dtype: Any = jnp.int32) -> Array:
     """Positions along an axis, an array of the shape of `x` and spread as it is: else all devices would gather `x`."""
     return lax.broadcasted_iota(dtype, x.shape, axis, out_sharding=jax.typeof(x).sharding if is_spread(x) else None)
 
