@@ -279,8 +279,8 @@ FAULTS = {
     ),
     "dense layers behind their input": Fault(
         "attgconv_jax/models/densenet.py",
-        "[y, f[..., 1:-1, 1:-1, :, :]]",
-        "[f[..., 1:-1, 1:-1, :, :], y]",
+        "[layer.conv(activated), f[..., 1:-1, 1:-1, :, :]]",
+        "[f[..., 1:-1, 1:-1, :, :], layer.conv(activated)]",
         "densenet",
     ),
     "attention of one width": Fault(
@@ -381,6 +381,15 @@ FAULTS = {
     ),
     "the same order every epoch": Fault(
         "experiments/run/training.py", "jax.random.fold_in(state.key, epoch)", "state.key", "training"
+    ),
+    "gradients of parts added up": Fault(
+        "experiments/run/accumulation.py", "lambda total: total / parts", "lambda total: total", "accumulation"
+    ),
+    "averages that nobody evaluates": Fault(
+        "experiments/run/training.py", "return state.average or (state", "return (state", "accumulation"
+    ),
+    "checkpointing that keeps everything": Fault(
+        "attgconv_jax/nn/checkpointing.py", "    @jax.checkpoint\n", "", "checkpointing"
     ),
     "turned the other way": Fault(
         "experiments/augmentation/geometry.py", "sine, zero, -sine", "-sine, zero, sine", "augmentation"

@@ -18,7 +18,8 @@ from experiments.run.configuration import Config, OptimizerConfig
 from experiments.run.identity import from_identity, identity
 from experiments.run.loop import make_trainer
 from experiments.run.model_configuration import model
-from experiments.run.training import Trainer, make_optimizer
+from experiments.run.optimizer import make_optimizer
+from experiments.run.training import Trainer
 
 GENERATOR = np.random.default_rng(0)
 EVERYTHING = dict(

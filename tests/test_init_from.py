@@ -19,7 +19,8 @@ from experiments.run.configuration import Config, OptimizerConfig
 from experiments.run.head import head_of, named
 from experiments.run.loop import first_state, fit, make_trainer
 from experiments.run.model_configuration import model
-from experiments.run.training import Trainer, make_network, make_optimizer
+from experiments.run.optimizer import make_optimizer
+from experiments.run.training import Trainer, make_network
 from experiments.run.transfer import check_start, read_weights, start_message, start_of
 from experiments.run.workdir import Run
 from experiments.train import train_run

@@ -11,8 +11,8 @@ from experiments.run.extending import extension, extension_message
 from experiments.run.loop import fit, make_trainer
 from experiments.run.metrics import read_metrics
 from experiments.run.model_configuration import model
+from experiments.run.optimizer import make_optimizer
 from experiments.run.plateau import PlateauState, after_epoch, learning_rates
-from experiments.run.training import make_optimizer
 from experiments.run.workdir import Run
 
 

@@ -19,7 +19,7 @@ from experiments.run.metrics import read_metrics
 
 ROOT = pathlib.Path(__file__).parents[1]
 KILLS = 3
-TIMES = ("training_seconds", "evaluation_seconds", "time")
+TIMES = ("training_seconds", "evaluation_seconds", "images_per_second", "time")
 
 
 def command(workdir, *options):

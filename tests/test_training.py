@@ -16,7 +16,8 @@ from experiments.data import Dataset, Split, rotated_digits
 from experiments.run.configuration import OptimizerConfig
 from experiments.run.loop import Best, _keep_best, first_state
 from experiments.run.model_configuration import model
-from experiments.run.training import Trainer, make_network, make_optimizer, make_schedule, predict
+from experiments.run.optimizer import make_optimizer, make_schedule
+from experiments.run.training import Trainer, make_network, predict
 
 STEPS = 3
 

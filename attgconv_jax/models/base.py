@@ -2,12 +2,12 @@
 
 import collections
 import dataclasses
+import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, get_type_hints
 
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
@@ -20,6 +20,8 @@ from attgconv_jax.filters import Sampling
 from attgconv_jax.groups import Group
 from attgconv_jax.kernels.settings import check_computing, computing
 from attgconv_jax.lie import LieGroup
+from attgconv_jax.models.settings import frozen, plain
+from attgconv_jax.nn.checkpointing import checkpointed
 from attgconv_jax.nn.module import Module
 from attgconv_jax.nn.norm import RunningVariance, running_variance_of, running_variances
 from attgconv_jax.preprocessing import Preprocessing
@@ -152,9 +154,14 @@ class Network(Module):
     Attributes:
       preprocessing: of the images that it was trained on, where `load_network` found it beside the network.
       implementation, precision: may be changed at any time.
+      gradient_checkpointing: whether the gradient computes the inside of every block (in networks that are a row of
+        layers, of every layer) again, and keeps only what enters it: less memory for about one more forward pass.
+        False; set it on the network.
     """
 
     preprocessing: Preprocessing | None = None
+    # Of an instance where it is not this, so that graph definitions from before are those of now.
+    gradient_checkpointing: bool = False
 
     def __init__(
         self,
@@ -191,12 +198,12 @@ class Network(Module):
         settings = dict(attention=attention, attention_options=attention_options or {}) | settings
         settings["dtype"] = None if dtype is None else jnp.dtype(dtype).name
         # No dicts: a graph definition that holds one cannot be hashed, nor be a static argument.
-        self._settings = tuple((name, _frozen(value)) for name, value in settings.items())
+        self._settings = tuple((name, frozen(value)) for name, value in settings.items())
 
     @property
     def settings(self) -> dict[str, Any]:
         """What this network was made with, as JSON can hold it; the rest shows in its parameters."""
-        settings = {name: _plain(value) for name, value in self._settings}
+        settings = {name: plain(value) for name, value in self._settings}
         computing = {"implementation": self.implementation, "precision": self.precision}
         chosen = {name: value for name, value in computing.items() if value is not None}
         # Of batch norms that differ none is set, so that they are not saved as if they were alike.
@@ -247,6 +254,11 @@ class Network(Module):
     def _computing(self):
         return computing(implementation=self.implementation, precision=self.precision)
 
+    def _block(self, function: Callable[..., Any], module: nnx.Module, *arrays: Any, **static: Any) -> Any:
+        """What the function makes of these; with `gradient_checkpointing` its gradient keeps nothing but them."""
+        block = functools.partial(function, **static)
+        return checkpointed(block, module, *arrays) if self.gradient_checkpointing else block(module, *arrays)
+
     def _features(self, image: Array) -> Iterator[Array]:
         """Yields what enters every layer, then the logits."""
         raise NotImplementedError
@@ -278,19 +290,3 @@ def check_image(image: Array, size: int | None = None, in_features: int | None =
         misses = image.ndim >= 3 and image.shape[-3] == image.shape[-2] and size in (None, image.shape[-2])
         hint = "; of images [batch, x, y, c] take image[..., None, :]" if misses else ""
         raise ValueError(f"image must be [..., {x}, {y}, 1, {c}], got shape {image.shape}{hint}")
-
-
-def _frozen(value):
-    """A setting that can be hashed, numbers as Python's."""
-    if isinstance(value, Mapping):
-        return frozenset((name, _frozen(entry)) for name, entry in value.items())
-    if isinstance(value, list | tuple):
-        return tuple(map(_frozen, value))
-    return value.item() if isinstance(value, np.generic) else value
-
-
-def _plain(value):
-    """A setting as JSON can hold it."""
-    if isinstance(value, frozenset):
-        return {name: _plain(entry) for name, entry in sorted(value)}
-    return dataclasses.asdict(value) if isinstance(value, Sampling) else value

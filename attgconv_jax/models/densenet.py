@@ -173,16 +173,21 @@ class DenseNet(Network):
         yield image
         f = self.lifting(image)
         for layer, of_layer in zip(self.layers, LAYERS, strict=True):
-            activated = layer.activated(f)
+            activated, f = self._block(self._dense if of_layer.kernel_size > 1 else self._transition, layer, f)
             yield activated
-            y = layer.conv(activated)
-            if of_layer.kernel_size > 1:
-                f = jnp.concatenate([y, f[..., 1:-1, 1:-1, :, :]], axis=-1)
-            else:
-                f = mean_pool(y, self.group, antialiased=self.antialiased)
         activated = self.classifier.activated(f)
         yield activated
         yield jnp.mean(project_mean(self.classifier.conv(activated)), axis=(-4, -3, -2))
+
+    def _dense(self, layer, f):
+        """What enters a dense layer's convolution, and what leaves the layer."""
+        activated = layer.activated(f)
+        return activated, jnp.concatenate([layer.conv(activated), f[..., 1:-1, 1:-1, :, :]], axis=-1)
+
+    def _transition(self, layer, f):
+        """Likewise of a transition."""
+        activated = layer.activated(f)
+        return activated, mean_pool(layer.conv(activated), self.group, antialiased=self.antialiased)
 
     def _attentions(self):
         convolutions = [self.lifting, *(layer.conv for layer in [*self.layers, self.classifier])]

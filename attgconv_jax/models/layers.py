@@ -216,9 +216,12 @@ class ConvolutionalNetwork(Network):
     def _features(self, image):
         f = self._start(image)
         yield f
-        for i, layer in enumerate(self.convolutions):
-            f = self._follow(i, layer(f))
+        for i in range(len(self.convolutions)):
+            f = self._block(ConvolutionalNetwork._layer, self, f, i=i)
             yield f
+
+    def _layer(self, f, *, i):
+        return self._follow(i, self.convolutions[i](f))
 
     def _attentions(self):
         return [getattr(layer, "attention_maps", None) for layer in self.convolutions]

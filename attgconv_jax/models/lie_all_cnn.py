@@ -139,13 +139,16 @@ class LieAllCNN(LieNetwork):
         grid = self.grids()
         f = jax.nn.relu(self.lifting_norm(self.lifting_dropout(self.lifting(image, None, grid))))
         yield f
-        for layer, conv, norm, dropout in zip(LAYERS, self.convolutions, self.norms, self.dropouts, strict=True):
+        for i in range(len(LAYERS)):
             before, grid = grid, self.grids()
-            f = conv(f, before, grid)
-            f = max_pool(f, self.group) if layer.pool else f
-            f = dropout(jax.nn.relu(norm(f)))
+            f = self._block(LieAllCNN._layer, self, f, before, grid, i=i)
             yield f
         yield global_max_pool(self.classifier(f, grid, self.grids()))
+
+    def _layer(self, f, *grids, i):
+        f = self.convolutions[i](f, *grids)
+        f = max_pool(f, self.group) if LAYERS[i].pool else f
+        return self.dropouts[i](jax.nn.relu(self.norms[i](f)))
 
     def _attentions(self):
         return [None, *map(attention_of, [*self.convolutions, self.classifier])]

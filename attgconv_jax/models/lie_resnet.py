@@ -136,7 +136,8 @@ class LieResNet(LieNetwork):
         f = jax.nn.relu(self.lifting_norm(self.lifting(image, None, grid)))
         yield f
         for block, norm in zip(self.blocks, self.block_norms, strict=True):
-            f = jax.nn.relu(max_pool(norm(block(f, grid, self.grids())), self.group))
+            f = self._block(LieBlock.__call__, block, f, grid, self.grids())
+            f = jax.nn.relu(max_pool(norm(f), self.group))
             yield f
         f = jax.nn.relu(self.last_norm(self.last(f, grid, self.grids())))
         yield self.logits(self.dropout(jax.nn.relu(self.head_norm(self.head(global_max_pool(f))))))

@@ -69,7 +69,7 @@ class PreActivationBlock(nnx.Module):
         self.antialiased, self.oversampled, self.masked = antialiased, oversampled, masked
 
     def _features(self, f: Array) -> Iterator[Array]:
-        """Yields what enters every convolution and the attention; returns what leaves the block."""
+        """Yields what enters every convolution and the attention, then what leaves the block."""
         active = self._relu(self.norms[0](f))
         skipped = f
         if self.shortcut is not None:
@@ -92,10 +92,10 @@ class PreActivationBlock(nnx.Module):
         if self.place == "sum":
             yield f
             f = self.attention(f)
-        return f
+        yield f
 
     def _attentions(self) -> list[Callable[[Array], Any] | None]:
-        """A function of everything that `_features` yields."""
+        """A function of everything that `_features` yields, but of the last."""
         layers = [*([] if self.shortcut is None else [self.shortcut]), *self.convolutions]
         return [getattr(layer, "attention_maps", None) for layer in layers] + (
             [] if self.attention is None else [self.attention.attention_maps]
@@ -217,7 +217,8 @@ class PreActivationNetwork(Network):
         yield image
         f = self.lifting(image)
         for block in self._blocks():
-            f = yield from block._features(f)
+            *inside, f = self._block(lambda block, f: list(block._features(f)), block, f)
+            yield from inside
         yield from self._classify(relu(self.norm(f), self.oversampled, self.masked))
 
     def _attentions(self):

@@ -179,7 +179,7 @@ class ResNet(Network):
         f = pool_activations(f, self.group, **of_pool)
         yield f
         for block in self._blocks():
-            f = block(f)
+            f = self._block(ResidualBlock.__call__, block, f)
             yield f
         yield self.classifier(jnp.mean(project_mean(f), axis=(-4, -3, -2)))
 

@@ -158,12 +158,14 @@ class RotMNISTNet(ConvolutionalNetwork):
         key = dropping[0].rngs() if dropping else None
         f, start = self._start(image), 0
         yield f
-        for i, layer in enumerate(self.convolutions):
-            f = self._follow(i, layer(f))
-            if i < len(LAYERS) and key is not None:
-                f = self.dropouts[i](f, key, start)
-                start += f.size
+        for i in range(len(self.convolutions)):
+            f = self._block(RotMNISTNet._layer, self, f, key, i=i, start=start)
+            start += 0 if key is None else f.size
             yield f
+
+    def _layer(self, f, key, *, i, start):
+        f = self._follow(i, self.convolutions[i](f))
+        return f if key is None or i == len(LAYERS) else self.dropouts[i](f, key, start)
 
     def _follow(self, i, f):
         if i == len(LAYERS):

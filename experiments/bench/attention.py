@@ -23,6 +23,7 @@ from experiments.run.checks import chosen
 from experiments.run.groups import parse_group
 from experiments.run.model_configuration import model
 from experiments.run.runtime import command, use_compilation_cache
+from experiments.run.throughput import forward_flops
 from experiments.run.training import make_network
 
 
@@ -133,14 +134,9 @@ def _step(config, arguments):
 
 
 def _flops(config):
-    """Of a forward pass of one image, as XLA counts them before it optimises.
-
-    Lowered for a TPU, whose program has convolutions in it where a CPU's has loops, which XLA counts once.
-    """
-    graph, variables = nnx.split(nnx.eval_shape(lambda: evaluated(config)))
+    """Of a forward pass of one image."""
     image = jax.ShapeDtypeStruct((1, 28, 28, 1, 1), jnp.float32)
-    traced = jax.jit(lambda variables, image: nnx.merge(graph, variables)(image)).trace(variables, image)
-    return traced.lower(lowering_platforms=("tpu",)).cost_analysis()["flops"]
+    return forward_flops(nnx.eval_shape(lambda: evaluated(config)), image)
 
 
 def _ten_passes_ms(config, arguments):

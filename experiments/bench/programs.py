@@ -15,7 +15,6 @@ The compilers are in wheels that take an environment of their own, with Python 3
 """
 
 import dataclasses
-import functools
 import importlib.util
 import os
 import time
@@ -31,7 +30,7 @@ from jax.experimental import topologies
 
 from attgconv_jax import cyclic, dihedral, trivial
 from attgconv_jax.lie import rotations
-from attgconv_jax.models import AllCNN, LieResNet, ResNet, RotMNISTNet
+from attgconv_jax.models import AllCNN, CIFARResNet, LieResNet, ResNet, RotMNISTNet
 from experiments.bench import common, hlo
 from experiments.bench.steps import Case, bare_step, inference
 from experiments.report.markdown import Column
@@ -68,10 +67,16 @@ def _all_cnn(group):
     return Case(lambda rngs: AllCNN(group, attention="response", rngs=rngs, **options), 32, 3, optax.adam(1e-3)), 128
 
 
-def _momentum(size, batch_size, network, *arguments, **options):
+def _momentum(size, batch_size, network, *arguments, gradient_checkpointing=False, **options):
     """Of images in colour, trained as the papers train them."""
-    make = functools.partial(network, *arguments, in_features=3, classes=10, **options)
-    return Case(lambda rngs: make(rngs=rngs), size, 3, optax.sgd(0.05, momentum=0.9)), batch_size
+
+    def make(rngs):
+        made = network(*arguments, in_features=3, classes=10, rngs=rngs, **options)
+        if gradient_checkpointing:
+            made.gradient_checkpointing = True
+        return made
+
+    return Case(make, size, 3, optax.sgd(0.05, momentum=0.9)), batch_size
 
 
 def _lie(kind, **options):
@@ -96,8 +101,13 @@ CASES: dict[str, tuple[Case, int]] = {
     "alpha-p4m, 4 GB": _rot_mnist(dihedral(4), "response", attention_options=dict(memory_budget=4_000_000_000)),
     "All-CNN p4": _momentum(32, 128, AllCNN, cyclic(4)),
     "All-CNN alpha_F-p4": _momentum(32, 128, AllCNN, cyclic(4), "input"),
+    "All-CNN alpha_F-p4, checkpointing": _momentum(32, 128, AllCNN, cyclic(4), "input", gradient_checkpointing=True),
     "All-CNN alpha-p4, 3.7 GB": _all_cnn(cyclic(4)),
     "All-CNN alpha-p4m, 3.7 GB": _all_cnn(dihedral(4)),
+    "ResNet-44 alpha_F-p4m": _momentum(32, 32, CIFARResNet, dihedral(4), "input"),
+    "ResNet-44 alpha_F-p4m, checkpointing": _momentum(
+        32, 32, CIFARResNet, dihedral(4), "input", gradient_checkpointing=True
+    ),
     "ResNet-18 p4": _momentum(65, 32, ResNet, 18, cyclic(4)),
     "Lie separable": _lie("separable"),
     "Lie separable, bfloat16": _lie("separable", **_BF16),

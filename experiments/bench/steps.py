@@ -14,7 +14,8 @@ from flax import nnx
 from experiments.augmentation import AugmentConfig
 from experiments.run.configuration import OptimizerConfig
 from experiments.run.model_configuration import ModelConfig
-from experiments.run.training import Trainer, make_network, make_optimizer
+from experiments.run.optimizer import make_optimizer
+from experiments.run.training import Trainer, make_network
 
 
 @dataclasses.dataclass

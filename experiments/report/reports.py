@@ -39,7 +39,7 @@ def report_of(
     best_errors = errors(trainer, best.params, best.rest, dataset)
     # A network that is the best and the last is not tested twice.
     same = not step and set(best.epoch.tolist()) == {epoch}
-    last_errors = best_errors if same else errors(trainer, state.params, state.rest, dataset)
+    last_errors = best_errors if same else errors(trainer, *trainer.evaluated(state), dataset)
     last = [epoch + round(step / per_epoch, 2) if step else epoch] * len(config.seeds)
     report = run.description | {
         "data": dict(dataset.provenance),
@@ -101,7 +101,7 @@ def save_networks(
     """
     for i, seed in enumerate(run.config().seeds):
         for name, (protocol, params, rest) in {
-            "last": ("last_epoch", state.params, state.rest),
+            "last": ("last_epoch", *trainer.evaluated(state)),
             "best": ("best_on_validation", best.params, best.rest),
         }.items():
             path = run.workdir / "networks" / f"seed-{seed}-{name}"

@@ -105,6 +105,12 @@ class OptimizerConfig:
     """Passes over the training split."""
     batch_size: int = 64
     """Images a step; an epoch's incomplete batch is left out."""
+    accumulate: int = 1
+    """Parts of a batch that are computed one after the other, for less memory; norms and dropout see a part each."""
+    gradient_checkpointing: bool = False
+    """Compute the inside of the network's blocks again for the gradient, for less memory; CPUs do not save any."""
+    ema_decay: float | None = None
+    """Evaluate, choose and keep networks whose parameters and statistics are averages over steps with this decay."""
     class_weights: ClassWeights = "none"
     """Of the loss: balanced, inverse to a class's images; or a number a class, relative to each other."""
 
@@ -120,6 +126,8 @@ class OptimizerConfig:
         expected = {
             "epochs": ("at least 1", self.epochs >= 1),
             "batch_size": ("at least 1", self.batch_size >= 1),
+            "accumulate": (f"a divisor of batch_size {self.batch_size}", self._divides()),
+            "ema_decay": ("in (0, 1)", self.ema_decay is None or 0 < self.ema_decay < 1),
             "learning_rate": ("positive", self.learning_rate > 0),
             "decay": ("positive", self.decay > 0),
             "patience": ("an integer of at least 1", _is_count(self.patience)),
@@ -145,6 +153,9 @@ class OptimizerConfig:
                 f"{self.epochs} epochs of optimizer.schedule plateau, got {self.patience}: or take constant"
             )
         check("optimizer.warmup_epochs", warmup, f"less than the {self.epochs} epochs", warmup < self.epochs)
+
+    def _divides(self):
+        return _is_count(self.accumulate) and self.batch_size % self.accumulate == 0
 
 
 @dataclasses.dataclass(frozen=True)

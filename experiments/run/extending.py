@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import optax
 
 from experiments.run.configuration import Config, OptimizerConfig
+from experiments.run.optimizer import make_schedule
 from experiments.run.runtime import describe_device
-from experiments.run.training import make_schedule
 
 Extensions = Sequence[Mapping[str, Any]]
 """Records as `extension` makes them, the first first."""

@@ -38,7 +38,10 @@ _LATER = {
     "data.standardise": True,
     "freeze": "none",
     "init_from": None,
+    "optimizer.accumulate": 1,
     "optimizer.class_weights": "none",
+    "optimizer.ema_decay": None,
+    "optimizer.gradient_checkpointing": False,
     "optimizer.patience": 20,
     **{f"augment.{kind.name}": kind.default for kind in KINDS.values()},
 }

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 
 from attgconv_jax.nn.norm import RunningVariance
 from experiments.augmentation import augment
@@ -17,22 +18,21 @@ from experiments.run.checkpoints import Checkpoints
 from experiments.run.class_weights import class_weights
 from experiments.run.configuration import Config, steps_per_epoch
 from experiments.run.extending import Extensions, schedule_of
+from experiments.run.finite import check_finite, check_logits
+from experiments.run.forecast import Forecast, OutOfTime
 from experiments.run.identity import identity
 from experiments.run.metrics import Metrics, progress_bar
+from experiments.run.network_checks import check_checkpointing, check_single_images
+from experiments.run.optimizer import make_optimizer
 from experiments.run.plateau import after_epoch, learning_rates
 from experiments.run.stopping import Stopped, stop_requests
-from experiments.run.training import Trainer, TrainState, make_optimizer
+from experiments.run.throughput import Throughput
+from experiments.run.training import Trainer, TrainState
 from experiments.run.waiting import compiling
 from experiments.run.workdir import Run
 
 CALL_SECONDS = 1.0
 """A compiled call takes about as long: the progress bar moves, and Python is not waited for."""
-
-_ADVICE = "lower optimizer.learning_rate or set optimizer.clip_norm, in another --workdir; earlier checkpoints stay"
-
-
-class OutOfTime(Exception):
-    """The run would not end before its deadline; its checkpoint is saved."""
 
 
 class Best(NamedTuple):
@@ -67,24 +67,19 @@ def make_trainer(
     weights = class_weights(config.optimizer.class_weights, dataset.train.labels, dataset.classes)
     options = dict(in_features=dataset.in_features, augmentation=config.augment, class_weights=weights)
     options |= dict(freeze=config.freeze, running_variance=running_variance)
+    names = "accumulate", "gradient_checkpointing", "ema_decay"
+    options |= {name: getattr(config.optimizer, name) for name in names}
     if config.augment.chosen:
         options |= dict(background=dataset.background)
         # Traced for their checks, before anything is written.
         changed = functools.partial(augment, config=config.augment, background=0.0)
         jax.eval_shape(changed, jax.random.key(0), dataset.train.images[:1], dataset.train.labels[:1])
     trainer = Trainer(config.model, dataset.classes, optimizer, config.optimizer.batch_size, mode, **options)
-    if config.optimizer.batch_size == 1:
-        _check_single_images(trainer, dataset)
+    if config.optimizer.batch_size == config.optimizer.accumulate:
+        check_single_images(trainer, dataset)
+    if config.optimizer.gradient_checkpointing:
+        check_checkpointing(trainer, dataset)
     return trainer
-
-
-def _check_single_images(trainer, dataset):
-    """Raises a `ValueError` where a network does not train on one image a step, as some batch norms do not."""
-    state = jax.eval_shape(lambda: jax.tree.map(lambda leaf: leaf[0], trainer.init((0,))))
-    try:
-        jax.eval_shape(trainer.loss, state.params, state.rest, dataset.train.images[:1], dataset.train.labels[:1])
-    except ValueError as error:
-        raise ValueError(f"optimizer.batch_size must be at least 2 for this network, got 1: {error}") from error
 
 
 def first_state(
@@ -93,8 +88,8 @@ def first_state(
     """The first state of a run, which `start` changes, and best networks of epoch 0 that any other is better than."""
     state = trainer.init(seeds)
     if start is not None:
-        state = start(state)
-    params, rest = jax.tree.map(jnp.copy, (state.params, state.rest))
+        state = trainer.averaging(start(state))
+    params, rest = jax.tree.map(jnp.copy, trainer.evaluated(state))
     most = jnp.full(len(seeds), jnp.iinfo(jnp.int32).max, jnp.int32)
     return state, Best(params, rest, most, jnp.zeros_like(most))
 
@@ -146,39 +141,35 @@ def fit(
     schedule = schedule_of(config.optimizer, per_epoch, run.extensions)
     splits = {name: jax.device_put((split.images, split.labels)) for name, split in dataset.splits().items()}
     images_a_step = config.optimizer.batch_size * len(config.seeds)
-    forecast = _Forecast(deadline, wait=per_epoch * config.test_every)
+    forecast = Forecast(deadline, wait=per_epoch * config.test_every)
     with contextlib.ExitStack() as stack:
         checkpoints = stack.enter_context(Checkpoints(run.workdir / "checkpoints"))
-        started = time.perf_counter()
-        beginning = _beginning(run, trainer, splits, start, total)
-        waited = time.perf_counter() - started
-        state, best, step, spent = _restored(checkpoints, beginning)
-        spent = spent._replace(training=spent.training + waited)
+        state, best, step, spent = _begun(run, trainer, splits, start, total, checkpoints)
         metrics = stack.enter_context(Metrics(run.workdir, step, config.seeds))
         bar = stack.enter_context(progress_bar(total * images_a_step, step * images_a_step))
         stops = stack.enter_context(stop_requests())
+        network = nnx.eval_shape(lambda: trainer.network(*trainer.evaluated(state), 0))
+        speed = Throughput(network, splits["train"][0].shape[1:])
         saved, pace, calls = time.monotonic(), 1, 0
         while step < total:
             count = min(pace, per_epoch - step % per_epoch)
             started = time.perf_counter()
             state = trainer.train(state, *splits["train"], count)
-            _check_finite(np.asarray(state.first_bad_step), config, per_epoch)
+            check_finite(np.asarray(state.first_bad_step), run, per_epoch)
             seconds = time.perf_counter() - started
             step, spent, calls = step + count, spent._replace(training=spent.training + seconds), calls + 1
             if calls > 1:  # what the first takes beside its steps says nothing of the next
                 pace = max(1, round(CALL_SECONDS * count / seconds))
+            speed.add(count * images_a_step, seconds)
             bar.update(count * images_a_step)
             if step % per_epoch == 0:
                 started = time.perf_counter()
                 rates = learning_rates(float(schedule(step - 1)), state.opt_state)
-                state, best, errors = _evaluate(trainer, state, best, splits, step // per_epoch, config)
+                state, best, errors = _evaluate(trainer, state, best, splits, step // per_epoch, run)
                 spent = spent._replace(evaluation=spent.evaluation + time.perf_counter() - started)
-                record = {"train_loss": (np.asarray(state.loss, np.float64) / per_epoch).tolist()}
-                record |= {
-                    "train_error_percent": percent(state.wrong, per_epoch * config.optimizer.batch_size)
-                } | errors
+                record = _of_training(state, per_epoch, config) | errors
                 record |= {f"{name}_seconds": value for name, value in spent._asdict().items()}
-                record |= {"learning_rate": rates, "time": time.time()}
+                record |= speed.take() | {"learning_rate": rates, "time": time.time()}
                 metrics.write({"step": step, "epoch": step // per_epoch} | record)
                 bar.set_postfix_str(_postfix(step // per_epoch, record))
             late = forecast.reason_to_stop(step, total, at_end_of_epoch=step % per_epoch == 0)
@@ -194,6 +185,15 @@ def fit(
     return state, best, spent
 
 
+def _begun(run, trainer, splits, start, total, checkpoints):
+    """As `_restored`, the time of compilation included."""
+    started = time.perf_counter()
+    beginning = _beginning(run, trainer, splits, start, total)
+    waited = time.perf_counter() - started
+    *newest, spent = _restored(checkpoints, beginning)
+    return *newest, spent._replace(training=spent.training + waited)
+
+
 def _beginning(run, trainer, splits, start, total):
     """The first state and best networks; the programs of the steps that are left are compiled."""
     config = run.config()
@@ -207,7 +207,7 @@ def _beginning(run, trainer, splits, start, total):
         beginning = state, _ = first_state(trainer, config.seeds, start)
         programs = [functools.partial(Trainer.train.trace, trainer, state, *splits["train"], 1)]
         for name in ("validation", "test"):
-            count_errors = functools.partial(Trainer.count_errors.trace, trainer, state.params, state.rest)
+            count_errors = functools.partial(Trainer.count_errors.trace, trainer, *trainer.evaluated(state))
             programs.append(functools.partial(count_errors, *splits[name]))
         wait.compile(programs)
     return beginning
@@ -223,21 +223,25 @@ def _keep_best(best: Best, params: Any, rest: Any, wrong: jax.Array, epoch: jax.
     return jax.tree.map(choose, Best(params, rest, wrong, jnp.full_like(best.epoch, epoch)), best)
 
 
-def _evaluate(trainer, state, best, splits, epoch, config):
+def _evaluate(trainer, state, best, splits, epoch, run):
     """State and best networks after the epoch, and errors in percent, a list over seeds a split."""
+    config = run.config()
+    evaluated = trainer.evaluated(state)
     tested = epoch % config.test_every == 0 or epoch == config.optimizer.epochs
     names, wrong = ["validation", "test"] if tested else ["validation"], {}
     for name in names:
-        wrong[name], bad = trainer.count_errors(state.params, state.rest, *splits[name])
-        if np.any(bad):
-            seed = config.seeds[np.flatnonzero(bad)[0]]
-            raise FloatingPointError(
-                f"logits of seed {seed} on the {name} split are not finite at step {int(state.step[0])}: {_ADVICE}"
-            )
+        wrong[name], bad = trainer.count_errors(*evaluated, *splits[name])
+        check_logits(np.asarray(bad), name, int(state.step[0]), run)
     opt_state = after_epoch(state.opt_state, wrong["validation"] < best.wrong, config.optimizer.patience)
-    best = _keep_best(best, state.params, state.rest, wrong["validation"], epoch)
+    best = _keep_best(best, *evaluated, wrong["validation"], epoch)
     errors = {f"{name}_error_percent": percent(wrong[name], len(splits[name][1])) for name in names}
     return state._replace(opt_state=opt_state), best, errors
+
+
+def _of_training(state, per_epoch, config):
+    """Loss and error of the epoch's own images, in training mode, a list over seeds each."""
+    loss = (np.asarray(state.loss, np.float64) / per_epoch).tolist()
+    return {"train_loss": loss, "train_error_percent": percent(state.wrong, per_epoch * config.optimizer.batch_size)}
 
 
 def percent(wrong: jax.Array, images: int) -> list[float]:
@@ -245,39 +249,7 @@ def percent(wrong: jax.Array, images: int) -> list[float]:
     return (100 * np.asarray(wrong, np.float64) / images).tolist()
 
 
-def _check_finite(first_bad_step, config, per_epoch):
-    bad = np.flatnonzero(first_bad_step)
-    if len(bad):
-        seed, step = config.seeds[bad[0]], first_bad_step[bad[0]]
-        raise FloatingPointError(
-            f"loss or network of seed {seed} are not finite at step {step} (epoch {-(-step // per_epoch)}): {_ADVICE}"
-        )
-
-
 def _postfix(epoch, record):
     names = "train_loss", "train_error_percent", "validation_error_percent"
     loss, train, validation = (np.mean(record[name]) for name in names)
     return f"epoch {epoch}, loss {loss:.3f}, error {train:.2f} %, validation {validation:.2f} %"
-
-
-class _Forecast:
-    """Whether a run is going to end in time, from the epochs between one that measured the test error and the next."""
-
-    def __init__(self, deadline, wait):
-        self.deadline, self.wait = deadline, wait
-        self.began = None
-
-    def reason_to_stop(self, step, total, at_end_of_epoch):
-        """What is wrong with the time that is left; None if it will do."""
-        now = time.monotonic()
-        if self.deadline is None or step == total:
-            return None
-        if now > self.deadline:
-            return f"the time is up at step {step} of {total}"
-        if at_end_of_epoch and self.began is None:
-            self.began = now, step
-        elif at_end_of_epoch and step - self.began[1] >= self.wait:
-            needed = (now - self.began[0]) / (step - self.began[1]) * (total - step)
-            if now + needed > self.deadline:
-                return f"it needs {needed / 60:.0f} more minutes, and {(self.deadline - now) / 60:.0f} are left"
-        return None

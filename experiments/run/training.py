@@ -14,10 +14,10 @@ from jaxtyping import Array, Float, Int
 
 from attgconv_jax.nn.norm import RunningVariance, set_running_variance
 from experiments.augmentation import AugmentConfig, Mixture, augment
-from experiments.run.configuration import OptimizerConfig
+from experiments.run.accumulation import accumulated
+from experiments.run.average import is_floating, moved
 from experiments.run.head import head_of, split_head, train_head
 from experiments.run.model_configuration import ModelConfig
-from experiments.run.plateau import scale_by_plateau
 
 EVALUATION_BATCH = 250
 # A stream of its own: Flax counts its streams up from 0 and never gets here.
@@ -43,53 +43,13 @@ class TrainState(NamedTuple):
     """Images of this epoch misclassified, in training mode."""
     first_bad_step: jax.Array
     """The first step, from 1, whose loss, parameters or statistics were not finite; 0: there was none."""
+    average: Any = ()
+    """Of `params` and `rest` over the steps; empty where none is wanted."""
 
 
 def make_network(config: ModelConfig, classes: int, seed: int, in_features: int = 1) -> nnx.Module:
     """The network of a configuration, freshly initialised, in training mode; float64 needs x64."""
     return config.build(in_features, classes, nnx.Rngs(jax.random.key(seed)))
-
-
-def make_optimizer(
-    config: OptimizerConfig, steps_per_epoch: int, schedule: optax.Schedule | None = None
-) -> optax.GradientTransformation:
-    """Clipping, L2 added to the gradient, Adam or momentum, decoupled weight decay, learning rate: in this order.
-
-    Args:
-      config: the optimiser's.
-      steps_per_epoch: of the schedule, which counts steps.
-      schedule: another than `make_schedule` makes.
-
-    Source: Kingma and Ba 2015 (Adam, with its L2); Loshchilov and Hutter 2019 (decoupled weight decay).
-    """
-    rule = optax.scale_by_adam() if config.name == "adam" else optax.trace(config.momentum)
-    return optax.chain(
-        optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity(),
-        optax.add_decayed_weights(config.l2),
-        rule,
-        optax.add_decayed_weights(config.weight_decay),
-        optax.scale_by_learning_rate(schedule or make_schedule(config, steps_per_epoch)),
-        *([scale_by_plateau()] if config.schedule == "plateau" else []),
-    )
-
-
-def make_schedule(config: OptimizerConfig, steps_per_epoch: int) -> optax.Schedule:
-    """The learning rate of every step, counted from 0, without what "plateau" makes of it.
-
-    A `ValueError` if the warm-up takes all steps.
-    """
-    steps, warmup = config.epochs * steps_per_epoch, round(config.warmup_epochs * steps_per_epoch)
-    rate = config.learning_rate
-    if warmup >= steps:
-        raise ValueError(f"optimizer.warmup_epochs must leave some of the {steps} steps, got {config.warmup_epochs}")
-    if config.schedule == "cosine":
-        after = optax.cosine_decay_schedule(rate, steps - warmup)
-    else:
-        drops = {epoch * steps_per_epoch - warmup: config.decay for epoch in config.milestones}
-        after = optax.piecewise_constant_schedule(rate, drops)
-    if warmup == 0:
-        return after
-    return optax.join_schedules([optax.linear_schedule(0.0, rate, warmup), after], [warmup])
 
 
 class Trainer:
@@ -102,7 +62,7 @@ class Trainer:
     Args:
       config: of the network.
       classes: how many there are.
-      optimizer: see `make_optimizer`.
+      optimizer: see `experiments.run.optimizer.make_optimizer`.
       batch_size: images a step.
       seeds_mode: whether seeds are trained one after the other or side by side.
       in_features: channels of the images.
@@ -113,6 +73,11 @@ class Trainer:
         that its statistics stand still as well, and what the head is trained on is what it is evaluated on.
       background: what augmentation brings into view from outside an image, a number or one per channel.
       running_variance: what batch norms keep; see `attgconv_jax.nn.norm.BatchNorm`.
+      accumulate: parts of a batch, one after the other, whose gradients are added up: those of the whole batch, but
+        that batch norms have the statistics of a part each, and dropout draws a mask for each.
+      gradient_checkpointing: see `attgconv_jax.models.Network`.
+      ema_decay: of the average network, see `evaluated`; None: there is none. The decay of step t, counted from 0, is
+        at most (1 + t) / (10 + t), so that an average over few steps forgets where it began.
     """
 
     def __init__(
@@ -128,7 +93,12 @@ class Trainer:
         freeze: str = "none",
         background: Float[np.ndarray, "*c"] | float = 0.0,
         running_variance: RunningVariance = "biased",
+        accumulate: int = 1,
+        gradient_checkpointing: bool = False,
+        ema_decay: float | None = None,
     ):
+        self.accumulate = accumulate
+        self.ema_decay = ema_decay
         self.augmentation = AugmentConfig() if augmentation is None else augmentation
         self.class_weights = class_weights
         self.background = background
@@ -144,14 +114,28 @@ class Trainer:
             network.train()
         else:
             train_head(network, self._head)
+        if gradient_checkpointing:
+            network.gradient_checkpointing = True
         self.graph = nnx.split(network, nnx.Param, ...)[0]
+        if gradient_checkpointing:
+            del network.gradient_checkpointing
         network.eval()
         self.evaluation_graph = nnx.split(network, nnx.Param, ...)[0]
 
     def init(self, seeds: tuple[int, ...]) -> TrainState:
         """The first state, whose seeds lie along the leading axis."""
         states = [self._init(jnp.uint32(seed)) for seed in seeds]
-        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+        return self.averaging(jax.tree.map(lambda *leaves: jnp.stack(leaves), *states))
+
+    def averaging(self, state: TrainState) -> TrainState:
+        """The state whose average, if one is wanted, begins with what it is."""
+        if self.ema_decay is None:
+            return state
+        return state._replace(average=jax.tree.map(jnp.copy, (state.params, state.rest)))
+
+    def evaluated(self, state: TrainState) -> tuple[Any, Any]:
+        """The parameters and other variables that are evaluated and kept: the averages, if there are any."""
+        return state.average or (state.params, state.rest)
 
     @functools.partial(jax.jit, static_argnums=0)
     def _init(self, seed):
@@ -197,16 +181,19 @@ class Trainer:
         """One step of the optimiser of one network on one batch, whose images are changed already."""
         trained, frozen = self._parts(state.params)
 
-        def loss_of(trained):
-            return self.loss(nnx.merge_state(trained, frozen), state.rest, images, labels, mixture)
+        def loss_of(trained, rest, images, labels, mixture):
+            return self.loss(nnx.merge_state(trained, frozen), rest, images, labels, mixture)
 
-        (loss, (rest, wrong)), grads = jax.value_and_grad(loss_of, has_aux=True)(trained)
+        batch = images, labels, mixture
+        (loss, rest, wrong), grads = accumulated(loss_of, trained, state.rest, batch, self.accumulate)
         updates, opt_state = self.optimizer.update(grads, state.opt_state, trained)
         params = nnx.merge_state(optax.apply_updates(trained, updates), frozen)
         finite = jnp.isfinite(loss) & _all_finite((params, rest))
         counts = state.step + 1, state.loss + loss.astype(state.loss.dtype), state.wrong + wrong
         first_bad_step = jnp.where(finite | (state.first_bad_step > 0), state.first_bad_step, state.step + 1)
-        return TrainState(params, rest, opt_state, state.key, *counts, first_bad_step)
+        averages = self.ema_decay is not None
+        average = moved(state.average, (params, rest), self.ema_decay, state.step) if averages else ()
+        return TrainState(params, rest, opt_state, state.key, *counts, first_bad_step, average)
 
     def augmented(self, state: TrainState, images: jax.Array, labels: jax.Array) -> tuple[jax.Array, Mixture | None]:
         """The batch of one network's next step, changed at random as that step is to see it."""
@@ -262,8 +249,7 @@ class Trainer:
 
 
 def _all_finite(tree):
-    floating = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.floating)]
-    return jnp.all(jnp.array([jnp.all(jnp.isfinite(leaf)) for leaf in floating]))
+    return jnp.all(jnp.array([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree) if is_floating(leaf)]))
 
 
 def _batches(array, filling=0):
