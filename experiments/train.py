@@ -88,6 +88,7 @@ def train_run(
             note = few_steps_note(config, len(dataset.train))
             if note is not None and run.newest_step is None:
                 print(f"note: {note}", flush=True)
+            options |= {"workers": config.data.workers}
             state, best, spent = fit(run, trainer, dataset, start=start, **options)
             with doing("evaluating the networks on all splits"):
                 report = report_of(run, trainer, state, best, dataset, spent)

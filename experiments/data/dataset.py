@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from attgconv_jax.preprocessing import Preprocessing, resize
+from experiments.data.stream import Streamed
 
 HELD_OUT = 5000
 """Training images that validate, where a published set has no split for it."""
@@ -18,9 +19,12 @@ CHUNK = 2**22
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """Images `[image, x, y, 1, c]` (float32), their labels `[image]` (int32) and, if they have any, their names."""
+    """Images `[image, x, y, 1, c]` (float32), their labels `[image]` (int32) and, if they have any, their names.
 
-    images: np.ndarray
+    Images may be such that are read when they are asked for; see `experiments.data.stream`.
+    """
+
+    images: np.ndarray | Streamed
     labels: np.ndarray
     names: Sequence[str] | None = None
 
@@ -89,7 +93,7 @@ class Dataset:
     def background(self) -> np.ndarray:
         """The darkest training pixel, `[]`; of images that are standardised by channel `[c]`."""
         by_channel = isinstance(self.preprocessing.mean, tuple)
-        return np.asarray(self.train.images.min(axis=(0, 1, 2, 3) if by_channel else None))
+        return np.asarray(sample_of(self.train.images).min(axis=(0, 1, 2, 3) if by_channel else None))
 
     def resized(self, size_of: Callable[[int], int]) -> "Dataset":
         """The set with square images of the size that `size_of` makes of the larger of their sides.
@@ -132,9 +136,11 @@ class Dataset:
 
     def _with_images(self, change):
         """The set with changed images, its provenance as it was."""
-        splits = {
-            name: dataclasses.replace(split, images=change(split.images)) for name, split in self.splits().items()
-        }
+        splits = {}
+        for name, split in self.splits().items():
+            images = split.images
+            images = images.changed(change) if isinstance(images, Streamed) else change(images)
+            splits[name] = dataclasses.replace(split, images=images)
         return dataclasses.replace(self, **splits)
 
     def with_fewer_test_images(self, count: int) -> "Dataset":
@@ -147,6 +153,11 @@ class Dataset:
         test = Split(self.test.images[:count], self.test.labels[:count], names)
         described = {"test_images": str(count), "test_sha256": fingerprint(test)}
         return dataclasses.replace(self, test=test, provenance={**self.provenance, **described})
+
+
+def sample_of(images: np.ndarray | Streamed) -> np.ndarray:
+    """The images, or of those that are read when they are asked for some; see `Streamed.sample`."""
+    return images.sample() if isinstance(images, Streamed) else images
 
 
 Source = Callable[..., Dataset]
@@ -211,7 +222,7 @@ def images_at_a_time(images: np.ndarray) -> int:
 
 def _statistics(dataset, channelwise):
     """Mean and deviation of the training images, of all channels together or `[c]`; deviations are not zero."""
-    images = dataset.train.images
+    images = sample_of(dataset.train.images)
     if not channelwise:
         mean, deviation = images.mean(), images.std()
         equal = ["all training pixels"] if deviation == 0 else []
@@ -244,7 +255,9 @@ def _check(name, split, classes):
         )
     if split.names is not None and len(split.names) != len(images):
         raise ValueError(f"{name}: names must be one an image, got {len(split.names)} for {len(images)} images")
-    bad = np.flatnonzero(~np.isfinite(images).all(axis=(1, 2, 3, 4)))
+    # Those of pictures are finite, and those that are read later cannot be looked at now.
+    finite = np.ones(len(labels), bool) if isinstance(images, Streamed) else np.isfinite(images).all(axis=(1, 2, 3, 4))
+    bad = np.flatnonzero(~finite)
     if len(bad):
         raise ValueError(
             f"{name}: image {bad[0]} holds NaN or infinity ({len(bad)} such images); pixels must be finite"

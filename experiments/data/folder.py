@@ -1,32 +1,18 @@
 """Pictures of one's own: a folder of class folders."""
 
-import collections
-import hashlib
 import os
 import pathlib
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import numpy as np
 import tqdm
 
-from attgconv_jax.preprocessing import Preprocessing, resize
+from attgconv_jax.preprocessing import Preprocessing
 from experiments.data.dataset import Dataset, Split, register
+from experiments.data.folder_stream import streamed_folder
 from experiments.data.layout import layout_of
 from experiments.data.own import SHARES, by_shares, common_size, describe_own, plural, say_small_range, splits_of
-from experiments.data.pictures import as_type, decode, file_bytes, kind_of
-
-
-class _File(NamedTuple):
-    """A picture's path, label, split (None: a seed decides), digest of its bytes, sides, channels and type."""
-
-    path: pathlib.Path
-    label: int
-    split: str | None
-    digest: bytes
-    sides: tuple[int, int]
-    features: int
-    dtype: str
+from experiments.data.picture_files import inspected, resized_picture, say_mixture, say_skipped
 
 
 @register("folder")
@@ -38,6 +24,7 @@ def picture_folder(
     shares: Sequence[float] = SHARES,
     broken: str = "raise",
     test_images: int | None = None,
+    stream: bool = False,
 ) -> Dataset:
     """The pictures in `PATH/CLASS/*`, which a seed divides, or in `PATH/{train,val,test}/CLASS/*`, as given.
 
@@ -47,6 +34,7 @@ def picture_folder(
     Options (further ones: see `experiments.data.own`):
       path: of the folder; see `experiments.data.layout`, for pictures `experiments.data.pictures.read_picture`.
       broken: "raise", or "skip" for leaving out what cannot be read, which is counted.
+      stream: whether pictures are read when they are needed; see `experiments.data.folder_stream`.
 
     Raises:
       ValueError: a picture cannot be read, or the folder is laid out in another way; the message is a line.
@@ -55,12 +43,16 @@ def picture_folder(
         raise ValueError("the data set folder needs data.path, the folder of class folders")
     if broken not in ("raise", "skip"):
         raise ValueError(f"data.broken must be raise or skip, got {broken!r}")
+    if stream:
+        if broken == "skip":
+            raise ValueError("data.broken skip needs pictures that are read beforehand: leave out data.stream, or skip")
+        return streamed_folder(pathlib.Path(path), seed, size_of, fit, by_shares(shares), test_images)
     root, shares = pathlib.Path(path), by_shares(shares)
     layout, broken_files = layout_of(root), _Broken(broken)
     listed = [(file, label, split) for split, pairs in layout.splits.items() for file, label in pairs]
     files = [
         file
-        for file in (broken_files.caught(_inspected, *each) for each in _progress(listed, "looking at pictures"))
+        for file in (broken_files.caught(inspected, *each) for each in _progress(listed, "looking at pictures"))
         if file
     ]
     labels, digests = np.array([file.label for file in files], np.int32), [file.digest for file in files]
@@ -69,8 +61,8 @@ def picture_folder(
     given = {split: np.flatnonzero([file.split == split for file in files]) for split in layout.splits}
     options = dict(shares=shares, seed=seed, test_images=test_images)
     parts = splits_of(None if None in given else given, names, labels, digests, layout.class_names, **options)
-    _say_skipped(layout.skipped)
-    dtype, features = _say_mixture(files)
+    say_skipped(layout.skipped)
+    dtype, features = say_mixture(files)
     size = common_size([file.sides for file in files], size_of, fit)
     preprocessing = Preprocessing(size, features, dtype, fit)
     parts, images = _decoded(files, parts, preprocessing, broken_files)
@@ -116,11 +108,6 @@ class _Broken:
             print(f"warning: {told} left out, such as {self.paths[0]}")
 
 
-def _inspected(path, label, split):
-    content = file_bytes(path)
-    return _File(path, label, split, hashlib.sha256(content).digest(), *kind_of(path, content))
-
-
 def _decoded(files, parts, preprocessing, broken_files):
     """The images of every part, resized, with white at 1, and the parts without what cannot be read."""
     size, features = preprocessing.size, preprocessing.features
@@ -128,7 +115,7 @@ def _decoded(files, parts, preprocessing, broken_files):
     read, composed, largest = {split: [] for split in parts}, [], 0
     places = [(split, index) for split, indices in parts.items() for index in indices]
     for split, index in _progress(places, "reading pictures"):
-        picture = broken_files.caught(_resized, files[index].path, preprocessing)
+        picture = broken_files.caught(resized_picture, files[index].path, preprocessing)
         if picture is not None:
             # A grey picture among those of colour has it in all channels.
             images[split][len(read[split])], transparent, brightest = picture
@@ -143,34 +130,6 @@ def _decoded(files, parts, preprocessing, broken_files):
         say_small_range(largest, preprocessing.dtype)
     kept = {split: np.array(indices, int) for split, indices in read.items()}
     return kept, {split: images[split][: len(indices)] for split, indices in kept.items()}
-
-
-def _resized(path, preprocessing):
-    """The picture, whether it had transparent pixels, and its largest pixel before it was resized."""
-    picture = decode(path, file_bytes(path))
-    pixels = as_type(picture.pixels, preprocessing.dtype, picture.pixels.shape[-1])
-    image = pixels[:, :, None].astype(np.float32) / np.float32(preprocessing.white)
-    image = resize(image, preprocessing.size, preprocessing.fit, preprocessing.background)
-    return image, picture.composed, int(pixels.max())
-
-
-def _say_mixture(files):
-    """Type and channels of all pictures together; printed where they are of several."""
-    features = collections.Counter(file.features for file in files)
-    dtypes = collections.Counter(file.dtype for file in files)
-    if len(features) > 1:
-        told = plural(features[1], "grey picture", "grey pictures")
-        print(f"note: {told} among {features[3]} of colour become colour, with equal channels")
-    if len(dtypes) > 1:
-        told = plural(dtypes["uint8"], "picture", "pictures")
-        print(f"note: {told} of 8 bits among {dtypes['uint16']} of 16 bits become 16 bits")
-    return "uint16" if "uint16" in dtypes else "uint8", max(features)
-
-
-def _say_skipped(skipped):
-    if skipped:
-        told = plural(len(skipped), "file is", "files are")
-        print(f"note: {told} skipped, being no pictures in class folders, such as {skipped[0]}")
 
 
 def _progress(items, what):

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from attgconv_jax.plotting.common import shown_images
 from experiments.augmentation import AugmentConfig, augment
 from experiments.data import Dataset
+from experiments.data.dataset import sample_of
 from experiments.report.figures import cut
 from experiments.run.runtime import writing
 
@@ -85,7 +86,7 @@ def _unchanged_figure(dataset):
 
 def _shown(images, dataset):
     """In the colours from before standardisation, between the darkest and the brightest training pixel."""
-    ends = (end(dataset.train.images, axis=(0, 1, 2, 3)) for end in (np.min, np.max))
+    ends = (end(sample_of(dataset.train.images), axis=(0, 1, 2, 3)) for end in (np.min, np.max))
     low, high = map(dataset.unstandardised, ends)
     return shown_images(dataset.unstandardised(images), (float(low.min()), float(high.max())))
 

@@ -16,6 +16,7 @@ from experiments.data import Dataset
 from experiments.report.classes import per_class
 from experiments.report.measures import batch_for, confusion, equivariance_images, measured_group
 from experiments.run.configuration import steps_per_epoch
+from experiments.run.feeding import count_errors
 from experiments.run.loop import Best, Spent, percent
 from experiments.run.training import Trainer, TrainState, predict
 from experiments.run.workdir import Run
@@ -68,7 +69,7 @@ def report_of(
 def errors(trainer: Trainer, params: Any, rest: Any, dataset: Dataset) -> dict[str, list[float]]:
     """The error of all seeds' networks on every split of a standardised set in percent, a list over seeds each."""
     return {
-        name: percent(trainer.count_errors(params, rest, split.images, split.labels)[0], len(split))
+        name: percent(count_errors(trainer, params, rest, split)[0], len(split))
         for name, split in dataset.splits().items()
     }
 

@@ -54,6 +54,10 @@ class DataConfig:
     """Of your own images for training, validation and test, where no folders or arrays say so."""
     broken: Broken = "raise"
     """Pictures that cannot be read: raise, or skip and count them."""
+    stream: bool = False
+    """Read pictures of a folder when they are needed, for folders that memory does not hold."""
+    workers: int = 0
+    """Processes that read a stream; 0: threads of this one. They change no number."""
     standardise: bool = True
     """Subtract the training images' mean and divide by their deviation; else white stays 1."""
     channelwise: bool = False
@@ -66,6 +70,7 @@ class DataConfig:
         if self.path is not None and self.name not in OWN_NAMES:
             raise ValueError(f"data.path is of data.name {' or '.join(OWN_NAMES)}, got {self.name}; leave one out")
         check("data.size", self.size, "exact or at least 1", self.size == "exact" or _is_count(self.size))
+        check("data.workers", self.workers, "not negative", self.workers >= 0)
         check_name("data.fit", self.fit, get_args(OwnFit))
         check_name("data.broken", self.broken, get_args(Broken))
         if self.channelwise and not self.standardise:

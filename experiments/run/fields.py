@@ -36,6 +36,7 @@ _LATER = {
     "data.shares": list(SHARES),
     "data.size": "exact",
     "data.standardise": True,
+    "data.stream": False,
     "freeze": "none",
     "init_from": None,
     "optimizer.accumulate": 1,

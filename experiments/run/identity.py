@@ -12,11 +12,11 @@ from experiments.run.configuration import Config, DataConfig, OptimizerConfig
 from experiments.run.fields import as_json, as_of_now
 from experiments.run.model_configuration import config_class
 
-_NO_IDENTITY = {"data.directory", "data.path", "augment.preview"}
+_NO_IDENTITY = {"data.directory", "data.path", "data.workers", "augment.preview"}
 
 
 def identity(config: Config) -> dict[str, Any]:
-    """The fields that decide a run's numbers, by dotted name, as JSON holds them: all but paths of data and preview."""
+    """The fields that decide a run's numbers, by dotted name, as JSON holds them: no paths, workers and preview."""
     fields = as_json(dataclasses.asdict(config))
     fields = {name: value for name, value in fields.items() if name not in _NO_IDENTITY}
     if config.init_from is not None:

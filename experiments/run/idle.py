@@ -30,8 +30,10 @@ def idle_options(choice: Callable[[str, str], Any], group: Group | LieGroup) -> 
             "data.fit": data not in OWN_NAMES,
             "data.shares": data not in OWN_NAMES,
             "data.broken": data != "folder",
+            "data.stream": data != "folder",
             "data.seed": data in PUBLISHED and "validation" in PUBLISHED[data].sizes,
         },
+        f"data.stream {choice('data', 'stream')}": {"data.workers": not choice("data", "stream")},
         f"model.group {choice('model', 'group')}": {
             "model.sampling": not has_basis and (group.is_exact if finite else choice("model", "attention") == "none"),
             "model.max_scale": finite or group.scales is None,

@@ -18,6 +18,7 @@ from experiments.run.checkpoints import Checkpoints
 from experiments.run.class_weights import class_weights
 from experiments.run.configuration import Config, steps_per_epoch
 from experiments.run.extending import Extensions, schedule_of
+from experiments.run.feeding import feed_of
 from experiments.run.finite import check_finite, check_logits
 from experiments.run.forecast import Forecast, OutOfTime
 from experiments.run.identity import identity
@@ -119,6 +120,7 @@ def fit(
     start: Callable[[TrainState], TrainState] | None = None,
     checkpoint_seconds: float = 30.0,
     deadline: float | None = None,
+    workers: int = 0,
 ) -> tuple[TrainState, Best, Spent]:
     """Trains to the end, from the newest checkpoint if there is one; returns what `last_state` does.
 
@@ -129,6 +131,7 @@ def fit(
       start: changes the first state, where there is no checkpoint.
       checkpoint_seconds: least time between checkpoints; changes no number.
       deadline: in seconds of `time.monotonic()`; None: none.
+      workers: processes that read a stream; 0: threads of this one. Changes no number.
 
     Raises:
       FloatingPointError: a loss, a parameter, a statistic or a logit is not finite; names seed and step.
@@ -139,22 +142,23 @@ def fit(
     per_epoch = steps_per_epoch(config, len(dataset.train))
     total = per_epoch * config.optimizer.epochs
     schedule = schedule_of(config.optimizer, per_epoch, run.extensions)
-    splits = {name: jax.device_put((split.images, split.labels)) for name, split in dataset.splits().items()}
     images_a_step = config.optimizer.batch_size * len(config.seeds)
     forecast = Forecast(deadline, wait=per_epoch * config.test_every)
     with contextlib.ExitStack() as stack:
         checkpoints = stack.enter_context(Checkpoints(run.workdir / "checkpoints"))
-        state, best, step, spent = _begun(run, trainer, splits, start, total, checkpoints)
+        images = stack.enter_context(feed_of(trainer, dataset, config.seeds, total, workers))
+        state, best, step, spent = _begun(run, trainer, images, start, total, checkpoints)
+        images.start(step)
         metrics = stack.enter_context(Metrics(run.workdir, step, config.seeds))
         bar = stack.enter_context(progress_bar(total * images_a_step, step * images_a_step))
         stops = stack.enter_context(stop_requests())
         network = nnx.eval_shape(lambda: trainer.network(*trainer.evaluated(state), 0))
-        speed = Throughput(network, splits["train"][0].shape[1:])
+        speed = Throughput(network, dataset.train.images.shape[1:])
         saved, pace, calls = time.monotonic(), 1, 0
         while step < total:
             count = min(pace, per_epoch - step % per_epoch)
             started = time.perf_counter()
-            state = trainer.train(state, *splits["train"], count)
+            state = images.train(state, count)
             check_finite(np.asarray(state.first_bad_step), run, per_epoch)
             seconds = time.perf_counter() - started
             step, spent, calls = step + count, spent._replace(training=spent.training + seconds), calls + 1
@@ -165,11 +169,11 @@ def fit(
             if step % per_epoch == 0:
                 started = time.perf_counter()
                 rates = learning_rates(float(schedule(step - 1)), state.opt_state)
-                state, best, errors = _evaluate(trainer, state, best, splits, step // per_epoch, run)
+                state, best, errors = _evaluate(trainer, state, best, images, step // per_epoch, run)
                 spent = spent._replace(evaluation=spent.evaluation + time.perf_counter() - started)
                 record = _of_training(state, per_epoch, config) | errors
                 record |= {f"{name}_seconds": value for name, value in spent._asdict().items()}
-                record |= speed.take() | {"learning_rate": rates, "time": time.time()}
+                record |= speed.take() | images.figures() | {"learning_rate": rates, "time": time.time()}
                 metrics.write({"step": step, "epoch": step // per_epoch} | record)
                 bar.set_postfix_str(_postfix(step // per_epoch, record))
             late = forecast.reason_to_stop(step, total, at_end_of_epoch=step % per_epoch == 0)
@@ -185,31 +189,27 @@ def fit(
     return state, best, spent
 
 
-def _begun(run, trainer, splits, start, total, checkpoints):
+def _begun(run, trainer, images, start, total, checkpoints):
     """As `_restored`, the time of compilation included."""
     started = time.perf_counter()
-    beginning = _beginning(run, trainer, splits, start, total)
+    beginning = _beginning(run, trainer, images, start, total)
     waited = time.perf_counter() - started
     *newest, spent = _restored(checkpoints, beginning)
     return *newest, spent._replace(training=spent.training + waited)
 
 
-def _beginning(run, trainer, splits, start, total):
+def _beginning(run, trainer, images, start, total):
     """The first state and best networks; the programs of the steps that are left are compiled."""
     config = run.config()
     if run.newest_step == total:
         return first_state(trainer, config.seeds, start)
     # What the programs depend on; of the data and the seeds their number.
     fields = {name: value for name, value in identity(config).items() if name.startswith(("model.", "optimizer."))}
-    shapes = {name: images.shape for name, (images, _) in splits.items()}
+    shapes = {name: split.images.shape for name, split in images.dataset.splits().items()}
     steps = [record["step"] for record in run.extensions]
-    with compiling([fields, config.freeze, len(config.seeds), trainer.mode, shapes, steps]) as wait:
+    with compiling([fields, config.freeze, len(config.seeds), trainer.mode, shapes, steps, config.data.stream]) as wait:
         beginning = state, _ = first_state(trainer, config.seeds, start)
-        programs = [functools.partial(Trainer.train.trace, trainer, state, *splits["train"], 1)]
-        for name in ("validation", "test"):
-            count_errors = functools.partial(Trainer.count_errors.trace, trainer, *trainer.evaluated(state))
-            programs.append(functools.partial(count_errors, *splits[name]))
-        wait.compile(programs)
+        wait.compile(images.programs(state, trainer.evaluated(state)))
     return beginning
 
 
@@ -223,18 +223,18 @@ def _keep_best(best: Best, params: Any, rest: Any, wrong: jax.Array, epoch: jax.
     return jax.tree.map(choose, Best(params, rest, wrong, jnp.full_like(best.epoch, epoch)), best)
 
 
-def _evaluate(trainer, state, best, splits, epoch, run):
+def _evaluate(trainer, state, best, images, epoch, run):
     """State and best networks after the epoch, and errors in percent, a list over seeds a split."""
     config = run.config()
     evaluated = trainer.evaluated(state)
     tested = epoch % config.test_every == 0 or epoch == config.optimizer.epochs
     names, wrong = ["validation", "test"] if tested else ["validation"], {}
     for name in names:
-        wrong[name], bad = trainer.count_errors(*evaluated, *splits[name])
+        wrong[name], bad = images.count_errors(*evaluated, name)
         check_logits(np.asarray(bad), name, int(state.step[0]), run)
     opt_state = after_epoch(state.opt_state, wrong["validation"] < best.wrong, config.optimizer.patience)
     best = _keep_best(best, *evaluated, wrong["validation"], epoch)
-    errors = {f"{name}_error_percent": percent(wrong[name], len(splits[name][1])) for name in names}
+    errors = {f"{name}_error_percent": percent(wrong[name], len(images.dataset.splits()[name])) for name in names}
     return state._replace(opt_state=opt_state), best, errors
 
 

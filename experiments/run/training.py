@@ -213,8 +213,7 @@ class Trainer:
         def train_one(state):
             epoch, position = state.step // steps_per_epoch, state.step % steps_per_epoch
             order = jax.random.permutation(jax.random.fold_in(state.key, epoch), len(labels))
-            begins = position == 0
-            state = state._replace(loss=jnp.where(begins, 0, state.loss), wrong=jnp.where(begins, 0, state.wrong))
+            state = _counted_anew(state, position == 0)
 
             def step(i, state):
                 batch = lax.dynamic_slice(order, [(position + i) * self.batch_size], [self.batch_size])
@@ -224,6 +223,24 @@ class Trainer:
             return lax.fori_loop(0, count, step, state)
 
         return self._over_seeds(train_one)(state)
+
+    @functools.partial(jax.jit, static_argnums=(0, 4), donate_argnums=1)
+    def train_batch(
+        self,
+        state: TrainState,
+        images: Float[Array, "seed image x y 1 c"],
+        labels: Int[Array, "seed image"],
+        steps_per_epoch: int,
+    ) -> TrainState:
+        """One step of every network on a batch of its own, which is changed at random here; `state` is used up."""
+
+        def train_one(arguments):
+            state, images, labels = arguments
+            state = _counted_anew(state, state.step % steps_per_epoch == 0)
+            changed, mixture = self.augmented(state, images, labels)
+            return self.step(state, changed, labels, mixture)
+
+        return self._over_seeds(train_one)((state, images, labels))
 
     @functools.partial(jax.jit, static_argnums=0)
     def count_errors(
@@ -246,6 +263,11 @@ class Trainer:
             return jax.tree.map(lambda counts: jnp.sum(counts, dtype=jnp.int32), lax.map(count_batch, batches))
 
         return self._over_seeds(count)((params, rest))
+
+
+def _counted_anew(state, begins):
+    """The state, at the beginning of an epoch without the last one's loss and errors."""
+    return state._replace(loss=jnp.where(begins, 0, state.loss), wrong=jnp.where(begins, 0, state.wrong))
 
 
 def _all_finite(tree):

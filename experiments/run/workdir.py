@@ -232,7 +232,7 @@ def dataset_of(config: Config, arrays: Arrays | None = None) -> Dataset:
     options = dict(seed=data.seed, size_of=size_of, fit=data.fit, shares=data.shares, test_images=data.test_images)
     if arrays is not None:
         return set_of_arrays(arrays, **options)
-    dataset = load(data.name, data.directory, path=data.path, broken=data.broken, **options)
+    dataset = load(data.name, data.directory, path=data.path, broken=data.broken, stream=data.stream, **options)
     if data.name in OWN_NAMES:
         return dataset
     resized = dataset.resized(size_of)

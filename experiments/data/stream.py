@@ -1,0 +1,157 @@
+"""Images that are read when they are asked for, for sets that memory does not hold, and their batches through Grain."""
+
+import contextlib
+import dataclasses
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+SAMPLE = 1024
+"""Images of a larger set from which mean, deviation and background are taken."""
+BUFFER = 4
+"""Batches that are read ahead, by every process that reads."""
+
+
+class Streamed:
+    """Images `[image, x, y, 1, c]` (float32) that are read at every indexing: by a number, a slice or an array.
+
+    Args:
+      read: makes images of places in the set, `[image]`; pickled for processes that read.
+      places: of the images.
+      changes: what is done to images that are read, one after the other.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[np.ndarray], np.ndarray],
+        places: np.ndarray,
+        changes: tuple[Callable[[np.ndarray], np.ndarray], ...] = (),
+    ):
+        self.read, self.places, self.changes = read, places, changes
+        first = self[:1]
+        self.shape, self.dtype, self.ndim = (len(places), *first.shape[1:]), first.dtype, first.ndim
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        if isinstance(index, int | np.integer):
+            return self[index : index + 1 or None][0]
+        images = self.read(self.places[index])
+        for change in self.changes:
+            images = change(images)
+        return images
+
+    def changed(self, change: Callable[[np.ndarray], np.ndarray]) -> "Streamed":
+        """These images, with a further change."""
+        return Streamed(self.read, self.places, (*self.changes, change))
+
+    def first(self, count: int) -> "Streamed":
+        """The first of them."""
+        return Streamed(self.read, self.places[:count], self.changes)
+
+    def sample(self) -> np.ndarray:
+        """All of them, of more than `SAMPLE` so many, drawn by a fixed seed."""
+        if len(self) <= SAMPLE:
+            return self[:]
+        return self[np.sort(np.random.default_rng(0).choice(len(self), SAMPLE, replace=False))]
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingBatches:
+    """Images `[seed, image, x, y, 1, c]` and labels `[seed, image]` of every step of a training, by its number from 0.
+
+    An epoch is a pseudo-random order, which depends on seed and epoch; a step is found without those before it, and
+    by whatever process.
+    """
+
+    images: Streamed
+    labels: np.ndarray
+    seeds: tuple[int, ...]
+    batch_size: int
+    steps: int
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __getitem__(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+        places = np.stack([self._places(seed, int(step)) for seed in self.seeds])
+        images = self.images[places.ravel()]
+        return images.reshape(*places.shape, *images.shape[1:]), self.labels[places]
+
+    def _places(self, seed, step):
+        from grain.experimental import index_shuffle  # noqa: PLC0415
+
+        count = len(self.images)
+        epoch, position = divmod(step, count // self.batch_size)
+        key = int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])
+        start = position * self.batch_size
+        options = dict(max_index=count - 1, seed=key, rounds=4)
+        return np.array([index_shuffle(index, **options) for index in range(start, start + self.batch_size)])
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationBatches:
+    """Images and labels of a split, in its order; the last batch is filled up with images of label -1."""
+
+    images: Streamed
+    labels: np.ndarray
+    batch_size: int
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.images) / self.batch_size)
+
+    def __getitem__(self, batch: int) -> tuple[np.ndarray, np.ndarray]:
+        part = slice(batch * self.batch_size, (batch + 1) * self.batch_size)
+        images, labels = self.images[part], self.labels[part]
+        missing = self.batch_size - len(labels)
+        images = np.concatenate([images, np.zeros([missing, *images.shape[1:]], images.dtype)])
+        return images, np.concatenate([labels, np.full(missing, -1, labels.dtype)])
+
+
+@contextlib.contextmanager
+def reading(batches: Any, workers: int, start: int = 0) -> Iterator[Iterator[tuple[np.ndarray, np.ndarray]]]:
+    """An iterator over batches from one on, which are read ahead; they are the same for any number of workers.
+
+    Args:
+      batches: `TrainingBatches` or `EvaluationBatches`.
+      workers: processes that read; 0: threads of this one.
+      start: the first batch.
+
+    Raises:
+      ValueError: an image cannot be read, which it names; or a worker has died.
+    """
+    # A second to import, and sets in memory do without.
+    import grain  # noqa: PLC0415
+    from absl import flags  # noqa: PLC0415
+
+    if not flags.FLAGS.is_parsed():
+        # Grain's workers are given the flags of absl, which a program without absl.app has not read.
+        flags.FLAGS.mark_as_parsed()
+    ahead = grain.ReadOptions(num_threads=BUFFER, prefetch_buffer_size=BUFFER)
+    dataset = grain.MapDataset.source(batches).slice(slice(start, None)).to_iter_dataset(ahead)
+    if workers:
+        options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=BUFFER)
+        dataset = dataset.mp_prefetch(options)
+    iterator = iter(dataset)
+    try:
+        yield _in_lines(iterator)
+    finally:
+        iterator.close()
+
+
+def _in_lines(iterator):
+    """What an iterator of Grain yields; a worker that died is a line that says what to do."""
+    while True:
+        try:
+            batch = next(iterator, None)
+        except RuntimeError as error:
+            raise ValueError(
+                f"a process that reads images has ended ({' '.join(str(error).split())}): the same command continues "
+                "at the newest checkpoint, with fewer --data.workers where memory was short"
+            ) from error
+        if batch is None:
+            return
+        yield batch
