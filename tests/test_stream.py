@@ -9,7 +9,9 @@ from helpers import assert_refused
 from networks import means_registered
 from places import Fatal, Places
 from small_pictures import folder, picture, three_splits, two_classes, write
+from small_sets import random_images, write_small_set
 
+from experiments.data import dataset, load, prepared
 from experiments.data.stream import EvaluationBatches, Streamed, TrainingBatches, reading
 from experiments.run import loop
 from experiments.run.configuration import Config, DataConfig, OptimizerConfig
@@ -58,7 +60,7 @@ def test_indexing_is_that_of_an_array():
     array, stream = np.arange(23.0, dtype=np.float32), places()
     for index in (0, 22, -1, slice(3, 9), slice(None, None, 4), np.array([5, 2, 5]), [1, 0]):
         np.testing.assert_array_equal(stream[index].squeeze(), array[index])
-    assert stream.first(4).shape == (4, 1, 1, 1, 1) and stream.changed(lambda x: 2 * x)[3].item() == 6
+    assert stream.at(slice(4)).shape == (4, 1, 1, 1, 1) and stream.changed(lambda x: 2 * x)[3].item() == 6
 
 
 def test_an_epoch_sees_every_image_once_in_an_order_of_its_own():
@@ -226,3 +228,33 @@ def test_wrong_options_are_refused(classes):
         DataConfig(workers=-1)
     with assert_refused("data.broken skip needs pictures that are read beforehand: leave out data.stream, or skip"):
         folder(classes, stream=True, broken="skip")
+
+
+@pytest.mark.parametrize("name", ["mnist", "patch_camelyon"])
+@pytest.mark.default("mnist")
+def test_a_prepared_set_is_streamed_as_it_is_in_memory(name, tmp_path, monkeypatch):
+    """Held-out images and a part of the test split as well; processes read it too."""
+    monkeypatch.setattr(dataset, "HELD_OUT", 8)
+    counts, shape = (
+        {"train": 29, "validation": 12, "test": 20},
+        (96, 96, 3) if name == "patch_camelyon" else (28, 28),
+    )
+    published = prepared.PUBLISHED[name]
+    sizes = {split: counts[split] for split in published.sizes}
+    monkeypatch.setitem(prepared.PUBLISHED, name, published._replace(sizes=sizes))
+    written = {split: random_images(count, seed=count, shape=shape) for split, count in sizes.items()}
+    write_small_set(name, tmp_path, {split: (images, labels % 2) for split, (images, labels) in written.items()})
+    memory, stream = (
+        load(name, tmp_path, test_images=5, **options).resized(lambda _: 97).standardised()
+        for options in ({}, {"stream": True})
+    )
+    for part, split in memory.splits().items():
+        found = stream.splits()[part]
+        np.testing.assert_array_equal(found.images[:], split.images)
+        np.testing.assert_array_equal(found.labels, split.labels)
+    assert stream.provenance["set"] == f"{name}, streamed" and stream.preprocessing == memory.preprocessing
+    source = TrainingBatches(stream.train.images, stream.train.labels, (0,), 4, 2)
+    with reading(source, 1) as left:
+        for batch, (images, labels) in zip(left, map(source.__getitem__, range(2)), strict=True):
+            np.testing.assert_array_equal(batch[0], images)
+            np.testing.assert_array_equal(batch[1], labels)

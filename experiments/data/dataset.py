@@ -150,7 +150,7 @@ class Dataset:
                 f"data.test_images must be 1 to {len(self.test)}, the images of the test split, got {count}"
             )
         names = None if self.test.names is None else self.test.names[:count]
-        test = Split(self.test.images[:count], self.test.labels[:count], names)
+        test = Split(_at(self.test.images, slice(count)), self.test.labels[:count], names)
         described = {"test_images": str(count), "test_sha256": fingerprint(test)}
         return dataclasses.replace(self, test=test, provenance={**self.provenance, **described})
 
@@ -197,12 +197,21 @@ def held_out(train: Split, seed: int) -> dict[str, Split]:
     """A validation split of `HELD_OUT` training images, by a permutation of that seed, and the others for training."""
     order = np.random.default_rng(seed).permutation(len(train))
     parts = {"validation": order[:HELD_OUT], "train": order[HELD_OUT:]}
-    return {name: Split(train.images[part], train.labels[part]) for name, part in parts.items()}
+    return {name: Split(_at(train.images, part), train.labels[part]) for name, part in parts.items()}
+
+
+def _at(images, index):
+    """The images at some places, read or not."""
+    return images.at(index) if isinstance(images, Streamed) else images[index]
 
 
 def fingerprint(split: Split) -> str:
-    """SHA-256 of the pixels (float32) followed by the labels (int32), both little-endian and in the split's order."""
-    digest = hashlib.sha256(np.ascontiguousarray(split.images, "<f4"))
+    """SHA-256 of the pixels (float32) followed by the labels (int32), both little-endian and in the split's order.
+
+    Of images that are read when they are asked for, of the labels alone.
+    """
+    streamed = isinstance(split.images, Streamed)
+    digest = hashlib.sha256(b"" if streamed else np.ascontiguousarray(split.images, "<f4"))
     digest.update(np.ascontiguousarray(split.labels, "<i4"))
     return digest.hexdigest()
 

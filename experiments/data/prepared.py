@@ -1,12 +1,14 @@
 """Sets that TFDS has prepared, read without TensorFlow."""
 
 import contextlib
+import dataclasses
 import functools
+import itertools
 import logging
 import os
 import pathlib
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -15,6 +17,7 @@ from attgconv_jax.preprocessing import Preprocessing
 from experiments.data.amat import ARCHIVE
 from experiments.data.dataset import Dataset, Split, describe, held_out, register
 from experiments.data.regenerated import SEED, SIZES
+from experiments.data.stream import Streamed
 
 MNIST_FILES = tuple(f"{part}-{what}-ubyte.gz" for part in ("train", "t10k") for what in ("images-idx3", "labels-idx1"))
 PCAM_FILES = tuple(
@@ -55,11 +58,24 @@ PreparedName = Literal[PREPARED_NAMES]
 CHUNK = 1000
 
 
-def prepared_set(name: str, seed: int = 0, directory: str | os.PathLike | None = None) -> Dataset:
+@dataclasses.dataclass(frozen=True)
+class RecordReader:
+    """Makes images `[place, x, y, 1, c]`, white at 1, of the records at some places of TFDS' data source."""
+
+    source: Sequence[Mapping[str, np.ndarray]]
+
+    def __call__(self, places: np.ndarray) -> np.ndarray:
+        """Reads them in one call, in which blocks of the files are read in parallel and once."""
+        with _quiet(), _as_value_errors():
+            return _floating(np.stack([example["image"] for example in self.source.__getitems__(places.tolist())]))
+
+
+def prepared_set(name: str, seed: int = 0, directory: str | os.PathLike | None = None, stream: bool = False) -> Dataset:
     """A set as `python -m experiments.data.prepare` has left it.
 
-    Sets without a validation split get one: 5,000 of their training images, by a permutation of that seed. A
-    `ValueError` if the set is not prepared, in a format which only TensorFlow reads, or damaged.
+    Sets without a validation split get one: 5,000 of their training images, by a permutation of that seed. Streamed,
+    images are read when they are needed (`experiments.data.stream`), and the splits' fingerprints are of their labels.
+    A `ValueError` if the set is not prepared, in a format which only TensorFlow reads, or damaged.
     """
     directory = data_directory(directory)
     builder = open_builder(name, directory)
@@ -67,11 +83,11 @@ def prepared_set(name: str, seed: int = 0, directory: str | os.PathLike | None =
         raise ValueError(f"{name} is not prepared in {directory}; prepare it with: {command(name, directory)}")
     again = f"delete {builder.data_path} and run: {command(name, directory)}"
     try:
-        pixels = {split: _read(builder, split) for split in builder.info.splits}
-    # So array_record reports a file which is missing, cut short or damaged.
-    except RuntimeError as error:
-        raise ValueError(f"{name} cannot be read ({' '.join(str(error).split())}); {again}") from error
-    splits = {split: _split(*read) for split, read in pixels.items()}
+        with _as_value_errors():
+            read = _streamed if stream else _read
+            splits = {split: read(builder, split) for split in builder.info.splits}
+    except ValueError as error:
+        raise ValueError(f"{name} cannot be read ({error}); {again}") from error
     sizes = {split: len(read) for split, read in splits.items()}
     published = PUBLISHED[name]
     if sizes != published.sizes:
@@ -80,10 +96,10 @@ def prepared_set(name: str, seed: int = 0, directory: str | os.PathLike | None =
         seed = SEED if name in REGENERATED else "none"
     else:
         splits |= held_out(splits["train"], seed)
-    provenance = describe(name, str(builder.version), str(seed), splits)
-    images, _ = pixels["train"]
-    preprocessing = Preprocessing(images.shape[1], images.shape[-1], images.dtype.name, "frame")
-    label = builder.info.features["label"]
+    provenance = describe(f"{name}, streamed" if stream else name, str(builder.version), str(seed), splits)
+    images, label = splits["train"].images, builder.info.features["label"]
+    dtype = builder.info.features["image"].np_dtype
+    preprocessing = Preprocessing(images.shape[1], images.shape[-1], np.dtype(dtype).name, "frame")
     names = tuple(label.names) if published.named else ()
     made = dict(provenance=provenance, class_names=names, preprocessing=preprocessing)
     return Dataset(name=name, classes=label.num_classes, **made, **splits)
@@ -134,21 +150,41 @@ def command(name: str, directory: str | os.PathLike) -> str:
 def _read(builder, split):
     with _quiet():
         source = builder.as_data_source(split)
-        chunks = [_chunk(source, start) for start in range(0, len(source), CHUNK)]
-    return tuple(np.concatenate(parts) for parts in zip(*chunks, strict=True))
+        read = [[(e["image"], e["label"]) for e in examples] for examples in _chunks(source)]
+    images, labels = zip(*itertools.chain(*read), strict=True)
+    return Split(_floating(np.stack(images)), np.array(labels, np.int32))
 
 
-def _split(images, labels):
+def _streamed(builder, split):
+    """The split, whose labels are read without decoding an image."""
+    import tensorflow_datasets as tfds  # noqa: PLC0415
+
+    with _quiet():
+        undecoded = builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
+        labels = [example["label"] for examples in _chunks(undecoded) for example in examples]
+        images = Streamed(RecordReader(builder.as_data_source(split)), np.arange(len(labels)))
+    return Split(images, np.array(labels, np.int32))
+
+
+def _floating(images):
     if images.dtype == np.uint8:
         images = images.astype(np.float32) / np.float32(255)
-    return Split(images[:, :, :, None, :], labels)
+    return images[:, :, :, None, :]
 
 
-def _chunk(source, start):
+def _chunks(source):
     # One call for many records: the record file's blocks are read in parallel and once.
-    examples = source.__getitems__(list(range(start, min(start + CHUNK, len(source)))))
-    labels = np.array([example["label"] for example in examples], np.int32)
-    return np.stack([example["image"] for example in examples]), labels
+    for start in range(0, len(source), CHUNK):
+        yield source.__getitems__(list(range(start, min(start + CHUNK, len(source)))))
+
+
+@contextlib.contextmanager
+def _as_value_errors():
+    """So array_record reports a file which is missing, cut short or damaged: in a `RuntimeError`, here made a line."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise ValueError(" ".join(str(error).split())) from error
 
 
 @contextlib.contextmanager

@@ -48,9 +48,9 @@ class Streamed:
         """These images, with a further change."""
         return Streamed(self.read, self.places, (*self.changes, change))
 
-    def first(self, count: int) -> "Streamed":
-        """The first of them."""
-        return Streamed(self.read, self.places[:count], self.changes)
+    def at(self, index: Any) -> "Streamed":
+        """Those at a slice or an array, not read."""
+        return Streamed(self.read, self.places[index], self.changes)
 
     def sample(self) -> np.ndarray:
         """All of them, of more than `SAMPLE` so many, drawn by a fixed seed."""

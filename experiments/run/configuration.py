@@ -55,7 +55,7 @@ class DataConfig:
     broken: Broken = "raise"
     """Pictures that cannot be read: raise, or skip and count them."""
     stream: bool = False
-    """Read pictures of a folder when they are needed, for folders that memory does not hold."""
+    """Read images of a folder or of a prepared set when they are needed, for sets that memory does not hold."""
     workers: int = 0
     """Processes that read a stream; 0: threads of this one. They change no number."""
     standardise: bool = True

@@ -30,7 +30,7 @@ def idle_options(choice: Callable[[str, str], Any], group: Group | LieGroup) -> 
             "data.fit": data not in OWN_NAMES,
             "data.shares": data not in OWN_NAMES,
             "data.broken": data != "folder",
-            "data.stream": data != "folder",
+            "data.stream": data != "folder" and data not in PUBLISHED,
             "data.seed": data in PUBLISHED and "validation" in PUBLISHED[data].sizes,
         },
         f"data.stream {choice('data', 'stream')}": {"data.workers": not choice("data", "stream")},
