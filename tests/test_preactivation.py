@@ -194,8 +194,11 @@ def test_hidden_channels_of_the_papers_attention_are_two():
     ("make", "expected"),
     [
         (functools.partial(WideResNet, 16, 8), [1, 8, 16, 32]),
-        (functools.partial(CIFARResNet, features=(11, 32, 64)), [1, 1, 2, 4]),
-        (functools.partial(CIFARResNet, features=(11, 32, 64), attention_options=dict(reduction=2)), [5, 5, 16, 32]),
+        (functools.partial(CIFARResNet, features=(11, 32, 64), depth=8), [1, 1, 2, 4]),
+        (
+            functools.partial(CIFARResNet, features=(11, 32, 64), depth=8, attention_options=dict(reduction=2)),
+            [5, 5, 16, 32],
+        ),
     ],
     ids=["wide", "narrow", "chosen"],
 )

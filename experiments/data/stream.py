@@ -134,7 +134,7 @@ def reading(batches: Any, workers: int, start: int = 0) -> Iterator[Iterator[tup
     dataset = grain.MapDataset.source(batches).slice(slice(start, None)).to_iter_dataset(ahead)
     if workers:
         options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=BUFFER)
-        # Through pipes: shared memory is short in containers, and Grain leaves the last of it to the interpreter's end.
+        # Through pipes: shared memory is short in containers, and the last blocks were left over when programs ended.
         pipes = grain.experimental.DatasetOptions(min_shm_size=2**60)
         dataset = grain.experimental.WithOptionsIterDataset(dataset.mp_prefetch(options), pipes)
     iterator = iter(dataset)
