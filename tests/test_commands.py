@@ -186,7 +186,7 @@ def test_a_run_stopped_within_an_epoch_is_evaluated_without_calling_that_an_epoc
     words = ["digits-z2", "--optimizer.batch-size", "250", "--optimizer.epochs", "9", "--checkpoint-seconds", "0"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "CALL_SECONDS", 0)
-        patch.setattr(loop, "_check_finite", stop)
+        patch.setattr(loop, "check_finite", stop)
         with pytest.raises(Stop):
             train.cli([*words, "--test-every", "1", "--workdir", str(workdir)])
     evaluate.cli([str(workdir), "--angle-step", "180", "--angle-images", "10"])

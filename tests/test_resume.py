@@ -13,13 +13,14 @@ import jax
 import numpy as np
 import pytest
 from flax import nnx
+from small_pictures import picture, write
 
 from attgconv_jax.models import load_network
 from experiments.run.metrics import read_metrics
 
 ROOT = pathlib.Path(__file__).parents[1]
 KILLS = 3
-TIMES = ("training_seconds", "evaluation_seconds", "images_per_second", "time")
+TIMES = ("training_seconds", "evaluation_seconds", "images_per_second", "input_wait_seconds", "time")
 
 
 def command(workdir, *options):
@@ -93,6 +94,29 @@ def test_a_run_killed_at_random_moments_ends_bit_for_bit_the_same(tmp_path, envi
     assert killed_at == sorted(set(killed_at))
     ask(environment, command(workdir))
     assert_same_run(workdir, uninterrupted)
+
+
+@pytest.mark.slow
+def test_a_streamed_run_in_parts_is_killed_and_goes_on_with_other_workers(tmp_path, environment):
+    """In bfloat16, with checkpointing and an average of the network: bit for bit as if it had not been killed."""
+    for i in range(200):
+        write(tmp_path / "pictures" / "ab"[i % 2] / f"{i}.png", picture(i, (28, 28)) // (1 + i % 2))
+    options = ["--data.path", tmp_path / "pictures", "--data.stream", "--optimizer.accumulate", "2"]
+    options += ["--optimizer.ema-decay", "0.9", "--optimizer.gradient-checkpointing", "--model.dtype", "bfloat16"]
+
+    def words(name, workers):
+        return [str(word) for word in [*command(tmp_path / name), *options, "--data.workers", str(workers)]]
+
+    ask(environment, words("whole", 0))
+    with subprocess.Popen(
+        words("killed", 1), cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
+        while latest_step(tmp_path / "killed") < 5 and process.poll() is None:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+    assert not (tmp_path / "killed" / "report.json").exists()
+    ask(environment, words("killed", 0))
+    assert_same_run(tmp_path / "killed", tmp_path / "whole")
 
 
 @pytest.mark.slow
