@@ -57,7 +57,9 @@ def train_run(
         not there or do not fit.
     """
     if isinstance(data, Arrays):
-        config = dataclasses.replace(config, data=dataclasses.replace(config.data, name="arrays", path=None))
+        config = dataclasses.replace(
+            config, data=dataclasses.replace(config.data, name="arrays", path=None, stream=False)
+        )
     run = Run(workdir)
     run.check(config, extend=extend)
     with precision(config.model.dtype):
@@ -88,7 +90,7 @@ def train_run(
             note = few_steps_note(config, len(dataset.train))
             if note is not None and run.newest_step is None:
                 print(f"note: {note}", flush=True)
-            options |= {"workers": config.data.workers}
+            options = {"workers": config.data.workers} | options
             state, best, spent = fit(run, trainer, dataset, start=start, **options)
             with doing("evaluating the networks on all splits"):
                 report = report_of(run, trainer, state, best, dataset, spent)

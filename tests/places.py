@@ -1,7 +1,5 @@
 """Readers of a stream that processes import quickly."""
 
-import os
-
 import numpy as np
 
 
@@ -12,10 +10,17 @@ class Places:
         return places.astype(np.float32)[:, None, None, None, None]
 
 
-class Fatal(Places):
-    """Ends the process at a place."""
+class Large(Places):
+    """Reads images of 64x64 pixels, of which a batch is more than a pipe holds."""
 
     def __call__(self, places):
-        if 7 in places:
-            os._exit(3)
+        return np.zeros([len(places), 64, 64, 1, 3], np.float32)
+
+
+class Failing(Places):
+    """Fails in a way of its own."""
+
+    def __call__(self, places):
+        if len(places) > 1:
+            raise RuntimeError("my own decoder failed")
         return super().__call__(places)

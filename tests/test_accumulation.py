@@ -15,7 +15,7 @@ from attgconv_jax.models import load_network
 from experiments.augmentation import AugmentConfig
 from experiments.data import Dataset, Split, rotated_digits
 from experiments.run.accumulation import accumulated
-from experiments.run.average import moved
+from experiments.run.average import averaged
 from experiments.run.configuration import Config, OptimizerConfig
 from experiments.run.loop import first_state, make_trainer
 from experiments.run.model_configuration import model
@@ -104,7 +104,7 @@ def test_an_average_moves_to_the_newest_and_takes_keys_and_counts_as_they_are(st
         {"w": jnp.array([1.0, 2.0]), "count": jnp.int32(3)},
         {"w": jnp.array([2.0, 0.0]), "count": jnp.int32(4)},
     )
-    found = moved(average, newest, 0.99, jnp.int32(step))
+    found = averaged(average, newest, 0.99, jnp.int32(step))
     np.testing.assert_allclose(found["w"], [1 + weight, 2 - 2 * weight], rtol=1e-6)
     assert int(found["count"]) == 4
 

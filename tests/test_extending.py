@@ -222,7 +222,7 @@ def test_an_extended_run_that_is_killed_ends_bit_for_bit_the_same(tmp_path, digi
             raise Killed
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(loop, "_check_finite", kill)
+        patch.setattr(loop, "check_finite", kill)
         trained(tmp_path / "other", config(4), digits, extend=True)
     assert sorted(path.name for path in (tmp_path / "other" / "checkpoints").iterdir()) == ["5", "6"]
     for file in (tmp_path / "other" / "checkpoints" / "6" / "arrays").rglob("*"):

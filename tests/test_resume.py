@@ -120,6 +120,35 @@ def test_a_streamed_run_in_parts_is_killed_and_goes_on_with_other_workers(tmp_pa
 
 
 @pytest.mark.slow
+def test_workers_leave_ctrl_c_to_the_run_and_end_with_it(tmp_path, environment):
+    """A terminal sends it to all processes of a command; a run that is killed leaves none behind."""
+    for i in range(200):
+        write(tmp_path / "pictures" / "ab"[i % 2] / f"{i}.png", picture(i, (28, 28)))
+    options = ["--data.path", str(tmp_path / "pictures"), "--data.stream", "--data.workers", "2"]
+    for name, number, code in (("stopped", signal.SIGINT, 130), ("killed", signal.SIGKILL, -signal.SIGKILL)):
+        words = [*command(tmp_path / name), *options, "--optimizer.epochs", "500"]
+        streams = dict(stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        with subprocess.Popen(words, cwd=ROOT, env=environment, start_new_session=True, **streams) as process:
+            while latest_step(tmp_path / name) < 5 and process.poll() is None:
+                time.sleep(0.01)
+            if number == signal.SIGINT:
+                os.killpg(process.pid, number)
+            else:
+                process.send_signal(number)
+            _, said = process.communicate(timeout=120)
+        assert process.returncode == code and "Traceback" not in said and latest_step(tmp_path / name) >= 5
+        deadline = time.monotonic() + 20
+        while members(process.pid) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        assert not members(process.pid)
+
+
+def members(group):
+    """The processes of a group that are left."""
+    return subprocess.run(["pgrep", "-g", str(group)], capture_output=True, text=True, check=False).stdout.split()
+
+
+@pytest.mark.slow
 def test_a_run_that_is_stopped_keeps_its_steps_and_ends_bit_for_bit_the_same(tmp_path, environment, uninterrupted):
     """By SIGTERM, for shells make what they run in the background ignore Ctrl-C."""
     words = [*command(tmp_path / "stopped"), "--checkpoint-seconds", "1000"]

@@ -1,17 +1,22 @@
 """Images that are read when they are needed: those of the set in memory, each once an epoch, however it is cut."""
 
+import contextlib
 import itertools
+import multiprocessing
+import signal
+import time
+import warnings
 
 import jax
 import numpy as np
 import pytest
 from helpers import assert_refused
 from networks import means_registered
-from places import Fatal, Places
+from places import Failing, Large, Places
 from small_pictures import folder, picture, three_splits, two_classes, write
 from small_sets import random_images, write_small_set
 
-from experiments.data import dataset, load, prepared
+from experiments.data import dataset, folder_stream, load, prepared
 from experiments.data.stream import EvaluationBatches, Streamed, TrainingBatches, reading
 from experiments.run import loop
 from experiments.run.configuration import Config, DataConfig, OptimizerConfig
@@ -202,12 +207,69 @@ def test_a_picture_that_cannot_be_read_is_a_line_with_its_name(classes, workers)
     assert "\n" not in str(caught.value)
 
 
-def test_a_worker_that_dies_is_a_line_that_says_how_to_go_on():
-    with (
-        assert_refused("a process that reads images has ended", "the same command continues at the newest checkpoint"),
-        reading(batches(read=Fatal), 1) as left,
-    ):
+def test_a_worker_that_is_killed_is_a_line_that_says_how_to_go_on():
+    """Also where it was handing over what it had read ahead: nothing waits for the rest."""
+    with alarm(60), reading(batches(read=Large, count=64, batch_size=16, steps=400), 1) as left:
+        next(left)
+        time.sleep(1)
+        (worker,) = multiprocessing.active_children()
+        worker.kill()
+        with assert_refused(
+            "a process that reads images has ended", "the same command continues at the newest checkpoint"
+        ):
+            list(left)
+
+
+def test_an_error_of_a_readers_own_is_not_taken_for_a_dead_worker():
+    with pytest.raises(RuntimeError, match="my own decoder failed"), reading(batches(read=Failing), 0) as left:
         list(left)
+
+
+@contextlib.contextmanager
+def alarm(seconds):
+    """Fails what takes longer, by SIGALRM."""
+
+    def fail(*_):
+        raise TimeoutError(f"more than {seconds} s")
+
+    former = signal.signal(signal.SIGALRM, fail)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, former)
+
+
+def test_threads_that_read_leave_warnings_as_they_were(classes):
+    stream, before = folder(classes, stream=True), list(warnings.filters)
+    source = TrainingBatches(stream.train.images, stream.train.labels, (0,), 4, 40)
+    with reading(source, 0) as left:
+        list(left)
+    assert warnings.filters == before
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (picture(3, (12, 12, 3)), "pixels must have 1 channel (grey), got 3"),
+        (picture(3, dtype=np.uint16), "pixels must be uint8, got uint16"),
+    ],
+    ids=["colour", "16 bits"],
+)
+def test_a_picture_unlike_those_that_were_looked_at_is_named(classes, monkeypatch, other, message):
+    monkeypatch.setattr(folder_stream, "INSPECTED", 2)
+    write(classes / "cats" / "3.png", other)
+    stream = folder(classes, stream=True)
+    splits = [split for split in stream.splits().values() if "cats/3.png" in split.names]
+    with assert_refused("cats/3.png: ", message):
+        splits[0].images[:]
+
+
+def test_a_file_that_is_not_there_is_a_line(classes):
+    (classes / "cats" / "x.png").symlink_to(classes / "nowhere.png")
+    with assert_refused("x.png cannot be read: No such file or directory"):
+        folder(classes, stream=True)
 
 
 @pytest.mark.parametrize(

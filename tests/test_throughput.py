@@ -21,6 +21,9 @@ from experiments.run.throughput import Throughput, forward_flops, peak
         ("TPU v5", 459e12),
         ("TPU v5p", 459e12),
         ("NVIDIA H1000", None),
+        ("NVIDIA H200 NVL", 836e12),
+        ("NVIDIA A100-SXM4-40GB MIG 1g.5gb", None),
+        ("TPU v4 lite", None),
         ("cpu", None),
     ],
 )

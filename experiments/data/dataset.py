@@ -1,6 +1,7 @@
 """Images and labels in three splits, checked before they reach a compiled step."""
 
 import dataclasses
+import functools
 import hashlib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -104,7 +105,7 @@ class Dataset:
         size = size_of(max(self.sides))
         if self.sides == (size, size):
             return self
-        changed = self._with_images(lambda images: _resized(images, size, self.preprocessing))
+        changed = self._with_images(functools.partial(_resized, size=size, preprocessing=self.preprocessing))
         return dataclasses.replace(changed, preprocessing=dataclasses.replace(self.preprocessing, size=size))
 
     def standardised(self, by: "Dataset | Preprocessing | None" = None, *, channelwise: bool = False) -> "Dataset":
@@ -117,7 +118,7 @@ class Dataset:
             mean, deviation = np.asarray(by.mean, np.float32), np.asarray(by.deviation, np.float32)
         else:
             mean, deviation = _statistics(by or self, channelwise)
-        changed = self._with_images(lambda images: _standardised(images, mean, deviation))
+        changed = self._with_images(functools.partial(_standardised, mean=mean, deviation=deviation))
         preprocessing = dataclasses.replace(self.preprocessing, mean=mean.tolist(), deviation=deviation.tolist())
         return dataclasses.replace(changed, preprocessing=preprocessing)
 
@@ -131,7 +132,7 @@ class Dataset:
             return self
         if self.in_features != 1:
             raise ValueError(f"{self.name} has images of {self.in_features} channels, but {features} are needed")
-        changed = self._with_images(lambda images: np.repeat(images, features, axis=-1))
+        changed = self._with_images(functools.partial(np.repeat, repeats=features, axis=-1))
         return dataclasses.replace(changed, preprocessing=dataclasses.replace(self.preprocessing, features=features))
 
     def _with_images(self, change):

@@ -12,6 +12,7 @@ from experiments.data.dataset import Dataset, Split
 from experiments.data.layout import layout_of
 from experiments.data.own import common_size, describe_own, splits_of
 from experiments.data.picture_files import inspected, resized_picture, say_mixture, say_skipped
+from experiments.data.pictures import as_type
 from experiments.data.stream import Streamed
 
 INSPECTED = 1000
@@ -34,9 +35,15 @@ class PictureReader:
         """Reads them one after the other."""
         size, features = self.preprocessing.size, self.preprocessing.features
         images = np.empty([len(places), size, size, 1, features], np.float32)
-        for image, path in zip(images, self.paths[places], strict=True):
-            # A grey picture among those of colour has it in all channels.
-            image[...], _, _ = resized_picture(pathlib.Path(os.fsdecode(path)), self.preprocessing)
+        for image, name in zip(images, self.paths[places], strict=True):
+            path = pathlib.Path(os.fsdecode(name))
+            try:
+                picture, _, _ = resized_picture(path, self.preprocessing)
+                # A grey picture among those of colour has it in all channels.
+                image[...] = as_type(picture, "float32", features)
+            except ValueError as error:
+                named = str(error) if str(path) in str(error) else f"{path}: {error}"
+                raise ValueError(named) from error
         return images
 
 
@@ -57,7 +64,7 @@ def streamed_folder(
     listed = [(file, label, split) for split, pairs in layout.splits.items() for file, label in pairs]
     labels = np.array([label for _, label, _ in listed], np.int32)
     names = [str(file.relative_to(root)).encode("utf-8", "replace").decode() for file, _, _ in listed]
-    prints = [f"{name} {file.stat().st_size}".encode() for name, (file, _, _) in zip(names, listed, strict=True)]
+    prints = [os.fsencode(file.relative_to(root)) + b" %d" % _length(file) for file, _, _ in listed]
     given = {split: np.flatnonzero([of == split for _, _, of in listed]) for split in layout.splits}
     options = dict(shares=shares, seed=seed, test_images=test_images)
     parts = splits_of(None if None in given else given, names, labels, prints, layout.class_names, **options)
@@ -78,3 +85,10 @@ def streamed_folder(
         class_names=layout.class_names,
         preprocessing=preprocessing,
     )
+
+
+def _length(file):
+    try:
+        return file.stat().st_size
+    except OSError as error:
+        raise ValueError(f"{file} cannot be read: {error.strerror}") from error

@@ -5,7 +5,9 @@ import importlib
 import io
 import os
 import pathlib
+import re
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -112,12 +114,38 @@ def decode(path: str | os.PathLike, content: bytes) -> Picture:
         return Picture(np.ascontiguousarray(upright), composed)
 
 
+class _DecodersQuiet:
+    """Holds back warnings of the decoders, from the first of several threads that enters to the last that leaves.
+
+    Python's filters are of the whole process: `warnings.catch_warnings` in each thread would leave them changed.
+    """
+
+    def __init__(self):
+        self._lock, self._entered = threading.Lock(), 0
+
+    def __enter__(self):
+        with self._lock:
+            if self._entered == 0:
+                self._filters = warnings.catch_warnings()
+                self._filters.__enter__()
+                warnings.filterwarnings("ignore", module=rf"PIL\b|{re.escape(__name__)}$")
+            self._entered += 1
+
+    def __exit__(self, *error):
+        with self._lock:
+            self._entered -= 1
+            if self._entered == 0:
+                self._filters.__exit__()
+
+
+_DECODERS_QUIET = _DecodersQuiet()
+
+
 @contextlib.contextmanager
 def _reading(path) -> Iterator[None]:
     """Within it, whatever the decoders raise of a damaged file becomes a line."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with _DECODERS_QUIET:
             yield
     except Image.UnidentifiedImageError as error:
         raise ValueError(

@@ -8,7 +8,7 @@ import logging
 import os
 import pathlib
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -57,6 +57,9 @@ PREPARED_NAMES = tuple(PUBLISHED)
 PreparedName = Literal[PREPARED_NAMES]
 CHUNK = 1000
 
+# TFDS advises to install OpenCV, which helps larger images than these.
+logging.getLogger("absl").addFilter(lambda record: "opencv" not in record.getMessage().lower())
+
 
 @dataclasses.dataclass(frozen=True)
 class RecordReader:
@@ -66,7 +69,7 @@ class RecordReader:
 
     def __call__(self, places: np.ndarray) -> np.ndarray:
         """Reads them in one call, in which blocks of the files are read in parallel and once."""
-        with _quiet(), _as_value_errors():
+        with _as_value_errors():
             return _floating(np.stack([example["image"] for example in self.source.__getitems__(places.tolist())]))
 
 
@@ -148,9 +151,8 @@ def command(name: str, directory: str | os.PathLike) -> str:
 
 
 def _read(builder, split):
-    with _quiet():
-        source = builder.as_data_source(split)
-        read = [[(e["image"], e["label"]) for e in examples] for examples in _chunks(source)]
+    source = builder.as_data_source(split)
+    read = [[(e["image"], e["label"]) for e in examples] for examples in _chunks(source)]
     images, labels = zip(*itertools.chain(*read), strict=True)
     return Split(_floating(np.stack(images)), np.array(labels, np.int32))
 
@@ -159,10 +161,9 @@ def _streamed(builder, split):
     """The split, whose labels are read without decoding an image."""
     import tensorflow_datasets as tfds  # noqa: PLC0415
 
-    with _quiet():
-        undecoded = builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
-        labels = [example["label"] for examples in _chunks(undecoded) for example in examples]
-        images = Streamed(RecordReader(builder.as_data_source(split)), np.arange(len(labels)))
+    undecoded = builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
+    labels = [example["label"] for examples in _chunks(undecoded) for example in examples]
+    images = Streamed(RecordReader(builder.as_data_source(split)), np.arange(len(labels)))
     return Split(images, np.array(labels, np.int32))
 
 
@@ -185,17 +186,6 @@ def _as_value_errors():
         yield
     except RuntimeError as error:
         raise ValueError(" ".join(str(error).split())) from error
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Holds back TFDS' advice to install OpenCV, which helps larger images than these."""
-    logger, level = logging.getLogger("absl"), logging.getLogger("absl").level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 for _name in PREPARED_NAMES:

@@ -2,7 +2,12 @@
 
 import contextlib
 import dataclasses
+import gc
 import math
+import os
+import signal
+import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -134,29 +139,46 @@ def reading(batches: Any, workers: int, start: int = 0) -> Iterator[Iterator[tup
     dataset = grain.MapDataset.source(batches).slice(slice(start, None)).to_iter_dataset(ahead)
     if workers:
         options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=BUFFER)
-        # Through pipes: shared memory is short in containers, and the last blocks were left over when programs ended.
-        pipes = grain.experimental.DatasetOptions(min_shm_size=2**60)
-        dataset = grain.experimental.WithOptionsIterDataset(dataset.mp_prefetch(options), pipes)
+        dataset = dataset.mp_prefetch(options, worker_init_fn=_begin_worker)
     iterator = iter(dataset)
-    lines = _in_lines(iterator)
+    yielded = _with_clear_errors(iterator, len(batches) - start)
     try:
-        yield lines
+        yield yielded
     finally:
         # Or the iterator would live on in it, and complain when the interpreter ends.
-        lines.close()
+        yielded.close()
         iterator.close()
+        del iterator
+        # Shared memory is given back with the last reference, and Grain's are in a circle.
+        gc.collect()
 
 
-def _in_lines(iterator):
-    """What an iterator of Grain yields; a worker that died is a line that says what to do."""
-    while True:
+def _with_clear_errors(iterator, count):
+    """So many batches of an iterator of Grain; raises a `ValueError` that says what to do if a worker died."""
+    for _ in range(count):
         try:
-            batch = next(iterator, None)
+            batch = next(iterator)
         except RuntimeError as error:
+            if "Worker process was terminated" not in str(error):
+                raise
             raise ValueError(
                 f"a process that reads images has ended ({' '.join(str(error).split())}): the same command continues "
                 "at the newest checkpoint, with fewer --data.workers where memory was short"
             ) from error
-        if batch is None:
-            return
-        yield batch
+        # Copies: what a program still holds when it ends would leave its shared memory behind.
+        copies = tuple(np.array(array) for array in batch)
+        del batch
+        yield copies
+
+
+def _begin_worker(index: int, count: int) -> None:
+    """Has a worker leave signals of the terminal to the process that trains, and end with it."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_with(parent):
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)

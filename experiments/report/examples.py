@@ -86,7 +86,8 @@ def _unchanged_figure(dataset):
 
 def _shown(images, dataset):
     """In the colours from before standardisation, between the darkest and the brightest training pixel."""
-    ends = (end(sample_of(dataset.train.images), axis=(0, 1, 2, 3)) for end in (np.min, np.max))
+    sample = sample_of(dataset.train.images)
+    ends = (end(sample, axis=(0, 1, 2, 3)) for end in (np.min, np.max))
     low, high = map(dataset.unstandardised, ends)
     return shown_images(dataset.unstandardised(images), (float(low.min()), float(high.max())))
 

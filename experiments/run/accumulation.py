@@ -1,4 +1,4 @@
-"""The gradient of a batch that is computed in parts, one after the other, for want of memory."""
+"""The gradient of a batch that is computed in parts, one after the other, to take less memory."""
 
 from collections.abc import Callable
 from typing import Any
@@ -21,6 +21,9 @@ def accumulated(
       rest: goes from part to part.
       batch: arrays whose leading axis is that of images, and which `parts` divides.
       parts: how many; 1: the batch whole.
+
+    Returns:
+      Mean loss, what `rest` becomes and the errors of all parts; and the gradient, like `trained`.
     """
     gradient_of = jax.value_and_grad(loss_of, has_aux=True)
     if parts == 1:
@@ -29,8 +32,9 @@ def accumulated(
 
     def add(sums, part):
         loss, rest, wrong, gradient = sums
-        (of_part, (rest, errors)), further = gradient_of(trained, rest, *part)
-        return (loss + of_part, rest, wrong + errors, jax.tree.map(jnp.add, gradient, further)), None
+        (loss_of_part, (rest, wrong_of_part)), gradient_of_part = gradient_of(trained, rest, *part)
+        summed = jax.tree.map(jnp.add, gradient, gradient_of_part)
+        return (loss + loss_of_part, rest, wrong + wrong_of_part, summed), None
 
     split = jax.tree.map(lambda array: array.reshape(parts, -1, *array.shape[1:]), batch)
     loss, (_, wrong) = jax.eval_shape(loss_of, trained, rest, *jax.tree.map(lambda array: array[0], split))

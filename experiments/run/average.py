@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 
-def moved(average: Any, newest: Any, decay: float, step: jax.Array) -> Any:
+def averaged(average: Any, newest: Any, decay: float, step: jax.Array) -> Any:
     """The average after a step, a pytree; of keys and counts, which do not float, the newest.
 
     average + (1 - d) (newest - average),    d = min(decay, (1 + step) / (10 + step))
@@ -16,6 +16,8 @@ def moved(average: Any, newest: Any, decay: float, step: jax.Array) -> Any:
       newest: parameters and other variables after it.
       decay: in (0, 1); the rise to it makes an average over few steps forget where it began.
       step: counted from 0.
+
+    Source: the rise is that of TensorFlow's `ExponentialMovingAverage` with `num_updates`.
     """
     weight = 1 - jnp.minimum(decay, (1 + step) / (10 + step))
 

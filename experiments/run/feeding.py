@@ -13,8 +13,8 @@ from experiments.data import Dataset, Split
 from experiments.data.stream import EvaluationBatches, Streamed, TrainingBatches, reading
 from experiments.run.training import EVALUATION_BATCH, Trainer, TrainState
 
-WORTH_A_PROCESS = 8
-"""Batches of evaluation that a process must have to read."""
+BATCHES_PER_PROCESS = 8
+"""That a split must have for every process that reads it."""
 Program = Callable[[], jax.stages.Traced]
 
 
@@ -47,7 +47,7 @@ class FromMemory:
         self._splits = {name: jax.device_put((split.images, split.labels)) for name, split in dataset.splits().items()}
 
     def start(self, step: int) -> None:
-        """The state knows."""
+        """Does nothing: the state holds its position."""
 
     def train(self, state: TrainState, count: int) -> TrainState:
         """See `Feed`."""
@@ -66,7 +66,7 @@ class FromMemory:
         return programs
 
     def figures(self) -> dict[str, float]:
-        """None."""
+        """Nothing: no step waits."""
         return {}
 
 
@@ -95,6 +95,7 @@ class FromStream:
         images, labels = dataset.train.images, dataset.train.labels
         self._training = TrainingBatches(images, labels, seeds, trainer.batch_size, total)
         self._steps_per_epoch, self._waited = len(images) // trainer.batch_size, 0.0
+        self._batches: Iterator[Any] = iter(())
 
     def start(self, step: int) -> None:
         """See `Feed`."""
@@ -116,11 +117,9 @@ class FromStream:
 
     def programs(self, state: TrainState, evaluated: tuple[Any, Any]) -> list[Program]:
         """See `Feed`."""
-        shape, seeds = self.dataset.train.images.shape[1:], len(state.step)
-        images, labels = (functools.partial(jax.ShapeDtypeStruct, dtype=dtype) for dtype in (np.float32, np.int32))
-        size = self._trainer.batch_size
-        batch = images((seeds, size, *shape)), labels((seeds, size))
-        tested = images((EVALUATION_BATCH, *shape)), labels((EVALUATION_BATCH,))
+        pixels, seeds, size = self.dataset.train.images.shape[1:], len(state.step), self._trainer.batch_size
+        batch = _shaped((seeds, size), pixels)
+        tested = _shaped((EVALUATION_BATCH,), pixels)
         return [
             functools.partial(Trainer.train_batch.trace, self._trainer, state, *batch, self._steps_per_epoch),
             functools.partial(Trainer.count_errors.trace, self._trainer, *evaluated, *tested),
@@ -130,6 +129,11 @@ class FromStream:
         """Seconds in which a step waited for its images."""
         waited, self._waited = self._waited, 0.0
         return {"input_wait_seconds": waited}
+
+
+def _shaped(shape, pixels):
+    """Of images and of labels."""
+    return jax.ShapeDtypeStruct((*shape, *pixels), np.float32), jax.ShapeDtypeStruct(shape, np.int32)
 
 
 @contextlib.contextmanager
@@ -156,6 +160,14 @@ def count_errors(trainer: Trainer, params: Any, rest: Any, split: Split, workers
         return trainer.count_errors(params, rest, split.images, split.labels)
     source = EvaluationBatches(split.images, split.labels, EVALUATION_BATCH)
     # Few batches are read before a process has started.
-    with reading(source, min(workers, len(source) // WORTH_A_PROCESS)) as batches:
-        counts = [trainer.count_errors(params, rest, *batch) for batch in batches]
-    return jax.tree.map(lambda *parts: sum(parts), *counts)
+    total, last = (0, 0), None
+    with reading(source, min(workers, len(source) // BATCHES_PER_PROCESS)) as batches:
+        for batch in batches:
+            counted = trainer.count_errors(params, rest, *batch)
+            # One batch behind, so that the device has no more than two.
+            total, last = _added(total, last), counted
+    return _added(total, last)
+
+
+def _added(total, counts):
+    return total if counts is None else tuple(a + np.asarray(b) for a, b in zip(total, counts, strict=True))

@@ -19,7 +19,7 @@ from experiments.run.class_weights import class_weights
 from experiments.run.configuration import Config, steps_per_epoch
 from experiments.run.extending import Extensions, schedule_of
 from experiments.run.feeding import feed_of
-from experiments.run.finite import check_finite, check_logits
+from experiments.run.finite import check_finite, check_logits, telling_what_stays
 from experiments.run.forecast import Forecast, OutOfTime
 from experiments.run.identity import identity
 from experiments.run.metrics import Metrics, progress_bar
@@ -152,6 +152,7 @@ def fit(
         metrics = stack.enter_context(Metrics(run.workdir, step, config.seeds))
         bar = stack.enter_context(progress_bar(total * images_a_step, step * images_a_step))
         stops = stack.enter_context(stop_requests())
+        stack.enter_context(telling_what_stays(run, checkpoints.wait))
         network = nnx.eval_shape(lambda: trainer.network(*trainer.evaluated(state), 0))
         speed = Throughput(network, dataset.train.images.shape[1:])
         saved, pace, calls = time.monotonic(), 1, 0

@@ -2,6 +2,7 @@
 
 import jax
 import jax.extend
+from flax import nnx
 
 from experiments.data import Dataset
 from experiments.run.training import Trainer, TrainState
@@ -21,9 +22,17 @@ def check_single_images(trainer: Trainer, dataset: Dataset) -> None:
 
 def check_checkpointing(trainer: Trainer, dataset: Dataset) -> None:
     """Raises a `ValueError` where a network has no blocks whose inside its gradient could compute again."""
-    state, images = _abstract_state(trainer), dataset.train.images[:2]
-    program = jax.make_jaxpr(trainer.loss)(state.params, state.rest, images, dataset.train.labels[:2])
-    if not _has_checkpoints(program.jaxpr):
+    state, images, counts = _abstract_state(trainer), dataset.train.images[:2], []
+    for checkpoints in (True, False):
+
+        def logits(params, rest, images, checkpoints=checkpoints):
+            network = nnx.merge(trainer.graph, params, rest, copy=True)
+            network.gradient_checkpointing = checkpoints
+            return network(images)
+
+        counts.append(_checkpoints(jax.make_jaxpr(logits)(state.params, state.rest, images).jaxpr))
+    # Some layers have checkpoints of their own.
+    if counts[0] == counts[1]:
         raise ValueError(
             "optimizer.gradient_checkpointing has no effect on this network, which names no blocks (by _block of "
             "attgconv_jax.models.Network): leave it out"
@@ -34,9 +43,10 @@ def _abstract_state(trainer) -> TrainState:
     return jax.eval_shape(lambda: jax.tree.map(lambda leaf: leaf[0], trainer.init((0,))))
 
 
-def _has_checkpoints(jaxpr):
-    return any(
+def _checkpoints(jaxpr):
+    """How many there are, those within others included."""
+    return sum(
         equation.primitive.name.startswith(("checkpoint", "remat"))
-        or any(map(_has_checkpoints, jax.extend.core.jaxprs_in_params(equation.params)))
+        + sum(map(_checkpoints, jax.extend.core.jaxprs_in_params(equation.params)))
         for equation in jaxpr.eqns
     )

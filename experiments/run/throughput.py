@@ -7,8 +7,10 @@ from flax import nnx
 PEAKS = {
     "NVIDIA A100": 312e12,
     "NVIDIA H100": 989e12,
+    "NVIDIA H100 NVL": 835e12,
     "NVIDIA H100 PCIe": 756e12,
     "NVIDIA H200": 989e12,
+    "NVIDIA H200 NVL": 836e12,
     "NVIDIA L4": 121e12,
     "NVIDIA L40S": 362e12,
     "TPU v4": 275e12,
@@ -21,7 +23,9 @@ PEAKS = {
 
 
 def peak(device_kind: str) -> float | None:
-    """Of a device, by JAX's name for it; None of one that is not in `PEAKS`."""
+    """Of a device, by JAX's name for it; None of one that is not in `PEAKS`, or is a part of one."""
+    if " MIG " in device_kind or device_kind == "TPU v4 lite":
+        return None
     known = [name for name in PEAKS if f"{device_kind} ".startswith((f"{name} ", f"{name}-"))]
     return PEAKS[max(known, key=len)] if known else None
 
@@ -56,8 +60,12 @@ class Throughput:
         of_device = peak(jax.devices()[0].device_kind)
         self._share_of_one = None
         if of_device is not None:
-            flops = forward_flops(network, jax.ShapeDtypeStruct((1, *image_shape), np.float32))
-            self._share_of_one = 3 * flops / of_device
+            try:
+                flops = forward_flops(network, jax.ShapeDtypeStruct((1, *image_shape), np.float32))
+            except Exception as error:
+                print(f"note: the log has no model FLOP utilisation ({' '.join(str(error).split())})", flush=True)
+            else:
+                self._share_of_one = 3 * flops / of_device
         self._images, self._seconds = 0, 0.0
 
     def add(self, images: int, seconds: float) -> None:

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int
 from attgconv_jax.nn.norm import RunningVariance, set_running_variance
 from experiments.augmentation import AugmentConfig, Mixture, augment
 from experiments.run.accumulation import accumulated
-from experiments.run.average import is_floating, moved
+from experiments.run.average import averaged, is_floating
 from experiments.run.head import head_of, split_head, train_head
 from experiments.run.model_configuration import ModelConfig
 
@@ -192,7 +192,7 @@ class Trainer:
         counts = state.step + 1, state.loss + loss.astype(state.loss.dtype), state.wrong + wrong
         first_bad_step = jnp.where(finite | (state.first_bad_step > 0), state.first_bad_step, state.step + 1)
         averages = self.ema_decay is not None
-        average = moved(state.average, (params, rest), self.ema_decay, state.step) if averages else ()
+        average = averaged(state.average, (params, rest), self.ema_decay, state.step) if averages else ()
         return TrainState(params, rest, opt_state, state.key, *counts, first_bad_step, average)
 
     def augmented(self, state: TrainState, images: jax.Array, labels: jax.Array) -> tuple[jax.Array, Mixture | None]:
