@@ -1,7 +1,6 @@
 """A folder of one's own pictures becomes a data set, or a line says what to do."""
 
 import os
-import pathlib
 import shutil
 
 import numpy as np
@@ -10,7 +9,7 @@ from helpers import assert_refused
 from small_pictures import expected_rows, folder, picture, rows, three_splits, two_classes, write
 
 from attgconv_jax.preprocessing import Preprocessing
-from experiments.data import own_name
+from experiments.data import own_name, pictures
 from experiments.data.pictures import read_picture
 
 
@@ -241,10 +240,10 @@ def test_a_folder_without_the_right_to_read_it_is_a_line(classes, monkeypatch):
         folder(classes)
     monkeypatch.undo()
 
-    def refuse_file(path):
+    def refuse_file(path, mode):
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(pathlib.Path, "read_bytes", refuse_file)
+    monkeypatch.setattr(pictures, "open", refuse_file, raising=False)
     with assert_refused(f"{classes}/cats/0.png cannot be read: Permission denied"):
         folder(classes)
 

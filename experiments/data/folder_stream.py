@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from attgconv_jax.preprocessing import Preprocessing
+from attgconv_jax.preprocessing import Preprocessing, resize
 from experiments.data.dataset import Dataset, Split
 from experiments.data.layout import layout_of
 from experiments.data.own import common_size, describe_own, splits_of
-from experiments.data.picture_files import inspected, resized_picture, say_mixture, say_skipped
-from experiments.data.pictures import as_type
+from experiments.data.picture_files import inspected, say_mixture, say_skipped
+from experiments.data.pictures import as_type, decode, decoders_quiet, file_bytes
 from experiments.data.stream import Streamed
 
 INSPECTED = 1000
@@ -33,17 +33,20 @@ class PictureReader:
 
     def __call__(self, places: np.ndarray) -> np.ndarray:
         """Reads them one after the other."""
-        size, features = self.preprocessing.size, self.preprocessing.features
-        images = np.empty([len(places), size, size, 1, features], np.float32)
-        for image, name in zip(images, self.paths[places], strict=True):
-            path = pathlib.Path(os.fsdecode(name))
-            try:
-                picture, _, _ = resized_picture(path, self.preprocessing)
-                # A grey picture among those of colour has it in all channels.
-                image[...] = as_type(picture, "float32", features)
-            except ValueError as error:
-                named = str(error) if str(path) in str(error) else f"{path}: {error}"
-                raise ValueError(named) from error
+        kind, size = self.preprocessing, self.preprocessing.size
+        images, white = np.empty([len(places), size, size, 1, kind.features], np.float32), np.float32(kind.white)
+        with decoders_quiet:
+            for image, name in zip(images, self.paths[places], strict=True):
+                path = os.fsdecode(name)
+                try:
+                    # A grey picture among those of colour has it in all channels.
+                    pixels = as_type(decode(path, file_bytes(path)).pixels, kind.dtype, kind.features)[:, :, None]
+                except ValueError as error:
+                    raise ValueError(str(error) if path in str(error) else f"{path}: {error}") from error
+                if pixels.shape == image.shape:
+                    np.divide(pixels, white, out=image, dtype=np.float32)
+                else:
+                    image[...] = resize(np.divide(pixels, white, dtype=np.float32), size, kind.fit, kind.background)
         return images
 
 

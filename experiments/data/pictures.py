@@ -4,7 +4,6 @@ import contextlib
 import importlib
 import io
 import os
-import pathlib
 import re
 import sys
 import threading
@@ -83,7 +82,8 @@ def as_type(pixels: np.ndarray, dtype: str, features: int) -> np.ndarray:
 def file_bytes(path: str | os.PathLike) -> bytes:
     """The content of a picture's file; a `ValueError` if there is none."""
     try:
-        content = pathlib.Path(path).read_bytes()
+        with open(path, "rb") as file:
+            content = file.read()
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror or error}") from error
     if not content:
@@ -138,14 +138,15 @@ class _DecodersQuiet:
                 self._filters.__exit__()
 
 
-_DECODERS_QUIET = _DecodersQuiet()
+decoders_quiet = _DecodersQuiet()
+"""Within it, what decoders warn of is not printed; reading a picture enters it itself."""
 
 
 @contextlib.contextmanager
 def _reading(path) -> Iterator[None]:
     """Within it, whatever the decoders raise of a damaged file becomes a line."""
     try:
-        with _DECODERS_QUIET:
+        with decoders_quiet:
             yield
     except Image.UnidentifiedImageError as error:
         raise ValueError(

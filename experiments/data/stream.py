@@ -135,7 +135,8 @@ def reading(batches: Any, workers: int, start: int = 0) -> Iterator[Iterator[tup
     if not flags.FLAGS.is_parsed():
         # Grain's workers are given the flags of absl, which a program without absl.app has not read.
         flags.FLAGS.mark_as_parsed()
-    ahead = grain.ReadOptions(num_threads=BUFFER, prefetch_buffer_size=BUFFER)
+    # More threads wait for each other, for most of a small picture's time is Python's.
+    ahead = grain.ReadOptions(num_threads=1 if workers else 2, prefetch_buffer_size=BUFFER)
     dataset = grain.MapDataset.source(batches).slice(slice(start, None)).to_iter_dataset(ahead)
     if workers:
         options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=BUFFER)
