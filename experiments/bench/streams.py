@@ -37,6 +37,7 @@ COLUMNS: dict[str, Column] = {
     "memory (MB), early": ("early_mb", ",.0f"),
     "at the end": ("late_mb", ",.0f"),
 }
+OURS = {heading: column for heading, column in COLUMNS.items() if "PyTorch" not in heading}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,6 +16,7 @@ from experiments.bench import (
     networks,
     reference,
     starts,
+    streams,
     transfer,
     turning,
 )
@@ -266,6 +267,8 @@ QUOTED: dict[str, Callable[[], str]] = {
     "batches": lambda: record_table(_figures("batches-cpu")["rows"], batches.COLUMNS),
     "reference-steps": lambda: record_table(_figures("reference-cpu")["rows"], reference.COLUMNS),
     "devices": lambda: record_table(_named("devices-cpu"), devices.COLUMNS),
+    "streams": lambda: record_table(_named("streams-cpu"), streams.COLUMNS),
+    "streams-long": lambda: record_table(_named("streams-long-cpu"), streams.OURS),
     "kept": lambda: record_table(_named("kept"), kept.COLUMNS),
     "inference": lambda: record_table(_figures("inference-cpu")["rows"], inference.COLUMNS),
     **costs.compared(_figures),
