@@ -413,7 +413,7 @@ FAULTS = {
         "experiments/run/loop.py", "wrong < best.wrong", "wrong <= best.wrong", "best_epoch"
     ),
     "standardised with all images": Fault(
-        "experiments/data/dataset.py", "images = dataset.train.images", "images = dataset.test.images", "data"
+        "experiments/data/dataset.py", "sample_of(dataset.train.images)", "sample_of(dataset.test.images)", "data"
     ),
     "deviation over seeds biased": Fault(
         "experiments/report/markdown.py", "statistics.stdev(values)", "statistics.pstdev(values)", "tables runs"
