@@ -391,6 +391,9 @@ FAULTS = {
     "checkpointing that keeps everything": Fault(
         "attgconv_jax/nn/checkpointing.py", "    @jax.checkpoint\n", "", "checkpointing"
     ),
+    "every epoch of a stream in the same order": Fault(
+        "experiments/data/stream.py", "SeedSequence([seed, epoch])", "SeedSequence([seed, 0])", "stream"
+    ),
     "turned the other way": Fault(
         "experiments/augmentation/geometry.py", "sine, zero, -sine", "-sine, zero, sine", "augmentation"
     ),

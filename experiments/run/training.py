@@ -191,8 +191,7 @@ class Trainer:
         finite = jnp.isfinite(loss) & _all_finite((params, rest))
         counts = state.step + 1, state.loss + loss.astype(state.loss.dtype), state.wrong + wrong
         first_bad_step = jnp.where(finite | (state.first_bad_step > 0), state.first_bad_step, state.step + 1)
-        averages = self.ema_decay is not None
-        average = averaged(state.average, (params, rest), self.ema_decay, state.step) if averages else ()
+        average = state.average and averaged(state.average, (params, rest), self.ema_decay, state.step)
         return TrainState(params, rest, opt_state, state.key, *counts, first_bad_step, average)
 
     def augmented(self, state: TrainState, images: jax.Array, labels: jax.Array) -> tuple[jax.Array, Mixture | None]:
