@@ -27,6 +27,8 @@ from experiments.report.pages import write_page
 from experiments.report.reports import draw_attention, report_of
 from experiments.run.checks import check
 from experiments.run.configuration import Directory
+from experiments.run.evaluation import predict
+from experiments.run.json_files import write_json
 from experiments.run.loop import last_state, make_trainer
 from experiments.run.runtime import (
     CompilationCache,
@@ -39,9 +41,8 @@ from experiments.run.runtime import (
     writing,
 )
 from experiments.run.saved import precision_of, registered_description
-from experiments.run.training import predict
 from experiments.run.waiting import doing
-from experiments.run.workdir import Run, standardised, write_json
+from experiments.run.workdir import Run, standardised
 
 _PATH = "Where images of your own lie: the run's, if they were moved since, or those of --data folder or arrays."
 MovedPath = Annotated[pathlib.Path | None, tyro.conf.arg(metavar="PATH", help=_PATH)]

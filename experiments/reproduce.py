@@ -22,9 +22,9 @@ from experiments.report.documents import document, rows_of
 from experiments.report.figures import by_angle
 from experiments.run.checks import chosen
 from experiments.run.configuration import Directory
+from experiments.run.json_files import write_json
 from experiments.run.loop import OutOfTime
 from experiments.run.runtime import CompilationCache, Folder, command, use_compilation_cache
-from experiments.run.workdir import write_json
 from experiments.train import train_run
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}

@@ -3,10 +3,11 @@
 Without a preset it trains the alpha_F-p4 network on embedded rotated digits, on whatever device there is;
 `--data.path PATH` trains on images of your own, class folders of pictures or arrays in a `.npz` file. The same
 command continues a run that was killed, and shows the report of one that is complete; with more `--optimizer.epochs` it
-extends either.
+extends either. `--devices N` shares every batch among devices, and `--distributed` or `--coordinator` among processes.
 """
 
 import dataclasses
+import functools
 import pathlib
 import shlex
 import signal
@@ -25,6 +26,8 @@ from experiments.run.configuration import Config, few_steps_note, steps_per_epoc
 from experiments.run.extending import extension_message
 from experiments.run.idle import check_effect
 from experiments.run.loop import fit, make_trainer
+from experiments.run.mesh import mesh_of
+from experiments.run.processes import first_then_others, is_first, joined, wait_for_others
 from experiments.run.runtime import command, given_command, precision, use_compilation_cache
 from experiments.run.stopping import Stopped
 from experiments.run.transfer import check_start, start_message, start_of
@@ -40,6 +43,7 @@ def train_run(
     data: Arrays | Dataset | None = None,
     *,
     extend: bool = False,
+    devices: int | None = None,
     **options: Any,
 ) -> Run:
     """Trains the networks of a configuration in a work directory, or continues, or does nothing if that is done.
@@ -50,6 +54,7 @@ def train_run(
       data: images and labels in place of those that the configuration names; a `Dataset` has the size that the network
         takes, and is not standardised.
       extend: whether a run of other epochs is extended, or shortened, to those of `config`.
+      devices: how many share every batch, see `experiments.run.mesh.mesh_of`.
       options: those of `experiments.run.loop.fit`, which says what is raised as well.
 
     Raises:
@@ -75,9 +80,13 @@ def train_run(
         recorded = run.description is not None or start is None
         variance = run.running_variance if recorded else start.record["running_variance"]
         trainer = make_trainer(config, dataset, running_variance=variance)
+        mesh = mesh_of(devices, config.optimizer.batch_size, config.optimizer.accumulate)
         with run.locked():
             extended = len(run.extensions)
-            run.begin(config, dataset, extend=extend, start=start and start.record)
+            # No process finds what another has begun before it has seen what there was.
+            wait_for_others("checked")
+            begin = functools.partial(run.begin, config, dataset, extend=extend, start=start and start.record)
+            first_then_others(begin)
             if run.extensions:
                 trainer = make_trainer(config, dataset, run.extensions, variance)
             if len(run.extensions) > extended:
@@ -90,8 +99,10 @@ def train_run(
             note = few_steps_note(config, len(dataset.train))
             if note is not None and run.newest_step is None:
                 print(f"note: {note}", flush=True)
-            options = {"workers": config.data.workers} | options
+            options = {"workers": config.data.workers, "mesh": mesh} | options
             state, best, spent = fit(run, trainer, dataset, start=start, **options)
+            if not is_first():
+                return run
             with doing("evaluating the networks on all splits"):
                 report = report_of(run, trainer, state, best, dataset, spent)
             run.discard_results()
@@ -119,6 +130,11 @@ def train_run(
 
 def main(arguments: Arguments) -> None:
     """Trains, and prints the report."""
+    with joined(arguments):
+        _train(arguments)
+
+
+def _train(arguments):
     config = Config(**{field.name: getattr(arguments, field.name) for field in dataclasses.fields(Config)})
     check_effect(config)
     use_compilation_cache(arguments.compilation_cache)
@@ -135,10 +151,13 @@ def main(arguments: Arguments) -> None:
     extend = value_of(_EPOCHS, words) is not None
     finished = Run(workdir).is_finished(config)
     try:
-        run = train_run(config, workdir, extend=extend, checkpoint_seconds=arguments.checkpoint_seconds)
+        options = dict(devices=arguments.devices, checkpoint_seconds=arguments.checkpoint_seconds)
+        run = train_run(config, workdir, extend=extend, **options)
     except KeyboardInterrupt as stop:
         signum = stop.signum if isinstance(stop, Stopped) else signal.SIGINT
         raise Stopped(stopped_message(config, workdir), signum) from None
+    if not is_first():
+        return
     report = run.report
     if finished:
         longer = shlex.join([*without_option(_EPOCHS, words), _EPOCHS, str(2 * config.optimizer.epochs)])

@@ -22,8 +22,9 @@ from experiments.report.measures import by_angle, by_element, confusion
 from experiments.report.reports import best_on_test
 from experiments.run import loop
 from experiments.run.configuration import Config, OptimizerConfig
+from experiments.run.evaluation import predict
 from experiments.run.model_configuration import model
-from experiments.run.training import make_network, predict
+from experiments.run.training import make_network
 from experiments.run.workdir import Run
 
 SHORT = ["--optimizer.epochs", "2", "--optimizer.batch-size", "250", "--test-every", "1", "--model.features", "2"]

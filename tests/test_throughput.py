@@ -48,5 +48,8 @@ def test_figures_are_of_what_was_added_since_they_were_taken(monkeypatch):
     speed.add(300, 1.0)
     flops = 2 * 8 * 10 * 9 * 3 * 8
     assert speed.take() == {"images_per_second": 200, "model_flop_utilisation_percent": 100 * 3 * flops * 200 / 1e9}
+    speed = Throughput(network(), (10, 12, 3), devices=4)
+    speed.add(400, 2.0)
+    assert speed.take()["model_flop_utilisation_percent"] == 100 * 3 * flops * 200 / 4e9
     speed.add(10, 1.0)
     assert speed.take()["images_per_second"] == 10

@@ -14,10 +14,11 @@ from attgconv_jax.lie import rotations
 from attgconv_jax.models import LieResNet
 from experiments.data import Dataset, Split, rotated_digits
 from experiments.run.configuration import OptimizerConfig
+from experiments.run.evaluation import predict
 from experiments.run.loop import Best, _keep_best, first_state
 from experiments.run.model_configuration import model
 from experiments.run.optimizer import make_optimizer, make_schedule
-from experiments.run.training import Trainer, make_network, predict
+from experiments.run.training import Trainer, make_network
 
 STEPS = 3
 

@@ -28,7 +28,7 @@ def write_arrays(path: pathlib.Path, module: nnx.Module) -> None:
 
     A `ValueError` if there are none, a variable holds something else, or two arrays have one name.
     """
-    import orbax.checkpoint as ocp  # noqa: PLC0415 (slow to import, and most users of networks need no checkpoint)
+    import orbax.checkpoint as ocp  # noqa: PLC0415 (as below)
 
     arrays = nnx.to_pure_dict(nnx.state(module, ARRAYS))
     for name, leaf in by_name(arrays).items():
@@ -38,16 +38,16 @@ def write_arrays(path: pathlib.Path, module: nnx.Module) -> None:
         raise ValueError(f"network must hold arrays, got a {type(module).__name__} without any")
     # As NumPy arrays, or Orbax also stores on which devices they were and looks for the same ones when reading.
     arrays = jax.tree.map(lambda leaf: leaf if isinstance(leaf, np.ndarray) else np.asarray(jnp.asarray(leaf)), arrays)
-    with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
+    with _checkpointer() as checkpointer:
         checkpointer.save(path, args=ocp.args.StandardSave(arrays))
 
 
 def read_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
     """The arrays by name; a `ValueError` if they cannot be read."""
-    import orbax.checkpoint as ocp  # noqa: PLC0415 (as above)
+    import orbax.checkpoint as ocp  # noqa: PLC0415 (as below)
 
     try:
-        with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
+        with _checkpointer() as checkpointer:
             metadata = checkpointer.metadata(path).item_metadata
             if metadata is None or metadata.tree is None:
                 raise ValueError("its arrays cannot be read")
@@ -55,6 +55,16 @@ def read_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
             return by_name(checkpointer.restore(path, args=ocp.args.StandardRestore(target)))
     except (OSError, ValueError) as error:
         raise ValueError(f"{path.parent} is damaged: {first_line(error)}") from error
+
+
+def _checkpointer():
+    """Orbax's, which waits for no other process: the one that calls writes or reads alone."""
+    import orbax.checkpoint as ocp  # noqa: PLC0415 (slow to import, and most users of networks need no checkpoint)
+
+    own = jax.process_index()
+    options = ocp.options.MultiprocessingOptions(primary_host=own, active_processes={own})
+    handler = ocp.StandardCheckpointHandler(multiprocessing_options=options)
+    return ocp.Checkpointer(handler, multiprocessing_options=options)
 
 
 def filled(path: pathlib.Path, parts: tuple, stored: Mapping[str, np.ndarray], problem: str) -> nnx.Module:

@@ -65,6 +65,8 @@ def save_network(
     >>> load_classifier(folder).class_names
     ('cell', 'dust')
 
+    Of processes that `jax.distributed` joins, one calls this; it waits for no other.
+
     Args:
       path: of the directory to make, with its parents.
       network: in any mode.

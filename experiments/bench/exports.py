@@ -37,10 +37,11 @@ from experiments.data import load
 from experiments.report.markdown import Column
 from experiments.run.checks import chosen
 from experiments.run.configuration import Config, OptimizerConfig, steps_per_epoch
+from experiments.run.json_files import write_json
 from experiments.run.loop import make_trainer
 from experiments.run.model_configuration import ModelConfig, model
 from experiments.run.runtime import Folder, command, describe_device, given_command, use_compilation_cache
-from experiments.run.workdir import dataset_of, standardised, write_json
+from experiments.run.workdir import dataset_of, standardised
 
 FORMATS = {"stablehlo": "zip", "onnx": "onnx"}
 NEEDED = ("jax2onnx", "onnxruntime")

@@ -65,11 +65,24 @@ class Streamed:
 
 
 @dataclasses.dataclass(frozen=True)
+class Part:
+    """The part of every batch that a process reads: of `count` equal parts, one after the other, that of `index`."""
+
+    index: int = 0
+    count: int = 1
+
+    def of(self, start: int, stop: int) -> tuple[int, int]:
+        """Where the part of the places from `start` to `stop` begins and ends."""
+        size = (stop - start) // self.count
+        return start + self.index * size, start + (self.index + 1) * size
+
+
+@dataclasses.dataclass(frozen=True)
 class TrainingBatches:
     """Images `[seed, image, x, y, 1, c]` and labels `[seed, image]` of every step of a training, by its number from 0.
 
     An epoch is a pseudo-random order, which depends on seed and epoch; a step is found without those before it, and
-    by whatever process.
+    by whatever process. Where several processes train together, each reads its part.
     """
 
     images: Streamed
@@ -77,6 +90,7 @@ class TrainingBatches:
     seeds: tuple[int, ...]
     batch_size: int
     steps: int
+    part: Part = Part()
 
     def __len__(self) -> int:
         return self.steps
@@ -94,7 +108,8 @@ class TrainingBatches:
         key = int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])
         start = position * self.batch_size
         options = dict(max_index=count - 1, seed=key, rounds=4)
-        return np.array([index_shuffle(index, **options) for index in range(start, start + self.batch_size)])
+        own = range(*self.part.of(start, start + self.batch_size))
+        return np.array([index_shuffle(index, **options) for index in own])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,14 +119,15 @@ class EvaluationBatches:
     images: Streamed
     labels: np.ndarray
     batch_size: int
+    part: Part = Part()
 
     def __len__(self) -> int:
         return math.ceil(len(self.images) / self.batch_size)
 
     def __getitem__(self, batch: int) -> tuple[np.ndarray, np.ndarray]:
-        part = slice(batch * self.batch_size, (batch + 1) * self.batch_size)
-        images, labels = self.images[part], self.labels[part]
-        missing = self.batch_size - len(labels)
+        start, stop = self.part.of(batch * self.batch_size, (batch + 1) * self.batch_size)
+        images, labels = self.images[start:stop], self.labels[start:stop]
+        missing = stop - start - len(labels)
         images = np.concatenate([images, np.zeros([missing, *images.shape[1:]], images.dtype)])
         return images, np.concatenate([labels, np.full(missing, -1, labels.dtype)])
 

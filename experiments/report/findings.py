@@ -17,7 +17,7 @@ from experiments.data import Dataset
 from experiments.report.measures import by_angle, confusion
 from experiments.report.mistakes import Mistakes, worst_mistakes
 from experiments.run.configuration import Config
-from experiments.run.training import EVALUATION_BATCH, predict
+from experiments.run.evaluation import EVALUATION_BATCH, predict
 from experiments.run.waiting import doing
 
 ANGLE_STEP = 15.0

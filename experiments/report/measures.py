@@ -17,7 +17,7 @@ from attgconv_jax.groups import Group
 from attgconv_jax.lie import LieGroup
 from experiments.data import Dataset
 from experiments.data.own import plural
-from experiments.run.training import EVALUATION_BATCH, predict
+from experiments.run.evaluation import EVALUATION_BATCH, predict
 
 _FLOATS_TOGETHER = 2**25
 

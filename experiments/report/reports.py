@@ -16,9 +16,10 @@ from experiments.data import Dataset
 from experiments.report.classes import per_class
 from experiments.report.measures import batch_for, confusion, equivariance_images, measured_group
 from experiments.run.configuration import steps_per_epoch
+from experiments.run.evaluation import predict
 from experiments.run.feeding import count_errors
 from experiments.run.loop import Best, Spent, percent
-from experiments.run.training import Trainer, TrainState, predict
+from experiments.run.training import Trainer, TrainState
 from experiments.run.workdir import Run
 
 

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from experiments.run.mesh import in_parts
+
 
 def accumulated(
     loss_of: Callable[..., tuple[jax.Array, tuple[Any, jax.Array]]], trained: Any, rest: Any, batch: Any, parts: int
@@ -36,7 +38,7 @@ def accumulated(
         summed = jax.tree.map(jnp.add, gradient, gradient_of_part)
         return (loss + loss_of_part, rest, wrong + wrong_of_part, summed), None
 
-    split = jax.tree.map(lambda array: array.reshape(parts, -1, *array.shape[1:]), batch)
+    split = jax.tree.map(lambda array: in_parts(array, parts), batch)
     loss, (_, wrong) = jax.eval_shape(loss_of, trained, rest, *jax.tree.map(lambda array: array[0], split))
     zeros = jnp.zeros([], loss.dtype), rest, jnp.zeros([], wrong.dtype), jax.tree.map(jnp.zeros_like, trained)
     (loss, rest, wrong, gradient), _ = lax.scan(add, zeros, split)

@@ -18,6 +18,7 @@ import orbax.checkpoint as ocp
 from jax.tree_util import keystr
 
 from attgconv_jax.models.arrays import FORMER_NAMES
+from experiments.run.processes import is_first
 from experiments.run.runtime import reason, writing
 
 KEPT = 2
@@ -110,7 +111,7 @@ class Checkpoints:
 
     def _set_aside(self, step, damage):
         message = f"the checkpoint of step {step} is damaged ({damage})"
-        if not self.read_only:
+        if not self.read_only and is_first():
             aside = self.directory.with_name(f"damaged-{step}")
             shutil.rmtree(aside, ignore_errors=True)
             (self.directory / str(step)).rename(aside)

@@ -15,6 +15,7 @@ from experiments.run.configuration import Config, DataConfig
 from experiments.run.groups import is_lie
 from experiments.run.idle import idle_options
 from experiments.run.model_configuration import ModelConfig, config_class, model
+from experiments.run.processes import Processes
 from experiments.run.runtime import CompilationCache, Folder
 
 PARTS = ("data", "model", "optimizer", "augment")
@@ -22,7 +23,7 @@ PARTS = ("data", "model", "optimizer", "augment")
 
 
 @dataclasses.dataclass(frozen=True)
-class Arguments(Config):
+class Arguments(Config, Processes):
     """Trains a network and reports its error and its equivariance."""
 
     workdir: Folder = pathlib.Path("runs")
@@ -32,7 +33,8 @@ class Arguments(Config):
     compilation_cache: CompilationCache = None
 
     def __post_init__(self):
-        super().__post_init__()
+        Config.__post_init__(self)
+        Processes.__post_init__(self)
         if not self.checkpoint_seconds >= 0:
             raise ValueError(f"checkpoint_seconds must not be negative, got {self.checkpoint_seconds}")
 

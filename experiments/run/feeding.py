@@ -11,7 +11,9 @@ import numpy as np
 
 from experiments.data import Dataset, Split
 from experiments.data.stream import EvaluationBatches, Streamed, TrainingBatches, reading
-from experiments.run.training import EVALUATION_BATCH, Trainer, TrainState
+from experiments.run.evaluation import evaluation_batch
+from experiments.run.mesh import everywhere, from_processes, part_of_this_process, shaped
+from experiments.run.training import Trainer, TrainState
 
 BATCHES_PER_PROCESS = 8
 """That a split must have for every process that reads it."""
@@ -40,11 +42,11 @@ class Feed(Protocol):
 
 
 class FromMemory:
-    """Images that are on the device whole."""
+    """Images that are on every device whole."""
 
     def __init__(self, trainer: Trainer, dataset: Dataset):
         self.dataset, self._trainer = dataset, trainer
-        self._splits = {name: jax.device_put((split.images, split.labels)) for name, split in dataset.splits().items()}
+        self._splits = {name: everywhere((split.images, split.labels)) for name, split in dataset.splits().items()}
 
     def start(self, step: int) -> None:
         """Does nothing: the state holds its position."""
@@ -93,7 +95,7 @@ class FromStream:
     ):
         self.dataset, self._trainer, self._workers, self._stack = dataset, trainer, workers, stack
         images, labels = dataset.train.images, dataset.train.labels
-        self._training = TrainingBatches(images, labels, seeds, trainer.batch_size, total)
+        self._training = TrainingBatches(images, labels, seeds, trainer.batch_size, total, part_of_this_process())
         self._steps_per_epoch, self._waited = len(images) // trainer.batch_size, 0.0
         self._batches: Iterator[Any] = iter(())
 
@@ -108,7 +110,7 @@ class FromStream:
             batch = next(self._batches)
             self._waited += time.perf_counter() - started
             # Steps are dispatched and not waited for: the next batch is fetched while the device computes.
-            state = self._trainer.train_batch(state, *jax.device_put(batch), self._steps_per_epoch)
+            state = self._trainer.train_batch(state, *from_processes(batch, axis=1), self._steps_per_epoch)
         return state
 
     def count_errors(self, params: Any, rest: Any, split: str) -> tuple[Any, Any]:
@@ -119,7 +121,7 @@ class FromStream:
         """See `Feed`."""
         pixels, seeds, size = self.dataset.train.images.shape[1:], len(state.step), self._trainer.batch_size
         batch = _shaped((seeds, size), pixels)
-        tested = _shaped((EVALUATION_BATCH,), pixels)
+        tested = _shaped((evaluation_batch(),), pixels)
         return [
             functools.partial(Trainer.train_batch.trace, self._trainer, state, *batch, self._steps_per_epoch),
             functools.partial(Trainer.count_errors.trace, self._trainer, *evaluated, *tested),
@@ -132,8 +134,9 @@ class FromStream:
 
 
 def _shaped(shape, pixels):
-    """Of images and of labels."""
-    return jax.ShapeDtypeStruct((*shape, *pixels), np.float32), jax.ShapeDtypeStruct(shape, np.int32)
+    """Of images and of labels, whose last axis counts images."""
+    axis = len(shape) - 1
+    return shaped((*shape, *pixels), np.float32, axis), shaped(shape, np.int32, axis)
 
 
 @contextlib.contextmanager
@@ -158,12 +161,12 @@ def count_errors(trainer: Trainer, params: Any, rest: Any, split: Split, workers
     """As `Trainer.count_errors`, of a split in memory or streamed."""
     if not isinstance(split.images, Streamed):
         return trainer.count_errors(params, rest, split.images, split.labels)
-    source = EvaluationBatches(split.images, split.labels, EVALUATION_BATCH)
+    source = EvaluationBatches(split.images, split.labels, evaluation_batch(), part_of_this_process())
     # Few batches are read before a process has started.
     total, last = (0, 0), None
     with reading(source, min(workers, len(source) // BATCHES_PER_PROCESS)) as batches:
         for batch in batches:
-            counted = trainer.count_errors(params, rest, *batch)
+            counted = trainer.count_errors(params, rest, *from_processes(batch, axis=0))
             # One batch behind, so that the device has no more than two.
             total, last = _added(total, last), counted
     return _added(total, last)

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.sharding import Mesh
 
 from attgconv_jax.nn.norm import RunningVariance
 from experiments.augmentation import augment
@@ -22,10 +23,12 @@ from experiments.run.feeding import feed_of
 from experiments.run.finite import check_finite, check_logits, telling_what_stays
 from experiments.run.forecast import Forecast, OutOfTime
 from experiments.run.identity import identity
-from experiments.run.metrics import Metrics, progress_bar
+from experiments.run.mesh import device_count, everywhere, own, within
+from experiments.run.metrics import metrics_of, progress_bar
 from experiments.run.network_checks import check_checkpointing, check_single_images
 from experiments.run.optimizer import make_optimizer
 from experiments.run.plateau import after_epoch, learning_rates
+from experiments.run.processes import of_all
 from experiments.run.stopping import Stopped, stop_requests
 from experiments.run.throughput import Throughput
 from experiments.run.training import Trainer, TrainState
@@ -121,6 +124,7 @@ def fit(
     checkpoint_seconds: float = 30.0,
     deadline: float | None = None,
     workers: int = 0,
+    mesh: Mesh | None = None,
 ) -> tuple[TrainState, Best, Spent]:
     """Trains to the end, from the newest checkpoint if there is one; returns what `last_state` does.
 
@@ -132,6 +136,7 @@ def fit(
       checkpoint_seconds: least time between checkpoints; changes no number.
       deadline: in seconds of `time.monotonic()`; None: none.
       workers: processes that read a stream; 0: threads of this one. Changes no number.
+      mesh: of devices, which share every batch; None: one device. Changes numbers by rounding.
 
     Raises:
       FloatingPointError: a loss, a parameter, a statistic or a logit is not finite; names seed and step.
@@ -145,16 +150,16 @@ def fit(
     images_a_step = config.optimizer.batch_size * len(config.seeds)
     forecast = Forecast(deadline, wait=per_epoch * config.test_every)
     with contextlib.ExitStack() as stack:
+        stack.enter_context(within(mesh))
         checkpoints = stack.enter_context(Checkpoints(run.workdir / "checkpoints"))
         images = stack.enter_context(feed_of(trainer, dataset, config.seeds, total, workers))
         state, best, step, spent = _begun(run, trainer, images, start, total, checkpoints)
         images.start(step)
-        metrics = stack.enter_context(Metrics(run.workdir, step, config.seeds))
+        metrics = stack.enter_context(metrics_of(run.workdir, step, config.seeds))
         bar = stack.enter_context(progress_bar(total * images_a_step, step * images_a_step))
         stops = stack.enter_context(stop_requests())
         stack.enter_context(telling_what_stays(run, checkpoints.wait))
-        network = nnx.eval_shape(lambda: trainer.network(*trainer.evaluated(state), 0))
-        speed = Throughput(network, dataset.train.images.shape[1:])
+        speed = _throughput(trainer, state, dataset)
         saved, pace, calls = time.monotonic(), 1, 0
         while step < total:
             count = min(pace, per_epoch - step % per_epoch)
@@ -178,16 +183,27 @@ def fit(
                 metrics.write({"step": step, "epoch": step // per_epoch} | record)
                 bar.set_postfix_str(_postfix(step // per_epoch, record))
             late = forecast.reason_to_stop(step, total, at_end_of_epoch=step % per_epoch == 0)
-            if stops or late or step == total or time.monotonic() - saved >= checkpoint_seconds:
+            due = late or step == total or time.monotonic() - saved >= checkpoint_seconds
+            pace, save, signum = _agreed(pace, bool(due), stops[0] if stops else 0)
+            if save:
                 checkpoints.save(step, (state, best), {"step": step, "spent": list(spent)})
                 saved = time.monotonic()
-            if stops:
+            if signum or late:
                 checkpoints.wait()
-                raise Stopped(signum=stops[0])
-            if late:
-                checkpoints.wait()
-                raise OutOfTime(late)
-    return state, best, spent
+                raise Stopped(signum=signum) if signum else OutOfTime(late)
+    return *own((state, best)), spent
+
+
+def _throughput(trainer, state, dataset):
+    network = nnx.eval_shape(lambda: trainer.network(*trainer.evaluated(state), 0))
+    return Throughput(network, dataset.train.images.shape[1:], device_count())
+
+
+def _agreed(pace, due, signum):
+    """Steps of the next call, whether to save and the signal that came, alike in all processes that train together."""
+    numbers = of_all(pace, due, signum)
+    signum = int(np.max(numbers[:, 2]))
+    return int(numbers[0, 0]), bool(numbers[0, 1] or signum), signum
 
 
 def _begun(run, trainer, images, start, total, checkpoints):
@@ -195,21 +211,26 @@ def _begun(run, trainer, images, start, total, checkpoints):
     started = time.perf_counter()
     beginning = _beginning(run, trainer, images, start, total)
     waited = time.perf_counter() - started
-    *newest, spent = _restored(checkpoints, beginning)
-    return *newest, spent._replace(training=spent.training + waited)
+    *newest, step, spent = _restored(checkpoints, beginning)
+    steps = of_all(step)[:, 0].astype(int).tolist()
+    if len(set(steps)) > 1:
+        raise ValueError(f"processes that train together found checkpoints of steps {steps}: they must share --workdir")
+    return *everywhere(newest), step, spent._replace(training=spent.training + waited)
 
 
 def _beginning(run, trainer, images, start, total):
     """The first state and best networks; the programs of the steps that are left are compiled."""
     config = run.config()
     if run.newest_step == total:
-        return first_state(trainer, config.seeds, start)
+        return everywhere(first_state(trainer, config.seeds, start))
     # What the programs depend on; of the data and the seeds their number.
     fields = {name: value for name, value in identity(config).items() if name.startswith(("model.", "optimizer."))}
     shapes = {name: split.images.shape for name, split in images.dataset.splits().items()}
     steps = [record["step"] for record in run.extensions]
-    with compiling([fields, config.freeze, len(config.seeds), trainer.mode, shapes, steps, config.data.stream]) as wait:
-        beginning = state, _ = first_state(trainer, config.seeds, start)
+    with compiling(
+        [fields, config.freeze, len(config.seeds), trainer.mode, shapes, steps, config.data.stream, device_count()]
+    ) as wait:
+        beginning = state, _ = everywhere(first_state(trainer, config.seeds, start))
         wait.compile(images.programs(state, trainer.evaluated(state)))
     return beginning
 

@@ -13,6 +13,7 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto import event_pb2
 from tensorboardX.summary import scalar
 
+from experiments.run.processes import is_first
 from experiments.run.runtime import writing
 
 NAME = "metrics.jsonl"
@@ -72,6 +73,18 @@ class Metrics:
                     self._events.write_event(event)
 
 
+class _Elsewhere:
+    """In place of `Metrics`, in a process that writes none."""
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Writes nothing."""
+
+
+def metrics_of(workdir: pathlib.Path, step: int, seeds: tuple[int, ...]) -> contextlib.AbstractContextManager[Any]:
+    """`Metrics` in the first of the processes that train together; in the others nothing is written."""
+    return Metrics(workdir, step, seeds) if is_first() else contextlib.nullcontext(_Elsewhere())
+
+
 def read_metrics(workdir: pathlib.Path) -> list[dict[str, Any]]:
     """The records of a run's metrics file; none if there is no file.
 
@@ -94,7 +107,7 @@ def read_metrics(workdir: pathlib.Path) -> list[dict[str, Any]]:
 
 def progress_bar(total: int, done: int) -> tqdm.tqdm:
     """A bar over images, with images per second, on standard error."""
-    options = dict(unit="image", unit_scale=True, file=sys.stderr, mininterval=0.5)
+    options = dict(unit="image", unit_scale=True, file=sys.stderr, mininterval=0.5, disable=not is_first())
     return tqdm.tqdm(total=total, initial=done, **options)
 
 

@@ -44,7 +44,7 @@ def forward_flops(network: nnx.Module, image: jax.ShapeDtypeStruct) -> float:
 class Throughput:
     """Images a second of training, and the share of a known device's peak that the network's own arithmetic takes.
 
-    share = 3 * operations of a forward pass * images a second / peak
+    share = 3 * operations of a forward pass * images a second / (peak * devices)
 
     The backward pass counts twice, and what is computed again does not. The peak is that of bfloat16, whatever is
     computed in.
@@ -52,11 +52,12 @@ class Throughput:
     Args:
       network: abstract will do.
       image_shape: `[x, y, 1, c]`.
+      devices: that share the images.
 
     Source: Chowdhery et al. 2022 (arXiv 2204.02311), appendix B.
     """
 
-    def __init__(self, network: nnx.Module, image_shape: tuple[int, ...]):
+    def __init__(self, network: nnx.Module, image_shape: tuple[int, ...], devices: int = 1):
         of_device = peak(jax.devices()[0].device_kind)
         self._share_of_one = None
         if of_device is not None:
@@ -65,7 +66,7 @@ class Throughput:
             except Exception as error:
                 print(f"note: the log has no model FLOP utilisation ({' '.join(str(error).split())})", flush=True)
             else:
-                self._share_of_one = 3 * flops / of_device
+                self._share_of_one = 3 * flops / (of_device * devices)
         self._images, self._seconds = 0, 0.0
 
     def add(self, images: int, seconds: float) -> None:

@@ -16,10 +16,11 @@ from attgconv_jax.nn.norm import RunningVariance, set_running_variance
 from experiments.augmentation import AugmentConfig, Mixture, augment
 from experiments.run.accumulation import accumulated
 from experiments.run.average import averaged, is_floating
+from experiments.run.evaluation import in_batches
 from experiments.run.head import head_of, split_head, train_head
+from experiments.run.mesh import AXIS, device_count, spread, taken
 from experiments.run.model_configuration import ModelConfig
 
-EVALUATION_BATCH = 250
 # A stream of its own: Flax counts its streams up from 0 and never gets here.
 _SHUFFLING = 2**32 - 1
 # Of the shuffling's key, which epochs divide, counted up from 0.
@@ -197,7 +198,14 @@ class Trainer:
     def augmented(self, state: TrainState, images: jax.Array, labels: jax.Array) -> tuple[jax.Array, Mixture | None]:
         """The batch of one network's next step, changed at random as that step is to see it."""
         key = jax.random.fold_in(jax.random.fold_in(state.key, _AUGMENTING), state.step)
-        return augment(key, images, labels, self.augmentation, self.background)
+
+        def changed(key, images, labels):
+            return augment(key, images, labels, self.augmentation, self.background)
+
+        # Where devices share the images, XLA divides this work: what it gathers is of each image alone.
+        return (changed if device_count() == 1 else jax.sharding.auto_axes(changed, out_sharding=jax.P(AXIS)))(
+            key, images, labels
+        )
 
     @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
     def train(
@@ -215,9 +223,10 @@ class Trainer:
             state = _counted_anew(state, position == 0)
 
             def step(i, state):
-                batch = lax.dynamic_slice(order, [(position + i) * self.batch_size], [self.batch_size])
-                changed, mixture = self.augmented(state, images[batch], labels[batch])
-                return self.step(state, changed, labels[batch], mixture)
+                batch = spread(lax.dynamic_slice(order, [(position + i) * self.batch_size], [self.batch_size]))
+                chosen, known = taken(images, batch), taken(labels, batch)
+                changed, mixture = self.augmented(state, chosen, known)
+                return self.step(state, changed, known, mixture)
 
             return lax.fori_loop(0, count, step, state)
 
@@ -249,11 +258,11 @@ class Trainer:
 
         The latter are among the former.
         """
-        batches = _batches(images), _batches(labels, filling=-1)
+        batches = in_batches(images), in_batches(labels, filling=-1)
 
         def count(variables):
             def count_batch(batch):
-                images, labels = batch
+                images, labels = spread(batch)
                 logits = nnx.merge(self.evaluation_graph, *variables, copy=True)(images)
                 bad = ~jnp.all(jnp.isfinite(logits), axis=-1)
                 wrong = bad | (jnp.argmax(logits, axis=-1) != labels)
@@ -271,28 +280,3 @@ def _counted_anew(state, begins):
 
 def _all_finite(tree):
     return jnp.all(jnp.array([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree) if is_floating(leaf)]))
-
-
-def _batches(array, filling=0):
-    """`[batches, EVALUATION_BATCH, ...]`, filled up at the end."""
-    missing = -len(array) % EVALUATION_BATCH
-    padded = jnp.pad(array, [(0, missing)] + [(0, 0)] * (array.ndim - 1), constant_values=filling)
-    return padded.reshape(-1, EVALUATION_BATCH, *array.shape[1:])
-
-
-@nnx.jit
-def _logits(network, images):
-    return network(images)
-
-
-def predict(
-    network: nnx.Module, images: Float[np.ndarray, "image x y 1 c"], batch_size: int = EVALUATION_BATCH
-) -> Float[np.ndarray, "image classes"]:
-    """Logits of a network in evaluation mode, a batch at a time."""
-    logits = []
-    for start in range(0, len(images), batch_size):
-        batch = images[start : start + batch_size]
-        # One shape compiles once: the last batch is filled up and the filling dropped.
-        filled = np.concatenate([batch, np.zeros((batch_size - len(batch), *batch.shape[1:]), batch.dtype)])
-        logits.append(np.asarray(_logits(network, filled))[: len(batch)])
-    return np.concatenate(logits)

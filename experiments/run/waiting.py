@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 
+from experiments.run.processes import is_first
 from experiments.run.runtime import describe_device
 
 COMPILING_PER_TRACING = {"cpu": 6.5}
@@ -148,5 +149,7 @@ def _folder():
 
 
 def _say(words):
+    if not is_first():
+        return
     sys.stderr.write(words)
     sys.stderr.flush()

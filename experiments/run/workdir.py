@@ -12,7 +12,6 @@ report.html       written after it, with its pictures (see `experiments.report.p
 import contextlib
 import functools
 import itertools
-import json
 import os
 import pathlib
 import shutil
@@ -28,7 +27,9 @@ from experiments.data import OWN_NAMES, Arrays, Dataset, load, set_of_arrays
 from experiments.run.configuration import Config, frame_note, steps_per_epoch
 from experiments.run.extending import extension
 from experiments.run.identity import from_identity, identity
+from experiments.run.json_files import read_json, write_json
 from experiments.run.metrics import read_metrics
+from experiments.run.processes import is_first
 from experiments.run.runtime import describe_device, given_command, writing
 
 PAGE = "report.html"
@@ -48,7 +49,7 @@ class Run:
         self.workdir = workdir
         self.description = self._read_description()
         again = "delete this file, and the command that trained writes it again"
-        report = _read(workdir / "report.json", (), again)
+        report = read_json(workdir / "report.json", (), again)
         # A report from before the run was extended is not of the run as it is now.
         self.report = report if (report or {}).get("extensions", []) == self.extensions else None
 
@@ -133,6 +134,8 @@ class Run:
     ) -> None:
         """Writes configuration and data, or checks that they are those that the run began with, while `locked`.
 
+        Of processes that train together the first writes, and then the others check.
+
         Args:
           config: the run's.
           dataset: its data.
@@ -144,12 +147,14 @@ class Run:
         self.check(config, extend=extend)
         if self.description is not None:
             self.check_data(dataset)
-            if self.has_moved(config):
+            if self.has_moved(config) and is_first():
                 self.description |= {"path": str(config.data.path.absolute())}
                 write_json(self.workdir / "run.json", self.description)
             if config.optimizer.epochs != self.config().optimizer.epochs:
                 self._extend(config, dataset)
             return
+        if not is_first():
+            raise ValueError(f"processes that train together must share --workdir {self.workdir}: this one sees no run")
         place = config.data.path
         self.description = {
             "config": identity(config),
@@ -190,7 +195,10 @@ class Run:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Keeps other processes from training in the same folder; a killed process lets go."""
+        """Keeps other runs from training in the same folder; a killed process lets go."""
+        if not is_first():
+            yield
+            return
         lock = filelock.FileLock(self.workdir / ".lock", timeout=0)
         with writing(self.workdir):
             self.workdir.mkdir(parents=True, exist_ok=True)
@@ -218,7 +226,7 @@ class Run:
         write_json(self.workdir / "report.json", self.report)
 
     def _read_description(self):
-        return _read(self.workdir / "run.json", ("config", "data"), f"delete {self.workdir} to start anew")
+        return read_json(self.workdir / "run.json", ("config", "data"), f"delete {self.workdir} to start anew")
 
 
 def _differences(former, now, words):
@@ -274,24 +282,3 @@ def standardised(config: Config, dataset: Dataset, by: Dataset | None = None) ->
             "--data.no-channelwise"
         )
     return dataset.standardised(by, channelwise=config.data.channelwise) if config.data.standardise else dataset
-
-
-def write_json(path: pathlib.Path, content: Mapping[str, Any]) -> None:
-    """Writes a file that appears whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
-    with writing(path):
-        partial.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
-        os.replace(partial, path)
-
-
-def _read(path, required, cure):
-    """A JSON file's object; None if there is no file."""
-    if not path.is_file():
-        return None
-    try:
-        content = json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}); {cure}") from error
-    if not isinstance(content, dict) or not all(isinstance(content.get(name), dict) for name in required):
-        raise ValueError(f"{path} is damaged (it lacks {', '.join(required) or 'an object'}); {cure}")
-    return content
