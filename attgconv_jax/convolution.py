@@ -13,7 +13,7 @@ from attgconv_jax.filters import Sampling, check_sampling, filter_size, former_s
 from attgconv_jax.geometry import Padding, check_symmetric_grid, windows_of
 from attgconv_jax.groups import Group, check_on_group
 from attgconv_jax.kernels.chunks import sum_dtype, wide
-from attgconv_jax.kernels.devices import on_images
+from attgconv_jax.kernels.elements import on_elements
 from attgconv_jax.kernels.taps import Window
 
 
@@ -98,16 +98,21 @@ def check_convolution(f, w, group, stride, padding, dilation, haar, exact, sampl
 def convolve(f, w, group, windows, *, haar=False, sampling=Sampling(), implementation=None):
     """`group_conv` of checked arguments."""
 
-    def convolved(f, w):
+    def convolved(f, w, own):
         bank = transformed(w, group, sampling)
-        k, _, h_in, c_in, h, c_out = bank.shape
-        if haar and h_in > 1:
+        if haar and bank.shape[2] > 1:
             bank = bank * group.haar_weight
-        f, bank = f.reshape(*f.shape[:3], h_in * c_in), bank.reshape(k, k, h_in * c_in, h * c_out)
-        flat = kernels.conv(f, bank, windows, implementation)
-        return flat.reshape(*flat.shape[:3], h, c_out)
+        return convolve_bank(f, own(bank, -2), windows, implementation)
 
-    return on_images(convolved, f, w)
+    return on_elements(convolved, f, w, order=group.order)
+
+
+def convolve_bank(f, bank, windows, implementation=None):
+    """What a filter bank `[k, k, h_in, c_in, h, c_out]` makes of images `[image, x, y, h_in, c_in]`."""
+    k, _, h_in, c_in, h, c_out = bank.shape
+    f, bank = f.reshape(*f.shape[:3], h_in * c_in), bank.reshape(k, k, h_in * c_in, h * c_out)
+    flat = kernels.conv(f, bank, windows, implementation)
+    return flat.reshape(*flat.shape[:3], h, c_out)
 
 
 def convolve_centred(f, w, group, dilation=1, **options):

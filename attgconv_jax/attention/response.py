@@ -1,6 +1,5 @@
 """Attention on the responses of a group convolution, `alpha` of the attentive paper."""
 
-import functools
 import math
 from typing import NamedTuple, get_args
 
@@ -22,12 +21,12 @@ from attgconv_jax.attention.response_weights import (
 )
 from attgconv_jax.bases import FilterBasis
 from attgconv_jax.checks import check_boolean, check_bytes, check_positive
-from attgconv_jax.convolution import check_convolution, convolve
+from attgconv_jax.convolution import check_convolution, convolve, convolve_bank
 from attgconv_jax.filters import Sampling, check_sampling, former_sampling, transformed
 from attgconv_jax.geometry import Padding
 from attgconv_jax.groups import Group
 from attgconv_jax.kernels.chunks import wide
-from attgconv_jax.kernels.devices import on_images
+from attgconv_jax.kernels.elements import on_elements
 from attgconv_jax.kernels.response import MEMORY_BUDGET, Implementation
 from attgconv_jax.kernels.settings import Dense
 
@@ -122,11 +121,9 @@ def response_attentive_group_conv(
             # What is left of a response can be a small difference of two large parts: bfloat16 would round both.
             f, w, channel, spatial = jax.tree.map(wide, (f, w, channel, spatial))
         weight = 2 * math.pi / group.order if haar and f.shape[-2] > 1 else 1
-        convolved = functools.partial(
-            convolve, group=group, windows=windows, sampling=sampling, implementation=_known(implementation, Dense)
-        )
+        dense = _known(implementation, Dense)
         if channel is None and spatial is None:
-            y = weight * convolved(f, w)
+            y = weight * convolve(f, w, group, windows, sampling=sampling, implementation=dense)
             return (y, ResponseMaps(None, None)) if return_attention else y
         options = dict(dilation=attention_dilation, implementation=_known(implementation, Implementation))
 
@@ -138,13 +135,16 @@ def response_attentive_group_conv(
                 None if spatial is None else response_spatial_bank(spatial, group, sampling=attention_sampling),
             )
 
-        def rest(f, *weights):
-            y = convolved(f, weights[0])
-            arrays = f, *banks(*weights)
+        def rest(f, w, channel, spatial, own):
+            bank, of_channel, of_spatial = banks(w, channel, spatial)
+            bank, of_spatial = own(bank, -1), None if of_spatial is None else own(of_spatial, -1)
+            of_channel = None if of_channel is None else jax.tree.map(lambda x: own(x, 1), of_channel)
+            y = convolve_bank(f, bank.reshape(*bank.shape[:4], -1, w.shape[-1]), windows, dense)
+            arrays = f, bank, of_channel, of_spatial
             attended = kernels.response_attention(*arrays, windows, memory_budget=memory_budget, **options)
             return (weight * (y - attended.reshape(y.shape))).astype(dtype)
 
-        y = on_images(rest, f, w, channel, spatial)
+        y = on_elements(rest, f, w, channel, spatial, order=group.order)
         if not return_attention:
             return y
         images = f.reshape(math.prod(f.shape[:-4]), *f.shape[-4:])

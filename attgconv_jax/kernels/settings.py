@@ -24,16 +24,20 @@ Convolution = Literal["rows", "fourier", "shifts", "xla"]
 _IMPLEMENTATION = jax.make_user_context(default_value=None)
 
 
+_GROUP_AXIS = jax.make_user_context(default_value=None)
+
+
 class Settings(NamedTuple):
     """What a kernel was called in, and keeps for its derivatives: those may be traced where something else holds."""
 
     implementation: str | None
     precision: str | None
+    group_axis: str | None = None
 
     @classmethod
     def current(cls) -> "Settings":
         """What holds for the caller."""
-        return cls(_IMPLEMENTATION.value, jax.config.jax_default_matmul_precision)
+        return cls(_IMPLEMENTATION.value, jax.config.jax_default_matmul_precision, _GROUP_AXIS.value)
 
     @classmethod
     def of_kernel(cls, implementation: str | None, names: Collection[str]) -> "Settings":
@@ -43,12 +47,18 @@ class Settings(NamedTuple):
     @contextlib.contextmanager
     def restored(self) -> Iterator[None]:
         """Inside, these hold."""
-        with _IMPLEMENTATION(self.implementation), jax.default_matmul_precision(self.precision):
+        with (
+            _IMPLEMENTATION(self.implementation),
+            _GROUP_AXIS(self.group_axis),
+            jax.default_matmul_precision(self.precision),
+        ):
             yield
 
 
 @contextlib.contextmanager
-def computing(*, implementation: str | None = None, precision: str | None = None) -> Iterator[None]:
+def computing(
+    *, implementation: str | None = None, precision: str | None = None, group_axis: str | None = None
+) -> Iterator[None]:
     """Inside, convolutions take this implementation, and products are this precise; so are their derivatives.
 
     >>> import jax.numpy as jnp
@@ -68,12 +78,19 @@ def computing(*, implementation: str | None = None, precision: str | None = None
         "default", products on GPUs and TPUs may be of factors rounded to TF32 or bfloat16; those of "highest" are of
         float32. On CPUs all are of float32. What the library always computes with "highest" remains so.
 
+      group_axis: of an explicit mesh, along which devices share the group elements that group convolutions and
+        attention on responses compute: each has its part of their temporary arrays, inputs and weights whole, and in
+        the end the outputs of all. For large groups and attention on responses. None: as outside, where each device
+        computes all elements.
+
     Raises:
-      ValueError: an unknown name.
+      ValueError: an unknown name; in a convolution, no explicit mesh has this axis, or its devices cannot share the
+        elements evenly.
     """
     check_computing(implementation, precision)
     current = Settings.current()
-    with Settings(implementation or current.implementation, precision or current.precision).restored():
+    given = implementation, precision, group_axis
+    with Settings(*(new or old for new, old in zip(given, current, strict=True))).restored():
         yield
 
 
