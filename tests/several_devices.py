@@ -1,7 +1,8 @@
 """A script: layers on four simulated devices, in the three ways in which JAX shares work out, beside one device.
 
 `python several_devices.py NAME ...` prints a line of JSON for each: errors of a loss and its gradients by way, relative
-to the largest number of an array, the numbers that the compiled program exchanges, and how many parameters there are.
+to the largest number of an array, the numbers that the compiled program exchanges, and how many parameters there are;
+of some layers also the error where devices share group elements.
 """
 
 import functools
@@ -14,7 +15,7 @@ import numpy as np
 from flax import nnx
 from jax.sharding import AxisType
 
-from attgconv_jax import cyclic, dihedral
+from attgconv_jax import computing, cyclic, dihedral
 from attgconv_jax.lie import similarities
 from attgconv_jax.nn import Dropout, GroupConv, LieAttention, set_axis_name
 from attgconv_jax.nn.norm import batch_norm
@@ -43,6 +44,8 @@ OF_TESTS = {
     "lie attention, scales": (lambda rngs: LieAttention("sge", 4, similarities(2, 2, 2.0), rngs=rngs), 4),
 }
 LAYERS = eager.LAYERS | OF_TESTS
+OF_ELEMENTS = "conv", "response", "response, channels", "response, positions"
+"""Whose group elements devices also share."""
 
 
 def main(names):
@@ -91,12 +94,22 @@ def outcome(name):
             arrays = *jax.device_put((params, rest), everywhere), jax.device_put(f, batch)
             program = jax.jit(function).lower(*arrays).compile()
             actual = program(*arrays)
-        pairs = zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True)
-        # Some gradients are zero but for rounding, such as those of a bias before a norm.
-        least = 1e-3 * max(np.max(np.abs(array)) for array in jax.tree.leaves(expected))
-        errors = [np.max(np.abs(np.asarray(a) - b)) / max(least, np.max(np.abs(b))) for a, b in pairs]
-        found[way] = {"error": float(max(errors)), "exchanged": exchanged(program.as_text())}
+        found[way] = {"error": error(actual, expected), "exchanged": exchanged(program.as_text())}
+    if name in OF_ELEMENTS:
+        mesh = jax.make_mesh((2, 2), (AXIS, "group"))
+        with jax.set_mesh(mesh), computing(group_axis="group"):
+            everywhere, batch = (jax.NamedSharding(mesh, spec) for spec in (jax.P(), jax.P(AXIS)))
+            arrays = *jax.device_put((params, rest), everywhere), jax.device_put(f, batch)
+            found["elements"] = error(jax.jit(gradients)(*arrays), expected)
     return found
+
+
+def error(actual, expected):
+    """The largest difference of two trees, relative to the largest number of an array."""
+    pairs = zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True)
+    # Some gradients are zero but for rounding, such as those of a bias before a norm.
+    least = 1e-3 * max(np.max(np.abs(array)) for array in jax.tree.leaves(expected))
+    return float(max(np.max(np.abs(np.asarray(a) - b)) / max(least, np.max(np.abs(b))) for a, b in pairs))
 
 
 if __name__ == "__main__":

@@ -8,10 +8,12 @@ import sys
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from flax import nnx
+from numpy.testing import assert_allclose
 
-from attgconv_jax import cyclic
+from attgconv_jax import computing, cyclic, group_conv
 from attgconv_jax.kernels import dropout
 from attgconv_jax.models import RotMNISTNet
 from attgconv_jax.nn import Dropout, set_axis_name
@@ -49,6 +51,7 @@ def outcomes(names):
 def check(found):
     for each in found:
         name = each["name"]
+        assert each.get("elements", 0) < 1e-12, name
         for way in devices.WAYS:
             # The norms of BAM divide by deviations of few numbers.
             assert each[way]["error"] < (1e-11 if name == "bam" else 1e-12), (name, way)
@@ -100,6 +103,22 @@ def test_networks_train_as_on_one_device(name, steps, tmp_path):
     if not name.startswith("lie_"):
         assert row["explicit"]["all-reduce"] < 1.1 * least
         assert row["automatic"]["all-reduce"] > 3 * least
+
+
+def test_group_elements_are_shared_along_an_axis_that_is_there():
+    f, w, p4 = jnp.ones([2, 5, 5, 4, 2]), jnp.ones([3, 3, 4, 2, 3]), cyclic(4)
+    with computing(group_axis="group"):
+        with pytest.raises(
+            ValueError, match=r"explicit mesh with this axis around it, as of .* the mesh here has no axes"
+        ):
+            group_conv(f, w, p4)
+        automatic = jax.make_mesh((1,), ("group",), axis_types=(jax.sharding.AxisType.Auto,))
+        with jax.set_mesh(automatic), pytest.raises(ValueError, match=r"the mesh here has \{'group': 'Auto'\}"):
+            jax.jit(group_conv, static_argnums=2)(f, w, p4)
+        with jax.set_mesh(jax.make_mesh((1,), ("group",))):
+            shared = jax.jit(group_conv, static_argnums=2)(f, w, p4)
+    assert shared.shape == (2, 3, 3, 4, 3)
+    assert_allclose(np.asarray(shared), np.asarray(group_conv(f, w, p4)), rtol=1e-6)
 
 
 def test_what_a_program_exchanges_is_counted():

@@ -32,9 +32,10 @@ def on_elements(function: Callable, f: Any, *weights: Any, order: int) -> Float[
     mesh = jax.sharding.get_abstract_mesh()
     kinds = dict(zip(mesh.axis_names, mesh.axis_types, strict=True))
     if kinds.get(axis) != AxisType.Explicit:
+        named = {name: kind.name for name, kind in kinds.items()}
         raise ValueError(
             f"computing(group_axis={axis!r}) needs an explicit mesh with this axis around it, as of jax.set_mesh("
-            f'jax.make_mesh((2, 4), ("data", {axis!r}))); the mesh here has {dict(kinds) or "no axes"}'
+            f'jax.make_mesh((2, 4), ("data", {axis!r}))); the mesh here has {named or "no axes"}'
         )
     parts = mesh.shape[axis]
     if order % parts:

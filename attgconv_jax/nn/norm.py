@@ -100,7 +100,10 @@ class BatchNorm(nnx.BatchNorm):
 
     def _count(self, x):
         """How many numbers a channel has, on all devices that share statistics."""
-        count = math.prod(x.shape[i] for i in self._axes(x))
+        return self.on_all_devices(math.prod(x.shape[i] for i in self._axes(x)))
+
+    def on_all_devices(self, count: int) -> int:
+        """How many there are on all devices that share statistics, of what one has so many of."""
         if self.axis_name is None:
             return count
         groups = self.axis_index_groups
