@@ -38,6 +38,15 @@ FAULTS = {
     "statistics of one device": Fault(
         "attgconv_jax/kernels/normalisation.py", "variance + jnp.square(own - mean)", "variance", "devices"
     ),
+    "every device computes the first group elements": Fault(
+        "attgconv_jax/kernels/elements.py", "lax.axis_index(axis) * (x.shape[along] // parts)", "0", "devices"
+    ),
+    "every process reads the first part": Fault(
+        "experiments/data/stream.py",
+        "return start + self.index * size, start + (self.index + 1) * size",
+        "return start, start + size",
+        "stream",
+    ),
     "maxima gathered by devices": Fault(
         "attgconv_jax/kernels/devices.py",
         "out_sharding=jax.typeof(x).sharding if is_spread(x) else None",
@@ -118,7 +127,7 @@ FAULTS = {
     ),
     # Convolution and pooling.
     "no Haar weight": Fault(
-        "attgconv_jax/convolution.py", "if haar and h_in > 1:", "if haar and h_in < 1:", "convolution"
+        "attgconv_jax/convolution.py", "if haar and bank.shape[2] > 1:", "if haar and bank.shape[2] < 1:", "convolution"
     ),
     "padding counts as zero": Fault("attgconv_jax/kernels/windows.py", "axis, -jnp.inf)", "axis, 0)", "pooling"),
     "low-pass beside its window": Fault(

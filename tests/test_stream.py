@@ -1,6 +1,7 @@
 """Images that are read when they are needed: those of the set in memory, each once an epoch, however it is cut."""
 
 import contextlib
+import dataclasses
 import itertools
 import multiprocessing
 import signal
@@ -17,7 +18,7 @@ from small_pictures import folder, picture, three_splits, two_classes, write
 from small_sets import random_images, write_small_set
 
 from experiments.data import dataset, folder_stream, load, prepared
-from experiments.data.stream import EvaluationBatches, Streamed, TrainingBatches, reading
+from experiments.data.stream import EvaluationBatches, Part, Streamed, TrainingBatches, reading
 from experiments.run import loop
 from experiments.run.configuration import Config, DataConfig, OptimizerConfig
 from experiments.run.feeding import FromStream, count_errors
@@ -44,6 +45,18 @@ def batches(count=23, seeds=(0,), batch_size=5, steps=12, read=Places):
 
 def seen(batch):
     return batch[0][..., 0, 0, 0, 0].astype(int)
+
+
+def test_parts_of_processes_are_the_batches_of_one():
+    images, labels = places(), np.arange(23) % 3
+    whole = TrainingBatches(images, labels, (0, 1), 8, 4)
+    parts = [dataclasses.replace(whole, part=Part(index, 4)) for index in range(4)]
+    for expected, actual in zip(whole[3], zip(*(part[3] for part in parts), strict=True), strict=True):
+        np.testing.assert_array_equal(np.concatenate(actual, axis=1), expected)
+    last = EvaluationBatches(images, labels, 10)
+    parts = [dataclasses.replace(last, part=Part(index, 5)) for index in range(5)]
+    for expected, actual in zip(last[2], zip(*(part[2] for part in parts), strict=True), strict=True):
+        np.testing.assert_array_equal(np.concatenate(actual), expected)
 
 
 @pytest.mark.parametrize("make", [two_classes, three_splits])

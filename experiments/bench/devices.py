@@ -2,7 +2,8 @@
 
 Trains networks for some steps on one device and, the batch spread over several, in the three ways in which JAX shares
 work out: over an automatic mesh, over an explicit mesh, and by `jax.shard_map`. How far losses and parameters are from
-one device's, in float64, and which numbers devices exchange in a step, read from the compiled program: at best all
+one device's, in float64, beside how far one device's are if its first weights change in their last bit: rounding grows
+as a network learns. Also which numbers devices exchange in a step, read from the compiled program: at best all
 parameters once, and for every batch norm two numbers a channel on the way forward and two on the way back. Devices are
 simulated where there is one CPU. Saved as JSON.
 """
@@ -59,6 +60,7 @@ _FOUND = re.compile(rf"= (.*?) ({'|'.join(COLLECTIVES)})(?:-start)?\(")
 COLUMNS: dict[str, Column] = {
     "network": ("name", ""),
     "parameters": ("parameters", ""),
+    "one bit": (lambda row: row.get("one_bit"), ".0e"),
     **{
         f"{way}, {title}": (lambda row, way=way, key=key: row[way][key], form)
         for way in WAYS
@@ -117,7 +119,11 @@ def measure(
     images = generator.normal(size=(steps, batch_size, size, size, 1, 2))
     labels = generator.integers(0, 3, (steps, batch_size))
     expected, _ = _train(network, images, labels, None)
-    row: dict[str, Any] = {"parameters": sum(leaf.size for leaf in jax.tree.leaves(nnx.state(network, nnx.Param)))}
+    changed, _ = _train(_changed_in_the_last_bit(network), images, labels, None)
+    row: dict[str, Any] = {
+        "one_bit": _error(changed, expected),
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(nnx.state(network, nnx.Param))),
+    }
     for way in WAYS:
         row[way] = dict.fromkeys(("error", "all-reduce", "others"))
         if way in ways:
@@ -129,6 +135,12 @@ def measure(
             others = sum(found[kind] for kind in COLLECTIVES[1:])
             row[way] = {"error": _error(actual, expected), "all-reduce": found["all-reduce"], "others": others}
     return row
+
+
+def _changed_in_the_last_bit(network):
+    graph, params, rest = nnx.split(network, nnx.Param, ...)
+    params = jax.tree.map(lambda x: x * (1 + jnp.finfo(x.dtype).eps), params)
+    return nnx.merge(graph, params, rest, copy=True)
 
 
 def exchanged(program: str) -> dict[str, int]:
