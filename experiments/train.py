@@ -85,8 +85,8 @@ def train_run(
             extended = len(run.extensions)
             # No process finds what another has begun before it has seen what there was.
             wait_for_others("checked")
-            begin = functools.partial(run.begin, config, dataset, extend=extend, start=start and start.record)
-            first_then_others(begin)
+            begun = dict(extend=extend, start=start and start.record, devices=1 if mesh is None else mesh.size)
+            first_then_others(functools.partial(run.begin, config, dataset, **begun))
             if run.extensions:
                 trainer = make_trainer(config, dataset, run.extensions, variance)
             if len(run.extensions) > extended:

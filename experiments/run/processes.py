@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from typing import Annotated, NoReturn
 
@@ -90,7 +91,11 @@ def joined(options: Processes) -> Iterator[None]:
             watcher.communicate(b"done")
             raise
         # It came to this process alone.
-        _end(watcher, str(stop), 128 + (stop.signum if isinstance(stop, Stopped) else signal.SIGINT))
+        signum = stop.signum if isinstance(stop, Stopped) else signal.SIGINT
+        _end(watcher, str(stop) or f"stopped; {_AGAIN}", 128 + signum)
+    except Exception as error:
+        traceback.print_exc()
+        _end(watcher, _first_line(error) if str(error) else type(error).__name__, 1)
     _leave()
     watcher.communicate(b"done")
 

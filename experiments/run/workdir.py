@@ -20,6 +20,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import filelock
+import jax
 
 from attgconv_jax.models import NETWORKS
 from attgconv_jax.nn.norm import RunningVariance
@@ -130,7 +131,13 @@ class Run:
         return begun and self.config().optimizer.epochs == config.optimizer.epochs
 
     def begin(
-        self, config: Config, dataset: Dataset, *, extend: bool = False, start: Mapping[str, Any] | None = None
+        self,
+        config: Config,
+        dataset: Dataset,
+        *,
+        extend: bool = False,
+        start: Mapping[str, Any] | None = None,
+        devices: int = 1,
     ) -> None:
         """Writes configuration and data, or checks that they are those that the run began with, while `locked`.
 
@@ -141,6 +148,7 @@ class Run:
           dataset: its data.
           extend: whether a run of other epochs is extended, which is written as well.
           start: what is to be known of the weights that it starts from.
+          devices: that share its batches.
         """
         # Another process may have begun here since this one looked, while it read its data.
         self.description = self._read_description()
@@ -165,6 +173,7 @@ class Run:
             "date": time.strftime("%Y-%m-%d"),
             "command": given_command(),
             **describe_device(),
+            **({} if devices == 1 else {"devices": devices, "processes": jax.process_count()}),
         }
         write_json(self.workdir / "run.json", self.description)
 
