@@ -77,7 +77,7 @@ def test_layers_have_one_devices_numbers_and_add_up_what_they_must(part):
 
 @pytest.mark.slow
 # Rounding grows as a network learns: in LieAllCNN, whose kernels are networks, from 1e-14 to 1e-8 in three steps.
-@pytest.mark.parametrize(("name", "steps"), [("rot_mnist sk", 3), ("resnet", 3), ("lie_all_cnn", 1)])
+@pytest.mark.parametrize(("name", "steps"), [("rot_mnist sk", 3), ("resnet", 3), ("lie_all_cnn", 1), ("lie_resnet", 1)])
 def test_networks_train_as_on_one_device(name, steps, tmp_path):
     out = tmp_path / "devices.json"
     command = [

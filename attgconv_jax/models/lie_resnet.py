@@ -126,8 +126,8 @@ class LieResNet(LieNetwork):
 
     def _features(self, image):
         check_image(image, SIZE, self.lifting.in_features)
-        images = self.head_norm.on_all_devices(math.prod(image.shape[:-4]))
-        if not self.head_norm.use_running_average and images < 2:
+        images = math.prod(image.shape[:-4])
+        if not self.head_norm.use_running_average and self.head_norm.devices * images < 2:
             raise ValueError(
                 f"training takes at least 2 images, or batch norm gives each the same logits, got shape {image.shape}; "
                 "where the network is not to train, call its eval() first"

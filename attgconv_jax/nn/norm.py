@@ -100,14 +100,15 @@ class BatchNorm(nnx.BatchNorm):
 
     def _count(self, x):
         """How many numbers a channel has, on all devices that share statistics."""
-        return self.on_all_devices(math.prod(x.shape[i] for i in self._axes(x)))
+        return self.devices * math.prod(x.shape[i] for i in self._axes(x))
 
-    def on_all_devices(self, count: int) -> int:
-        """How many there are on all devices that share statistics, of what one has so many of."""
+    @property
+    def devices(self) -> int:
+        """How many devices share its statistics."""
         if self.axis_name is None:
-            return count
+            return 1
         groups = self.axis_index_groups
-        return count * (jax.lax.axis_size(self.axis_name) if groups is None else len(groups[0]))
+        return jax.lax.axis_size(self.axis_name) if groups is None else len(groups[0])
 
     def _masked_count(self, x, mask):
         count = jnp.sum(jnp.broadcast_to(mask, x.shape), self._axes(x))

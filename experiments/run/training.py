@@ -174,7 +174,9 @@ class Trainer:
 
     def _cross_entropy(self, logits, labels):
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-        return losses if self.class_weights is None else jnp.asarray(self.class_weights, logits.dtype)[labels] * losses
+        if self.class_weights is None:
+            return losses
+        return taken(jnp.asarray(self.class_weights, logits.dtype), labels) * losses
 
     def step(
         self, state: TrainState, images: jax.Array, labels: jax.Array, mixture: Mixture | None = None
