@@ -111,8 +111,8 @@ def test_two_processes_of_two_devices_have_one_devices_numbers(few, tmp_path):
 
 
 @pytest.mark.slow
-def test_devices_and_processes_have_one_devices_numbers(tmp_path):
-    options = ["--optimizer.epochs", "2", "--optimizer.ema-decay", "0.9", "--seeds", "0", "1", *CHANGED]
+def test_devices_and_processes_have_one_devices_numbers(few, tmp_path):
+    options = ["--optimizer.epochs", "2", "--optimizer.ema-decay", "0.9", "--seeds", "0", "1", *CHANGED, *few]
     options += ["--optimizer.class-weights", "balanced", "--seeds-mode", "vmap"]
     finish(start(tmp_path / "one", options))
     for processes, devices in ((1, 8), (2, 4)):
