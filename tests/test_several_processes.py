@@ -64,7 +64,7 @@ def start(workdir, options, processes=1, devices=1):
 
 def finish(started):
     """What processes printed, which end well."""
-    outputs = [process.communicate(timeout=300) for process in started]
+    outputs = [process.communicate(timeout=900) for process in started]
     assert [process.returncode for process in started] == [0] * len(started), outputs
     return outputs
 
@@ -146,7 +146,7 @@ def test_a_checkpoint_of_processes_continues_on_other_devices(tmp_path):
     started = start(tmp_path / "run", options, processes=2, devices=4)
     wait_until(lambda: (Run(tmp_path / "run").newest_step or 0) > 2)
     started[1].send_signal(signal.SIGTERM)
-    outputs = [process.communicate(timeout=60)[1] for process in started]
+    outputs = [process.communicate(timeout=300)[1] for process in started]
     assert [process.returncode for process in started] == [128 + signal.SIGTERM] * 2
     assert all("stopped; the newest checkpoint is of step" in output for output in outputs)
     finish(start(tmp_path / "expected", options))
