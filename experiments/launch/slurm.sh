@@ -16,4 +16,4 @@
 #SBATCH --output=%x-%j.log
 set -euo pipefail
 cd "$SLURM_SUBMIT_DIR"
-exec srun --kill-on-bad-exit=1 .venv/bin/python -m experiments.train "$@" --distributed
+exec srun --kill-on-bad-exit=1 --cpus-per-task="$SLURM_CPUS_PER_TASK" .venv/bin/python -m experiments.train "$@" --distributed

@@ -17,8 +17,9 @@ fi
 IFS=, read -r -a hosts <<<"$1"
 shift
 folder=$(cd "$(dirname "$0")/../.." && pwd)
-arguments=$(printf ' %q' "$@")
-arguments+=" --coordinator ${hosts[0]}:${PORT:-12355} --processes ${#hosts[@]}"
+arguments=
+[ $# -eq 0 ] || arguments=$(printf ' %q' "$@")
+arguments+=" --coordinator ${hosts[0]#*@}:${PORT:-12355} --processes ${#hosts[@]}"
 
 processes=()
 trap 'kill "${processes[@]}" 2>/dev/null || true' EXIT

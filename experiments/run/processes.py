@@ -24,6 +24,7 @@ HEARTBEAT_SECONDS = 30
 _LAST_WORDS = "import sys; sys.stdin.read() or sys.stderr.write(sys.argv[1] + '\\n')"
 
 _AGAIN = "give all the same command again, and the run continues at its newest checkpoint"
+_LOST = "if another was lost, " + _AGAIN
 _DISTRIBUTED = "Train with other processes, which SLURM, Kubernetes, MPI or a TPU names, or --coordinator."
 _DEVICES = "Devices that share every batch. Default: one; with other processes all of them."
 
@@ -82,7 +83,7 @@ def joined(options: Processes) -> Iterator[None]:
         # Here, and not in the shutdown, whose patience ends after five minutes, while one process writes the report.
         wait_for_others("the end")
     except (jax.errors.JaxRuntimeError, TimeoutError) as error:
-        _end(watcher, f"another process of the run has ended, or cannot be reached ({_first_line(error)}); {_AGAIN}")
+        _end(watcher, f"this process failed, or another has ended or cannot be reached: {_first_line(error)}; {_LOST}")
     except (ValueError, OSError, FloatingPointError) as error:
         # The others wait for this one, and shall not wait for its end as well.
         _end(watcher, with_options(" ".join(str(error).split())))
@@ -158,7 +159,7 @@ def of_all(*numbers: float) -> np.ndarray:
 def _leave_last_words():
     """Starts what says so when this process is cut off, as JAX does to all when the first process is lost."""
     number, count = jax.process_index(), jax.process_count()
-    message = f"error: process {number} of {count} was cut off: it was killed, or another one has ended; {_AGAIN}"
+    message = f"error: process {number} of {count} was cut off: killed, or another ended, whose error says why; {_LOST}"
     command = [sys.executable, "-I", "-S", "-c", _LAST_WORDS, message]
     return subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
 
