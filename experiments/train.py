@@ -140,6 +140,8 @@ def _train(arguments):
     use_compilation_cache(arguments.compilation_cache)
     network, workdir = config.model, arguments.workdir
     if config.augment.preview is not None:
+        if not is_first():
+            return
         dataset = standardised(config, dataset_of(config))
         draw_examples(dataset, config.augment, config.augment.preview, config.seeds[0])
         print(f"picture: {config.augment.preview}; leave out --augment.preview to train")

@@ -117,6 +117,14 @@ def test_group_elements_are_shared_along_an_axis_that_is_there():
             jax.jit(group_conv, static_argnums=2)(f, w, p4)
         with jax.set_mesh(jax.make_mesh((1,), ("group",))):
             shared = jax.jit(group_conv, static_argnums=2)(f, w, p4)
+        mesh = jax.make_mesh((1,), ("data",))
+        spread = jax.device_put(f, jax.NamedSharding(mesh, jax.P("data")))
+        with (
+            jax.set_mesh(mesh),
+            computing(group_axis="data"),
+            pytest.raises(ValueError, match="images are spread: take an"),
+        ):
+            group_conv(spread, w, p4)
     assert shared.shape == (2, 3, 3, 4, 3)
     assert_allclose(np.asarray(shared), np.asarray(group_conv(f, w, p4)), rtol=1e-6)
 

@@ -158,6 +158,19 @@ def test_a_checkpoint_of_processes_continues_on_other_devices(tmp_path):
 
 
 @pytest.mark.slow
+def test_processes_pass_over_a_damaged_checkpoint_together(few, tmp_path):
+    finish(start(tmp_path / "run", ["--optimizer.epochs", "1", *few], processes=2))
+    damaged = tmp_path / "run" / "checkpoints" / str(Run(tmp_path / "run").newest_step)
+    for path in damaged.rglob("*"):
+        if path.is_file():
+            path.write_bytes(b"")
+    # From the checkpoint before, by way of the step that is damaged, to the end.
+    finish(start(tmp_path / "run", ["--optimizer.epochs", "2", *few], processes=2))
+    finish(start(tmp_path / "expected", ["--optimizer.epochs", "2", *few], processes=2))
+    assert_identical(tmp_path / "run", tmp_path / "expected")
+
+
+@pytest.mark.slow
 def test_processes_that_do_not_share_a_folder_say_so(tmp_path, few):
     started = start([tmp_path / "one", tmp_path / "other"], ["--optimizer.epochs", "1", *few], processes=2)
     message = started[1].communicate(timeout=60)[1]

@@ -46,14 +46,16 @@ def on_elements(function: Callable, f: Any, *weights: Any, order: int) -> Float[
             x, lax.axis_index(axis) * (x.shape[along] // parts), x.shape[along] // parts, along
         )
 
-    def part(f, *weights):
-        batch = f.shape[: f.ndim - 4]
-        f, *weights = varying_alike((f, *weights), lax.axis_index(axis))
-        flat = function(f.reshape(-1, *f.shape[-4:]), *weights, own)
-        return flat.reshape(*batch, *flat.shape[1:])
+    def part(*arrays):
+        arrays = varying_alike(arrays, lax.axis_index(axis))
+        return on_images(lambda f, *weights: function(f, *weights, own), *arrays)
 
     f = jnp.asarray(f)
     images = jax.typeof(f).sharding.spec[: f.ndim - 4]
+    if axis in jax.tree.leaves(images):
+        raise ValueError(
+            f"computing(group_axis={axis!r}) names the axis along which the images are spread: take another"
+        )
     weights = jax.sharding.reshard(weights, jax.P())
     spread = jax.P(*images, None, None, axis, None)
     f = jax.sharding.reshard(f, jax.P(*images))

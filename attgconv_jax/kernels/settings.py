@@ -22,8 +22,6 @@ Convolution = Literal["rows", "fourier", "shifts", "xla"]
 
 # Part of what JAX's caches depend on, as its own precision is.
 _IMPLEMENTATION = jax.make_user_context(default_value=None)
-
-
 _GROUP_AXIS = jax.make_user_context(default_value=None)
 
 
@@ -77,15 +75,14 @@ def computing(
         where JAX's own setting holds if nothing else does, which is "default" unless it is changed. In float32 and by
         "default", products on GPUs and TPUs may be of factors rounded to TF32 or bfloat16; those of "highest" are of
         float32. On CPUs all are of float32. What the library always computes with "highest" remains so.
-
       group_axis: of an explicit mesh, along which devices share the group elements that group convolutions and
         attention on responses compute: each has its part of their temporary arrays, inputs and weights whole, and in
         the end the outputs of all. For large groups and attention on responses. None: as outside, where each device
         computes all elements.
 
     Raises:
-      ValueError: an unknown name; in a convolution, no explicit mesh has this axis, or its devices cannot share the
-        elements evenly.
+      ValueError: an unknown name; in a convolution, no explicit mesh has this axis, images are spread along it, or its
+        devices cannot share the elements evenly.
     """
     check_computing(implementation, precision)
     current = Settings.current()

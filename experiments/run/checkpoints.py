@@ -18,7 +18,7 @@ import orbax.checkpoint as ocp
 from jax.tree_util import keystr
 
 from attgconv_jax.models.arrays import FORMER_NAMES
-from experiments.run.processes import is_first
+from experiments.run.processes import is_first, wait_for_others
 from experiments.run.runtime import reason, writing
 
 KEPT = 2
@@ -99,6 +99,10 @@ class Checkpoints:
             except Exception as error:  # damage shows as any error, from JSON, Orbax or tensorstore
                 damage = reason(error)
             else:
+                if not self.read_only:
+                    # What the first process has set aside meanwhile is none of the others' checkpoints either.
+                    wait_for_others("restored")
+                    self._manager.reload()
                 return _state(arrays, template, self.directory / str(step)), record
             _collect_failed_tasks()
             if (self.directory / str(step)).is_dir():  # else another process has made room
@@ -115,7 +119,6 @@ class Checkpoints:
             aside = self.directory.with_name(f"damaged-{step}")
             shutil.rmtree(aside, ignore_errors=True)
             (self.directory / str(step)).rename(aside)
-            self._manager.reload()
             message += f"; moved to {aside}"
         warnings.warn(message, stacklevel=3)
 

@@ -184,7 +184,8 @@ def fit(
                 bar.set_postfix_str(_postfix(step // per_epoch, record))
             late = forecast.reason_to_stop(step, total, at_end_of_epoch=step % per_epoch == 0)
             due = late or step == total or time.monotonic() - saved >= checkpoint_seconds
-            pace, save, signum = _agreed(pace, bool(due), stops[0] if stops else 0)
+            pace, save, signum, others = _agreed(pace, bool(due), stops[0] if stops else 0, bool(late))
+            late = late or others
             if save:
                 checkpoints.save(step, (state, best), {"step": step, "spent": list(spent)})
                 saved = time.monotonic()
@@ -199,11 +200,12 @@ def _throughput(trainer, state, dataset):
     return Throughput(network, dataset.train.images.shape[1:], device_count())
 
 
-def _agreed(pace, due, signum):
-    """Steps of the next call, whether to save and the signal that came, alike in all processes that train together."""
-    numbers = of_all(pace, due, signum)
-    signum = int(np.max(numbers[:, 2]))
-    return int(numbers[0, 0]), bool(numbers[0, 1] or signum), signum
+def _agreed(pace, due, signum, late):
+    """What all processes that train together do next: steps of a call, whether to save, the signal, why it is late."""
+    numbers = of_all(pace, due, signum, late)
+    signum, late = (int(np.max(numbers[:, i])) for i in (2, 3))
+    late = "the time of a process that trains along is up" if late else None
+    return int(numbers[0, 0]), bool(numbers[0, 1] or signum or late), signum, late
 
 
 def _begun(run, trainer, images, start, total, checkpoints):
